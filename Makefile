@@ -1,0 +1,76 @@
+# `make` alone lists the targets. Every target that needs the environment sets it up first.
+PROFILE ?= demo
+TORCH ?= auto
+PYTHON ?= python3
+VENV := .venv
+PY ?= $(VENV)/bin/python
+DATASET_OPTION = $(if $(DATASET),--dataset "$(DATASET)")
+RUN_OPTIONS = --profile "$(PROFILE)" $(DATASET_OPTION)
+
+ifdef ACCEPT
+export ANONLIB_ACCEPT := $(ACCEPT)
+endif
+
+# With PY=python an environment of your own is used as it is, a conda one for example.
+ifeq ($(PY),$(VENV)/bin/python)
+READY := $(VENV)/.lock
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup paper figures explain test data models lab clean format lint lock
+
+help: ## list the targets and their options
+	@echo 'make paper [PROFILE=smoke|demo|full] [DATASET=name or folder of person/image] [ACCEPT=noncommercial]'
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo 'ACCEPT=noncommercial  accept, once, the assets that are for non-commercial research only'
+	@echo 'TORCH=cpu|cuda        choose the build of torch (default: CUDA where there is an NVIDIA GPU)'
+	@echo 'PY=python             use the environment that is active, a conda one for example'
+
+$(VENV)/.lock: requirements/cpu.lock requirements/cuda.lock tools/setup.py
+	@$(PYTHON) tools/setup.py $(VENV) $(TORCH)
+ifneq ($(TORCH),auto)
+$(VENV)/.lock: FORCE
+FORCE:
+endif
+
+setup: $(READY) ## make .venv from the lock, fetch the assets and check their hashes
+	@$(PY) -m anonlib.cli fetch
+
+paper: setup ## run the notebooks: every figure and table of the paper, into figures/
+	@$(PY) -m anonlib.run $(RUN_OPTIONS)
+
+figures: $(READY) ## draw the figures again from the tables; no model is loaded
+	@$(PY) -m anonlib.cli figures $(DATASET_OPTION)
+
+explain: $(READY) ## say what is stale and why, without running anything
+	@$(PY) -m anonlib.cli explain $(RUN_OPTIONS)
+
+test: setup ## run the tests, the notebooks among them
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} HF_HUB_OFFLINE=1 $(PY) -m pytest $(ARGS)
+
+data: setup ## make the embedded faces again from the face generator
+	@$(PY) -m anonlib.cli data
+
+models: setup ## train the small diffusion bundle again; a stopped run goes on
+	@$(PY) -m anonlib.cli models
+
+lab: setup ## open the notebooks in JupyterLab
+	@$(PY) -m jupyter lab notebooks
+
+clean: ## delete what runs and tools left here; never the cache, never .venv
+	@if test -e "$(READY)"; then $(PY) -m anonlib.cli clean; fi
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	@find anonlib tests tools notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+format: $(READY) ## format the code
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+lint: $(READY) ## check the code without changing it
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+lock: $(READY) ## resolve pyproject.toml again: both locks and environment.yml
+	@$(PY) tools/lock.py $(ARGS)

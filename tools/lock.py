@@ -1,0 +1,74 @@
+"""Resolve pyproject.toml into requirements/cuda.lock, requirements/cpu.lock and environment.yml: `make lock`.
+
+Versions already locked are kept; `make lock ARGS=--upgrade` looks for newer ones.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = ROOT / "requirements"
+CONDA = {  # the machine that environment.yml is for: Linux with an NVIDIA GPU, conda's newest Python 3.11
+    "python_version": "3.11",
+    "python_full_version": "3.11.14",
+    "implementation_name": "cpython",
+    "os_name": "posix",
+    "platform_machine": "x86_64",
+    "platform_system": "Linux",
+    "sys_platform": "linux",
+}
+HEADER = "# Made by `make lock` from requirements/cuda.lock: the same packages for conda users with an NVIDIA GPU.\n"
+
+
+def main(arguments: list[str]) -> None:
+    """Write both locks and environment.yml; arguments go to `uv pip compile`."""
+    compile_cuda_lock(arguments)
+    cuda = (LOCKS / "cuda.lock").read_text()
+    (LOCKS / "cpu.lock").write_text(cpu_lock(cuda, (LOCKS / "cpu-wheels.sha256").read_text()))
+    (ROOT / "environment.yml").write_text(environment(cuda))
+
+
+def compile_cuda_lock(arguments: list[str]) -> None:
+    """Resolve for every platform and Python, hashing the registry's own files whatever else lies on this disk."""
+    command = [Path(sys.executable).parent / "uv", "pip", "compile", "pyproject.toml", "--extra", "dev", "--quiet"]
+    command += ["--universal", "--python-version", "3.11", "--generate-hashes", "--custom-compile-command", "make lock"]
+    variables = {key: value for key, value in os.environ.items() if key != "UV_FIND_LINKS"}
+    subprocess.run([*command, "-o", "requirements/cuda.lock", *arguments], cwd=ROOT, env=variables, check=True)
+
+
+def cpu_lock(cuda: str, wheels: str) -> str:
+    """Return the lock without the CUDA libraries, with PyTorch's CPU wheels allowed on Linux.
+
+    wheels: lines of SHA-256 and file name, as sha256sum prints them. On Linux torch itself must be the CPU build, for
+    the registry's build does not start without CUDA's libraries; elsewhere the registry's build is the CPU build.
+    """
+    head, *blocks = re.split(r"^(?=[A-Za-z0-9])", cuda, flags=re.M)
+    kept = [block for block in blocks if not re.match(r"(nvidia|cuda)-|triton==", block)]
+    for index, block in enumerate(kept):
+        name, version = re.match(r"([\w.-]+)==([^\s;]+)", block).groups()
+        hashes = re.findall(rf"^(\w{{64}})  {name}-{re.escape(version)}\+cpu-", wheels, re.M)
+        lines = " \\\n".join(f"    --hash=sha256:{digest}" for digest in sorted(hashes))
+        if name == "torch":
+            linux = f"torch=={version}+cpu ; sys_platform == 'linux' \\\n{lines}\n"
+            kept[index] = linux + block.replace(f"=={version}", f"=={version} ; sys_platform != 'linux'", 1)
+        elif hashes:
+            kept[index] = block.replace(" \\\n", f" \\\n{lines} \\\n", 1)
+    return head + "".join(kept)
+
+
+def environment(cuda: str) -> str:
+    """Return environment.yml: Python from conda, exactly the lock's packages for that Python, and this project."""
+    requirements = [Requirement(line.rstrip(" \\")) for line in cuda.splitlines() if re.match(r"\w", line)]
+    pins = [f"{r.name}{r.specifier}" for r in requirements if r.marker is None or r.marker.evaluate(CONDA)]
+    lines = ["name: anonlib", "channels: [conda-forge, nodefaults]", "dependencies:"]
+    lines += [f"  - python={CONDA['python_version']}", "  - pip", "  - pip:"]
+    return HEADER + "\n".join(lines + [f"      - {pin}" for pin in [*pins, "-e ."]]) + "\n"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
