@@ -1,0 +1,40 @@
+"""LPIPS, the learned perceptual distance (Zhang et al., CVPR 2018), AlexNet version 0.1 from the asset table."""
+
+from functools import lru_cache
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from anonlib.assets import asset_path
+
+
+class LPIPS(nn.Module):
+    """Distance (B,) >= 0 between two image batches (B, 3, H, W) in [-1, 1]; 0 for equal images."""
+
+    def __init__(self, layers: dict):
+        super().__init__()
+        self.trunk, self.settings = nn.ParameterList(), []
+        self.heads = nn.ParameterList([nn.Parameter(head, requires_grad=False) for head in layers["lin"]])
+        for layer, pool in zip(layers["trunk"], layers["pool_before"], strict=True):
+            self.trunk.extend(nn.Parameter(layer[k], requires_grad=False) for k in ("weight", "bias"))
+            self.settings.append((layer["stride"], layer["padding"], bool(pool)))
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        x, total = (torch.cat([first, second]) - self.shift) / self.scale, 0.0
+        for k, (stride, padding, pool) in enumerate(self.settings):
+            x = F.max_pool2d(x, 3, 2) if pool else x
+            x = F.relu(F.conv2d(x, self.trunk[2 * k], self.trunk[2 * k + 1], stride, padding))
+            unit = x / (x.pow(2).sum(1, keepdim=True) + 1e-10).sqrt()
+            a, b = unit.chunk(2)
+            total = total + F.conv2d((a - b).pow(2), self.heads[k]).mean((1, 2, 3))
+        return total
+
+
+@lru_cache(maxsize=1)
+def load_lpips() -> LPIPS:
+    """Return the distance with its published weights, frozen."""
+    return LPIPS(torch.load(asset_path("lpips"), map_location="cpu", weights_only=True)).eval()

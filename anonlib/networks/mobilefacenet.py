@@ -1,0 +1,117 @@
+"""MobileFaceNet (Chen et al. 2018, arXiv 1804.07573) with the parameter names of the asset "mobilefacenet"."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EMBEDDING_DIM = 512
+
+
+class _PReLU(torch.autograd.Function):
+    """PReLU whose backward pass is vectorized; torch 2.13's own takes 42 % of a CPU training step of this network."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return torch.prelu(x, slope)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, slope = ctx.saved_tensors
+        above = torch.ops.aten.threshold_backward(gradient, x, 0)
+        below = gradient - above
+        return torch.addcmul(above, below, slope.view(1, -1, 1, 1)), (below * x).sum((0, 2, 3))
+
+
+class PReLU(nn.PReLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return _PReLU.apply(x, self.weight.to(x.dtype))
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm and, unless it is a linear bottleneck, PReLU."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, padding: int, groups: int, linear: bool = False
+    ):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+        self.prelu = nn.Identity() if linear else PReLU(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.conv.groups > 1 and self.conv.stride == (2, 2):
+            # the same numbers; on a CPU the backward pass of a strided depthwise convolution is five times slower
+            full = F.conv2d(x, self.conv.weight, padding=self.conv.padding, groups=self.conv.groups)
+            return self.prelu(self.bn(full[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)))
+        return self.prelu(self.bn(self.conv(x)))
+
+
+class Bottleneck(nn.Module):
+    """Expand by 1x1, filter by a depthwise 3x3, project linearly; with a shortcut where the shapes allow one."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, stride: int):
+        super().__init__()
+        self.conv = ConvBlock(inputs, width, 1, 1, 0, 1)
+        self.conv_dw = ConvBlock(width, width, 3, stride, 1, width)
+        self.project = ConvBlock(width, outputs, 1, 1, 0, 1, linear=True)
+        self.shortcut = stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.project(self.conv_dw(self.conv(x)))
+        return x + out if self.shortcut else out
+
+
+class Stage(nn.Module):
+    """`blocks` bottlenecks with shortcuts, one after the other."""
+
+    def __init__(self, channels: int, width: int, blocks: int):
+        super().__init__()
+        self.model = nn.Sequential(*(Bottleneck(channels, channels, width, 1) for _ in range(blocks)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+class MobileFaceNet(nn.Module):
+    """Map faces (B, 3, 112, 112) as face_tensor gives them to embeddings (B, 512), not yet L2-normalized."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = ConvBlock(3, 64, 3, 2, 1, 1)
+        self.conv2_dw = ConvBlock(64, 64, 3, 1, 1, 64)
+        self.conv_23 = Bottleneck(64, 64, 128, 2)
+        self.conv_3 = Stage(64, 128, 4)
+        self.conv_34 = Bottleneck(64, 128, 256, 2)
+        self.conv_4 = Stage(128, 256, 6)
+        self.conv_45 = Bottleneck(128, 128, 512, 2)
+        self.conv_5 = Stage(128, 256, 2)
+        self.conv_6_sep = ConvBlock(128, 512, 1, 1, 0, 1)
+        self.conv_6_dw = ConvBlock(512, 512, 7, 1, 0, 512, linear=True)
+        self.linear = nn.Linear(512, EMBEDDING_DIM, bias=False)
+        self.bn = nn.BatchNorm1d(EMBEDDING_DIM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv2_dw(self.conv1(x))
+        x = self.conv_3(self.conv_23(x))
+        x = self.conv_4(self.conv_34(x))
+        x = self.conv_5(self.conv_45(x))
+        x = self.conv_6_dw(self.conv_6_sep(x))
+        return self.bn(self.linear(x.flatten(1)))
+
+
+def face_tensor(faces: Tensor) -> Tensor:
+    """Turn RGB faces (B, 3, 112, 112) in 0..255 into what the asset's weights expect: BGR in [-1, 1].
+
+    Measured on 610 people of LFW, one random reference each: rank-1 97.8 % as BGR, 95.5 % as RGB.
+    """
+    return ((faces.flip(1).float() - 127.5) / 127.5).contiguous(memory_format=torch.channels_last)
+
+
+def pretrained_mobilefacenet() -> MobileFaceNet:
+    """Return the face recognizer of the asset "mobilefacenet", in eval mode; every key of its file must match."""
+    from anonlib.assets import asset_path
+
+    network = MobileFaceNet()
+    network.load_state_dict(torch.load(asset_path("mobilefacenet"), map_location="cpu", weights_only=True))
+    return network.eval()

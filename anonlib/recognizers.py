@@ -1,0 +1,81 @@
+"""Face recognizers that nobody trains here: the untrained attackers and the judges."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from anonlib.assets import asset_path
+from anonlib.errors import AnonlibError
+from anonlib.faces import CROP
+
+RECOGNIZERS = ("mobilefacenet", "sface", "w600k")
+
+
+def embed(name: str, images: np.ndarray, batch: int = 64, threads: int = 1) -> np.ndarray:
+    """Return one embedding an aligned face: that of the photo plus that of its mirror image, scaled to length one.
+
+    name: one of RECOGNIZERS. images: (N, 128, 128, 3) uint8, RGB, aligned. threads: CPU threads of this call.
+    Returns (N, d) float32 with L2-normalized rows, d = 512 (mobilefacenet, w600k) or 128 (sface).
+    Raises AnonlibError for an unknown name, ValueError for other shapes or types.
+    """
+    if name not in RECOGNIZERS:
+        raise AnonlibError(f"unknown recognizer {name!r}: choose one of {', '.join(RECOGNIZERS)}")
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[1:] != (128, 128, 3) or images.dtype != np.uint8:
+        raise ValueError(f"aligned faces are (N, 128, 128, 3) uint8, not {images.shape} {images.dtype}")
+    network = _network(name, threads)
+    chunks = [images[i : i + batch, *CROP].transpose(0, 3, 1, 2) for i in range(0, len(images), batch)]
+    total = [network(chunk) + network(chunk[..., ::-1]) for chunk in chunks]
+    return normalized(np.concatenate(total)) if total else np.zeros((0, 128 if name == "sface" else 512), np.float32)
+
+
+def normalized(rows: np.ndarray) -> np.ndarray:
+    """Return rows (N, d) scaled to length one as float32; a zero row stays zero."""
+    rows = np.asarray(rows, np.float64)
+    return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _network(name: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from RGB faces (B, 3, 112, 112) uint8 to raw embeddings (B, d)."""
+    return _mobilefacenet(threads) if name == "mobilefacenet" else _onnx(name, threads)
+
+
+def _mobilefacenet(threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    import torch
+
+    from anonlib.networks.mobilefacenet import face_tensor, pretrained_mobilefacenet
+
+    network = pretrained_mobilefacenet().to(memory_format=torch.channels_last)
+
+    def run(faces: np.ndarray) -> np.ndarray:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode():
+                return network(face_tensor(torch.from_numpy(np.ascontiguousarray(faces)))).numpy()
+        finally:
+            torch.set_num_threads(before)
+
+    return run
+
+
+def _onnx(name: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # both files make the runtime print hundreds of harmless warnings
+    session = onnxruntime.InferenceSession(str(asset_path(name)), options, providers=["CPUExecutionProvider"])
+    (entry,) = session.get_inputs()
+    step = 1 if entry.shape[0] == 1 else 64
+
+    def run(faces: np.ndarray) -> np.ndarray:
+        pixels = faces.astype(np.float32)
+        if name == "w600k":
+            pixels = (pixels - 127.5) / 127.5
+        parts = [np.ascontiguousarray(pixels[i : i + step]) for i in range(0, len(pixels), step)]
+        return np.concatenate([session.run(None, {entry.name: part})[0] for part in parts])
+
+    return run
