@@ -1,0 +1,113 @@
+"""Real faces already aligned to 128 px, a tar of photos beside a CSV: parts of LFW and CelebA, never shown.
+
+They are not part of this project: ANONLIB_REAL_FACES names the folder that holds them.
+"""
+
+import hashlib
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from anonlib.data.faceset import FaceSet
+from anonlib.data.folder import read_rgb, usable, without_singles
+from anonlib.data.splits import assign_splits, subset
+from anonlib.errors import AnonlibError
+
+VARIABLE = "ANONLIB_REAL_FACES"
+LFW_TEST, LFW_OTHERS, CELEBA = "lfw_eval_ge4_cap10_128", "lfw_train_lt4_128", "celeba_ids_cap12_128"
+LICENCES = {
+    LFW_TEST: "LFW: research, non-commercial",
+    LFW_OTHERS: "LFW: research, non-commercial",
+    CELEBA: "CelebA: research, non-commercial",
+}
+LEFT_OUT = {
+    "celeba-7398": "also in LFW, as Oxana_Fedorova",
+    "7392/072860.jpg": "the same photo as 7393/088333.jpg, another person's",
+    "7393/088333.jpg": "the same photo as 7392/072860.jpg, another person's",
+}
+
+
+def load_lfw(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+    """Return a part of LFW: test = the people with 4 photos or more, at most 10 each (610 in the full part).
+
+    train and validation (9 to 1, by seed) are the other people of LFW with 2 or 3 photos, and CelebA's, named
+    celeba-...: LFW alone has too few photos a person to train on. Parameters as in `splits.subset`.
+    """
+    test = _table(LFW_TEST).assign(split="test")
+    others, skipped = _kept(pd.concat([_table(LFW_OTHERS), _table(CELEBA)], ignore_index=True))
+    others["split"] = assign_splits(others["identity"].to_numpy(dtype=str), seed, {"train": 0.9, "validation": 0.1})
+    return _read("lfw", pd.concat([test, others], ignore_index=True), skipped, people, images, seed)
+
+
+def load_celeba(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+    """Return a part of CelebA (278 people, at most 12 photos each), splits by seed; parameters: `splits.subset`."""
+    table, skipped = _kept(_table(CELEBA))
+    table["split"] = assign_splits(table["identity"].to_numpy(dtype=str), seed)
+    return _read("celeba", table, skipped, people, images, seed)
+
+
+def files_lfw() -> list[Path]:
+    """Return the files that `load_lfw` reads."""
+    return [path for archive in (LFW_TEST, LFW_OTHERS, CELEBA) for path in _paths(archive)]
+
+
+def files_celeba() -> list[Path]:
+    """Return the files that `load_celeba` reads."""
+    return _paths(CELEBA)
+
+
+def _folder() -> Path:
+    return Path(os.environ.get(VARIABLE, Path(__file__).parents[3] / "shared" / "data"))
+
+
+def _paths(archive: str) -> list[Path]:
+    table, photos = _folder() / f"{archive}.csv", _folder() / f"{archive}.tar"
+    if not table.is_file() or not photos.is_file():
+        raise AnonlibError(
+            f"real faces not found: {table.name} and {photos.name} are looked for in {_folder()}; "
+            f"set {VARIABLE} to the folder that holds them"
+        )
+    return [table, photos]
+
+
+def _table(archive: str) -> pd.DataFrame:
+    table = pd.read_csv(_paths(archive)[0], dtype={"file": str, "identity": str})
+    if archive == CELEBA:
+        table["identity"] = "celeba-" + table["identity"]
+    return table.assign(archive=archive, licence=LICENCES[archive])
+
+
+def _kept(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    reason = table["identity"].map(LEFT_OUT).fillna(table["file"].map(LEFT_OUT))
+    out = reason.notna()
+    rest, singles = without_singles(table[~out], "the only photo of this person")
+    return rest.copy(), list(zip(table["file"][out], reason[out], strict=True)) + singles
+
+
+def _read(
+    name: str,
+    table: pd.DataFrame,
+    skipped: list[tuple[str, str]],
+    people: int | dict[str, int] | None,
+    images: int | None,
+    seed: int,
+) -> FaceSet:
+    table = table.iloc[subset(table, people, images, seed)].reset_index(drop=True)
+    pixels = np.empty((len(table), 128, 128, 3), np.uint8)
+    digests = np.empty(len(table), object)
+    for archive, rows in table.groupby("archive", sort=False).indices.items():
+        row_of = {table["file"][row]: row for row in rows}
+        with tarfile.open(_paths(archive)[1]) as tar:
+            for member in tar:
+                if member.name in row_of:
+                    row, data = row_of.pop(member.name), tar.extractfile(member).read()
+                    pixels[row], digests[row] = read_rgb(data), hashlib.sha256(data).hexdigest()
+        if row_of:
+            raise AnonlibError(f"{archive}.tar lacks {len(row_of)} photos that its CSV names: {next(iter(row_of))}")
+    table["sha256"] = digests
+    pixels, masks, table, unfit = usable(pixels, table)
+    left_out = pd.DataFrame(skipped + unfit, columns=["file", "reason"])
+    return FaceSet(name, pixels, masks, table, skipped=left_out)

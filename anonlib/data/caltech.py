@@ -1,0 +1,34 @@
+"""Caltech Faces (Weber, 1999): 429 colour photos of 26 people, for comparison only, never shown.
+
+The photos come without names; caltech_labels.csv is this project's own annotation (-1: left out).
+"""
+
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+
+from anonlib.assets import ASSETS, asset_path
+from anonlib.data.faceset import FaceSet
+from anonlib.data.folder import from_photos
+
+LABELS = Path(__file__).with_name("caltech_labels.csv")
+
+
+def load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+    """Return the Caltech faces, found, aligned and masked; parameters as in `splits.subset`, splits by seed."""
+    labels = pd.read_csv(LABELS)
+    labels = labels[labels["identity"] >= 0]
+    with zipfile.ZipFile(asset_path("caltech")) as archive:
+        member = {name.rsplit("/", 1)[-1]: name for name in archive.namelist()}
+        table = pd.DataFrame(
+            {"file": labels["file"], "identity": [f"caltech-{number:02d}" for number in labels["identity"]]}
+        )
+        return from_photos(
+            "caltech", table, lambda file: archive.read(member[file]), people, images, seed, ASSETS["caltech"].licence
+        )
+
+
+def files() -> list[Path]:
+    """Return the archive of photos, fetched when it is not there yet, and the labels."""
+    return [asset_path("caltech"), LABELS]

@@ -1,0 +1,174 @@
+"""A folder of person/image.*: every photo read, its face found, aligned and masked; what cannot be used is named."""
+
+import hashlib
+import io
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from anonlib import faces
+from anonlib.data.faceset import FaceSet
+from anonlib.data.splits import FRACTIONS, assign_splits, drop_copies, subset
+from anonlib.errors import AnonlibError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+SMALLEST_FACE = 32  # pixels of the shorter side of the detector's box: below, the aligned face is enlarged over 3 times
+CROWD = 1536  # long side at which a large photo is searched again when no face was found at the ordinary size
+
+
+def load(
+    folder: str | Path, people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0
+) -> FaceSet:
+    """Return the faces of folder/person/image.* (jpg, png, webp, bmp, tif), the person's name being the identity.
+
+    people, images, seed: the part to take, see `splits.subset`; splits are assigned by seed over the people that
+    remain. Unreadable photos, photos without a face or with one under 32 px, copies and people with fewer than two
+    usable photos are left out and named in `skipped`. Raises AnonlibError where fewer than two people remain.
+    """
+    folder = Path(folder)
+    photos = files(folder)
+    table = pd.DataFrame(
+        {"file": [path.relative_to(folder).as_posix() for path in photos], "identity": [p.parent.name for p in photos]}
+    )
+    return from_photos(
+        folder.resolve().name, table, lambda file: (folder / file).read_bytes(), people, images, seed, "the user's own"
+    )
+
+
+def files(folder: str | Path) -> list[Path]:
+    """Return the images person/image.* of a folder, sorted; hidden files are passed over.
+
+    Raises AnonlibError where the folder or the images are missing.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise AnonlibError(f"{folder} is {'a file, not a folder' if folder.exists() else 'not there'}")
+    photos = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES and _visible(path, folder))
+    if not photos:
+        loose = any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+        hint = "its images lie loose, not in one folder a person: " if loose else ""
+        raise AnonlibError(f"folder {folder} has no images: {hint}expected person/image.jpg, png, webp, bmp or tif")
+    return photos
+
+
+def from_photos(
+    name: str,
+    table: pd.DataFrame,
+    read: Callable[[str], bytes],
+    people: int | dict[str, int] | None,
+    images: int | None,
+    seed: int,
+    licence: str,
+) -> FaceSet:
+    """Return the FaceSet, not shareable, of photos that are neither aligned nor split.
+
+    table: columns file, identity. read: file -> the bytes of an image file. The rest as in `load`. Of several faces in
+    a photo the largest is taken; the column `faces` says how many were found.
+    """
+    everyone = table["identity"].nunique()
+    if everyone < 2:
+        raise AnonlibError(f"data set {name!r} has one person only: at least 2 people are needed")
+    table, skipped = without_singles(table, "the only photo of this person")
+    _two_people(name, table, skipped)
+    total = sum(people.values()) if isinstance(people, dict) else people
+    part = subset(table.assign(split="test"), total, images, seed)
+    aligned, rows, unusable = [], [], []
+    for photo in table.iloc[part].itertuples(index=False):
+        try:
+            image, facts = _face_of(read, photo.file)
+        except _UnusableError as reason:
+            unusable.append((photo.file, str(reason)))
+            continue
+        aligned.append(image)
+        rows.append({**photo._asdict(), **facts})
+    skipped += unusable
+    if not rows and unusable:
+        file, reason = unusable[0]
+        raise AnonlibError(f"data set {name!r}: no usable face in {len(unusable)} images (the first: {file}: {reason})")
+    pixels, masks, rest, unfit = usable(np.array(aligned), pd.DataFrame(rows))
+    skipped += unfit
+    _two_people(name, rest, skipped)
+    split = assign_splits(rest["identity"].to_numpy(dtype=str), seed, people if isinstance(people, dict) else FRACTIONS)
+    left_out = pd.DataFrame(skipped, columns=["file", "reason"])
+    return FaceSet(name, pixels, masks, rest.assign(split=split, licence=licence), skipped=left_out)
+
+
+def usable(
+    aligned: np.ndarray, table: pd.DataFrame
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, list[tuple[str, str]]]:
+    """Return images, masks and rows of aligned photos fit for use, and (file, reason) of the others.
+
+    aligned: (N, 128, 128, 3) uint8; table: N rows numbered from 0, columns file, identity. Left out: second copies of a
+    photo, photos in which the parser sees no person (they would stay unmasked), then people with a single photo.
+    """
+    keep, skipped = drop_copies(aligned, table)
+    masks = np.zeros(aligned.shape[:3], np.uint8)
+    masks[keep] = faces.person_mask(aligned[keep])
+    rest = table.iloc[keep]
+    blind = ~masks[keep].any(axis=(1, 2))
+    skipped += [(file, "no person seen by the parser") for file in rest["file"][blind]]
+    rest, singles = without_singles(rest[~blind], "the only usable photo of this person")
+    return aligned[rest.index], masks[rest.index], rest, skipped + singles
+
+
+def read_rgb(data: bytes) -> np.ndarray:
+    """Return the image in a file's bytes as (H, W, 3) uint8 RGB, upright by its EXIF, transparency laid on white."""
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    if upright.has_transparency_data:
+        layer = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return np.asarray(upright.convert("RGB"))
+
+
+def without_singles(table: pd.DataFrame, reason: str) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Return the rows of people with two photos or more, and (file, reason) of the others. table: file, identity."""
+    alone = table.groupby("identity")["file"].transform("size") < 2
+    return table[~alone], [(file, reason) for file in table["file"][alone]]
+
+
+class _UnusableError(Exception):
+    """Why one photo is left out; never leaves this module."""
+
+
+def _face_of(read: Callable[[str], bytes], file: str) -> tuple[np.ndarray, dict]:
+    try:
+        data = read(file)
+        rgb = read_rgb(data)
+    except (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError) as error:
+        raise _UnusableError(f"unreadable: {' '.join(str(error).split())[:80]}") from error
+    found = faces.detect(rgb)
+    if not found and max(rgb.shape) > CROWD // 2:
+        found = faces.detect(rgb, longest=CROWD)
+    if not found:
+        raise _UnusableError("no face found")
+    face = found[0]
+    side = float(min(face.box[2:]))
+    if side < SMALLEST_FACE:
+        raise _UnusableError(f"face too small: {side:.0f} px, at least {SMALLEST_FACE} needed")
+    matrix = faces.alignment(face.points)
+    points = face.points @ matrix[:, :2].T + matrix[:, 2]
+    places = {f"{axis}{k}": round(float(points[k, i]), 2) for k in range(5) for i, axis in enumerate("xy")}
+    facts = {"sha256": hashlib.sha256(data).hexdigest(), "faces": len(found), **places}
+    return faces.align(rgb, face.points), facts
+
+
+def _two_people(name: str, table: pd.DataFrame, skipped: list[tuple[str, str]]) -> None:
+    remaining = table["identity"].nunique()
+    if remaining < 2:
+        raise AnonlibError(
+            f"data set {name!r}: at least 2 people with 2 usable photos are needed, {remaining} left "
+            f"({len(skipped)} images left out; the first: {skipped[0][0]}: {skipped[0][1]})"
+        )
+
+
+def _visible(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not hidden and (path.is_file() or path.is_symlink())

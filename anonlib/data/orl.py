@@ -1,0 +1,29 @@
+"""ORL (AT&T, Cambridge, 1992 to 1994): 40 people x 10 grey photos of 92x112, for comparison only, never shown."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from anonlib.assets import ASSETS, asset_path
+from anonlib.data.faceset import FaceSet
+from anonlib.data.folder import from_photos
+
+
+def load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+    """Return ORL's faces, found, aligned and masked; parameters as in `splits.subset`, splits assigned by seed."""
+    folder, photos = asset_path("orl"), files()
+    table = pd.DataFrame(
+        {
+            "file": [f"{path.parent.name}/{path.name}" for path in photos],
+            "identity": [f"orl-{int(path.parent.name[1:]):02d}" for path in photos],
+        }
+    )
+    return from_photos(
+        "orl", table, lambda file: (folder / file).read_bytes(), people, images, seed, ASSETS["orl"].licence
+    )
+
+
+def files() -> list[Path]:
+    """Return the 400 photos, fetched when they are not there yet, in the order of their numbers."""
+    photos = asset_path("orl").glob("s*/*.pgm")
+    return sorted(photos, key=lambda path: (int(path.parent.name[1:]), int(path.stem)))

@@ -1,0 +1,73 @@
+"""The embedded faces can be drawn again from their recipes, and recipes are what they say."""
+
+import numpy as np
+import pytest
+
+from anonlib.data.generate import render
+from anonlib.data.generate.build import SPLITS, encode, splits_of
+from anonlib.data.synthetic import EMBEDDED, read_pack
+from anonlib.evaluate.quality import psnr
+
+
+def test_a_recipe_survives_its_json_and_weaker_ones_move_less():
+    recipe = render.draw_recipe(np.random.default_rng(3), 7, 1.0)
+    assert render.Recipe.from_json(recipe.to_json()) == recipe
+    half = render.weaker(recipe, 0.5)
+    assert half.fine == recipe.fine and half.coarse[2] == pytest.approx(recipe.coarse[2] / 2, abs=1e-3)
+    assert all(abs(half.moves[name]) <= abs(amount) for name, amount in recipe.moves.items())
+
+
+def test_recipes_of_one_person_differ_in_background_and_light():
+    rng = np.random.default_rng(0)
+    recipes = [render.draw_recipe(rng, 1, 1.0) for _ in range(6)]
+    assert len({recipe.background for recipe in recipes}) == 6 and len({recipe.fine for recipe in recipes}) == 6
+
+
+def test_people_dropped_by_eye_are_replaced_inside_their_split(monkeypatch, tmp_path):
+    from anonlib.data.generate import build
+
+    monkeypatch.setattr(build, "DRAWN", {"test": 5, "validation": 3, "train": 4})
+    monkeypatch.setattr(build, "SPLITS", {"test": (4, 10), "validation": (2, 6), "train": (3, 6)})
+    dropped = tmp_path / "dropped.txt"
+    dropped.write_text("12 looks young\n")
+    monkeypatch.setattr(build, "DROPPED_BY_EYE", dropped)
+    chosen = splits_of(list(range(10, 22)))
+    assert [seed for seed, split in chosen.items() if split == "test"] == [10, 11, 13, 14]
+    assert [seed for seed, split in chosen.items() if split == "validation"] == [15, 16]
+    assert [seed for seed, split in chosen.items() if split == "train"] == [18, 19, 20]
+
+
+@pytest.mark.skipif(not EMBEDDED.exists(), reason="the embedded faces are not there: make data")
+class TestPack:
+    def test_it_holds_what_the_build_promises(self):
+        encoded, masks, table = read_pack(EMBEDDED)
+        assert EMBEDDED.stat().st_size <= 35e6
+        for split, (people, photos) in SPLITS.items():
+            part = table[table.split == split]
+            assert part.identity.nunique() == people and (part.groupby("identity").size() == photos).all()
+        assert (masks.reshape(len(masks), -1).mean(1) > 0.15).all()
+
+    def test_a_sample_is_drawn_again_from_its_manifest(self):
+        import cv2
+
+        from anonlib.data.generate.stylespace import load_generator
+        from anonlib.faces import person_mask
+
+        encoded, _, table = read_pack(EMBEDDED)
+        generator = load_generator()
+        for row in (0, 1, len(table) - 1):
+            recipe = render.Recipe.from_json(table.edit.iloc[row])
+            face, points = render.draw_face(generator, recipe)
+            drawn = render.finish(generator, recipe, face, person_mask(face[None])[0])
+            again = cv2.imdecode(np.frombuffer(encode(drawn), np.uint8), cv2.IMREAD_COLOR)
+            shipped = cv2.imdecode(np.frombuffer(encoded[row], np.uint8), cv2.IMREAD_COLOR)
+            assert psnr(again[None], shipped[None])[0] > 38, table.file.iloc[row]
+            expected = table.iloc[row][[f"{axis}{k}" for k in range(5) for axis in "xy"]].to_numpy(float).reshape(5, 2)
+            np.testing.assert_allclose(points, expected, atol=0.5)
+
+
+def test_a_childlike_style_is_refused_and_its_opposite_is_not():
+    fitted = render.directions()
+    push = fitted["young"] / (fitted["young"] @ fitted["young"])
+    middle = (render.YOUNG_LIMIT - fitted["young_bias"]) * push
+    assert render.looks_young(middle + 3 * push) and not render.looks_young(middle - 3 * push)
