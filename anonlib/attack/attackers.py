@@ -1,0 +1,118 @@
+"""The attackers as data: what each one knows, how it is trained, and one function that attacks with any of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from anonlib import recognizers
+from anonlib.attack.pairs import Pairs
+from anonlib.attack.train import AttackConfig, TrainedAttacker, embed, train_attacker
+from anonlib.errors import AnonlibError
+from anonlib.evaluate.identification import permuted_identities
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """One row of the attack table: `config` for one that is trained, `recognizer` for one that is not."""
+
+    knows: str  # the threat model, a sentence for tables
+    config: AttackConfig | None = None
+    recognizer: str | None = None
+    control: bool = False  # no attack: it must come out at chance
+    permuted_labels: bool = False  # the probes' labels are permuted among people before the evaluation
+
+
+_SCRATCH = AttackConfig()
+_FACE = AttackConfig(
+    name="contrastive-face",
+    backbone="mobilefacenet",
+    init="face",
+    frame="face",
+    image_size=112,
+    steps=80,
+    batch=48,
+    lr=3e-4,
+    warmup=5,
+    validate_every=20,
+)
+
+ATTACKERS: dict[str, Attacker] = {
+    "contrastive": Attacker(
+        "Owns the anonymizer and photos of other people: trains a network from scratch on photo and anonymized photo.",
+        _SCRATCH,
+    ),
+    "contrastive-face": Attacker("As contrastive, but starts from a public face recognizer and fine-tunes it.", _FACE),
+    "sface": Attacker("Knows nothing of the anonymizer: the public recognizer SFace as it is.", recognizer="sface"),
+    "w600k": Attacker("Knows nothing of the anonymizer: the public recognizer w600k_mbf as it is.", recognizer="w600k"),
+    "background-only": Attacker(
+        "Control, trained as contrastive: sees the pixels around the person only, so it must be at chance.",
+        replace(_SCRATCH, name="background-only", sees="background"),
+        control=True,
+    ),
+    "permuted": Attacker(
+        "Control: contrastive, judged with the probes' names permuted among people, so it must be at chance.",
+        _SCRATCH,
+        control=True,
+        permuted_labels=True,
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """What an attack sees: probes (P, d) and references (R, d), L2-normalized; `trained` is None for a recognizer."""
+
+    probes: np.ndarray
+    references: np.ndarray
+    trained: TrainedAttacker | None
+
+
+def attack_config(name: str, **changes: int | float | str) -> AttackConfig | None:
+    """Return how the attacker of this name is trained, with some numbers replaced; None if it is not trained.
+
+    Raises AnonlibError for an unknown attacker, ValueError (TypeError) for changes that make no sense.
+    """
+    if name not in ATTACKERS:
+        raise AnonlibError(f"unknown attacker {name!r}: choose one of {', '.join(ATTACKERS)}")
+    config = ATTACKERS[name].config
+    return replace(config, **changes) if config else None
+
+
+def attack(
+    name: str,
+    train: Pairs | None,
+    validation: Pairs | None,
+    probes: np.ndarray,
+    references: np.ndarray,
+    probe_masks: np.ndarray | None = None,
+    reference_masks: np.ndarray | None = None,
+    checkpoint: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    **changes: int | float | str,
+) -> Embeddings:
+    """Train the attacker of this name on `train` (if it is one that trains) and embed anonymized probes and references.
+
+    probes: anonymized photos (P, 128, 128, 3) uint8, blank ones included. references: original photos (R, 128, 128, 3)
+    uint8, or (R, d) float32 where a recognizer has embedded them before. Masks are those of the originals, for the
+    attackers that need them. threads: of a recognizer. changes: fields of AttackConfig. Raises AnonlibError.
+    """
+    config = attack_config(name, **changes)
+    if config is None:
+        recognizer = ATTACKERS[name].recognizer
+        known = references if references.ndim == 2 else recognizers.embed(recognizer, references, threads=threads)
+        return Embeddings(recognizers.embed(recognizer, probes, threads=threads), known, None)
+    if train is None:
+        raise AnonlibError(
+            f"attacker {name!r} has to be trained: give it pairs of photos and their anonymized versions"
+        )
+    trained = train_attacker(config, train, validation, checkpoint, progress, device)
+    return Embeddings(embed(trained, probes, probe_masks), embed(trained, references, reference_masks), trained)
+
+
+def probe_labels(name: str, identity: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Return the identities to judge this attacker's probes by: the true ones, or for "permuted" permuted ones."""
+    return permuted_identities(identity, seed) if ATTACKERS[name].permuted_labels else np.asarray(identity)

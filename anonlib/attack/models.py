@@ -1,0 +1,72 @@
+"""Attack networks: a backbone B and a projection head H, as in SimCLR (Chen et al. 2020) and the first paper."""
+
+from torch import Tensor, nn
+
+from anonlib.compat import prepare_torch
+from anonlib.errors import AnonlibError
+from anonlib.networks.mobilefacenet import MobileFaceNet, face_tensor, pretrained_mobilefacenet
+
+BACKBONES = ("resnet18", "resnet50", "vit", "mobilefacenet")
+
+
+class AttackNetwork(nn.Module):
+    """Map images (B, 3, s, s), RGB in 0..255, to (h, z): what the backbone says and what the head makes of it."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, recognizer: bool = False):
+        super().__init__()
+        self.backbone, self.head, self.recognizer = backbone, head, recognizer
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.backbone(face_tensor(images))
+        return h, self.head(h)
+
+    def train(self, mode: bool = True) -> "AttackNetwork":
+        """Set the mode; a recognizer keeps the batch statistics it was trained with."""
+        super().train(mode)
+        if self.recognizer:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+
+def build_attacker(
+    backbone: str, projection_dim: int = 128, init: str | None = None, image_size: int = 64
+) -> AttackNetwork:
+    """Return an untrained attacker, or with init="face" (mobilefacenet only) one that is a face recognizer at step 0.
+
+    backbone: one of BACKBONES. image_size: side of the square input in pixels; the transformer wants a multiple of 8,
+    mobilefacenet 112. The face attacker is the recognizer itself at step 0 and has no head (z = h).
+    Raises AnonlibError for what cannot be built.
+    """
+    if backbone not in BACKBONES:
+        raise AnonlibError(f"unknown backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")
+    if init not in (None, "face") or (init == "face" and backbone != "mobilefacenet"):
+        raise AnonlibError(
+            f"backbone {backbone!r} cannot start from {init!r}: init is None, or 'face' for mobilefacenet"
+        )
+    if backbone == "mobilefacenet":
+        if image_size != 112:
+            raise AnonlibError(f"mobilefacenet sees 112 px images, not {image_size}")
+        if init == "face":
+            return AttackNetwork(pretrained_mobilefacenet(), nn.Identity(), recognizer=True)
+        return AttackNetwork(MobileFaceNet(), projection_head(512, projection_dim))
+    prepare_torch()  # timm imports torchvision
+    import timm
+
+    if backbone == "vit":
+        network = timm.create_model("vit_tiny_patch16_224", img_size=image_size, patch_size=8, num_classes=0)
+    else:
+        network = timm.create_model(backbone, num_classes=0)
+    return AttackNetwork(network, projection_head(network.num_features, projection_dim))
+
+
+def projection_head(inputs: int, outputs: int) -> nn.Sequential:
+    """Return SimCLR's head: linear, batch norm, ReLU, linear, batch norm without affine parameters."""
+    return nn.Sequential(
+        nn.Linear(inputs, inputs, bias=False),
+        nn.BatchNorm1d(inputs),
+        nn.ReLU(),
+        nn.Linear(inputs, outputs, bias=False),
+        nn.BatchNorm1d(outputs, affine=False),
+    )

@@ -1,0 +1,211 @@
+"""Train an attacker: one loop, resumable to the bit, judged on validation people only."""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from anonlib.attack.losses import contrastive_loss
+from anonlib.attack.models import build_attacker
+from anonlib.attack.pairs import Pairs, augment, draw_pairs, framed, people_of, see, window
+from anonlib.errors import AnonlibError
+from anonlib.evaluate.identification import hits, mated, rank_of_true
+from anonlib.recognizers import normalized
+
+
+@dataclass(frozen=True)
+class AttackConfig:
+    """Everything that decides what an attacker becomes, besides its data; `temperature` 0.1 as design.md's table."""
+
+    name: str = "contrastive"
+    backbone: str = "resnet18"
+    init: str | None = None  # "face": start from a face recognizer
+    sees: str = "images"  # a key of pairs.VIEWS
+    frame: str = "full"  # a key of pairs.FRAMES
+    image_size: int = 64
+    projection_dim: int = 128
+    steps: int = 300
+    batch: int = 128  # people a step, one pair each
+    temperature: float = 0.1
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: int = 20  # steps
+    shift: float = 0.06
+    light: float = 0.2
+    validate_every: int = 50  # steps
+    dtype: str = "bfloat16"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainedAttacker:
+    """A network, which of its two outputs is the embedding, the step it is from, and how training went."""
+
+    config: AttackConfig
+    network: nn.Module
+    embedding: str  # "h" or "z"
+    step: int
+    curve: pd.DataFrame  # step, loss, and where validated: h_top1, h_score, z_top1, z_score
+
+
+def train_attacker(
+    config: AttackConfig,
+    train: Pairs,
+    validation: Pairs | None = None,
+    checkpoint: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> TrainedAttacker:
+    """Train with P1's loss on pairs (original, anonymized) of the same person; K different people a step.
+
+    The state kept is the one with the best validation score (mean reciprocal rank, Full-Ref, the probe's own photo
+    excluded where the person has another), over both outputs h and z and over step 0; the later one when equal. So an
+    attacker never ends below the recognizer it came from, as far as validation people can tell. Without validation
+    people it is the last state and z. checkpoint: written at every validation; a killed run continues from it to the
+    same weights (same thread count), a finished one is only read. progress: called with (step, steps).
+    Raises AnonlibError for fewer than 2 people or a checkpoint of another run.
+    """
+    people = people_of(train)
+    photos = _prepared(config, train.originals, train.masks).to(device)
+    anonymized = _prepared(config, train.anonymized, train.anonymized_masks).to(device)
+    network = seeded_network(config).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    run = {"config": asdict(config), "data": _fingerprint(train, validation) if checkpoint else ""}
+    state = _resumed(checkpoint, run, network, optimizer) or {"step": 0, "best": None, "curve": []}
+    if state["step"] == 0 and state["best"] is None:
+        _validate(config, network, validation, state)
+    for step in range(state["step"], config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * schedule(step, config.steps, config.warmup)
+        rng = np.random.default_rng([config.seed, step])  # a step's randomness depends on its number only
+        rows = [torch.from_numpy(r).to(device) for r in draw_pairs(people, train.source, config.batch, rng)]
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        stored = torch.cat([photos[rows[0]], anonymized[rows[1]]])
+        batch = augment(stored, config.frame, config.image_size, config.shift, config.light, generator)
+        network.train()
+        with _autocast(config, device):
+            z, z_hat = network(batch.contiguous(memory_format=torch.channels_last))[1].chunk(2)
+        loss = contrastive_loss(z, z_hat, config.temperature)
+        if not torch.isfinite(loss):
+            raise AnonlibError(f"training of {config.name!r} diverged at step {step + 1}: lower its lr ({config.lr:g})")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        state["step"] = step + 1
+        state["curve"].append({"step": step + 1, "loss": loss.item()})
+        if state["step"] % config.validate_every == 0 or state["step"] == config.steps:
+            _validate(config, network, validation, state)
+            _save(checkpoint, {**run, **state, "network": network.state_dict(), "optimizer": optimizer.state_dict()})
+        if progress:
+            progress(state["step"], config.steps)
+    best = state["best"]
+    network.load_state_dict(best["network"])
+    return TrainedAttacker(config, network.eval(), best["embedding"], best["step"], pd.DataFrame(state["curve"]))
+
+
+def embed(trained: TrainedAttacker, images: np.ndarray, masks: np.ndarray | None = None, batch: int = 64) -> np.ndarray:
+    """Return (N, d) float32, L2-normalized: the attacker's embedding of each photo plus that of its mirror image.
+
+    images: (N, 128, 128, 3) uint8 as the attacker finds them; its own view (`sees`) is applied here, with the masks.
+    """
+    return normalized(_outputs(trained.config, trained.network, images, masks, batch)[trained.embedding])
+
+
+def seeded_network(config: AttackConfig) -> nn.Module:
+    """Return the network at step 0, the same for the same seed; torch's own random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return build_attacker(config.backbone, config.projection_dim, config.init, config.image_size)
+
+
+def schedule(step: int, steps: int, warmup: int) -> float:
+    """Return the learning rate of a step as a share of the highest: linear warm-up, then a half cosine to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
+
+
+def _fingerprint(train: Pairs, validation: Pairs | None) -> str:
+    return train.fingerprint() + (validation.fingerprint() if validation else "")
+
+
+def _prepared(config: AttackConfig, images: np.ndarray, masks: np.ndarray | None) -> Tensor:
+    return framed(see(config.sees, images, masks), config.frame, config.image_size)
+
+
+def _autocast(config: AttackConfig, device: str) -> torch.autocast:
+    return torch.autocast(torch.device(device).type, getattr(torch, config.dtype), enabled=config.dtype != "float32")
+
+
+def _outputs(
+    config: AttackConfig, network: nn.Module, images: np.ndarray, masks: np.ndarray | None, batch: int = 64
+) -> dict[str, np.ndarray]:
+    """Return the sums of h and of z over each image and its mirror image, (N, d) each."""
+    network.eval()
+    device = next(network.parameters()).device
+    parts = []
+    with torch.inference_mode(), _autocast(config, device):
+        for stored in _prepared(config, images, masks).split(batch):
+            x = window(stored.to(device), config.frame, config.image_size).contiguous(memory_format=torch.channels_last)
+            both = [network(x), network(x.flip(3).contiguous(memory_format=torch.channels_last))]
+            parts.append([sum(outputs).float().cpu().numpy() for outputs in zip(*both, strict=True)])
+    return {name: np.concatenate(column) for name, column in zip("hz", zip(*parts, strict=True), strict=True)}
+
+
+def _validate(config: AttackConfig, network: nn.Module, validation: Pairs | None, state: dict) -> None:
+    """Add validation measures to the curve; keep the network if it is the best so far or there is no validation."""
+    names = ("z",) if validation is None else ("h", "z")
+    measured, scores = {}, {"z": 0.0}
+    if validation is not None:
+        rows = validation.usable
+        masks = None if validation.masks is None else validation.anonymized_masks[rows]
+        probes = _outputs(config, network, validation.anonymized[rows], masks)
+        references = _outputs(config, network, validation.originals, validation.masks)
+        for name in names:
+            if not (np.isfinite(probes[name]).all() and np.isfinite(references[name]).all()):
+                scores[name] = 0.0
+                continue
+            ranks = _validation_ranks(normalized(probes[name]), normalized(references[name]), validation)
+            scores[name] = float((1 / mated(ranks)["rank"]).mean())
+            measured |= {f"{name}_top1": float(hits(ranks).mean()), f"{name}_score": scores[name]}
+    if state["curve"]:
+        state["curve"][-1] |= measured
+    elif measured:
+        state["curve"].append({"step": 0, "loss": float("nan"), **measured})
+    name = max(names, key=scores.__getitem__)
+    if state["best"] is None or scores[name] >= state["best"]["score"]:
+        kept = {key: value.detach().clone() for key, value in network.state_dict().items()}
+        state["best"] = {"network": kept, "embedding": name, "score": scores[name], "step": state["step"]}
+
+
+def _validation_ranks(probes: np.ndarray, references: np.ndarray, validation: Pairs) -> pd.DataFrame:
+    identity, source = np.asarray(validation.identity).astype(str), validation.source[validation.usable]
+    ranks = rank_of_true(probes, identity[source], source, references, identity, np.arange(len(identity)))
+    if ranks.mated.any():
+        return ranks
+    return rank_of_true(probes, identity[source], None, references, identity, None)  # everybody has one photo only
+
+
+def _save(path: Path | None, content: dict) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part{os.getpid()}")
+        torch.save(content, part)
+        os.replace(part, path)
+
+
+def _resumed(path: Path | None, run: dict, network: nn.Module, optimizer: torch.optim.Optimizer) -> dict | None:
+    if path is None or not path.exists():
+        return None
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    if any(saved[key] != run[key] for key in run):
+        raise AnonlibError(f"checkpoint {path} is of another attacker or other data: delete it, or give another path")
+    network.load_state_dict(saved["network"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return {key: saved[key] for key in ("step", "best", "curve")}

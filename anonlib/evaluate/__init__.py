@@ -1,0 +1,1 @@
+"""Measures of privacy and their uncertainty: pure functions on arrays."""

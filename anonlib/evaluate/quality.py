@@ -1,0 +1,94 @@
+"""Image quality: PSNR, LPIPS, FID and KID with one resizer, and how well edges follow their control."""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import linalg
+
+from anonlib.assets import asset_path
+
+INCEPTION_SIZE = 299
+
+
+def psnr(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the peak signal-to-noise ratio (N,) in dB of uint8 image pairs (N, H, W, 3); infinite for equal images."""
+    error = (first.astype(np.float64) - second.astype(np.float64)) ** 2
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(255.0**2 / error.reshape(len(first), -1).mean(1))
+
+
+def lpips_distance(first: np.ndarray, second: np.ndarray, batch: int = 16) -> np.ndarray:
+    """Return LPIPS (N,) of uint8 image pairs (N, H, W, 3) (Zhang et al., 2018; AlexNet 0.1)."""
+    import torch
+
+    from anonlib.networks.lpips import load_lpips
+
+    def tensor(images: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    with torch.inference_mode():
+        parts = [
+            load_lpips()(tensor(first[k : k + batch]), tensor(second[k : k + batch])).numpy()
+            for k in range(0, len(first), batch)
+        ]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+@lru_cache(maxsize=1)
+def _inception():
+    import torch
+
+    return torch.jit.load(str(asset_path("inception")), map_location="cpu").eval()
+
+
+def inception_features(images: np.ndarray, batch: int = 16) -> np.ndarray:
+    """Return Inception features (N, 2048) float32 of uint8 images (N, H, W, 3), enlarged bilinearly to 299 px."""
+    import torch
+    import torch.nn.functional as F
+
+    net, rows = _inception(), []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch):
+            x = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float()
+            x = F.interpolate(x, size=(INCEPTION_SIZE, INCEPTION_SIZE), mode="bilinear", align_corners=False)
+            rows.append(net((x - 128) / 128).numpy())
+    return np.concatenate(rows) if rows else np.zeros((0, 2048), np.float32)
+
+
+def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the Frechet distance between Gaussians fitted to feature rows (N, d), (M, d): FID (Heusel et al., 2017).
+
+    Biased upwards for few images: compare only values of the same N. Raises ValueError for fewer than two rows.
+    """
+    if min(len(first), len(second)) < 2:
+        raise ValueError("the Frechet distance needs at least two images on each side")
+    gap = first.mean(0, dtype=np.float64) - second.mean(0, dtype=np.float64)
+    a, b = np.cov(first.T.astype(np.float64)), np.cov(second.T.astype(np.float64))
+    # trace sqrt(a b) through the symmetric sqrt(a) b sqrt(a), whose eigenvalues are real and not negative
+    values, vectors = linalg.eigh(np.atleast_2d(a))
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    cross = np.sqrt(linalg.eigvalsh(root @ np.atleast_2d(b) @ root).clip(min=0)).sum()
+    return float(gap @ gap + np.trace(np.atleast_2d(a)) + np.trace(np.atleast_2d(b)) - 2 * cross)
+
+
+def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the unbiased squared MMD with the cubic kernel of feature rows: KID (Binkowski et al., 2018)."""
+    n, m, width = len(first), len(second), first.shape[1]
+    if min(n, m) < 2:
+        raise ValueError("the kernel distance needs at least two images on each side")
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (x.astype(np.float64) @ y.T.astype(np.float64) / width + 1) ** 3
+
+    within = (kernel(first, first).sum() - np.trace(kernel(first, first))) / (n * (n - 1))
+    within += (kernel(second, second).sum() - np.trace(kernel(second, second))) / (m * (m - 1))
+    return float(within - 2 * kernel(first, second).mean())
+
+
+def map_agreement(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the Pearson correlation (N,) in [-1, 1] of map pairs (N, H, W); nan where one of them is constant."""
+    a = first.reshape(len(first), -1).astype(np.float64)
+    b = second.reshape(len(second), -1).astype(np.float64)
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))

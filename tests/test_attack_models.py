@@ -1,0 +1,102 @@
+"""Attack networks: shapes, the recognizer start, and that the faster MobileFaceNet computes the same numbers."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anonlib.attack.models import build_attacker
+from anonlib.errors import AnonlibError
+from anonlib.networks.mobilefacenet import ConvBlock, MobileFaceNet, PReLU, face_tensor, pretrained_mobilefacenet
+from anonlib.recognizers import embed, normalized
+
+
+def noise(n: int, size: int) -> torch.Tensor:
+    return torch.randint(0, 256, (n, 3, size, size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(("backbone", "width"), [("resnet18", 512), ("resnet50", 2048), ("vit", 192)])
+def test_backbone_and_head(backbone: str, width: int) -> None:
+    network = build_attacker(backbone, projection_dim=24, image_size=32)
+    h, z = network(noise(3, 32))
+    assert h.shape == (3, width) and z.shape == (3, 24)
+    z.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in network.backbone.parameters())
+
+
+def test_mobilefacenet_from_scratch_has_a_head() -> None:
+    network = build_attacker("mobilefacenet", projection_dim=16, image_size=112).eval()
+    with torch.inference_mode():
+        h, z = network(noise(2, 112))
+    assert h.shape == (2, 512) and z.shape == (2, 16)
+
+
+def test_face_start_is_the_recognizer_itself() -> None:
+    faces = np.random.default_rng(0).integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
+    crops = torch.from_numpy(np.ascontiguousarray(faces[:, 10:122, 8:120].transpose(0, 3, 1, 2)))
+    network = build_attacker("mobilefacenet", init="face", image_size=112).train()
+    with torch.inference_mode():
+        z = network(crops)[1] + network(crops.flip(3))[1]
+    np.testing.assert_allclose(normalized(z.numpy()), embed("mobilefacenet", faces), atol=1e-5)
+
+
+def test_face_start_keeps_its_batch_statistics() -> None:
+    network = build_attacker("mobilefacenet", init="face", image_size=112).train()
+    before = network.backbone.bn.running_mean.clone()
+    network(noise(4, 112))
+    assert torch.equal(network.backbone.bn.running_mean, before)
+    scratch = build_attacker("mobilefacenet", image_size=112).train()
+    before = scratch.backbone.bn.running_mean.clone()
+    scratch(noise(4, 112))
+    assert not torch.equal(scratch.backbone.bn.running_mean, before)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"backbone": "resnet19"},
+        {"backbone": "resnet18", "init": "face"},
+        {"backbone": "mobilefacenet", "init": "imagenet", "image_size": 112},
+        {"backbone": "mobilefacenet", "image_size": 64},
+    ],
+)
+def test_what_cannot_be_built_is_one_clear_line(wrong: dict) -> None:
+    with pytest.raises(AnonlibError) as error:
+        build_attacker(**wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_every_key_of_the_asset_matches() -> None:
+    loaded, fresh = pretrained_mobilefacenet(), MobileFaceNet()
+    assert len([key for key in loaded.state_dict() if "num_batches" not in key]) == 283
+    assert not torch.equal(loaded.linear.weight, fresh.linear.weight)
+
+
+def test_prelu_has_torchs_values_and_gradients() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 4, 3, dtype=torch.float64, generator=generator)
+    x[0, 0, 0, 0] = 0.0
+    slope = torch.randn(5, dtype=torch.float64, generator=generator)
+    gradients = []
+    for kind in (PReLU, nn.PReLU):
+        layer = kind(5).double()
+        layer.weight.data = slope.clone()
+        entry = x.clone().requires_grad_()
+        (layer(entry) * torch.arange(120.0).view(2, 5, 4, 3)).sum().backward()
+        gradients.append((layer(x).detach(), entry.grad, layer.weight.grad))
+    for ours, torchs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, torchs)
+
+
+@pytest.mark.parametrize("size", [7, 8])
+def test_strided_depthwise_block_is_the_same_in_training(size: int) -> None:
+    block = ConvBlock(6, 6, 3, 2, 1, 6)
+    block.bn = nn.Identity()
+    x = torch.randn(2, 6, size, size, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(block.train()(x), block.eval()(x))
+
+
+def test_face_tensor_swaps_red_and_blue() -> None:
+    red = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    red[:, 0] = 255
+    assert face_tensor(red)[0, :, 0, 0].tolist() == [-1.0, -1.0, 1.0]

@@ -1,0 +1,171 @@
+"""The training loop learns, resumes to the bit, and keeps the state that validation people choose."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from anonlib.attack import attackers
+from anonlib.attack import train as tr
+from anonlib.attack.pairs import Pairs
+from anonlib.errors import AnonlibError
+from anonlib.evaluate.identification import rank_of_true, top1
+
+TINY = tr.AttackConfig(image_size=32, steps=4, batch=6, warmup=1, validate_every=2, projection_dim=16, lr=2e-3)
+
+
+def blobs(people: int, photos: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return photos of "people": a coarse pattern of each one's own under strong noise and changing light."""
+    rng = np.random.default_rng(seed)
+    own = np.kron(rng.uniform(30, 220, (people, 1, 4, 4, 3)), np.ones((1, 1, 32, 32, 1)))
+    light = rng.uniform(0.7, 1.3, (people, photos, 1, 1, 1))
+    images = own * light + rng.normal(0, 25, (people, photos, 128, 128, 3))
+    identity = np.repeat([f"{seed}-{i:02d}" for i in range(people)], photos)
+    return np.clip(images, 0, 255).astype(np.uint8).reshape(-1, 128, 128, 3), identity
+
+
+def pairs_of(people: int, photos: int, seed: int = 0) -> Pairs:
+    """Return pairs whose anonymizer inverts the colours, which misleads any network that has not learned it."""
+    images, identity = blobs(people, photos, seed)
+    masks = np.zeros(images.shape[:3], np.uint8)
+    masks[:, 20:, 20:108] = 255
+    return Pairs(images, identity, 255 - images, np.arange(len(images)), None, masks)
+
+
+def weights(trained: tr.TrainedAttacker) -> dict[str, torch.Tensor]:
+    return trained.network.state_dict()
+
+
+def same(a: tr.TrainedAttacker, b: tr.TrainedAttacker) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(weights(a).values(), weights(b).values(), strict=True))
+
+
+def test_a_killed_run_continues_to_the_same_bits(tmp_path: Path) -> None:
+    train, validation, path = pairs_of(8, 3), pairs_of(4, 3, seed=1), tmp_path / "attack" / "state.pt"
+    whole = tr.train_attacker(TINY, train, validation)
+
+    def kill(step: int, steps: int) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tr.train_attacker(TINY, train, validation, path, kill)
+    steps = []
+    resumed = tr.train_attacker(TINY, train, validation, path, lambda step, _: steps.append(step))
+    assert steps == [3, 4], "only what is missing is done"
+    assert same(whole, resumed) and whole.curve.equals(resumed.curve) and whole.embedding == resumed.embedding
+    read = tr.train_attacker(TINY, train, validation, path, kill)
+    assert same(whole, read), "a finished run is only read"
+    assert [p.name for p in path.parent.iterdir()] == ["state.pt"]
+    with pytest.raises(AnonlibError, match="another attacker"):
+        tr.train_attacker(replace(TINY, lr=1e-4), train, validation, path)
+    with pytest.raises(AnonlibError, match="other data"):
+        tr.train_attacker(TINY, pairs_of(8, 3, seed=5), validation, path)
+
+
+def test_seed_decides_and_the_callers_random_state_stays() -> None:
+    train = pairs_of(4, 2)
+    short = replace(TINY, steps=1)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = tr.train_attacker(short, train)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same(first, tr.train_attacker(short, train))
+    assert not same(first, tr.train_attacker(replace(short, seed=1), train))
+
+
+def test_it_learns_to_see_through_an_anonymizer() -> None:
+    train, validation = pairs_of(24, 3), pairs_of(8, 3, seed=1)
+    config = replace(TINY, steps=40, batch=16, warmup=3, validate_every=20)
+    trained = tr.train_attacker(config, train, validation)
+    assert trained.curve.loss.tail(4).mean() < 0.75 * trained.curve.loss.iloc[1:4].mean()
+    test = pairs_of(12, 3, seed=2)
+
+    def identified(attacker: tr.TrainedAttacker) -> float:
+        probes, references = tr.embed(attacker, test.anonymized), tr.embed(attacker, test.originals)
+        assert probes.dtype == np.float32 and np.linalg.norm(probes, axis=1) == pytest.approx(1, abs=1e-5)
+        return top1(rank_of_true(probes, test.identity, test.source, references, test.identity, test.source))
+
+    assert identified(trained) > 0.25, "chance is 0.08"
+    assert identified(replace(trained, network=tr.seeded_network(config))) < 0.15
+
+
+def test_the_state_kept_is_the_best_on_validation() -> None:
+    train, validation = pairs_of(6, 3), pairs_of(6, 3, seed=1)
+    trained = tr.train_attacker(replace(TINY, steps=6, lr=0.05), train, validation)  # such a rate destroys the network
+    measured = trained.curve.dropna(subset=["z_score"]).set_index("step")[["h_score", "z_score"]]
+    assert measured.index.tolist() == [0, 2, 4, 6]
+    assert measured.loc[trained.step, f"{trained.embedding}_score"] == measured.to_numpy().max()
+
+
+def test_one_photo_a_person_and_no_validation() -> None:
+    single = pairs_of(5, 1)
+    trained = tr.train_attacker(replace(TINY, steps=2), single, single)
+    assert trained.curve.z_top1.notna().any(), "judged against the person's only photo"
+    blind = tr.train_attacker(replace(TINY, steps=2), single)
+    assert blind.step == 2 and blind.embedding == "z"
+
+
+def test_one_person_is_refused() -> None:
+    with pytest.raises(AnonlibError, match="at least 2 people"):
+        tr.train_attacker(TINY, pairs_of(1, 4))
+
+
+def test_a_diverged_network_is_never_the_best() -> None:
+    train, validation = pairs_of(6, 2), pairs_of(6, 2, seed=1)
+    with pytest.raises(AnonlibError, match="diverged at step"):
+        tr.train_attacker(replace(TINY, lr=1e30), train)
+    last = tr.train_attacker(replace(TINY, lr=1e30, steps=1), train, validation)  # only its last update is bad
+    assert last.step == 0
+
+
+def test_schedule() -> None:
+    shares = [tr.schedule(step, 100, 10) for step in range(100)]
+    assert shares[0] == 0.1 and shares[9] == shares[10] == 1 and shares[99] < 0.001
+    assert np.all(np.diff(shares[10:]) < 0)
+
+
+def test_background_only_attacker_cannot_see_people() -> None:
+    train, test = pairs_of(6, 2), pairs_of(6, 2, seed=3)
+    seen = attackers.attack(
+        "background-only",
+        train,
+        None,
+        test.anonymized,
+        test.originals,
+        test.masks,
+        test.masks,
+        **{"steps": 1, "batch": 4, "image_size": 32, "warmup": 1},
+    )
+    blanked = test.originals.copy()
+    blanked[test.masks > 0] = 0
+    again = tr.embed(seen.trained, blanked, test.masks)
+    np.testing.assert_array_equal(again, seen.references)
+
+
+def test_attackers_are_described_and_named() -> None:
+    assert {"contrastive", "contrastive-face", "sface", "w600k", "background-only", "permuted"} <= set(
+        attackers.ATTACKERS
+    )
+    for name, attacker in attackers.ATTACKERS.items():
+        assert len(attacker.knows) > 20 and (attacker.config is None) != (attacker.recognizer is None)
+        config = attackers.attack_config(name, steps=7)
+        assert config is None or config.steps == 7
+    with pytest.raises(AnonlibError, match="unknown attacker"):
+        attackers.attack_config("clairvoyant")
+    with pytest.raises(AnonlibError, match="has to be trained"):
+        attackers.attack("contrastive", None, None, np.zeros((1, 128, 128, 3), np.uint8), np.zeros((1, 4)))
+    labels = attackers.probe_labels("permuted", np.repeat(list("abcdefgh"), 2))
+    assert (labels != np.repeat(list("abcdefgh"), 2)).any()
+    assert (attackers.probe_labels("contrastive", np.array(["a"])) == ["a"]).all()
+
+
+def test_an_untrained_recognizer_takes_references_that_are_embedded_already() -> None:
+    known = np.eye(4, dtype=np.float32)
+    try:
+        found = attackers.attack("sface", None, None, blobs(2, 1)[0], known)
+    except AnonlibError as reason:
+        pytest.skip(str(reason))
+    assert found.references is known and found.probes.shape == (2, 128) and found.trained is None
