@@ -1,0 +1,54 @@
+"""Load a model bundle: an ordinary diffusers folder, ours or Stable Diffusion's, with its ControlNets beside it."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from anonlib.compat import prepare_torch
+from anonlib.errors import AnonlibError
+
+prepare_torch()
+
+import torch  # noqa: E402
+from diffusers import (  # noqa: E402
+    ControlNetModel,
+    DiffusionPipeline,
+    StableDiffusionControlNetInpaintPipeline,
+    StableDiffusionInpaintPipeline,
+    UniPCMultistepScheduler,
+)
+
+SMALL = Path(__file__).with_name("small")  # the bundle that the project trains and ships
+
+
+def controlnet_folder(bundle: Path, condition: str) -> Path:
+    """Return the folder of one ControlNet of a local bundle."""
+    return bundle / f"controlnet-{condition}"
+
+
+@lru_cache(maxsize=2)
+def load_pipeline(model: str, conditions: tuple[str, ...] = (), revision: str | None = None) -> DiffusionPipeline:
+    """Return the inpainting pipeline of a bundle with the ControlNets of `conditions`, ready on the device.
+
+    model: a local diffusers folder whose ControlNets lie in `controlnet-<condition>`. Without conditions it is
+    plain inpainting. Raises AnonlibError when the folder or one of its ControlNets is missing.
+    """
+    folder = Path(model)
+    if not (folder / "model_index.json").exists():
+        raise AnonlibError(
+            f"no model bundle at {folder}: run `make models`, or give the folder of a diffusers pipeline"
+        )
+    missing = [name for name in conditions if not controlnet_folder(folder, name).exists()]
+    if missing:
+        raise AnonlibError(f"the bundle {folder.name} has no ControlNet for {', '.join(missing)}: run `make models`")
+    options = {"local_files_only": True, "revision": revision, "dtype": torch.float32, "safety_checker": None}
+    if conditions:
+        nets = [
+            ControlNetModel.from_pretrained(controlnet_folder(folder, name), local_files_only=True, dtype=torch.float32)
+            for name in conditions
+        ]
+        pipeline = StableDiffusionControlNetInpaintPipeline.from_pretrained(folder, controlnet=nets, **options)
+    else:
+        pipeline = StableDiffusionInpaintPipeline.from_pretrained(folder, **options)
+    pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,108 @@
+"""`make models`: draw the pool, train autoencoder, UNet and ControlNets, and save the bundle. A killed run goes on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionInpaintPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from anonlib.assets import cache_root
+from anonlib.data.generate.pool import HELD_OUT, SHARD, draw_shard, load_pool
+from anonlib.diffusion.build import build_controlnet, build_scheduler, build_text_encoder, build_tokenizer, build_unet
+from anonlib.diffusion.bundle import SMALL, controlnet_folder
+from anonlib.diffusion.train_unet import Latents, prepare_latents, train_controlnet, train_unet
+from anonlib.diffusion.train_vae import build_vae, train_vae
+
+CONTROLS = ("hed", "depth", "canny")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long each part is trained; the numbers that the shipped bundle was made with."""
+
+    pool_seeds: int = 9_000  # about 60 % of them are adults and are kept
+    held_out_seeds: int = 3_800
+    vae_steps: int = 5_000
+    vae_batch: int = 8
+    vae_rate: float = 8e-4
+    unet_steps: int = 12_000
+    unet_batch: int = 32
+    unet_rate: float = 4e-4
+    controlnet_steps: int = 2_500
+    controlnet_rate: float = 4e-4
+
+
+def main(plan: Plan = Plan(), workers: int = 2, target: Path = SMALL) -> Path:
+    """Make the whole bundle (hours on 2 CPU cores, minutes on a GPU) and return its folder."""
+    root = cache_root()
+    draw_pools(plan, root, workers)
+    pool, checkpoints = load_pool(root / "pool" / "train"), root / "train"
+    torch.manual_seed(0)
+    vae = train_vae(
+        build_vae(), pool["images"], steps=plan.vae_steps, batch=plan.vae_batch, rate=plan.vae_rate, folder=checkpoints
+    )
+    tokenizer, text_encoder, unet, latents = start_unet(vae, pool, checkpoints)
+    train_unet(
+        unet,
+        text_encoder,
+        latents,
+        steps=plan.unet_steps,
+        batch=plan.unet_batch,
+        rate=plan.unet_rate,
+        folder=checkpoints,
+    )
+    nets = {}
+    for name in CONTROLS:
+        nets[name] = build_controlnet(unet)
+        train_controlnet(
+            name, nets[name], unet, text_encoder, latents, pool[name],
+            steps=plan.controlnet_steps, batch=plan.unet_batch, rate=plan.controlnet_rate, folder=checkpoints,
+        )  # fmt: skip
+    return save_bundle(target, vae, unet, text_encoder, tokenizer, nets)
+
+
+def draw_pools(plan: Plan, root: Path, workers: int) -> None:
+    """Draw the training pool and the held-out set in single-thread processes."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    firsts = [(first, root / "pool" / "train" / f"{first:06d}.npz") for first in range(0, plan.pool_seeds, SHARD)]
+    held = range(HELD_OUT, HELD_OUT + plan.held_out_seeds, SHARD)
+    firsts += [(first, root / "pool" / "held_out" / f"{first:06d}.npz") for first in held]
+    todo = [(first, path) for first, path in firsts if not path.exists()]
+    print(f"pool: {len(firsts) - len(todo)} of {len(firsts)} shards are there", flush=True)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
+        for done, _ in enumerate(processes.map(draw_shard, *zip(*todo, strict=True)) if todo else [], start=1):
+            print(f"pool: shard {done} of {len(todo)} drawn", flush=True)
+
+
+def start_unet(
+    vae: AutoencoderKL, pool: dict[str, np.ndarray], folder: Path
+) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel, Latents]:
+    """Return tokenizer, untrained text encoder and UNet, and the pool's latents."""
+    torch.manual_seed(1)
+    tokenizer = build_tokenizer(folder / "tokenizer")
+    text_encoder, unet = build_text_encoder(tokenizer), build_unet()
+    latents = prepare_latents(vae, pool["images"], pool["masks"], pool["captions"].tolist(), tokenizer)
+    return tokenizer, text_encoder, unet, latents
+
+
+def save_bundle(
+    target: Path,
+    vae: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    controlnets: dict[str, ControlNetModel],
+) -> Path:
+    """Write an ordinary diffusers folder in fp16 safetensors, ControlNets beside it, and return it."""
+    pipeline = StableDiffusionInpaintPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=build_scheduler(),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.to("cpu", torch.float16).save_pretrained(target, safe_serialization=True)
+    for name, net in controlnets.items():
+        net.to("cpu", torch.float16).save_pretrained(controlnet_folder(target, name), safe_serialization=True)
+    return target

@@ -1,0 +1,180 @@
+"""The small inpainting UNet with its text encoder, and the ControlNets on top of it, trained on stored latents."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, ControlNetModel, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from anonlib.diffusion.train_vae import encode
+from anonlib.diffusion.training import Ema, autocast, device, train
+from anonlib.faces import dilate
+
+WHOLE_SHARE, NO_CAPTION_SHARE = 0.35, 0.1  # of the samples: everything is masked; the caption is dropped
+SNR_LIMIT = 5.0
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Scaled latents of the training pool, each photo followed by its mirror image (2N rows)."""
+
+    clean: Tensor  # (2N, 4, 16, 16)
+    masked: Tensor  # (2N, 4, 16, 16), the person painted grey
+    mask: Tensor  # (2N, 1, 16, 16), 1 = to be painted
+    blank: Tensor  # (1, 4, 16, 16), a wholly grey picture
+    tokens: Tensor  # (2N, T)
+    no_tokens: Tensor  # (1, T)
+
+
+def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Return token ids (N, T), padded and cut to the tokenizer's length."""
+    kwargs = {"padding": "max_length", "truncation": True, "max_length": tokenizer.model_max_length}
+    return tokenizer(texts, return_tensors="pt", **kwargs).input_ids
+
+
+def prepare_latents(
+    vae: AutoencoderKL, images: np.ndarray, masks: np.ndarray, captions: list[str], tokenizer: CLIPTokenizer
+) -> Latents:
+    """Encode the pool once: photos (N, 128, 128, 3) uint8, person masks (N, 128, 128) uint8 and captions."""
+    grown = dilate(masks) > 127
+    both = np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])
+    both_masks = np.stack([grown, grown[:, :, ::-1]], 1).reshape(-1, *grown.shape[1:])
+    grey = np.where(both_masks[..., None], np.uint8(128), both)
+    scale = vae.config.scaling_factor
+    tokens = tokenize(tokenizer, captions).repeat_interleave(2, 0)
+    mask = F.interpolate(torch.from_numpy(both_masks).float()[:, None], size=both.shape[1] // 8)
+    blank = encode(vae, np.full((1, *images.shape[1:]), 128, np.uint8)) * scale
+    return Latents(encode(vae, both) * scale, encode(vae, grey) * scale, mask, blank, tokens, tokenize(tokenizer, [""]))
+
+
+class Denoiser(nn.Module):
+    """UNet and text encoder trained together."""
+
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel):
+        super().__init__()
+        self.unet, self.text_encoder = unet, text_encoder
+
+
+class Draws:
+    """The random choices of training: which samples lose their picture or their caption, the noise and the time."""
+
+    def __init__(self, latents: Latents, seed: int):
+        self.latents, self.random = latents, torch.Generator().manual_seed(seed)
+        self.scheduler = DDPMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction"
+        )
+        snr = self.scheduler.alphas_cumprod / (1 - self.scheduler.alphas_cumprod)
+        self.weight = snr.clamp(max=SNR_LIMIT) / (snr + 1)  # min-SNR for velocity (Hang et al., 2023)
+
+    def __call__(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return noisy latents, times, the nine-channel extras, tokens, velocity targets and weights for some rows."""
+        data, n, g = self.latents, len(rows), self.random
+        whole = (torch.rand(n, generator=g) < WHOLE_SHARE).view(-1, 1, 1, 1)
+        silent = (torch.rand(n, generator=g) < NO_CAPTION_SHARE).view(-1, 1)
+        clean = data.clean[rows]
+        noise = torch.randn(clean.shape, generator=g)
+        times = torch.randint(0, self.scheduler.config.num_train_timesteps, (n,), generator=g)
+        draw = {
+            "noisy": self.scheduler.add_noise(clean, noise, times),
+            "times": times,
+            "extra": torch.cat(
+                [torch.where(whole, 1.0, data.mask[rows]), torch.where(whole, data.blank, data.masked[rows])], 1
+            ),
+            "tokens": torch.where(silent, data.no_tokens, data.tokens[rows]),
+            "target": self.scheduler.get_velocity(clean, noise, times),
+            "weight": self.weight[times],
+        }
+        return {name: value.to(device()) for name, value in draw.items()}
+
+
+def plain_attention(net: nn.Module) -> None:
+    """Use unfused attention: on a CPU the fused kernel's backward pass takes more time than the rest of the network."""
+    if device().type == "cpu":
+        net.set_attn_processor(AttnProcessor())
+
+
+def train_unet(
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    latents: Latents,
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    folder: Path,
+    seconds: float = float("inf"),
+) -> None:
+    """Train UNet and text encoder in place and leave the EMA weights in them."""
+    net = Denoiser(unet, text_encoder).to(device()).train()
+    plain_attention(unet)
+    draws = Draws(latents, seed=1)
+
+    def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
+        draws.random.manual_seed(step)
+        d = draws(rows)
+        with autocast():
+            states = text_encoder(d["tokens"]).last_hidden_state
+            sample = unet(torch.cat([d["noisy"], d["extra"]], 1), d["times"], states).sample
+        value = (d["weight"] * (sample.float() - d["target"]).pow(2).mean((1, 2, 3))).mean()
+        return value, {"loss": value.detach().item()}
+
+    ema = train(
+        "unet", net, loss, len(latents.clean), steps=steps, batch=batch, rate=rate, checkpoint=folder / "unet.pt",
+        decay=0.9995, seconds=seconds,
+    )  # fmt: skip
+    _finish(net, ema)
+
+
+def train_controlnet(
+    name: str,
+    controlnet: ControlNetModel,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    latents: Latents,
+    controls: np.ndarray,
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    folder: Path,
+    seconds: float = float("inf"),
+) -> None:
+    """Train one ControlNet (Zhang et al., 2023) on the frozen UNet; controls: maps (N, 128, 128) uint8 of the pool."""
+    for frozen in (unet, text_encoder):
+        frozen.to(device()).eval().requires_grad_(False)
+    controlnet.to(device()).train()
+    plain_attention(unet)
+    plain_attention(controlnet)
+    draws = Draws(latents, seed=2)
+    maps = torch.from_numpy(np.stack([controls, controls[:, :, ::-1]], 1).reshape(-1, *controls.shape[1:]))
+
+    def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
+        draws.random.manual_seed(step)
+        d = draws(rows)
+        control = maps[rows].to(device()).float().div(255)[:, None].expand(-1, 3, -1, -1)
+        with autocast():
+            states = text_encoder(d["tokens"]).last_hidden_state
+            down, middle = controlnet(d["noisy"], d["times"], states, controlnet_cond=control, return_dict=False)
+            sample = unet(
+                torch.cat([d["noisy"], d["extra"]], 1), d["times"], states,
+                down_block_additional_residuals=down, mid_block_additional_residual=middle,
+            ).sample  # fmt: skip
+        value = (d["weight"] * (sample.float() - d["target"]).pow(2).mean((1, 2, 3))).mean()
+        return value, {"loss": value.detach().item()}
+
+    ema = train(
+        f"controlnet-{name}", controlnet, loss, len(latents.clean), steps=steps, batch=batch, rate=rate,
+        checkpoint=folder / f"controlnet-{name}.pt", decay=0.999, seconds=seconds,
+    )  # fmt: skip
+    _finish(controlnet, ema)
+
+
+def _finish(net: nn.Module, ema: Ema) -> None:
+    net.load_state_dict(ema.shadow)
+    net.eval()

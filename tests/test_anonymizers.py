@@ -1,0 +1,159 @@
+"""Every anonymizer keeps the contract: fails closed, counts add up, one image gives the same pixels in any batch."""
+
+import numpy as np
+import pytest
+
+from anonlib import anonymizers
+from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK, closed, image_seed
+from anonlib.errors import AnonlibError
+
+
+def scene(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Smooth random pictures with an oval person in each."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 8, 8, 3)).astype(np.uint8)
+    images = coarse.repeat(16, 1).repeat(16, 2)
+    rows, columns = np.mgrid[0:128, 0:128]
+    oval = ((rows - 70) / 50) ** 2 + ((columns - 64) / 36) ** 2 < 1
+    masks = np.repeat(np.where(oval, 255, 0).astype(np.uint8)[None], count, 0)
+    return images, masks, [image_seed(image, "test", {}) for image in images]
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory):
+    """A real diffusers folder with ControlNets, untrained and very small."""
+    from anonlib.compat import prepare_torch
+
+    prepare_torch(1)
+    import torch
+
+    from anonlib.diffusion import build
+    from anonlib.diffusion.train import save_bundle
+    from anonlib.diffusion.train_vae import build_vae
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("bundle")
+    tokenizer = build.build_tokenizer(folder / "words")
+    unet = build.build_unet(widths=(16, 32), layers=1)
+    nets = {name: build.build_controlnet(unet) for name in ("hed", "depth", "canny")}
+    for net in nets.values():  # an untrained ControlNet adds exactly nothing: make it add something
+        for layer in [*net.controlnet_down_blocks, net.controlnet_mid_block]:
+            torch.nn.init.normal_(layer.weight, std=0.5)
+    return str(
+        save_bundle(
+            folder / "small", build_vae((8, 8, 16, 16), 1), unet, build.build_text_encoder(tokenizer), tokenizer, nets
+        )
+    )
+
+
+@pytest.fixture
+def every(tiny_bundle):
+    """Return the anonymizer of a name with two steps on the tiny bundle."""
+
+    def make(name: str):
+        settings = {"model": tiny_bundle, "steps": 2, "batch": 4} if name.startswith("ia-") else {}
+        return anonymizers.anonymizer(name, **settings)
+
+    return make
+
+
+CONDITIONED = ("ia-none", "ia-hed", "ia-canny")  # depth needs a real face: see test_depth_without_a_face
+ALL = (*CONDITIONED, "blur", "pixelate", "mask")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_image_gives_the_same_pixels_alone_and_in_any_batch(every, name):
+    images, masks, seeds = scene(5)
+    together, status = every(name)(images, masks, seeds)
+    assert status == [OK] * 5
+    alone, _ = every(name)(images[3:4], masks[3:4], seeds[3:4])
+    np.testing.assert_array_equal(alone[0], together[3])
+    backwards, _ = every(name)(images[::-1], masks[::-1], seeds[::-1])
+    np.testing.assert_array_equal(backwards[::-1], together)
+
+
+@pytest.mark.parametrize("name", CONDITIONED)
+def test_another_seed_gives_another_picture(every, name):
+    images, masks, seeds = scene(1)
+    first, _ = every(name)(images, masks, seeds)
+    second, _ = every(name)(images, masks, [seeds[0] + 1])
+    assert np.abs(first.astype(int) - second).mean() > 1
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_person_gives_a_blank_and_is_counted(every, name):
+    images, masks, seeds = scene(3)
+    masks[1] = 0
+    made, status = every(name)(images, masks, seeds)
+    assert status == [OK, NO_FACE, OK] and not made[1].any() and made[0].any()
+
+
+def test_a_constant_map_is_an_error_never_an_unconditioned_guess(every):
+    images, masks, seeds = scene(2)
+    images[0] = 90
+    made, status = every("ia-canny")(images, masks, seeds)
+    assert status == [ERROR, OK] and not made[0].any()
+
+
+def test_depth_without_a_face_is_an_error(every):
+    made, status = every("ia-depth+hed")(*scene(1))
+    assert status == [ERROR] and not made.any()
+
+
+def test_the_condition_reaches_the_picture(every):
+    images, masks, seeds = scene(1)
+    without, _ = every("ia-none")(images, masks, seeds)
+    with_edges, _ = every("ia-hed")(images, masks, seeds)
+    assert np.abs(without.astype(int) - with_edges).max() > 0
+
+
+def test_an_original_never_passes():
+    images, masks, seeds = scene(2)
+    made, status = closed(lambda i, m, s: (i.copy(), [OK] * len(i)))(images, masks, seeds)
+    assert status == [ERROR, ERROR] and not made.any()
+
+
+def test_one_bad_image_costs_only_itself():
+    images, masks, seeds = scene(3)
+
+    def breaks(batch, person, batch_seeds):
+        if seeds[1] in batch_seeds:
+            raise RuntimeError("out of luck")
+        return 255 - batch, [OK] * len(batch)
+
+    made, status = closed(breaks)(images, masks, seeds)
+    assert status == [OK, ERROR, OK]
+    np.testing.assert_array_equal(made[2], 255 - images[2])
+    assert not made[1].any()
+
+
+def test_a_filtered_image_is_blank_even_if_pixels_came_with_it():
+    images, masks, seeds = scene(1)
+    made, status = closed(lambda i, m, s: (255 - i, [FILTERED]))(images, masks, seeds)
+    assert status == [FILTERED] and not made.any()
+
+
+def test_wrong_shapes_are_refused_and_a_broken_anonymizer_is_an_error():
+    images, masks, seeds = scene(2)
+    with pytest.raises(ValueError, match="seeds"):
+        closed(lambda i, m, s: (i, [OK]))(images, masks, seeds[:1])
+    made, status = closed(lambda i, m, s: (i[:, :64], [OK] * len(i)))(images, masks, seeds)
+    assert status == [ERROR, ERROR] and not made.any()
+
+
+def test_seed_follows_pixels_method_parameters_and_replicate():
+    image = scene(1)[0][0]
+    base = image_seed(image, "ia-hed", {"steps": 10})
+    assert base == image_seed(image.copy(), "ia-hed", {"steps": 10})
+    others = [
+        image_seed(image + 1, "ia-hed", {"steps": 10}),
+        image_seed(image, "ia-none", {"steps": 10}),
+        image_seed(image, "ia-hed", {"steps": 11}),
+        image_seed(image, "ia-hed", {"steps": 10}, replicate=1),
+    ]
+    assert len({base, *others}) == 5 and 0 <= base < 1 << 63
+
+
+def test_unknown_names_are_refused_in_one_line():
+    with pytest.raises(AnonlibError, match="ia-depth"):
+        anonymizers.anonymizer("ia-deth")

@@ -1,0 +1,155 @@
+"""The small bundle's parts: real diffusers networks, very small, trained for a few steps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anonlib.compat import prepare_torch
+
+prepare_torch(1)
+
+import torch  # noqa: E402
+
+from anonlib.diffusion import build, captions, train_unet, training  # noqa: E402
+from anonlib.diffusion.train_vae import build_vae, train_vae  # noqa: E402
+
+
+def pictures(count: int = 12) -> np.ndarray:
+    """Smooth coloured gradients."""
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 256, (count, 2, 2, 3)).astype(np.float32)
+    t = np.linspace(0, 1, 128, dtype=np.float32)
+    rows = corners[:, 0, None] * (1 - t)[None, :, None, None] + corners[:, 1, None] * t[None, :, None, None]
+    across = t[None, None, :, None]
+    return (rows[:, :, 0, None] * (1 - across) + rows[:, :, 1, None] * across).astype(np.uint8)
+
+
+def tiny_unet():
+    torch.manual_seed(0)
+    return build.build_unet(widths=(16, 32), layers=1)
+
+
+def test_every_known_word_is_one_token_and_a_caption_fits(tmp_path):
+    tokenizer = build.build_tokenizer(tmp_path)
+    for word in captions.vocabulary():
+        assert len(tokenizer(word).input_ids) == 3, word  # start, word, end
+    longest = f"photo of a person, contrasty, {captions.LIGHTS[0]}, brown hair, glasses, hat"
+    assert len(tokenizer(longest).input_ids) <= tokenizer.model_max_length
+    assert tokenizer("photo of a person").input_ids != tokenizer("person of a photo").input_ids
+
+
+def test_prompts_use_only_known_words_and_follow_the_seed():
+    told = {captions.prompt(np.random.default_rng(seed)) for seed in range(60)}
+    assert len(told) > 10
+    known = set(captions.vocabulary())
+    assert all(set(text.replace(",", "").split()) <= known for text in told)
+    assert captions.prompt(np.random.default_rng(3)) == captions.prompt(np.random.default_rng(3))
+
+
+def test_captions_name_what_is_in_the_picture():
+    image, labels = np.full((128, 128, 3), 120, np.uint8), np.ones((128, 128), np.uint8)
+    assert "glasses" not in captions.caption(image, labels) and "hair" not in captions.caption(image, labels)
+    labels[:30], labels[60:70] = 17, 6
+    image[:30] = (15, 12, 10)
+    text = captions.caption(image, labels)
+    assert "black hair" in text and "glasses" in text and "hat" not in text
+
+
+def test_a_new_controlnet_changes_nothing_and_sees_four_channels():
+    unet, states = tiny_unet(), torch.randn(1, 24, 128)
+    net = build.build_controlnet(unet)
+    down, middle = net(
+        torch.randn(1, 4, 16, 16), 5, states, controlnet_cond=torch.rand(1, 3, 128, 128), return_dict=False
+    )
+    assert net.config.in_channels == 4 and unet.config.in_channels == 9
+    assert all(not row.any() for row in down) and not middle.any()
+
+
+def test_checkpoints_resume_to_the_same_weights(tmp_path):
+    images = pictures(8)
+
+    def run(folder: Path, stops: list[int]) -> dict:
+        for steps in stops:
+            torch.manual_seed(0)
+            vae = build_vae((8, 8, 8, 16), 1)
+            state = training.load_checkpoint(folder / "vae.pt")
+            noise = torch.Generator()
+
+            def loss(rows, step, vae=vae, noise=noise):
+                noise.manual_seed(step)
+                x = torch.from_numpy(images[rows.numpy()]).permute(0, 3, 1, 2).float() / 255
+                y = vae(x, sample_posterior=True, generator=noise).sample
+                return (y - x).pow(2).mean(), {}
+
+            assert (state is None) == (steps == stops[0])
+            training.train("test", vae, loss, 8, steps=6, batch=2, rate=1e-3, checkpoint=folder / "vae.pt", every=steps,
+                           seconds=0 if steps < 6 else float("inf"))  # fmt: skip
+        return vae.state_dict()
+
+    whole = run(tmp_path / "whole", [6])
+    parts = run(tmp_path / "parts", [1, 6])
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_the_autoencoder_learns_and_scales_its_latents(tmp_path):
+    images = pictures()
+    torch.manual_seed(0)
+    vae = train_vae(build_vae((8, 16, 16, 16), 1), images, steps=40, batch=4, rate=3e-3, folder=tmp_path)
+    log = training.load_checkpoint(tmp_path / "vae.pt")["log"]
+    assert log[-1]["psnr"] > 8
+    from anonlib.diffusion.train_vae import encode
+
+    assert float((encode(vae, images) * vae.config.scaling_factor).std()) == pytest.approx(1, abs=0.15)
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("latents")
+    torch.manual_seed(0)
+    vae, images = build_vae((8, 8, 8, 16), 1), pictures()
+    masks = np.zeros(images.shape[:3], np.uint8)
+    masks[:, 40:, 20:70] = 255
+    words = ["photo of a person, strong, warm light"] * len(images)
+    tokenizer = build.build_tokenizer(folder)
+    return tokenizer, train_unet.prepare_latents(vae.eval(), images, masks, words, tokenizer)
+
+
+def test_latents_hold_every_photo_and_its_mirror_with_matching_masks(latents):
+    _, data = latents
+    assert len(data.clean) == 24 and data.clean.shape[1:] == (4, 16, 16)
+    left, right = data.mask[0, 0, 8], data.mask[1, 0, 8]  # the person stands at columns 20 to 70, then at 58 to 108
+    assert left[4] == left[8] == 1 and left[12] == 0 and right[12] == 1 and right[4] == right[0] == 0
+
+
+def test_draws_drop_pictures_and_captions_at_their_rates(latents):
+    _, data = latents
+    draws = train_unet.Draws(data, seed=0)
+    d = draws(torch.zeros(4000, dtype=torch.long))
+    whole = (d["extra"][:, 0].mean((1, 2)) == 1).float().mean().item()
+    silent = (d["tokens"] == data.no_tokens).all(1).float().mean().item()
+    assert whole == pytest.approx(train_unet.WHOLE_SHARE, abs=0.03)
+    assert silent == pytest.approx(train_unet.NO_CAPTION_SHARE, abs=0.02)
+
+
+def test_velocity_target_recovers_the_clean_latent(latents):
+    _, data = latents
+    draws = train_unet.Draws(data, seed=0)
+    d = draws(torch.arange(24))
+    alpha = draws.scheduler.alphas_cumprod[d["times"]].view(-1, 1, 1, 1)
+    clean = alpha.sqrt() * d["noisy"] - (1 - alpha).sqrt() * d["target"]
+    assert torch.allclose(clean, data.clean, atol=1e-4)
+
+
+def test_unet_then_controlnet_train_and_the_unet_stays_frozen(latents, tmp_path):
+    tokenizer, data = latents
+    unet, text = tiny_unet(), build.build_text_encoder(tokenizer)
+    before = {name: value.clone() for name, value in text.state_dict().items()}
+    train_unet.train_unet(unet, text, data, steps=3, batch=4, rate=1e-3, folder=tmp_path)
+    assert any(not torch.equal(before[name], value) for name, value in text.state_dict().items())
+    frozen = {name: value.clone() for name, value in unet.state_dict().items()}
+    net = build.build_controlnet(unet)
+    maps = np.random.default_rng(0).integers(0, 256, (12, 128, 128)).astype(np.uint8)
+    train_unet.train_controlnet("hed", net, unet, text, data, maps, steps=3, batch=4, rate=1e-2, folder=tmp_path)
+    assert all(torch.equal(frozen[name], value) for name, value in unet.state_dict().items())
+    assert net.controlnet_mid_block.weight.abs().sum() > 0
