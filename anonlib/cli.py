@@ -1,0 +1,139 @@
+"""`python -m anonlib.cli`: figures, explain, fetch, data, models, clean."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from anonlib import assets, config, progress
+from anonlib.errors import AnonlibError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise AnonlibError instead of printing the usage."""
+        raise AnonlibError(f"{message}; see {self.prog} --help")
+
+
+def guarded(function: Callable[[list[str]], int]) -> int:
+    """Return the exit code of a command: AnonlibError is one line on stderr and 2, Ctrl-C one line and 130."""
+    try:
+        return function(sys.argv[1:])
+    except AnonlibError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped: what was finished is kept; the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a run: profile, data set, parameters, notebooks."""
+    parser.add_argument("--profile", default="demo", help="smoke, demo or full (default: demo)")
+    parser.add_argument("--dataset", default="synthetic", help="a registered name, or a folder of person/image")
+    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="change one number, repeatable")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NOTEBOOK", help="run this one alone, repeatable"
+    )
+
+
+def figures(options: argparse.Namespace) -> int:
+    """Draw figures and tables again from their saved data; no model and no torch is loaded."""
+    from anonlib import page, provenance, render
+
+    name = provenance.dataset_name(options.dataset) if options.dataset else provenance.DEFAULT_DATASET
+    base = provenance.output_folder(provenance.DEFAULT_PROFILE, name)
+    folders = sorted({file.parent.parent for file in base.glob(f"**/{render.DATA}/*.json")})
+    if not folders:
+        raise AnonlibError("no figures to draw yet: `make paper` computes what they show")
+    for folder in folders:
+        print(f"{folder}: {len(page.redraw(folder))} files drawn")
+    return 0
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Say what is stale and why."""
+    from anonlib import explain as words
+    from anonlib import plan
+
+    print(words.explain(plan.make(options.profile, options.dataset, options.p, options.only)))
+    return 0
+
+
+def fetch(options: argparse.Namespace) -> int:
+    """Fetch what models and data others made, licences listed; what is there already is kept."""
+    for name in options.names:
+        if name not in assets.ASSETS:
+            raise AnonlibError(f"unknown asset {name!r}: {config.nearest(name, assets.ASSETS)}")
+    wanted = options.names or sorted(assets.ASSETS)
+    if options.list:
+        for name in wanted:
+            print(f"{name}: {assets.ASSETS[name].use}; licence: {assets.ASSETS[name].licence}")
+        return 0
+    refused = []
+    for number, name in enumerate(wanted, 1):
+        progress.status(f"asset {number} of {len(wanted)}: {name}")
+        try:
+            assets.asset_path(name)
+        except AnonlibError as error:
+            if not assets.ASSETS[name].noncommercial or name in options.names:
+                raise
+            refused.append(f"not fetched: {error}")
+    print("\n".join([f"{len(wanted) - len(refused)} of {len(wanted)} assets are here", *refused]))
+    return 0
+
+
+def data(options: argparse.Namespace) -> int:
+    """Build the embedded faces again."""
+    from anonlib.data.generate import build
+
+    return build.main(options.rest) or 0
+
+
+def models(options: argparse.Namespace) -> int:
+    """Train the small diffusion bundle."""
+    from anonlib.diffusion import train
+
+    return train.main(options.rest) or 0
+
+
+def clean(options: argparse.Namespace) -> int:
+    """Remove executed notebooks and half-written files; figures, tables and the cache stay."""
+    from anonlib import provenance
+
+    base = provenance.output_folder(provenance.DEFAULT_PROFILE, provenance.DEFAULT_DATASET)
+    found = [folder for folder in base.glob("**/notebooks") if folder.is_dir()]
+    for folder in found:
+        shutil.rmtree(folder)
+    for file in base.glob("**/.*.[0-9]*"):
+        file.unlink()
+    print(f"{len(found)} folders of executed notebooks removed; the cache is kept: {assets.cache_root()}")
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Parse the command line and do what it says; return the exit code."""
+    parser = Parser(prog="python -m anonlib.cli", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    for function in (figures, explain, fetch, data, models, clean):
+        command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        command.set_defaults(function=function)
+        if function is explain:
+            add_run_options(command)
+        elif function is figures:
+            command.add_argument("--dataset", default="", help="only those of this data set (default: all)")
+        elif function is fetch:
+            command.add_argument("names", nargs="*", help="assets (default: all)")
+            command.add_argument("--list", action="store_true", help="only list them")
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command not in ("data", "models"):
+        raise AnonlibError(f"unknown option {rest[0]!r}; see {parser.prog} {options.command} --help")
+    options.rest = rest
+    return options.function(options)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,302 @@
+"""What a run is made of: frozen groups of numbers, three profiles that differ in nothing else, strict overrides."""
+
+import ast
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass
+
+from anonlib.errors import AnonlibError
+
+CONDITIONS = ("none", "depth", "hed", "canny", "depth+hed")
+BASELINES = ("blur", "pixelate", "mask")
+BACKBONES = ("resnet18", "resnet50", "vit")
+
+
+@dataclass(frozen=True)
+class Data:
+    """How much of each split is used; None means everything there is."""
+
+    train_people: int | None
+    validation_people: int | None
+    test_people: int | None
+    images: int | None  # original photos a person, the probe's source among them
+
+    @property
+    def people(self) -> dict[str, int] | None:
+        """Return the people by split as `anonlib.data.load` takes them; None (all) unless all three are given."""
+        counts = {"train": self.train_people, "validation": self.validation_people, "test": self.test_people}
+        return None if None in counts.values() else counts
+
+
+@dataclass(frozen=True)
+class Generator:
+    """The latent diffusion bundle: a folder (relative to the project) or hub names, and how it is run."""
+
+    bundle: str
+    size: int  # pixels a side at which the generator works
+    steps: int
+    batch: int
+    revision: str | None = None
+    controlnet_depth: str | None = None  # None: the bundle's own folder controlnet-depth
+    controlnet_depth_revision: str | None = None
+    controlnet_hed: str | None = None
+    controlnet_hed_revision: str | None = None
+    controlnet_canny: str | None = None
+    controlnet_canny_revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Anonymize:
+    """Which anonymizers, and how many photos each of them gets."""
+
+    conditions: tuple[str, ...]
+    baselines: tuple[str, ...]
+    replicates: int  # anonymized versions of one photo, each with its own seed
+    probes: int | None  # anonymized photos a test person
+    train_photos: int | None  # anonymized photos a person of attacker-train
+
+    @property
+    def anonymizers(self) -> tuple[str, ...]:
+        """Return the registry names: the no-op control, Instance Augmentation by condition, the baselines."""
+        return ("noop", *(f"ia-{condition}" for condition in self.conditions), *self.baselines)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Training of the contrastive attackers; `face_*` is the one that starts from a face recognizer."""
+
+    backbones: tuple[str, ...]
+    sizes: tuple[int, ...]  # pixels a side, one per backbone
+    steps: int
+    batch: int
+    face_steps: int
+    face_batch: int
+    seeds: tuple[int, ...]
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Identification and its intervals."""
+
+    few: int  # reference photos a person in Few-Ref
+    reference_seed: int  # draws the Few-Ref and Single-Ref photos, the same ones for every attacker and anonymizer
+    draws: int  # bootstrap draws, by identity
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything a notebook needs to know about the size of a run."""
+
+    name: str
+    minutes: float  # expected on the profile's machine with an empty cache; only for the first time-left message
+    data: Data
+    generator: Generator
+    anonymize: Anonymize
+    attack: Attack
+    evaluate: Evaluate
+
+
+_SMALL = Generator(bundle="models/small", size=128, steps=10, batch=8)
+
+_DEMO = Profile(
+    name="demo",
+    minutes=45,
+    data=Data(train_people=750, validation_people=50, test_people=200, images=12),
+    generator=_SMALL,
+    anonymize=Anonymize(conditions=CONDITIONS, baselines=BASELINES, replicates=1, probes=1, train_photos=2),
+    attack=Attack(
+        backbones=("resnet18",),
+        sizes=(64,),
+        steps=400,
+        batch=128,
+        face_steps=150,
+        face_batch=96,
+        seeds=(0,),
+        temperature=0.1,
+    ),
+    evaluate=Evaluate(few=5, reference_seed=0, draws=2000, confidence=0.95),
+)
+
+_SMOKE = dataclasses.replace(
+    _DEMO,
+    name="smoke",
+    minutes=6,
+    data=Data(train_people=24, validation_people=8, test_people=12, images=7),
+    generator=dataclasses.replace(_SMALL, steps=4),
+    anonymize=dataclasses.replace(_DEMO.anonymize, train_photos=1),
+    attack=dataclasses.replace(_DEMO.attack, steps=30, batch=16, face_steps=30, face_batch=16),
+    evaluate=dataclasses.replace(_DEMO.evaluate, draws=200),
+)
+
+_FULL = Profile(
+    name="full",
+    minutes=1440,
+    data=Data(train_people=None, validation_people=None, test_people=None, images=None),
+    generator=Generator(
+        bundle="stable-diffusion-v1-5/stable-diffusion-inpainting",
+        size=512,
+        steps=40,
+        batch=16,
+        controlnet_depth="lllyasviel/control_v11f1p_sd15_depth",
+        controlnet_hed="lllyasviel/control_v11p_sd15_softedge",
+        controlnet_canny="lllyasviel/control_v11p_sd15_canny",
+    ),
+    anonymize=Anonymize(conditions=CONDITIONS, baselines=BASELINES, replicates=1, probes=None, train_photos=None),
+    attack=Attack(
+        backbones=("resnet18", "resnet50", "vit"),
+        sizes=(128, 128, 128),
+        steps=20000,
+        batch=128,
+        face_steps=5000,
+        face_batch=128,
+        seeds=(0, 1, 2),
+        temperature=0.1,
+    ),
+    evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),
+)
+
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (_SMOKE, _DEMO, _FULL)}
+_GROUPS = ("data", "generator", "anonymize", "attack", "evaluate")
+_CHOICES = {"anonymize.conditions": CONDITIONS, "anonymize.baselines": BASELINES, "attack.backbones": BACKBONES}
+
+
+def load(name: str, overrides: dict[str, typing.Any] | None = None) -> Profile:
+    """Return a profile, with single numbers replaced: load("smoke", {"attack.steps": 50}).
+
+    Raises AnonlibError for an unknown profile or number (naming the nearest) and for a value of another type or range.
+    """
+    if name not in PROFILES:
+        raise AnonlibError(f"unknown profile {name!r}: {nearest(name, PROFILES)}")
+    profile = PROFILES[name]
+    for key, value in (overrides or {}).items():
+        check_name(key)
+        group, field = key.split(".")
+        checked = _typed(key, value, field_types()[key])
+        profile = dataclasses.replace(
+            profile, **{group: dataclasses.replace(getattr(profile, group), **{field: checked})}
+        )
+    _check(profile)
+    return profile
+
+
+def parse(name: str, text: str) -> typing.Any:
+    """Return the value of `-p NAME=TEXT` for one of the profile's numbers, in its own type (lists as JSON types)."""
+    check_name(name)
+    try:
+        value = _typed(name, literal(text), field_types()[name])
+    except AnonlibError:
+        value = _typed(
+            name, text, field_types()[name]
+        )  # "none" is a conditioning too, and a revision may be all digits
+    return list(value) if isinstance(value, tuple) else value
+
+
+def literal(text: str) -> typing.Any:
+    """Return what a command line means by `text`: a number, true, null, a list ..., else the text itself."""
+    named = {"true": True, "false": False, "null": None, "none": None, "all": None}
+    if text.lower() in named:
+        return named[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def field_types() -> dict[str, typing.Any]:
+    """Return the type of every number that can be overridden: "attack.steps" -> int."""
+    groups = typing.get_type_hints(Profile)
+    return {f"{group}.{name}": hint for group in _GROUPS for name, hint in typing.get_type_hints(groups[group]).items()}
+
+
+def values(profile: Profile) -> dict[str, typing.Any]:
+    """Return every number of a profile by its full name, tuples as lists: "attack.steps" -> 400."""
+    return json.loads(json.dumps({key: _get(profile, key) for key in field_types()}))
+
+
+def check_name(name: str) -> None:
+    """Raise AnonlibError, naming the nearest, when a profile has no number called `name`."""
+    if name not in field_types():
+        raise AnonlibError(f"unknown parameter {name!r}: {nearest(name, field_types())}")
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """Return "did you mean ...?", or the list of what there is when nothing is near."""
+    plain = {key.lower().replace("_", "."): key for key in sorted(known)}
+    near = difflib.get_close_matches(name.lower().replace("_", "."), plain, n=1, cutoff=0.6)
+    return f"did you mean {plain[near[0]]!r}?" if near else f"choose one of {', '.join(plain.values())}"
+
+
+def canonical(value: typing.Any) -> str:
+    """Return the one JSON spelling of a value: keys sorted, no blanks, dataclasses as objects, tuples as lists."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=_plain)
+
+
+def digest(value: typing.Any) -> str:
+    """Return the SHA-256 of a value's canonical JSON as 64 hex digits."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def _plain(value: typing.Any) -> typing.Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    raise TypeError(f"parameters are numbers, texts, lists and dictionaries, not {type(value).__name__}")
+
+
+def _get(profile: Profile, key: str) -> typing.Any:
+    group, field = key.split(".")
+    return getattr(getattr(profile, group), field)
+
+
+def _typed(name: str, value: typing.Any, hint: typing.Any) -> typing.Any:
+    """Return `value` as the type that the field has; only int -> float and list -> tuple are converted."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        if typing.get_origin(option) is tuple:
+            inner = typing.get_args(option)[0]
+            if isinstance(value, list | tuple) and all(_is(item, inner) for item in value):
+                return tuple(value)
+            if isinstance(value, str) and inner is str:
+                return tuple(part.strip() for part in value.split(",") if part.strip())
+        elif option is float and _is(value, int):
+            return float(value)
+        elif _is(value, option):
+            return value
+    raise AnonlibError(f"parameter {name} must be {spelled(hint)}, not {value!r}")
+
+
+def _is(value: typing.Any, kind: type) -> bool:
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def spelled(hint: typing.Any) -> str:
+    """Return a type in words."""
+    if isinstance(hint, types.UnionType):
+        return " or ".join(
+            "all (None)" if option is type(None) else spelled(option) for option in typing.get_args(hint)
+        )
+    if typing.get_origin(hint) is tuple:
+        return f"a list of {spelled(typing.get_args(hint)[0])}"
+    return {int: "int", float: "float", str: "str", bool: "bool", list: "list", dict: "dict"}[hint]
+
+
+def _check(profile: Profile) -> None:
+    for key in field_types():
+        value = _get(profile, key)
+        if key in _CHOICES:
+            for item in value:
+                if item not in _CHOICES[key]:
+                    raise AnonlibError(f"parameter {key}: unknown {item!r}: {nearest(item, _CHOICES[key])}")
+        elif isinstance(value, int) and "seed" not in key and value < 1:
+            raise AnonlibError(f"parameter {key} must be 1 or more, not {value}")
+    if not 0 < profile.evaluate.confidence < 1:
+        raise AnonlibError(f"parameter evaluate.confidence must be between 0 and 1, not {profile.evaluate.confidence}")
+    if profile.attack.temperature <= 0:
+        raise AnonlibError(f"parameter attack.temperature must be above 0, not {profile.attack.temperature}")
+    if len(profile.attack.sizes) != len(profile.attack.backbones):
+        raise AnonlibError("parameter attack.sizes must give one size for each of attack.backbones")

@@ -1,0 +1,154 @@
+"""Charts of results: points with their intervals, curves labelled where they end, histograms."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from anonlib.figures import style
+
+
+def intervals(
+    data: pd.DataFrame,
+    *,
+    row: str,
+    value: str,
+    lo: str,
+    hi: str,
+    series: str | None = None,
+    panel: str | None = None,
+    chance: float | None = None,
+    label: str = "",
+    share: bool = True,
+    log: bool = False,
+) -> Figure:
+    """Draw one point with its interval per line of the data, rows downward in the data's order.
+
+    row, value, lo, hi, series, panel: column names; series differ in colour and marker, panels stand side by side.
+    chance: a level to mark. share: values in [0, 1] shown in percent.
+    """
+    rows = list(dict.fromkeys(data[row]))
+    kinds = list(dict.fromkeys(data[series])) if series else [None]
+    panels = list(dict.fromkeys(data[panel])) if panel else [None]
+    height = 0.9 + len(rows) * max(0.26, 0.13 * len(kinds)) + (0.3 if series else 0)
+    figure, axes = style.canvas(height, columns=len(panels), sharex=True, sharey=True, squeeze=False)
+    for axis, wanted in zip(axes[0], panels, strict=True):
+        part = data if wanted is None else data[data[panel] == wanted]
+        for index, kind in enumerate(kinds):
+            chosen = part if kind is None else part[part[series] == kind]
+            offset = (index - (len(kinds) - 1) / 2) * 0.6 / len(kinds)
+            y = [rows.index(name) + offset for name in chosen[row]]
+            bars = np.abs(np.stack([chosen[value] - chosen[lo], chosen[hi] - chosen[value]]).astype(float))
+            look = style.look(index) | {"linestyle": "none"}
+            name = None if kind is None else str(kind)
+            axis.errorbar(chosen[value], y, xerr=bars, capsize=2, elinewidth=1.2, label=name, **look)
+        if chance is not None:
+            style.chance_line(axis, chance, horizontal=False)
+        _finish(axis, title=wanted, label=label, share=share, log=log)
+        axis.grid(axis="y", visible=False)
+    axes[0][0].set_yticks(range(len(rows)), [str(name) for name in rows])
+    axes[0][0].set_ylim(len(rows) - 0.5, -0.5)
+    if series:
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(kinds), 5))
+    return figure
+
+
+def curves(
+    data: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    series: str,
+    lo: str | None = None,
+    hi: str | None = None,
+    panel: str | None = None,
+    chance: float | None = None,
+    xlabel: str = "",
+    label: str = "",
+    share: bool = True,
+    logx: bool = False,
+    log: bool = False,
+) -> Figure:
+    """Draw one line per series, labelled at its end, with its interval as a band; panels stand side by side.
+
+    x, y, lo, hi, series, panel: column names. chance: a level to mark.
+    """
+    kinds = list(dict.fromkeys(data[series]))
+    panels = list(dict.fromkeys(data[panel])) if panel else [None]
+    figure, axes = style.canvas(3.2, columns=len(panels), sharey=True, squeeze=False)
+    for axis, wanted in zip(axes[0], panels, strict=True):
+        part = data if wanted is None else data[data[panel] == wanted]
+        ends = []
+        for index, kind in enumerate(kinds):
+            line = part[part[series] == kind].sort_values(x, kind="stable")
+            if line.empty:
+                continue
+            look = style.look(index)
+            axis.plot(line[x], line[y], markevery=max(len(line) // 6, 1), **look)
+            if lo and hi:
+                axis.fill_between(line[x], line[lo], line[hi], color=look["color"], alpha=0.15, linewidth=0)
+            ends.append((float(line[y].iloc[-1]), str(kind), look["color"]))
+        if chance is not None:
+            style.chance_line(axis, chance, horizontal=True)
+        axis.set_xlabel(xlabel or x)
+        if logx:
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter("{x:g}")
+        _finish(axis, title=wanted, label=label or y, share=share, log=log, vertical=True)
+        _label_ends(axis, ends)
+    for axis in axes[0][1:]:
+        axis.set_ylabel("")
+    return figure
+
+
+def histograms(
+    data: pd.DataFrame, *, value: str, series: str, bins: int = 40, panel: str | None = None, label: str = ""
+) -> Figure:
+    """Draw outlined histograms (densities) of a column by series, panels with their own axes side by side."""
+    kinds = list(dict.fromkeys(data[series]))
+    panels = list(dict.fromkeys(data[panel])) if panel else [None]
+    figure, axes = style.canvas(2.8, columns=len(panels), squeeze=False)
+    for axis, wanted in zip(axes[0], panels, strict=True):
+        part = data if wanted is None else data[data[panel] == wanted]
+        edges = np.histogram_bin_edges(part[value].dropna(), bins)
+        for index, kind in enumerate(kinds):
+            found = part.loc[part[series] == kind, value].dropna()
+            heights, _ = np.histogram(found, edges, density=True)
+            look = style.look(index)
+            look.pop("marker")
+            axis.stairs(heights, edges, label=str(kind), fill=False, linewidth=1.6, **look)
+        axis.set_xlabel(label if wanted is None else str(wanted))
+        axis.set_yticks([])
+        axis.grid(False)
+    axes[0][0].set_ylabel("density")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(kinds), 5))
+    return figure
+
+
+def _finish(axis: Axes, *, title: object, label: str, share: bool, log: bool, vertical: bool = False) -> None:
+    values = axis.yaxis if vertical else axis.xaxis
+    if log:
+        (axis.set_yscale if vertical else axis.set_xscale)("log")
+    elif share:
+        (axis.set_ylim if vertical else axis.set_xlim)(0 if vertical else -0.02, None)
+    if share:
+        style.percent(values)
+    values.set_label_text(label)
+    if title is not None:
+        axis.set_title(str(title))
+
+
+def _label_ends(axis: Axes, ends: list[tuple[float, str, str]]) -> None:
+    """Write each series' name beside its last point, moved apart where they would overlap."""
+    low, high = axis.transLimits.inverted().transform([(0, 0), (0, 1)])[:, 1]
+    if axis.get_yscale() == "log":
+        to_share = lambda value: (np.log10(max(value, 1e-12)) - low) / (high - low)  # noqa: E731
+    else:
+        to_share = lambda value: (value - low) / (high - low)  # noqa: E731
+    placed = -1.0
+    for value, name, colour in sorted(ends):
+        placed = max(to_share(value), placed + 0.065)
+        axis.annotate(
+            name, (1, placed), (4, 0), xycoords="axes fraction", textcoords="offset points", color=colour, va="center",
+            fontsize=8,
+        )  # fmt: skip

@@ -1,0 +1,54 @@
+"""Contact sheets: rows of images with a label for every row and column."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from anonlib.figures import style
+
+
+def grid(
+    data: Mapping[str, Any],
+    *,
+    rows: list[str] | None = None,
+    columns: list[str] | None = None,
+    width: float = style.WIDTH,
+) -> Figure:
+    """Draw images (R, C, H, W, 3) uint8, or maps (R, C, H, W), as R labelled rows of C; a blank tile is left white.
+
+    data: {"table": frame with a line per tile (not drawn: the CSV), "images": the array}. width: inches.
+    """
+    images = data["images"]
+    count, across = images.shape[:2]
+    left = 0.12 * max((len(name) for name in rows or [""]), default=0) * 0.62
+    tile = (width - left) / across
+    top = 0.25 if columns else 0.02
+    figure = Figure(figsize=(width, count * tile + top))
+    height = count * tile + top
+    for r in range(count):
+        for c in range(across):
+            box = (
+                (left + c * tile) / width,
+                (count - r - 1) * tile / height,
+                tile / width * 0.98,
+                tile / height * 0.98,
+            )
+            show(figure.add_axes(box), images[r, c])
+        if rows:
+            middle = (count - r - 0.5) * tile / height
+            figure.text(left / width - 0.008, middle, rows[r], ha="right", va="center", fontsize=8)
+    for c, name in enumerate(columns or []):
+        figure.text((left + (c + 0.49) * tile) / width, 1 - 0.05 / height, name, ha="center", va="top", fontsize=8)
+    return figure
+
+
+def show(axes: Axes, image: np.ndarray) -> None:
+    """Show one image (H, W, 3) or map (H, W), uint8, without a frame; an all-zero one (fail closed) is crossed out."""
+    axes.set_axis_off()
+    if not image.any():
+        axes.plot([0, 1], [0, 1], [0, 1], [1, 0], color="#999999", linewidth=0.8, transform=axes.transAxes)
+        return
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255)

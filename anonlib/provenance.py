@@ -1,0 +1,273 @@
+"""Where a number or a file comes from: git, lock file, machine, seconds, memory; results.json and manifest.json."""
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache as memoize
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock
+
+from anonlib.assets import cache_root, sha256_of
+from anonlib.errors import AnonlibError
+
+DEFAULT_PROFILE, DEFAULT_DATASET = "demo", "synthetic"
+PROJECT, FIGURES, LEDGER = "ANONLIB_PROJECT", "ANONLIB_FIGURES", "ANONLIB_LEDGER"
+_CONTEXT = "ANONLIB_CONTEXT"
+_NOTED = (
+    "numpy",
+    "pandas",
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "onnxruntime",
+    "matplotlib",
+    "papermill",
+)
+
+_models: dict[str, str] = {}
+_began = time.monotonic()
+_saved_seconds = 0.0  # what steps cost when they were computed, for those that came from the cache
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the running notebook's numbers and files are labelled with, and where they go."""
+
+    notebook: str
+    profile: str
+    dataset: str
+    output: str
+    data: str  # hash of the data set's files
+    seeds: dict[str, Any]
+    first_cell: int = 0  # executed cells that are not the notebook's own (papermill's injected parameters)
+
+
+def project_root() -> Path:
+    """Return the checkout: $ANONLIB_PROJECT, else the folder that holds the package."""
+    return Path(os.environ.get(PROJECT) or Path(__file__).resolve().parents[1])
+
+
+def output_folder(profile: str, dataset: str, changed: Mapping[str, Any] | None = None) -> Path:
+    """Return where a run writes: figures/[dataset/][profile/], leaving out the defaults synthetic and demo.
+
+    A run with changed parameters gets a folder of its own (its profile's name and a hash), so that it cannot pass for
+    the profile's. $ANONLIB_FIGURES stands for another place than figures/.
+    """
+    base = Path(os.environ.get(FIGURES) or project_root() / "figures")
+    parts = [] if dataset == DEFAULT_DATASET else [dataset]
+    if changed:
+        text = json.dumps(dict(changed), sort_keys=True)
+        parts.append(f"{profile}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+    elif profile != DEFAULT_PROFILE:
+        parts.append(profile)
+    return base.joinpath(*parts)
+
+
+def dataset_name(dataset: str) -> str:
+    """Return a data set's short name: its registered name, or the folder's, fit for a path."""
+    if re.fullmatch(r"[a-z0-9_-]+", dataset):
+        return dataset
+    slug = re.sub(r"[^a-z0-9_-]+", "-", Path(dataset).expanduser().resolve().name.lower()).strip("-") or "folder"
+    taken = {"data", "notebooks", "smoke", "demo", "full", DEFAULT_DATASET}
+    return f"{slug}-faces" if slug in taken else slug
+
+
+def set_context(context: Context | None) -> None:
+    """Label what follows, in this process and in those that it starts."""
+    global _began, _saved_seconds
+    _began, _saved_seconds = time.monotonic(), 0.0
+    _models.clear()
+    os.environ.pop(_CONTEXT, None)
+    if context:
+        os.environ[_CONTEXT] = json.dumps(vars(context))
+
+
+def context() -> Context:
+    """Return the running notebook's labels; raises AnonlibError before `report.begin`."""
+    if _CONTEXT not in os.environ:
+        raise AnonlibError("no notebook has begun: call report.begin(...) first, it says what the results are of")
+    return Context(**json.loads(os.environ[_CONTEXT]))
+
+
+def record(
+    key: str, value: float, lo: float | None = None, hi: float | None = None, n: int | None = None, unit: str = ""
+) -> None:
+    """Add one number to results.json: its value, interval [lo, hi], the n it rests on and its unit ("", "s", "dB" ...).
+
+    Keys are those that design notes spell: attack/<anonymizer>/<attacker>/<protocol>/<measure>. Not-a-number is null.
+    """
+    if not re.fullmatch(r"[a-z0-9_]+(/[A-Za-z0-9_.+-]+)+", key):
+        raise AnonlibError(f"result key {key!r}: write it as group/.../measure, without blanks")
+    here = context()
+    entry = {
+        "value": _number(value),
+        "lo": _number(lo),
+        "hi": _number(hi),
+        "n": None if n is None else int(n),
+        "unit": unit,
+    }
+    entry |= {
+        "profile": here.profile,
+        "dataset": here.dataset,
+        "notebook": here.notebook,
+        "cell": _cell(here.first_cell),
+    }
+    update_json(Path(here.output) / "results.json", lambda old: old | {key: entry})
+
+
+def results(output: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Return results.json of a run's folder (the running notebook's by default); empty when there is none."""
+    return read_json((output or Path(context().output)) / "results.json")
+
+
+def forget(output: Path, notebook: str) -> None:
+    """Remove the numbers that a notebook recorded before, so that none of another version stays behind."""
+    if (output / "results.json").exists():
+        keep = lambda old: {key: entry for key, entry in old.items() if entry["notebook"] != notebook}  # noqa: E731
+        update_json(output / "results.json", keep)
+
+
+def add_files(files: list[Path]) -> None:
+    """Enter files of the run's folder into manifest.json."""
+    here, (git, dirty) = context(), git_state()
+    label = {"profile": here.profile, "dataset": here.dataset, "git": git, "dirty": dirty, "lock": lock_hash()}
+    label |= {"data": here.data, "models": dict(sorted(_models.items())), "seeds": here.seeds, "seconds": spent()}
+    entries = {file.relative_to(here.output).as_posix(): {"sha256": sha256_of(file)} | label for file in files}
+    update_json(Path(here.output) / "manifest.json", lambda old: old | entries)
+
+
+def spent() -> float:
+    """Return the seconds since the notebook began, plus what its cached steps had cost when they were computed."""
+    return round(time.monotonic() - _began + _saved_seconds, 1)
+
+
+def note_step(name: str, key: str, hit: bool, seconds: float, models: Mapping[str, str]) -> None:
+    """Keep account of a step that was used: for the manifest, and for the driver when there is one."""
+    global _saved_seconds
+    _models.update({Path(label).name: value for label, value in models.items()})
+    _saved_seconds += seconds if hit else 0.0
+    if ledger := os.environ.get(LEDGER):
+        with open(ledger, "a") as stream:
+            stream.write(json.dumps({"name": name, "key": key, "hit": hit, "seconds": seconds}) + "\n")
+
+
+@memoize
+def git_state() -> tuple[str | None, bool | None]:
+    """Return the commit (40 hex digits) and whether the tree differs from it, figures/ aside; None without git."""
+    try:
+        call = ["git", "-C", str(project_root())]
+        commit = subprocess.run([*call, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        status = [*call, "status", "--porcelain", "--", ".", ":(exclude)figures"]
+        return commit, bool(subprocess.run(status, capture_output=True, text=True, check=True).stdout)
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def lock_hash() -> str:
+    """Return the SHA-256 of the lock files in requirements/, names and contents; "none" where there are none."""
+    files = sorted((project_root() / "requirements").glob("*.lock"))
+    if not files:
+        return "none"
+    return hashlib.sha256("".join(f"{file.name} {sha256_of(file)}\n" for file in files).encode()).hexdigest()
+
+
+def machine() -> dict[str, Any]:
+    """Return what of the machine explains speed and last digits: cores, memory, platform, Python; no names."""
+    memory = round(psutil.virtual_memory().total / 2**30, 1)
+    kind = f"{platform.system()} {platform.machine()}"
+    return {"cores": os.cpu_count(), "memory_gib": memory, "platform": kind, "python": platform.python_version()}
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of the packages that results depend on."""
+    found = {}
+    for name in _NOTED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class Memory:
+    """Peak memory, in GiB, of this process and all it starts, while the block runs."""
+
+    def __enter__(self) -> "Memory":
+        self.peak, self._over = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            self.peak = max(self.peak, tree_bytes() / 2**30)
+            if self._over.wait(0.5):
+                return
+
+
+def tree_bytes() -> int:
+    """Return the memory of this process and its descendants, shared pages counted once where the system tells (PSS)."""
+    total, own = 0, psutil.Process()
+    for process in [own, *own.children(recursive=True)]:
+        try:
+            info = process.memory_full_info() if sys.platform == "linux" else process.memory_info()
+            total += getattr(info, "pss", info.rss)
+        except psutil.Error:
+            continue
+    return total
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object, or an empty one where the file is not there; raises AnonlibError for a damaged file."""
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        raise AnonlibError(f"{path} is damaged: delete it and run again") from None
+
+
+def update_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Read, change and replace a JSON object, one process at a time, keys in order; readers never see half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    locks = cache_root() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]):
+        write_text(path, json.dumps(change(read_json(path)), indent=1, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _number(value: float | None) -> float | int | None:
+    if value is None or isinstance(value, int) and not isinstance(value, bool):
+        return value
+    number = value.item() if hasattr(value, "item") else float(value)
+    return number if math.isfinite(number) else None
+
+
+def _cell(first: int) -> int | None:
+    """Return the number of the notebook's code cell that is running, as it counts from the top; None outside one."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell.execution_count - first if shell else None

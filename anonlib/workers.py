@@ -1,0 +1,138 @@
+"""Shards in single-thread worker processes; results go straight into the cache, only their headers come back."""
+
+import importlib
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import cache as memoize
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from anonlib import cache, progress, store
+from anonlib.errors import AnonlibError
+
+ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
+GIB_A_WORKER = 2.0  # room for a diffusion pipeline with its libraries
+
+_start: tuple[str, str, str]  # in a worker: the step function's module and name, the folder of the shared inputs
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard: the cache entry it fills and the arguments it has for itself."""
+
+    entry: "cache.Entry"
+    items: Mapping[str, Any]
+    params: Mapping[str, Any]
+
+
+def default_workers() -> int:
+    """Return $ANONLIB_WORKERS, else 1 beside an NVIDIA GPU, else one a usable core as far as the free memory goes."""
+    if named := os.environ.get("ANONLIB_WORKERS"):
+        if not named.isdecimal() or int(named) < 1:
+            raise AnonlibError(f"ANONLIB_WORKERS must be a number of processes, 1 or more, not {named!r}")
+        return int(named)
+    if Path("/dev/nvidiactl").exists():  # one process keeps a GPU busy; more would only share its memory
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, int(psutil.virtual_memory().available / 2**30 / GIB_A_WORKER)))
+
+
+def run(
+    name: str,
+    function: Callable[..., Any],
+    jobs: list[Job],
+    inputs: Mapping[str, Any],
+    workers: int,
+    *,
+    total: int,
+    guess: float | None,
+) -> dict[str, dict[str, Any]]:
+    """Compute all jobs and return their cache headers by key, saying how many of `total` shards are left and how long.
+
+    guess: seconds a shard takes, from earlier ones, or None. Raises AnonlibError when a worker dies.
+    """
+    log = cache.folder_of(name) / "workers.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    before = {variable: os.environ.get(variable) for variable in ONE_THREAD}
+    with tempfile.TemporaryDirectory() as shared:
+        store.save(dict(inputs), Path(shared))
+        start = (str(log), function.__module__, function.__qualname__, shared)
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=start)
+        try:
+            os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # read by libraries as the new processes import them
+            return _drain(name, pool, jobs, workers, total, guess)
+        except BrokenProcessPool:
+            raise AnonlibError(
+                f"{name}: a worker process died (too little memory? try ANONLIB_WORKERS=1); finished shards are kept, "
+                f"run the same command again; its last words are in {log}"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+            for variable, value in before.items():
+                os.environ.pop(variable) if value is None else os.environ.update({variable: value})
+
+
+def _drain(
+    name: str, pool: ProcessPoolExecutor, jobs: list[Job], workers: int, total: int, guess: float | None
+) -> dict[str, dict[str, Any]]:
+    done: dict[str, dict[str, Any]] = {}
+    waiting, running = list(reversed(jobs)), set[Future]()
+    start = time.monotonic()
+    _report(name, len(jobs), total, guess and guess * len(jobs) / workers, progress.say)
+    while waiting or running:
+        while waiting and len(running) < 2 * workers:
+            running.add(pool.submit(_work, waiting.pop()))
+        finished, running = wait(running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            key, header = future.result()
+            done[key] = header
+        left = len(jobs) - len(done)
+        _report(name, left, total, (time.monotonic() - start) / len(done) * left, progress.status)
+    return done
+
+
+def _report(name: str, left: int, total: int, seconds: float | None, send: Callable[[str], None]) -> None:
+    send(f"{name}: {left} of {total} shards left" + ("" if seconds is None else f", {progress.about(seconds)}"))
+
+
+def _begin(log: str, *start: str) -> None:
+    """Prepare a worker: one thread, its own log, and an end when the parent ends."""
+    global _start
+    _start = start
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(words, 1)
+    os.dup2(words, 2)
+
+
+def _end_with_parent() -> None:
+    connection.wait([parent_process().sentinel])
+    os._exit(1)
+
+
+@memoize
+def _prepared() -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the step's function and the inputs that all shards share, once a worker; here errors reach the parent."""
+    module, name, shared = _start
+    function = getattr(importlib.import_module(module), name)
+    return function, store.load(Path(shared), mapped=True)
+
+
+def _work(job: Job) -> tuple[str, dict[str, Any]]:
+    function, inputs = _prepared()
+    return job.entry.key, cache.compute(job.entry, lambda: function(**job.items, **inputs, **job.params))

@@ -1,0 +1,99 @@
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from anonlib import config
+from anonlib.errors import AnonlibError
+
+
+def test_profiles_differ_in_numbers_only():
+    names = {name: set(config.values(profile)) for name, profile in config.PROFILES.items()}
+    assert names["smoke"] == names["demo"] == names["full"]
+    assert set(names) == {"smoke", "demo", "full"}
+    for profile in config.PROFILES.values():
+        assert config.load(profile.name) == profile  # every shipped profile passes its own checks
+
+
+def test_profiles_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.load("smoke").attack.steps = 3
+
+
+def test_override_replaces_one_number():
+    changed = config.load("smoke", {"attack.steps": 77})
+    before, after = config.values(config.load("smoke")), config.values(changed)
+    assert {key for key in before if before[key] != after[key]} == {"attack.steps"}
+    assert changed.attack.steps == 77
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("attack.stpes", 3, "did you mean 'attack.steps'"),
+        ("ATTACK_STEPS", 3, "did you mean 'attack.steps'"),
+        ("attack", 3, "unknown parameter"),
+        ("attack.steps", "3", "must be int"),
+        ("attack.steps", 2.5, "must be int"),
+        ("attack.steps", True, "must be int"),
+        ("attack.steps", None, "must be int"),
+        ("attack.steps", 0, "1 or more"),
+        ("attack.temperature", -0.1, "above 0"),
+        ("attack.temperature", "warm", "must be float"),
+        ("attack.seeds", [1, "2"], "a list of int"),
+        ("attack.sizes", [64, 96], "one size for each"),
+        ("evaluate.confidence", 95, "between 0 and 1"),
+        ("anonymize.conditions", ["hedd"], "did you mean 'hed'"),
+        ("data.test_people", 0, "1 or more"),
+    ],
+)
+def test_bad_override_is_one_clear_line(key, value, words):
+    with pytest.raises(AnonlibError, match=words) as error:
+        config.load("smoke", {key: value})
+    assert "\n" not in str(error.value)
+    assert key.lower().split(".")[-1].split("_")[-1][:4] in str(error.value).lower()
+
+
+def test_unknown_profile_names_the_nearest():
+    with pytest.raises(AnonlibError, match="did you mean 'smoke'"):
+        config.load("smoek")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("attack.steps", "50", 50),
+        ("attack.temperature", "1", 1.0),
+        ("attack.seeds", "[0, 1]", [0, 1]),
+        ("anonymize.conditions", "none,depth+hed", ["none", "depth+hed"]),
+        ("anonymize.conditions", "none", ["none"]),
+        ("data.test_people", "all", None),
+        ("generator.revision", "12345678", "12345678"),
+    ],
+)
+def test_command_line_values_take_the_type_of_the_number(key, text, value):
+    assert config.parse(key, text) == value
+    assert config.values(config.load("demo", {key: config.parse(key, text)}))[key] == value
+
+
+def test_hash_ignores_order_and_tells_values_apart():
+    assert config.digest({"a": 1, "b": (1, 2)}) == config.digest({"b": [1, 2], "a": 1})
+    smoke = config.load("smoke")
+    assert config.digest(smoke) != config.digest(config.load("smoke", {"attack.steps": 31}))
+    assert config.digest(smoke) == config.digest(config.load("smoke", {"attack.steps": smoke.attack.steps}))
+    with pytest.raises(TypeError):
+        config.digest({"f": print})
+
+
+def test_anonymizers_are_named_as_in_the_result_keys():
+    names = config.load("demo").anonymize.anonymizers
+    assert names[0] == "noop"
+    assert {"ia-none", "ia-depth+hed", "blur", "mask"} <= set(names)
+
+
+def test_import_is_light():
+    code = (
+        "import sys, anonlib, anonlib.config; print([m for m in ('torch', 'diffusers', 'pandas') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,224 @@
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anonlib import page, provenance, render, report
+from anonlib.errors import AnonlibError
+from anonlib.figures import charts, diagrams, sheets, style
+
+KEY = "attack/ia-depth+hed/contrastive/full/top1"
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    """The folder that an (undriven) notebook 03_attack, smoke, synthetic writes to, after report.begin."""
+    for name in (report.NOTEBOOK, report.OUTPUT, report.FIRST_CELL):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ANONLIB_PROJECT", str(tmp_path))
+    monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ANONLIB_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv(report.DATA_HASH, "d" * 64)
+    report.begin("03_attack", "smoke", "synthetic")
+    yield tmp_path / "figures" / "smoke"
+    provenance.set_context(None)
+
+
+FRAME = pd.DataFrame(
+    {
+        "anonymizer": ["noop", "ia-depth+hed", "blur"],
+        "id": ["001", "002", "NA"],
+        "top1": [0.9, 1 / 3, np.nan],
+        "lo": [0.85, 0.3, np.nan],
+        "hi": [0.95, 0.4, np.nan],
+        "n": [12, 12, 12],
+    }
+)
+
+
+def test_numbers_in_texts_come_from_results(output):
+    report.record(KEY, 0.681, 0.602, 0.75, 200)
+    report.record("data/eer", 0.03)
+    assert report.fill(f"top-1 {{{KEY}:.1%}} of {{{KEY}@n}}") == "top-1 68.1 % of 200"
+    assert report.fill(f"{{{KEY}@interval:.1%}}") == "68.1 % [60.2 %, 75.0 %]"
+    assert report.fill("{data/eer@interval:.1%}, {data/eer@lo}") == "3.0 %, \u2014"
+    assert report.fill("{{braces}} and {people:d}", people=7) == "{braces} and 7"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{attack/ia-depth+hed/contrastive/full/top:.1%}", "did you mean 'attack/ia-depth.hed/contrastive/full/top1'"),
+        ("{nothing}", "no result 'nothing'"),
+        ("{data/eer@low}", "did you mean 'lo'"),
+        ("{data/eer!r}", "conversions"),
+    ],
+)
+def test_a_text_never_says_what_nobody_measured(output, template, words):
+    report.record(KEY, 0.681)
+    report.record("data/eer", 0.03)
+    with pytest.raises(AnonlibError, match=words):
+        report.fill(template)
+
+
+def test_table_in_three_forms(output):
+    report.record(KEY, 0.5)
+    formats = {"anonymizer": "", "Top-1 (95 % interval)": "{top1:.1%} [{lo:.1%}, {hi:.1%}]", "n": "d"}
+    shown = report.save_table("main", FRAME, f"Top-1 is {{{KEY}:.0%}}, {{people}} people_.", formats, people=12)
+    assert shown.columns.tolist() == ["anonymizer", "Top-1 (95 % interval)", "n"]
+    assert shown.iloc[1].tolist() == ["ia-depth+hed", "33.3 % [30.0 %, 40.0 %]", "12"]
+    assert shown.iloc[2].tolist() == ["blur", "\u2014", "12"]  # unknown is an em dash, never a made-up number
+    kept = pd.read_csv(output / "main.csv", dtype={"id": str}, keep_default_na=False, na_values=[""])
+    assert kept["id"].tolist() == ["001", "002", "NA"] and kept["top1"].iloc[1] == pytest.approx(1 / 3, rel=1e-9)
+    tex = (output / "main.tex").read_text()
+    assert r"ia-depth+hed & 33.3 \% [30.0 \%, 40.0 \%] & 12 \\" in tex
+    assert r"\caption{Top-1 is 50 \%, 12 people\_.}" in tex and r"\toprule" in tex
+    markdown = (output / "main.md").read_text().splitlines()
+    assert markdown[0] == "| anonymizer | Top-1 (95 % interval) | n |" and markdown[1] == "|---|---|---|"
+    with pytest.raises(AnonlibError, match="did you mean 'top1'"):
+        report.save_table("main", FRAME, "x", {"a": "{top_1:.1%}"})
+    with pytest.raises(AnonlibError, match="small letters"):
+        report.save_table("../main", FRAME, "x")
+
+
+def figure(name="chart", caption="A chart."):
+    options = {"row": "anonymizer", "value": "top1", "lo": "lo", "hi": "hi", "chance": 1 / 12}
+    return report.save_figure(name, charts.intervals, FRAME, caption, options=options)
+
+
+def digests(folder):
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.p*"))}
+
+
+def test_same_data_same_bytes_also_in_another_process(output):
+    figure()
+    first = digests(output)
+    assert set(first) == {"chart.pdf", "chart.png"}
+    for file in output.glob("chart.p*"):
+        file.unlink()
+    # `make figures`: another hash seed, no torch, no diffusers, no notebook context
+    code = (
+        "import sys; from anonlib import cli; cli.main(['figures']);"
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'cv2') if m in sys.modules])"
+    )
+    environment = {key: value for key, value in os.environ.items() if "CONTEXT" not in key} | {"PYTHONHASHSEED": "7"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert digests(output) == first
+    assert not re.search(rb"/CreationDate|/Producer", (output / "chart.pdf").read_bytes())
+    assert b"matplotlib" not in (output / "chart.png").read_bytes()
+
+
+def test_a_figure_is_drawn_from_what_was_saved(output):
+    figure()
+    first = digests(output)
+    changed = (output / "chart.csv").read_text().replace("0.9,0.85", "0.7,0.65")
+    (output / "chart.csv").write_text(changed)
+    page.redraw(output)
+    assert digests(output)["chart.png"] != first["chart.png"]
+    manifest = provenance.read_json(output / "manifest.json")
+    assert manifest["chart.png"]["sha256"] == digests(output)["chart.png"]
+    assert manifest["chart.png"]["data"] == "d" * 64  # redrawing keeps where the data come from
+
+
+def test_faces_that_may_not_be_shown_are_blank_in_every_file(output):
+    images = np.random.default_rng(0).integers(0, 255, (1, 2, 16, 16, 3), dtype=np.uint8)
+    data = {"table": pd.DataFrame({"tile": [0, 1]}), "images": images, "scores": np.arange(3)}
+    report.save_figure("sheet", sheets.grid, data, "Faces.")
+    with np.load(output / "data/sheet.npz") as saved:
+        assert (saved["images"] == 128).all() and saved["scores"].tolist() == [0, 1, 2]
+    report.save_figure("sheet", sheets.grid, data, "Faces.", shareable=True)
+    with np.load(output / "data/sheet.npz") as saved:
+        assert np.array_equal(saved["images"], images)
+    manifest = provenance.read_json(output / "manifest.json")
+    assert {"sheet.csv", "sheet.png", "sheet.pdf", "data/sheet.npz"} == set(manifest)
+
+
+def test_a_cell_run_again_replaces_what_it_made(output):
+    figure(caption="One.")
+    report.prose("a sentence")
+    figure(caption="Two.")
+    report.prose("a sentence")
+    items = page.contents(output)["03_attack"]["items"]
+    assert [item["kind"] for item in items] == ["figure", "text"] and items[0]["caption"] == "Two."
+
+
+def test_begin_clears_only_its_own_notebook(output):
+    report.record("data/eer", 1)
+    report.prose("old")
+    settings = report.begin("04_results", "smoke", "synthetic", {"attack.steps": 3})
+    assert settings.attack.steps == 3 and settings.name == "smoke"
+    report.begin("04_results", "smoke", "synthetic")
+    report.record("data/rank1", 2)
+    report.begin("03_attack", "smoke", "synthetic")
+    assert list(report.results()) == ["data/rank1"] and page.contents(output)["03_attack"]["items"] == []
+    with pytest.raises(AnonlibError, match="unknown profile"):
+        report.begin("03_attack", "smok", "synthetic")
+
+
+def test_begin_must_name_the_notebook_that_is_driven(output, monkeypatch):
+    monkeypatch.setenv(report.NOTEBOOK, "02_anonymization")
+    with pytest.raises(AnonlibError, match="name itself"):
+        report.begin("03_attack", "smoke", "synthetic")
+
+
+def test_index_page(output):
+    report.record(KEY, 0.5, 0.25, 0.75, 12)
+    figure(caption="A <chart> of *noop*.")
+    report.save_table("main", FRAME, "Table.", {"anonymizer": "", "top1": ".1%"})
+    report.verdict("no-op", True, f"top-1 {{{KEY}@interval:.0%}}")
+    report.verdict("background-only", False, "beats chance")
+    report.prose("So **it** is `x`.")
+    facts = {"profile": "smoke", "dataset": "synthetic", "git": "abc", "dirty": False, "machine": {"cores": 2}}
+    facts |= {"versions": {}, "notebooks": {"03_attack": {"seconds": 90.0, "wall": 90.0, "peak_gib": 1.25}}}
+    provenance.update_json(output / "run.json", lambda _: facts)
+    text = page.write(output).read_text()
+    assert 'name="viewport"' in text and "1.5 minutes from an empty cache" in text
+    assert "<b>VALID</b> (no-op): top-1 50 % [25 %, 75 %]" in text
+    assert "class=invalid><b>INVALID</b> (background-only)" in text
+    assert text.index("background-only") < text.index('id="03_attack"')  # verdicts come first
+    assert 'src="chart.png"' in text and "A &lt;chart&gt; of <i>noop</i>." in text
+    assert "<td>90.0 %</td>" in text and "<td>\u2014</td>" in text and "So <b>it</b> is <code>x</code>." in text
+    for target in re.findall(r'(?:href|src)="([^"#]+)"', text):
+        assert (output / target).exists() or target in ("results.json", "manifest.json"), target
+
+
+def test_every_drawing_function_draws():
+    rows = [(p, a, s, 0.1 * i + 0.1) for p in "uv" for i, a in enumerate("abc") for s in "st"]
+    frame = pd.DataFrame(rows, columns=["p", "a", "s", "x"]).assign(lo=0.05, hi=0.6, r=[1, 2, 3, 4] * 3)
+    drawn = charts.intervals(frame, row="a", value="x", lo="lo", hi="hi", series="s", panel="p", log=True)
+    assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["a", "b", "c"]
+    drawn = charts.curves(frame, x="r", y="x", series="a", lo="lo", hi="hi", panel="p", chance=0.1, logx=True)
+    assert {"a", "b", "c", "chance"} <= {text.get_text() for text in drawn.axes[1].texts}  # direct labels
+    heights = sorted(t.xy[1] for t in drawn.axes[0].texts if t.get_text() in "abc")
+    assert min(np.diff(heights)) > 0.05  # moved apart
+    assert len(charts.histograms(frame, value="x", series="s", panel="p").axes) == 2
+    blank = np.zeros((2, 8, 8), np.uint8)
+    nodes = pd.DataFrame(
+        {"name": ["i", "b"], "x": [1, 4], "y": 1, "width": 1, "height": 1, "text": "t", "image": [0, np.nan]}
+    )
+    drawn = diagrams.flow({"table": nodes, "images": blank}, height=2, arrows=[["i", "b", "edges"]])
+    assert "edges" in {text.get_text() for text in drawn.axes[0].texts}
+    assert drawn.axes[1].lines and not drawn.axes[1].images  # a blank (failed) image is crossed out
+
+
+def test_colours_differ_in_grey_or_marker():
+    looks = [style.look(index) for index in range(8)]
+    assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == 8
+    grey = [sum(w * int(c[i : i + 2], 16) for w, i in ((0.299, 1), (0.587, 3), (0.114, 5))) for c in style.COLOURS]
+    assert all(abs(a - b) > 30 for a, b in zip(grey, grey[1:], strict=False))
+
+
+def test_rendering_is_pure(output):
+    figure()
+    item = json.loads((output / "data/03_attack.json").read_text())["items"][0]
+    before = (output / "chart.csv").read_bytes()
+    assert {file.name for file in render.render(output, item)} == {"chart.csv", "chart.pdf", "chart.png"}
+    assert (output / "chart.csv").read_bytes() == before and Path(output / "chart.pdf").stat().st_size > 1000
