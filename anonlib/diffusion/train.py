@@ -12,6 +12,7 @@ from anonlib.assets import cache_root
 from anonlib.data.generate.pool import HELD_OUT, SHARD, draw_shard, load_pool
 from anonlib.diffusion.build import build_controlnet, build_scheduler, build_text_encoder, build_tokenizer, build_unet
 from anonlib.diffusion.bundle import SMALL, controlnet_folder
+from anonlib.diffusion.measure import measure
 from anonlib.diffusion.train_unet import Latents, prepare_latents, train_controlnet, train_unet
 from anonlib.diffusion.train_vae import build_vae, train_vae
 
@@ -60,7 +61,9 @@ def main(plan: Plan = Plan(), workers: int = 2, target: Path = SMALL) -> Path:
             name, nets[name], unet, text_encoder, latents, pool[name],
             steps=plan.controlnet_steps, batch=plan.unet_batch, rate=plan.controlnet_rate, folder=checkpoints,
         )  # fmt: skip
-    return save_bundle(target, vae, unet, text_encoder, tokenizer, nets)
+    save_bundle(target, vae, unet, text_encoder, tokenizer, nets)
+    measure(load_pool(root / "pool" / "held_out"), target)
+    return target
 
 
 def draw_pools(plan: Plan, root: Path, workers: int) -> None:
@@ -105,4 +108,7 @@ def save_bundle(
     pipeline.to("cpu", torch.float16).save_pretrained(target, safe_serialization=True)
     for name, net in controlnets.items():
         net.to("cpu", torch.float16).save_pretrained(controlnet_folder(target, name), safe_serialization=True)
+    for file in target.rglob("*.json"):  # networks note the folder that they were loaded from: nobody else has it
+        kept = [line for line in file.read_text().splitlines(keepends=True) if '"_name_or_path"' not in line]
+        file.write_text("".join(kept))
     return target
