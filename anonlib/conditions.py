@@ -119,6 +119,7 @@ def _mesh_model() -> tuple[Callable, int]:
     import openvino as ov
 
     settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    settings["ENABLE_CPU_PINNING"] = False  # or every process takes the same core
     model = ov.Core().compile_model(str(asset_path("face-mesh")), "CPU", settings)
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, float]:

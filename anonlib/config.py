@@ -102,7 +102,7 @@ class Profile:
     evaluate: Evaluate
 
 
-_SMALL = Generator(bundle="models/small", size=128, steps=10, batch=8)
+_SMALL = Generator(bundle="anonlib/diffusion/small", size=128, steps=10, batch=8)
 
 _DEMO = Profile(
     name="demo",

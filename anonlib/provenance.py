@@ -270,4 +270,4 @@ def _number(value: float | None) -> float | int | None:
 def _cell(first: int) -> int | None:
     """Return the number of the notebook's code cell that is running, as it counts from the top; None outside one."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return shell.execution_count - first if shell else None
+    return len(shell.user_ns["In"]) - 1 - first if shell else None

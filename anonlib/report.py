@@ -220,6 +220,9 @@ def _shown_image(file: Path) -> Any:
 
 
 def _print_errors_in_one_line() -> None:
+    """In a notebook, show an AnonlibError as its line alone; the cell fails all the same."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell:
-        shell.set_custom_exc((AnonlibError,), lambda _shell, _kind, error, _trace, **_: [f"error: {error}"])
+        shell.set_custom_exc(
+            (AnonlibError,), lambda its, kind, error, _, **__: its._showtraceback(kind, error, [f"error: {error}"])
+        )

@@ -29,6 +29,9 @@ def run(plan_: Plan) -> list[str]:
     ran: list[str] = []
     with _alone(plan_.output):
         screen.say_plan(plan_)
+        for name in notebooks.names():
+            if name < plan_.chosen[-1] and name not in plan_.chosen and plan.stale(plan_, name):
+                screen.say(f"{name}: not up to date, and not run, as you asked")
         for position, name in enumerate(plan_.chosen):
             if reasons := plan.stale(plan_, name):
                 _execute(plan_, name, position, reasons)

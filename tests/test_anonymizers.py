@@ -19,33 +19,6 @@ def scene(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[int]]
     return images, masks, [image_seed(image, "test", {}) for image in images]
 
 
-@pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory):
-    """A real diffusers folder with ControlNets, untrained and very small."""
-    from anonlib.compat import prepare_torch
-
-    prepare_torch(1)
-    import torch
-
-    from anonlib.diffusion import build
-    from anonlib.diffusion.train import save_bundle
-    from anonlib.diffusion.train_vae import build_vae
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("bundle")
-    tokenizer = build.build_tokenizer(folder / "words")
-    unet = build.build_unet(widths=(16, 32), layers=1)
-    nets = {name: build.build_controlnet(unet) for name in ("hed", "depth", "canny")}
-    for net in nets.values():  # an untrained ControlNet adds exactly nothing: make it add something
-        for layer in [*net.controlnet_down_blocks, net.controlnet_mid_block]:
-            torch.nn.init.normal_(layer.weight, std=0.5)
-    return str(
-        save_bundle(
-            folder / "small", build_vae((8, 8, 16, 16), 1), unet, build.build_text_encoder(tokenizer), tokenizer, nets
-        )
-    )
-
-
 @pytest.fixture
 def every(tiny_bundle):
     """Return the anonymizer of a name with two steps on the tiny bundle."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anonlib import cache, provenance, sources, store
+from anonlib import cache, provenance, sources, store, workers
 from anonlib.errors import AnonlibError
 
 HELPER = """
@@ -307,3 +307,14 @@ def test_the_key_is_kept_in_readable_parts(helper):
     assert parts["params"] == {"by": 3.0} and set(parts["inputs"]) == {"values"}
     assert parts["function"] == "steps_under_test:scaled" and list(parts["code"]) == ["steps_under_test"]
     assert len(parts["lock"]) == 64
+
+
+def test_number_of_workers(monkeypatch):
+    monkeypatch.setenv("ANONLIB_WORKERS", "3")
+    assert workers.default_workers() == 3
+    monkeypatch.delenv("ANONLIB_WORKERS")
+    assert 1 <= workers.default_workers() <= os.cpu_count()
+    for wrong in ("0", "two", "-1"):
+        monkeypatch.setenv("ANONLIB_WORKERS", wrong)
+        with pytest.raises(AnonlibError, match="ANONLIB_WORKERS"):
+            workers.default_workers()

@@ -58,13 +58,13 @@ def test_wrong_input() -> None:
 @pytest.mark.real_faces
 @pytest.mark.parametrize(("name", "least"), [("mobilefacenet", 0.95), ("sface", 0.95), ("w600k", 0.97)])
 def test_rank1_on_real_faces(name: str, least: float) -> None:
-    """100 people of LFW, one random reference each: wrong channels, scale or crop would show here."""
+    """60 people of LFW, one random reference each: wrong channels, scale or crop would show here."""
     table = REAL_FACES / "lfw_eval_ge4_cap10_128.csv"
     if not table.exists():
         pytest.skip(f"no photos of real people at {REAL_FACES}: set ANONLIB_REAL_FACES to test on them")
     with open(table, newline="") as stream:
         rows = list(csv.DictReader(stream))
-    people = sorted({row["identity"] for row in rows})[:100]
+    people = sorted({row["identity"] for row in rows})[:60]
     kept = [row for person in people for row in [r for r in rows if r["identity"] == person][:2]]
     with tarfile.open(table.with_suffix(".tar")) as archive:
         images = np.stack([np.asarray(Image.open(archive.extractfile(row["file"])).convert("RGB")) for row in kept])

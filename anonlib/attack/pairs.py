@@ -74,18 +74,17 @@ def see_background(images: np.ndarray, masks: np.ndarray | None, margin: int = 8
         if not background.any():
             seen[row] = 128
             continue
-        pixels = image.astype(np.float32) * background[..., None]
-        fill, weight = _wide_blur(pixels), _wide_blur(background)
-        blurred = fill / np.maximum(weight, 1e-12)[..., None]
-        seen[row] = np.where(background[..., None] > 0, image, np.clip(np.rint(blurred), 0, 255)).astype(np.uint8)
+        fill, weight = _wide_blur(image * background[..., None]), _wide_blur(background)
+        blurred = np.clip(np.rint(fill / weight[..., None]), 0, 255)
+        seen[row] = np.where(background[..., None] > 0, image, blurred).astype(np.uint8)
     return seen
 
 
 def _wide_blur(x: np.ndarray) -> np.ndarray:
-    """Return a mean with very long tails, so that every pixel hears of the background: 1/distance-like weights."""
-    return sum(cv2.GaussianBlur(x, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) / sigma for sigma in (3, 9, 27)) + (
-        1e-4 * x.mean(axis=(0, 1))
-    )
+    """Return a mean whose weights fall with distance but never to nothing; at a quarter of the size, for speed."""
+    small = cv2.resize(x, (x.shape[1] // 4, x.shape[0] // 4), interpolation=cv2.INTER_AREA)
+    wide = sum(cv2.GaussianBlur(small, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) / sigma for sigma in (1, 3, 7))
+    return cv2.resize(wide + 1e-3 * small.mean(axis=(0, 1)), x.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 View = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # images, masks -> images of the same shape

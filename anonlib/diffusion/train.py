@@ -15,6 +15,8 @@ from anonlib.diffusion.bundle import SMALL, controlnet_folder
 from anonlib.diffusion.measure import measure
 from anonlib.diffusion.train_unet import Latents, prepare_latents, train_controlnet, train_unet
 from anonlib.diffusion.train_vae import build_vae, train_vae
+from anonlib.errors import AnonlibError
+from anonlib.workers import default_workers
 
 CONTROLS = ("hed", "depth", "canny")
 
@@ -35,8 +37,15 @@ class Plan:
     controlnet_rate: float = 4e-4
 
 
-def main(plan: Plan = Plan(), workers: int = 2, target: Path = SMALL) -> Path:
-    """Make the whole bundle (hours on 2 CPU cores, minutes on a GPU) and return its folder."""
+def main(arguments: list[str] | None = None) -> None:
+    """`make models`: make the whole bundle (hours on 2 CPU cores, minutes on a GPU); a killed run goes on."""
+    if arguments:
+        raise AnonlibError(f"`make models` takes no {arguments[0]!r}")
+    make_bundle(Plan(), SMALL, default_workers())
+
+
+def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
+    """Draw the pools, train every part, save the bundle in `target`, measure it, and return its folder."""
     root = cache_root()
     draw_pools(plan, root, workers)
     pool, checkpoints = load_pool(root / "pool" / "train"), root / "train"

@@ -140,14 +140,14 @@ def _finish(axis: Axes, *, title: object, label: str, share: bool, log: bool, ve
 
 def _label_ends(axis: Axes, ends: list[tuple[float, str, str]]) -> None:
     """Write each series' name beside its last point, moved apart where they would overlap."""
-    low, high = axis.transLimits.inverted().transform([(0, 0), (0, 1)])[:, 1]
     if axis.get_yscale() == "log":
-        to_share = lambda value: (np.log10(max(value, 1e-12)) - low) / (high - low)  # noqa: E731
+        low, high = np.log10(axis.get_ylim())
+        ends = [(float(np.log10(max(value, 1e-12))), name, colour) for value, name, colour in ends]
     else:
-        to_share = lambda value: (value - low) / (high - low)  # noqa: E731
+        low, high = axis.get_ylim()
     placed = -1.0
     for value, name, colour in sorted(ends):
-        placed = max(to_share(value), placed + 0.065)
+        placed = max((value - low) / (high - low), placed + 0.065)
         axis.annotate(
             name, (1, placed), (4, 0), xycoords="axes fraction", textcoords="offset points", color=colour, va="center",
             fontsize=8,

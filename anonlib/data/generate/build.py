@@ -23,6 +23,7 @@ from anonlib.data.generate.render import (
 )
 from anonlib.data.generate.stylespace import Generator, load_generator
 from anonlib.data.synthetic import EMBEDDED, write_pack
+from anonlib.errors import AnonlibError
 from anonlib.faces import person_mask
 from anonlib.recognizers import embed
 
@@ -110,21 +111,25 @@ def shards(folder: Path, size: int = 20) -> list[tuple[list[int], list[int], Pat
     return [(seeds[k : k + size], photos[k : k + size], folder / f"photos-{k:04d}.npz") for k in starts]
 
 
-def main(workers: int = 2) -> Path:
-    """Build the whole embedded set (hours on 2 cores; a killed run goes on where it was) and return the pack's path."""
+def main(arguments: list[str] | None = None) -> None:
+    """`make data`: build the whole embedded set (two hours on 2 cores); a killed run goes on where it was."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
+    from anonlib.workers import default_workers
+
+    if arguments:
+        raise AnonlibError(f"`make data` takes no {arguments[0]!r}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     folder = cache_root() / "build"
     folder.mkdir(parents=True, exist_ok=True)
     work = shards(folder)
     todo = [shard for shard in work if not shard[2].exists()]
     print(f"photos: {len(work) - len(todo)} of {len(work)} shards are there", flush=True)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(default_workers(), mp_context=get_context("spawn")) as pool:
         for done, _ in enumerate(pool.map(draw_shard, *zip(*todo, strict=True)) if todo else [], start=1):
             print(f"photos: shard {done} of {len(todo)} drawn", flush=True)
-    return pack([path for _, _, path in work], EMBEDDED)
+    pack([path for _, _, path in work], EMBEDDED)
 
 
 def splits_of(people: list[int]) -> dict[int, str]:

@@ -30,6 +30,7 @@ def load_generator(threads: int = 1) -> Generator:
     folder = asset_path("face-generator")
     core = ov.Core()
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    settings["ENABLE_CPU_PINNING"] = False  # or every process takes the same core
     mapping = core.compile_model(str(folder / "MappingNetwork.xml"), "CPU", settings)
     synthesis = core.compile_model(_per_layer(core.read_model(str(folder / "SynthesisNetwork.xml"))), "CPU", settings)
 

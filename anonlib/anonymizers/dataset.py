@@ -1,0 +1,128 @@
+"""A data set through the anonymizers: which photos, what came out of each and with which status, cached in shards."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from anonlib import cache, config, provenance
+from anonlib.anonymizers import STATUSES, anonymizer, image_seed
+from anonlib.conditions import annotate
+from anonlib.data.faceset import FaceSet
+from anonlib.errors import AnonlibError
+
+QUICK = ("noop", "blur", "pixelate", "mask")  # milliseconds a photo: not worth a process, nor a place in the cache
+SHARD = 64  # photos; each group of equal guidance fills its last batch up, so small shards waste work
+
+
+@dataclass(frozen=True, eq=False)
+class Anonymized:
+    """What one anonymizer made of some photos: images (M, 128, 128, 3) uint8, all zero where status is not "ok".
+
+    status: (M,) str. source: (M,) row of the FaceSet it was made from. replicate: (M,) int. seconds: (M,) float, of
+    one process with one thread, loading the model included.
+    """
+
+    name: str
+    images: np.ndarray
+    status: np.ndarray
+    source: np.ndarray
+    replicate: np.ndarray
+    seconds: np.ndarray
+
+
+def chosen_rows(faces: FaceSet, numbers: config.Anonymize) -> np.ndarray:
+    """Return the rows to anonymize, ascending: so many photos a person of train, validation and test as are asked for.
+
+    A person's photos are drawn by content hash: the same ones for every anonymizer, whoever else is in the set.
+    """
+    by_content = faces.table[["identity", "sha256"]].sort_values(["identity", "sha256"], kind="stable")
+    place = by_content.groupby("identity").cumcount().sort_index().to_numpy()
+    limits = {"train": numbers.train_photos, "validation": numbers.train_photos, "test": numbers.probes}
+    wanted = [(faces.split == split) & (place < (limit or len(faces))) for split, limit in limits.items()]
+    return np.flatnonzero(np.any(wanted, axis=0))
+
+
+def anonymize(
+    faces: FaceSet, rows: np.ndarray, names: tuple[str, ...], settings: config.Profile
+) -> dict[str, Anonymized]:
+    """Return by name what each anonymizer makes of these photos, `settings.anonymize.replicates` times each.
+
+    Every image has a seed of its own. Raises AnonlibError for an unknown name or a model bundle that is not there.
+    """
+    replicates = settings.anonymize.replicates
+    source, replicate = np.repeat(rows, replicates), np.tile(np.arange(replicates), len(rows))
+    shards, models = [], set()
+    for name in names:
+        options = _options(name, settings.generator)
+        models |= {Path(options["model"])} if options else set()
+        told = {"steps": options["steps"]} if options else {}
+        for at in range(0, len(source), SHARD):
+            part, repeat = source[at : at + SHARD], replicate[at : at + SHARD].tolist()
+            images, masks = faces.images[part], faces.masks[part]
+            seeds = [image_seed(image, name, told, number) for image, number in zip(images, repeat, strict=True)]
+            shards.append({"name": name, "options": options, "images": images, "masks": masks, "seeds": seeds})
+    slow = [shard for shard in shards if shard["name"] not in QUICK]
+    made = anonymize_shards([shard for shard in shards if shard["name"] in QUICK])
+    if slow:
+        made += cache.map_shards("anonymize", anonymize_shards, {"shards": slow}, shard_size=1, models=sorted(models))
+    found = {name: [one for one in made if one["name"] == name] for name in names}
+    return {name: Anonymized(name, source=source, replicate=replicate, **_joined(found[name])) for name in names}
+
+
+def anonymize_all(faces: FaceSet, settings: config.Profile) -> dict[str, Anonymized]:
+    """Return what every anonymizer of the profile makes of the same photos, by name."""
+    return anonymize(faces, chosen_rows(faces, settings.anonymize), settings.anonymize.anonymizers, settings)
+
+
+def anonymize_shards(shards: list[dict]) -> list[dict]:
+    """Anonymize each shard: its name, images, status and seconds a photo."""
+    found = []
+    for shard in shards:
+        start = time.perf_counter()
+        made, status = anonymizer(shard["name"], **shard["options"])(shard["images"], shard["masks"], shard["seeds"])
+        seconds = np.full(len(made), (time.perf_counter() - start) / len(made))
+        found.append({"name": shard["name"], "images": made, "status": np.array(status, dtype=str), "seconds": seconds})
+    return found
+
+
+def _joined(parts: list[dict]) -> dict[str, np.ndarray]:
+    return {key: np.concatenate([part[key] for part in parts]) for key in ("images", "status", "seconds")}
+
+
+def status_table(made: dict[str, Anonymized]) -> pd.DataFrame:
+    """Return one row an anonymizer: photos in, and how many of them came out ok, no_face, filtered and error."""
+    rows = []
+    for name, one in made.items():
+        counted = {word: int((one.status == word).sum()) for word in STATUSES}
+        rows.append({"anonymizer": name, "photos": len(one.status)} | counted)
+    return pd.DataFrame(rows)
+
+
+def control_maps(images: np.ndarray, conditions: tuple[str, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return by condition the maps (N, 128, 128, 3) uint8 and flags (N,) bool, cached; see `conditions.annotate`."""
+    starts = range(0, len(images), SHARD)
+    shards = [{"condition": name, "images": images[at : at + SHARD]} for name in conditions for at in starts]
+    made = cache.map_shards("annotate", annotate_shards, {"shards": shards}, shard_size=1)
+    found = {name: made[k * len(starts) : (k + 1) * len(starts)] for k, name in enumerate(conditions)}
+    return {name: tuple(np.concatenate([part[key] for part in parts]) for key in ("maps", "valid"))
+            for name, parts in found.items()}  # fmt: skip
+
+
+def annotate_shards(shards: list[dict]) -> list[dict]:
+    """Annotate each shard: its maps and their validity flags."""
+    return [dict(zip(("maps", "valid"), annotate(one["condition"], one["images"]), strict=True)) for one in shards]
+
+
+def _options(name: str, generator: config.Generator) -> dict:
+    """Return what the registry wants to know of the generator; nothing without a model."""
+    if not name.startswith("ia-"):
+        return {}
+    folder = provenance.project_root() / generator.bundle
+    needed = ["model_index.json"] if name == "ia-none" else [f"controlnet-{c}" for c in name[3:].split("+")]
+    if missing := [part for part in needed if not (folder / part).exists()]:
+        # said here: inside a batch it would be one more photo that failed
+        raise AnonlibError(f"no {missing[0]} in the model bundle {folder}: `make models` trains it")
+    return {"steps": generator.steps, "batch": generator.batch, "model": str(folder)}

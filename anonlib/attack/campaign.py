@@ -1,0 +1,161 @@
+"""A campaign: every attacker against every anonymizer, in parallel, and where each probe's true person came out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from anonlib import cache, config
+from anonlib.anonymizers.dataset import QUICK, Anonymized
+from anonlib.attack.attackers import ATTACKERS, probe_labels
+from anonlib.attack.jobs import Job, attack_shard, embed_shards
+from anonlib.data.faceset import FaceSet
+from anonlib.errors import AnonlibError
+from anonlib.evaluate.identification import rank_of_true
+
+SCRATCH, FACE, BACKGROUND, PERMUTED = "contrastive", "contrastive-face", "background-only", "permuted"
+SAME_BACKGROUND = tuple(name for name in QUICK if name != "noop")  # they change the person's pixels only
+EMBED_SHARD = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one attacker saw: probes (P, d), references (R, d); of a trained one also which output, step and curve."""
+
+    anonymizer: str
+    attacker: str  # its name in tables
+    seed: int
+    probes: np.ndarray
+    references: np.ndarray
+    control: bool = False
+    embedding: str | None = None
+    step: int | None = None
+    curve: pd.DataFrame | None = None
+
+
+def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
+    """Return the trainings of a campaign; the longest first, so that no process is left alone with one at the end.
+
+    background-only is not trained on blur, pixelation and mask: the background is the no-op control's, to the bit.
+    """
+    short = {"steps": numbers.steps, "batch": numbers.batch, "temperature": numbers.temperature}
+    face = {"steps": numbers.face_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
+    found = []
+    for seed in numbers.seeds:
+        found += [Job(name, FACE, FACE, face | {"seed": seed}) for name in anonymizers]
+        for place, (backbone, size) in enumerate(zip(numbers.backbones, numbers.sizes, strict=True)):
+            changes = short | {"backbone": backbone, "image_size": size, "seed": seed}
+            label = SCRATCH if place == 0 else f"{SCRATCH}-{backbone}"
+            found += [Job(name, SCRATCH, label, changes) for name in anonymizers]
+            if place == 0:
+                apart = [name for name in anonymizers if name not in SAME_BACKGROUND]
+                found += [Job(name, BACKGROUND, BACKGROUND, changes) for name in apart]
+    return found
+
+
+def run(faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack) -> list[Outcome]:
+    """Train and embed with every attacker, each job cached by itself, and return what each of them saw.
+
+    made: by anonymizer's name, "noop" among them; all of the same photos. Raises AnonlibError where there are not two
+    people to train on, or nobody to attack.
+    """
+    people = {split: len(set(faces.identity[faces.split == split])) for split in ("train", "test")}
+    if min(people.values()) < 2:
+        raise AnonlibError(
+            f"data set {faces.name!r}: an attack needs at least 2 people to train on and 2 to find, "
+            f"there are {people['train']} and {people['test']}: give more people"
+        )
+    todo = jobs(tuple(made), numbers)
+    given = {
+        name: {"images": one.images, "status": one.status, "source": one.source} for name, one in made.items()
+    }  # not the seconds: they are never the same twice
+    items = {"job": todo, "made": [given[job.anonymizer] for job in todo]}
+    told = cache.map_shards("attack", attack_shard, items, inputs={"faces": faces}, shard_size=1)["outcome"]
+    outcomes = [
+        Outcome(job.anonymizer, job.label, job.changes["seed"], control=ATTACKERS[job.attacker].control, **one)
+        for job, one in zip(todo, told, strict=True)
+    ]
+    return outcomes + _recognized(faces, made)
+
+
+def _recognized(faces: FaceSet, made: dict[str, Anonymized]) -> list[Outcome]:
+    """Embed with every recognizer: the references once, and every anonymizer's probes."""
+    sets = [faces.images[faces.split == "test"], *[one.images[_probes(faces, one)] for one in made.values()]]
+    shards = [images[at : at + EMBED_SHARD] for images in sets for at in range(0, len(images), EMBED_SHARD)]
+    ends = np.cumsum([len(images) for images in sets])[:-1]
+    untrained = {name: attacker.recognizer for name, attacker in ATTACKERS.items() if attacker.recognizer}
+    items = {"recognizer": [name for name in untrained.values() for _ in shards], "images": shards * len(untrained)}
+    rows = cache.map_shards("embed", embed_shards, items, shard_size=1)
+    outcomes = []
+    for place, name in enumerate(untrained):
+        own = np.concatenate(rows[place * len(shards) : (place + 1) * len(shards)])
+        references, *seen = np.split(own, ends)
+        outcomes += [
+            Outcome(anonymizer, name, 0, part, references) for anonymizer, part in zip(made, seen, strict=True)
+        ]
+    return outcomes
+
+
+def ranks(
+    faces: FaceSet, made: dict[str, Anonymized], outcomes: list[Outcome], numbers: config.Evaluate
+) -> pd.DataFrame:
+    """Return one row a probe, attacker, seed and protocol: where its true person came among all test people.
+
+    Columns: anonymizer, attacker, seed, control, protocol (full, few, single), references (of the true person, the
+    probe's own photo not counted), and those of `rank_of_true`. "permuted" is contrastive, judged by permuted names.
+    """
+    test = np.flatnonzero(faces.split == "test")
+    identity = faces.identity[test]
+    parts = []
+    for outcome in outcomes:
+        one = made[outcome.anonymizer]
+        at = _probes(faces, one)
+        judged = [(outcome.attacker, outcome.control), *([(PERMUTED, True)] if outcome.attacker == SCRATCH else [])]
+        for attacker, control in judged:
+            label = faces.identity[one.source[at]]
+            label = probe_labels(PERMUTED, label, outcome.seed) if attacker == PERMUTED else label
+            for protocol, limit in {"full": None, "few": numbers.few, "single": 1}.items():
+                found = rank_of_true(
+                    outcome.probes, label, one.source[at], outcome.references, identity, test,
+                    limit, numbers.reference_seed, one.status[at],
+                )  # fmt: skip
+                found.insert(0, "references", _references(label, one.source[at], identity, test, limit))
+                for column, value in {
+                    "protocol": protocol, "control": control, "seed": outcome.seed, "attacker": attacker,
+                    "anonymizer": outcome.anonymizer,
+                }.items():  # fmt: skip
+                    found.insert(0, column, value)
+                parts.append(found)
+    return pd.concat(parts, ignore_index=True)
+
+
+def curves(outcomes: list[Outcome]) -> pd.DataFrame:
+    """Return the training curves of all trained attackers: anonymizer, attacker, seed, step, loss, and where validated
+    the Full-Ref top-1 on validation people (the better of the two outputs)."""
+    parts = []
+    for outcome in outcomes:
+        if outcome.curve is not None:
+            scores = outcome.curve.reindex(columns=["h_top1", "z_top1"]).max(axis=1)
+            labels = {"anonymizer": outcome.anonymizer, "attacker": outcome.attacker, "seed": outcome.seed}
+            parts.append(outcome.curve[["step", "loss"]].assign(**labels, validation_top1=scores))
+    return pd.concat(parts, ignore_index=True)
+
+
+def knowledge() -> dict[str, str]:
+    """Return what each attacker knows and owns, a sentence each."""
+    return {name: attacker.knows for name, attacker in ATTACKERS.items()}
+
+
+def _probes(faces: FaceSet, one: Anonymized) -> np.ndarray:
+    return np.flatnonzero(faces.split[one.source] == "test")
+
+
+def _references(
+    label: np.ndarray, source: np.ndarray, identity: np.ndarray, test: np.ndarray, limit: int | None
+) -> np.ndarray:
+    """Return for each probe how many references the person has that it is to be found by."""
+    people, total = np.unique(identity, return_counts=True)
+    owner = dict(zip(test.tolist(), identity.tolist(), strict=True))
+    own = np.array([owner[row] == name for row, name in zip(source.tolist(), label.tolist(), strict=True)])
+    left = total[np.searchsorted(people, label)] - own
+    return left if limit is None else np.minimum(left, limit)

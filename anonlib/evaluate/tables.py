@@ -1,0 +1,194 @@
+"""The attack's tables, from ranks: rates with intervals by identity, the maximum over attackers, controls, tests."""
+
+import numpy as np
+import pandas as pd
+
+from anonlib.errors import AnonlibError
+from anonlib.evaluate.identification import chance, cmc, counts, hits, mated
+from anonlib.evaluate.statistics import bootstrap_interval, holm, paired_test, rate_interval
+from anonlib.provenance import record
+
+GOOD_ENOUGH = {"contrastive": 0.80, "contrastive-face": 0.90}  # Full-Ref top-1 on originals: below, an attacker is weak
+MAXIMUM = "maximum"  # the headline: whichever attacker finds the most
+STATUSES = ("ok", "no_face", "filtered", "error")
+MEASURES = ("top1", "top5", "mean_rank")
+ROW = ["anonymizer", "attacker", "protocol"]
+
+
+def attack_table(
+    ranks: pd.DataFrame, knows: dict[str, str] | None = None, level: float = 0.95, draws: int = 4000
+) -> pd.DataFrame:
+    """Return one row an anonymizer, attacker and protocol, and one for the maximum over attackers that are no control.
+
+    ranks: as `campaign.ranks` gives them; several seeds of one attacker are averaged probe by probe. Columns: top1,
+    top5, mean_rank, each with _lo and _hi (resampled by identity); people, probes, gallery, references (a person, on
+    average), chance (top-1), the probes by status, seeds, control, knows; strongest: who the maximum is. The maximum's
+    interval is that attacker's own, not widened for having been chosen. Raises AnonlibError where nobody can be found.
+    """
+    rows = []
+    for (anonymizer, attacker, protocol), part in ranks.groupby(ROW, sort=False):
+        labels = {"anonymizer": anonymizer, "attacker": attacker, "protocol": protocol}
+        rows.append(labels | _measured(part, level, draws) | {"knows": (knows or {}).get(attacker, "")})
+    table = pd.DataFrame(rows)
+    attacks = table[~table.control]
+    best = attacks.loc[attacks.groupby(["anonymizer", "protocol"], sort=False).top1.idxmax()]
+    best = best.assign(strongest=best.attacker, attacker=MAXIMUM)
+    return pd.concat([table.assign(strongest=table.attacker), best], ignore_index=True)
+
+
+def record_table(table: pd.DataFrame) -> None:
+    """Record attack/<anonymizer>/<attacker>/<protocol>/<measure> for all rows, and data/chance_top1."""
+    for row in table.to_dict("records"):
+        for measure in MEASURES:
+            key = f"attack/{row['anonymizer']}/{row['attacker']}/{row['protocol']}/{measure}"
+            record(key, row[measure], row[f"{measure}_lo"], row[f"{measure}_hi"], row["people"])
+    record("data/chance_top1", table.chance.iloc[0], n=table.gallery.iloc[0])
+
+
+def by_attacker(table: pd.DataFrame, protocol: str = "full") -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return top-1 with one row an anonymizer and a column an attacker, controls left out, and its formats to print."""
+    part = table[(table.protocol == protocol) & ~table.control]
+    attackers = list(dict.fromkeys(part.attacker))
+    wide = part.drop_duplicates("anonymizer")[["anonymizer", "people", "gallery", *STATUSES]].reset_index(drop=True)
+    formats = {"anonymizer": ""}
+    for attacker in attackers:
+        own = part[part.attacker == attacker].set_index("anonymizer")
+        for column in ("top1", "top1_lo", "top1_hi"):
+            wide[f"{attacker}_{column}"] = wide.anonymizer.map(own[column])
+        formats[attacker] = interval_format(f"{attacker}_top1")
+    wide["not_ok"] = wide[list(STATUSES[1:])].sum(axis=1)
+    return wide, formats | {"not ok": "{not_ok:d}"}
+
+
+def interval_format(name: str, form: str = ".1%") -> str:
+    """Return the format of a table column that shows a value with its interval: "68.1 % [60.2 %, 75.0 %]"."""
+    return f"{{{name}:{form}}} [{{{name}_lo:{form}}}, {{{name}_hi:{form}}}]"
+
+
+def verdicts(table: pd.DataFrame, ranks: pd.DataFrame, level: float = 0.95, draws: int = 4000) -> pd.DataFrame:
+    """Return the controls' verdicts: name, passed, and a text with result keys for `report.verdict`.
+
+    No-op: an attacker must find enough of the un-anonymized. background-only and permuted must be at chance: every
+    one of the m rows of a control contains chance in its interval of level 1 - (1 - level)/m (Bonferroni).
+    background-only on originals stands by itself: it is what tests the data.
+    """
+    rows = []
+    full = table[table.protocol == "full"].set_index(["anonymizer", "attacker"])
+    for attacker, wanted in GOOD_ENOUGH.items():
+        if ("noop", attacker) in full.index:
+            passed = full.top1["noop", attacker] >= wanted
+            text = f"{attacker} finds {{attack/noop/{attacker}/full/top1@interval:.1%}} of the people behind photos "
+            text += f"that nobody anonymized; wanted are {100 * wanted:.0f} % or more."
+            text += "" if passed else " It is too weak: where it finds few people, that is no privacy."
+            rows.append({"name": f"no-op, {attacker}", "passed": passed, "text": text})
+    control = ranks[ranks.control & (ranks.protocol == "full")]
+    for attacker, part in control.groupby("attacker", sort=False):
+        groups = {"every anonymizer": part}
+        if attacker == "background-only":
+            groups = {"originals": part[part.anonymizer == "noop"], "anonymized": part[part.anonymizer != "noop"]}
+        for name, family in groups.items():
+            if len(family):
+                rows.append(_at_chance(f"{attacker}, {name}", attacker, family, level, draws))
+    return pd.DataFrame(rows, columns=["name", "passed", "text"])
+
+
+def paired_table(
+    ranks: pd.DataFrame,
+    table: pd.DataFrame,
+    base: str = "ia-none",
+    protocol: str = "full",
+    level: float = 0.95,
+    draws: int = 10_000,
+) -> pd.DataFrame:
+    """Compare the top-1 of each other Instance Augmentation with `base`, probe by probe, by every attacker.
+
+    Columns: anonymizer, attacker, difference (its rate minus base's) with lo and hi, p, p_holm (all rows are one
+    family), people. Attacker "maximum" compares the strongest attacker on the one with the strongest on the other.
+    """
+    full = table[(table.protocol == protocol) & ~table.control].set_index(["anonymizer", "attacker"])
+    others = [name for name in dict.fromkeys(table.anonymizer) if name.startswith("ia-") and name != base]
+    rows = []
+    for other in others if base in set(table.anonymizer) else []:
+        for attacker in dict.fromkeys(full.loc[other].index):
+            parts = [
+                ranks[(ranks.anonymizer == name) & (ranks.protocol == protocol)
+                      & (ranks.attacker == full.strongest[name, attacker])]
+                for name in (other, base)
+            ]  # fmt: skip
+            (a, identity), (b, _) = (probe_values(part, 1) for part in parts)
+            rows.append({"anonymizer": other, "attacker": attacker} | paired_test(a, b, identity, level, draws))
+    found = pd.DataFrame(rows, columns=["anonymizer", "attacker", "difference", "lo", "hi", "p", "people"])
+    return found.assign(p_holm=holm(found.p.to_numpy(float)))
+
+
+def record_paired(paired: pd.DataFrame, base: str = "ia-none", protocol: str = "full") -> None:
+    """Record attack/<anonymizer>/<attacker>/<protocol>/gain_over_<base>, and its p-value after Holm's correction."""
+    for row in paired.to_dict("records"):
+        key = f"attack/{row['anonymizer']}/{row['attacker']}/{protocol}/gain_over_{base}"
+        record(key, row["difference"], row["lo"], row["hi"], row["people"])
+        record(f"{key}_p", row["p_holm"], n=row["people"])
+
+
+def references_table(ranks: pd.DataFrame, table: pd.DataFrame, level: float = 0.95, draws: int = 4000) -> pd.DataFrame:
+    """Return how much top-1 falls with fewer references, paired by probe, for each anonymizer's strongest attacker.
+
+    Columns: anonymizer, attacker, step ("full to few", "few to single"), difference with lo and hi, p, people.
+    """
+    best = table[(table.attacker == MAXIMUM) & (table.protocol == "full")]
+    rows = []
+    for anonymizer, attacker in zip(best.anonymizer, best.strongest, strict=True):
+        own = ranks[(ranks.anonymizer == anonymizer) & (ranks.attacker == attacker)]
+        for more, fewer in (("full", "few"), ("few", "single")):
+            (a, identity), (b, _) = (probe_values(own[own.protocol == protocol], 1) for protocol in (more, fewer))
+            labels = {"anonymizer": anonymizer, "attacker": attacker, "step": f"{more} to {fewer}"}
+            rows.append(labels | paired_test(a, b, identity, level, draws))
+    return pd.DataFrame(rows)
+
+
+def cmc_table(ranks: pd.DataFrame, table: pd.DataFrame, protocol: str = "full") -> pd.DataFrame:
+    """Return the cumulative match characteristic of each anonymizer's strongest attacker; also columns k and rate."""
+    best = table[(table.attacker == MAXIMUM) & (table.protocol == protocol)]
+    parts = []
+    for anonymizer, attacker in zip(best.anonymizer, best.strongest, strict=True):
+        own = ranks[(ranks.anonymizer == anonymizer) & (ranks.attacker == attacker) & (ranks.protocol == protocol)]
+        parts.append(cmc(own).assign(anonymizer=anonymizer, attacker=attacker))  # over all seeds: as many probes each
+    return pd.concat(parts, ignore_index=True)
+
+
+def probe_values(part: pd.DataFrame, k: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return one value a mated probe, averaged over seeds, and its identity: hits among the first k, ranks for None."""
+    seeds = [own for _, own in part.groupby("seed", sort=True)]
+    values = [mated(own)["rank"].to_numpy() if k is None else hits(own, k) for own in seeds]
+    if not len(values) or not len(values[0]):
+        raise AnonlibError("nobody among the test people has a second photo to be found by: give two or more a person")
+    return np.mean(values, axis=0), mated(seeds[0]).identity.to_numpy()
+
+
+def _measured(part: pd.DataFrame, level: float, draws: int) -> dict:
+    found = {}
+    for name, k in (("top1", 1), ("top5", 5)):
+        found |= _named(name, rate_interval(*probe_values(part, k), level, draws))
+    ranks, identity = probe_values(part, None)
+    found |= _named("mean_rank", bootstrap_interval(ranks, identity, level, draws))
+    first = part[part.seed == part.seed.iloc[0]]
+    gallery = int(first.people.max())
+    found |= {"people": len(set(identity)), "probes": len(ranks), "gallery": gallery, "chance": chance(gallery)}
+    found |= {"references": float(mated(first).references.mean()), "control": bool(first.control.iloc[0])}
+    found["seeds"] = " ".join(str(seed) for seed in sorted(set(part.seed)))
+    return found | dict.fromkeys(STATUSES, 0) | counts(first)
+
+
+def _named(name: str, interval: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip([name, f"{name}_lo", f"{name}_hi"], interval, strict=True))
+
+
+def _at_chance(name: str, attacker: str, family: pd.DataFrame, level: float, draws: int) -> dict:
+    groups = dict(list(family.groupby("anonymizer", sort=False)))
+    level = 1 - (1 - level) / len(groups)
+    guess = chance(int(family.people.max()))
+    found = {key: rate_interval(*probe_values(part, 1), level, draws) for key, part in groups.items()}
+    outside = [key for key, (_, lo, hi) in found.items() if not lo <= guess <= hi]
+    worst = max(found, key=lambda key: found[key][0])
+    text = f"{name}: at most {{attack/{worst}/{attacker}/full/top1@interval:.1%}} (chance is {{data/chance_top1:.2%}})."
+    text += f" Above chance: {', '.join(outside)}." if outside else ""
+    return {"name": name, "passed": not outside, "text": text}

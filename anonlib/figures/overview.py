@@ -1,0 +1,81 @@
+"""The paper's Figures 1 and 2 as data for `diagrams.flow`: real images and boxes, with places in inches."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+METHOD = {
+    "height": 2.75,
+    "arrows": [
+        ["photo", "edges"],
+        ["photo", "depth"],
+        ["edges", "diffusion"],
+        ["depth", "diffusion"],
+        ["diffusion", "anonymized"],
+        ["anonymized", "attacker"],
+        ["attacker", "first", "1"],
+        ["attacker", "second", "2"],
+        ["attacker", "third", "3"],
+    ],
+}
+FRAMEWORK = {
+    "height": 3.0,
+    "arrows": [
+        ["photo", "b1"],
+        ["b1", "h1"],
+        ["h1", "z"],
+        ["anonymized", "b2"],
+        ["b2", "h2"],
+        ["h2", "z_hat"],
+        ["z", "z_hat"],
+        ["z_hat", "z"],
+        ["z", "other"],
+        ["z", "other_anonymized"],
+    ],
+}
+
+
+def method_data(
+    photo: np.ndarray, edges: np.ndarray, depth: np.ndarray, anonymized: np.ndarray, references: np.ndarray
+) -> dict[str, Any]:
+    """Return Figure 1: a photo, the maps that keep its shape, what diffusion makes of it, and who the attacker names.
+
+    All images (128, 128, 3) uint8; references: the three people ranked first, (3, 128, 128, 3).
+    """
+    nodes = [
+        ("photo", 0.55, 1.45, 0.95, 0.95, "photo", 0),
+        ("edges", 1.85, 2.15, 0.8, 0.8, "HED edges", 1),
+        ("depth", 1.85, 0.8, 0.8, 0.8, "depth", 2),
+        ("diffusion", 3.1, 1.45, 1.05, 0.85, "latent diffusion\ninpaints the person\nunder control", None),
+        ("anonymized", 4.35, 1.45, 0.95, 0.95, "anonymized", 3),
+        ("attacker", 5.5, 1.45, 0.85, 0.85, "attacker:\nembeds, ranks\nreferences", None),
+        ("first", 6.6, 2.3, 0.65, 0.65, "", 4),
+        ("second", 6.6, 1.45, 0.65, 0.65, "", 5),
+        ("third", 6.6, 0.6, 0.65, 0.65, "", 6),
+    ]
+    return {"table": _table(nodes), "images": np.stack([photo, edges, depth, anonymized, *references])}
+
+
+def framework_data(
+    photo: np.ndarray, anonymized: np.ndarray, other: np.ndarray, other_anonymized: np.ndarray
+) -> dict[str, Any]:
+    """Return Figure 2: a photo and an anonymized photo of one person attract each other and repel other people's."""
+    nodes = [
+        ("photo", 0.6, 2.3, 0.95, 0.95, "photo of person k", 0),
+        ("anonymized", 0.6, 0.85, 0.95, 0.95, "person k, anonymized", 1),
+        ("b1", 2.0, 2.3, 0.9, 0.6, "backbone B", None),
+        ("b2", 2.0, 0.85, 0.9, 0.6, "backbone B", None),
+        ("h1", 3.2, 2.3, 0.75, 0.6, "head H", None),
+        ("h2", 3.2, 0.85, 0.75, 0.6, "head H", None),
+        ("z", 4.4, 2.3, 0.9, 0.6, "$z_k$", None),
+        ("z_hat", 4.4, 0.85, 0.9, 0.6, "$\\hat{z}_k$\npulled to $z_k$", None),
+        ("other", 6.2, 2.3, 0.95, 0.95, "$z_j$ of others: pushed away", 2),
+        ("other_anonymized", 6.2, 0.85, 0.95, 0.95, "$\\hat{z}_j$ of others: pushed away", 3),
+    ]
+    return {"table": _table(nodes), "images": np.stack([photo, anonymized, other, other_anonymized])}
+
+
+def _table(nodes: list[tuple]) -> pd.DataFrame:
+    columns = ["name", "x", "y", "width", "height", "text", "image"]
+    return pd.DataFrame(nodes, columns=columns).astype({"image": float})

@@ -1,0 +1,33 @@
+"""What several tests share: a real diffusers bundle, untrained and very small."""
+
+from pathlib import Path
+
+import pytest
+
+
+def write_tiny_bundle(folder: Path) -> Path:
+    """Write a diffusers folder with ControlNets for HED, depth and Canny; return it."""
+    from anonlib.compat import prepare_torch
+
+    prepare_torch(1)
+    import torch
+
+    from anonlib.diffusion import build
+    from anonlib.diffusion.train import save_bundle
+    from anonlib.diffusion.train_vae import build_vae
+
+    torch.manual_seed(0)
+    tokenizer = build.build_tokenizer(folder / "words")
+    unet = build.build_unet(widths=(16, 32), layers=1)
+    nets = {name: build.build_controlnet(unet) for name in ("hed", "depth", "canny")}
+    for net in nets.values():  # an untrained ControlNet adds exactly nothing: make it add something
+        for layer in [*net.controlnet_down_blocks, net.controlnet_mid_block]:
+            torch.nn.init.normal_(layer.weight, std=0.5)
+    parts = (build_vae((8, 8, 16, 16), 1), unet, build.build_text_encoder(tokenizer), tokenizer, nets)
+    return Path(save_bundle(folder / "small", *parts))
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the folder of a tiny bundle."""
+    return str(write_tiny_bundle(tmp_path_factory.mktemp("bundle")))

@@ -1,0 +1,219 @@
+"""The campaign on tiny real components: a real diffusers bundle, real trainings, real worker processes."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anonlib import assets, config, provenance
+from anonlib.anonymizers import dataset, fidelity
+from anonlib.attack import campaign, jobs
+from anonlib.data.faceset import FaceSet
+from anonlib.errors import AnonlibError
+from anonlib.evaluate.identification import top1
+
+PEOPLE = {"train": 5, "validation": 2, "test": 4}
+PHOTOS = 3
+NAMES = ("noop", "ia-none", "ia-canny", "blur")
+ASSETS = ("mobilefacenet", "sface", "w600k")
+
+
+def textures(people: dict[str, int] = PEOPLE, photos: int = PHOTOS) -> FaceSet:
+    """Pictures of nobody: a coarse pattern a person, noise a photo, an oval for the person."""
+    rng = np.random.default_rng(1)
+    split = np.repeat(list(people), [count * photos for count in people.values()])
+    total = len(split) // photos
+    own = np.kron(rng.uniform(40, 210, (total, 1, 4, 4, 3)), np.ones((1, 1, 32, 32, 1)))
+    images = np.clip(own + rng.normal(0, 25, (total, photos, 128, 128, 3)), 0, 255).astype(np.uint8)
+    images = images.reshape(-1, 128, 128, 3)
+    rows, columns = np.mgrid[0:128, 0:128]
+    oval = np.where(((rows - 70) / 50) ** 2 + ((columns - 64) / 36) ** 2 < 1, 255, 0).astype(np.uint8)
+    table = pd.DataFrame(
+        {
+            "file": [f"{row:03d}.png" for row in range(len(images))],
+            "identity": np.repeat([f"{k:02d}" for k in range(total)], photos),
+            "split": split,
+            "sha256": [hashlib.sha256(image.tobytes()).hexdigest() for image in images],
+            "licence": "CC0-1.0",
+        }
+    )
+    return FaceSet("textures", images, np.repeat(oval[None], len(images), 0), table, shareable=True)
+
+
+def settings(bundle: str, **changes) -> config.Profile:
+    numbers = {
+        "generator.bundle": bundle,
+        "generator.steps": 1,
+        "generator.batch": 4,
+        "anonymize.conditions": ["none", "canny"],
+        "anonymize.baselines": ["blur"],
+        "anonymize.train_photos": 1,
+        "attack.sizes": [32],
+        "attack.steps": 2,
+        "attack.batch": 4,
+        "attack.face_steps": 1,
+        "attack.face_batch": 4,
+        "evaluate.draws": 50,
+    }
+    return config.load("smoke", numbers | changes)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory):
+    """An empty cache that has the assets; skipped where they are not there and cannot be fetched."""
+    try:
+        for name in ASSETS:
+            assets.asset_path(name)
+    except AnonlibError as reason:
+        pytest.skip(str(reason))
+    root = tmp_path_factory.mktemp("cache")
+    (root / "assets").symlink_to(assets.cache_root() / "assets")
+    accepted = assets.cache_root() / "accepted-licences.txt"
+    (root / accepted.name).write_text(accepted.read_text() if accepted.exists() else "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANONLIB_CACHE", str(root))
+        patch.setenv("ANONLIB_WORKERS", "1")
+        patch.setenv("ANONLIB_QUIET", "1")
+        yield root
+
+
+@pytest.fixture(scope="module")
+def finished(cache: Path, tiny_bundle: str):
+    """Faces, profile, what the anonymizers made, and what the attackers saw."""
+    faces, numbers = textures(), settings(tiny_bundle)
+    made = dataset.anonymize_all(faces, numbers)
+    return faces, numbers, made, campaign.run(faces, made, numbers.attack)
+
+
+def test_photos_are_chosen_by_content_and_the_same_in_other_company() -> None:
+    faces, numbers = textures(), config.load("smoke", {"anonymize.train_photos": 2}).anonymize
+    rows = dataset.chosen_rows(faces, numbers)
+    assert Counter(faces.identity[rows]) == {person: 1 if person >= "07" else 2 for person in set(faces.identity)}
+    assert set(rows % PHOTOS) == {0, 1, 2}, "not always the first photo: it may be the plainest"
+    fewer = faces.select(rows=np.flatnonzero((faces.split == "test") | (faces.identity == "00")))
+    files = set(fewer.table["file"].iloc[dataset.chosen_rows(fewer, numbers)])
+    assert files == {name for name in faces.table["file"].iloc[rows] if name in set(fewer.table["file"])}
+    everything = config.load("smoke", {"anonymize.train_photos": None, "anonymize.probes": None}).anonymize
+    assert len(dataset.chosen_rows(faces, everything)) == len(faces)
+
+
+def test_every_anonymizer_gets_the_same_photos_and_all_are_counted(finished) -> None:
+    faces, _, made, _ = finished
+    assert tuple(made) == NAMES
+    for name, one in made.items():
+        np.testing.assert_array_equal(one.source, made["noop"].source)
+        assert len(one.images) == len(one.status) == len(one.seconds) == sum(PEOPLE.values())
+        assert (one.images == faces.images[one.source]).all() == (name == "noop")
+        assert set(one.status) == {"ok"} and one.images.reshape(len(one.images), -1).any(1).all()
+    table = dataset.status_table(made)
+    assert (table[["ok", "no_face", "filtered", "error"]].sum(axis=1) == table.photos).all()
+
+
+def test_replicates_of_a_photo_differ(cache: Path, tiny_bundle: str) -> None:
+    faces, numbers = textures(), settings(tiny_bundle)
+    numbers = replace(numbers, anonymize=replace(numbers.anonymize, replicates=2))
+    one = dataset.anonymize(faces, np.array([3]), ("ia-none",), numbers)["ia-none"]
+    assert one.source.tolist() == [3, 3] and one.replicate.tolist() == [0, 1]
+    assert (one.images[0] != one.images[1]).any()
+
+
+def test_a_missing_bundle_is_one_clear_line_not_a_thousand_failed_photos(tiny_bundle: str, tmp_path: Path) -> None:
+    with pytest.raises(AnonlibError, match="make models"):
+        dataset.anonymize(textures(), np.array([0]), ("ia-hed",), settings(str(tmp_path)))
+
+
+def test_pairs_join_an_anonymized_photo_with_its_own_source(finished) -> None:
+    faces, _, made, _ = finished
+    noop = {"images": made["noop"].images, "status": made["noop"].status, "source": made["noop"].source}
+    for split, people in PEOPLE.items():
+        pairs = jobs.pairs_of(faces, noop, split)
+        np.testing.assert_array_equal(pairs.originals[pairs.source], pairs.anonymized)
+        assert set(pairs.identity) == set(faces.identity[faces.split == split]) and len(pairs.source) == people
+    assert jobs.pairs_of(faces, noop, "generator") is None
+
+
+def test_what_is_trained() -> None:
+    numbers = config.load("smoke", {"attack.backbones": ["resnet18", "vit"], "attack.sizes": [32, 64]}).attack
+    found = Counter((job.anonymizer, job.label) for job in campaign.jobs(NAMES, numbers))
+    per_anonymizer = ["contrastive", "contrastive-face", "contrastive-vit"]
+    wanted = {(name, label) for name in NAMES for label in per_anonymizer}
+    wanted |= {(name, "background-only") for name in NAMES if name != "blur"}
+    assert set(found) == wanted and set(found.values()) == {1}, "permuted is contrastive: it is not trained again"
+    seeds = campaign.jobs(("noop",), replace(numbers, seeds=(0, 7)))
+    assert {job.changes["seed"] for job in seeds} == {0, 7} and len(seeds) == 2 * 4
+
+
+def test_everyone_attacks_everything_and_a_second_run_computes_nothing(finished, monkeypatch, tmp_path) -> None:
+    faces, numbers, made, outcomes = finished
+    labels = {(one.anonymizer, one.attacker) for one in outcomes}
+    attackers = ("contrastive", "contrastive-face", "background-only", "sface", "w600k")
+    assert labels == {(a, b) for a in NAMES for b in attackers} - {("blur", "background-only")}
+    for one in outcomes:
+        assert len(one.probes) == 4 and len(one.references) == 12
+        np.testing.assert_allclose(np.linalg.norm(one.probes, axis=1), 1, atol=1e-5)
+    ledger = tmp_path / "ledger"
+    monkeypatch.setenv(provenance.LEDGER, str(ledger))
+    slower = {name: replace(one, seconds=one.seconds + 1) for name, one in made.items()}
+    again = campaign.run(faces, slower, numbers.attack)
+    assert all(json.loads(line)["hit"] for line in ledger.read_text().splitlines()), "seconds are never the same twice"
+    for first, second in zip(outcomes, again, strict=True):
+        np.testing.assert_array_equal(first.probes, second.probes)
+    assert not list((assets.cache_root() / "attack").glob("*.pt")), "checkpoints go when the result is stored"
+
+
+def test_curves_and_ranks_cover_all(finished) -> None:
+    faces, numbers, made, outcomes = finished
+    curves = campaign.curves(outcomes)
+    assert set(curves.attacker) == {"contrastive", "contrastive-face", "background-only"}
+    assert curves.validation_top1.notna().any() and curves.loss.notna().any()
+    ranks = campaign.ranks(faces, made, outcomes, numbers.evaluate)
+    sizes = ranks.groupby(["anonymizer", "attacker", "protocol"]).size()
+    assert set(sizes) == {4} and len(sizes) == 3 * (4 * 6 - 1)
+    references = ranks[ranks.attacker != "permuted"].groupby("protocol").references.agg(["min", "max"])
+    assert references.loc["full"].tolist() == [2, 2] and references.loc["single"].tolist() == [1, 1]
+    assert set(ranks.people) == {4}
+    assert set(ranks[ranks.control].attacker) == {"background-only", "permuted"}
+
+
+def test_the_probes_own_photo_is_never_a_reference(finished) -> None:
+    faces, numbers, made, _ = finished
+    test = np.flatnonzero(faces.split == "test")
+    told_apart = np.eye(len(test), dtype=np.float32)  # every photo is like itself and like no other
+    source = made["noop"].source[faces.split[made["noop"].source] == "test"]
+    seen = campaign.Outcome("noop", "sface", 0, told_apart[np.searchsorted(test, source)], told_apart)
+    ranks = campaign.ranks(faces, made, [seen], numbers.evaluate)
+    assert top1(ranks[ranks.protocol == "full"]) == pytest.approx(1 / 4), "1 would mean that it found the probe itself"
+    other = np.searchsorted(test, source) // PHOTOS  # every photo is like those of its person
+    like_person = np.eye(4, dtype=np.float32)
+    seen = replace(
+        seen, attacker="contrastive", probes=like_person[other], references=np.repeat(like_person, PHOTOS, 0)
+    )
+    ranks = campaign.ranks(faces, made, [seen], numbers.evaluate)
+    assert (ranks[ranks.attacker == "contrastive"]["rank"] == 1).all()
+    permuted = ranks[(ranks.attacker == "permuted") & (ranks.protocol == "full")]
+    named = permuted.identity.to_numpy() == faces.identity[source]
+    np.testing.assert_array_equal((permuted["rank"] == 1).to_numpy(), named)
+
+
+def test_too_few_people_are_named(finished) -> None:
+    faces, numbers, made, _ = finished
+    alone = faces.select(split="test")
+    with pytest.raises(AnonlibError, match="2 people to train on"):
+        campaign.run(alone, made, numbers.attack)
+
+
+def test_maps_agree_with_themselves_and_less_with_what_was_painted_over(finished) -> None:
+    faces, _, made, _ = finished
+    same = replace(made["noop"], name="blur")
+    seen = fidelity.annotate_tests(faces, {"noop": made["noop"], "copy": same, "blur": made["blur"]}, ("canny",), 3)
+    assert seen.kinds == ("original", "copy", "blur") and len(set(faces.identity[seen.source])) == 3
+    table = fidelity.agreement_table(faces, seen).set_index("anonymizer")
+    assert table.agreement["copy"] == pytest.approx(1) and table.agreement["blur"] < 0.9 and table.n["copy"] == 3
+    failed = replace(made["blur"], status=np.full(len(made["blur"].status), "error"))
+    seen = fidelity.annotate_tests(faces, {"noop": made["noop"], "blur": failed}, ("canny",))
+    assert fidelity.agreement_table(faces, seen).n.tolist() == [0]

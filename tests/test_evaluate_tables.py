@@ -1,0 +1,194 @@
+"""The attack's tables on ranks made by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anonlib import provenance
+from anonlib.errors import AnonlibError
+from anonlib.evaluate import claims, tables
+from anonlib.evaluate.statistics import rate_interval
+
+PEOPLE, GALLERY = 20, 200
+
+
+def told(
+    anonymizer: str, attacker: str, found: float, protocol: str = "full", seed: int = 0, **changes
+) -> pd.DataFrame:
+    """Ranks of 20 people with two probes each: the first share `found` of the probes at rank 1, the rest at rank 51."""
+    n = 2 * PEOPLE
+    better = np.where(np.arange(n) < round(found * n), 0, 50)
+    frame = pd.DataFrame(
+        {
+            "anonymizer": anonymizer,
+            "attacker": attacker,
+            "seed": seed,
+            "control": attacker in ("background-only", "permuted"),
+            "protocol": protocol,
+            "references": {"full": 11, "few": 5, "single": 1}[protocol],
+            "identity": np.repeat([f"p{k:02d}" for k in range(PEOPLE)], 2),
+            "status": "ok",
+            "mated": True,
+            "better": better,
+            "tied": 0,
+            "people": GALLERY,
+            "rank": better + 1.0,
+        }
+    )
+    return frame.assign(**changes)
+
+
+def joined(*parts: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True)
+
+
+def row(table: pd.DataFrame, anonymizer: str, attacker: str, protocol: str = "full") -> pd.Series:
+    (found,) = table[
+        (table.anonymizer == anonymizer) & (table.attacker == attacker) & (table.protocol == protocol)
+    ].to_dict("records")
+    return found
+
+
+def test_rates_intervals_and_the_facts_of_a_row() -> None:
+    ranks = told("ia-hed", "contrastive", 0.25)
+    ranks.loc[[0, 39], "status"] = ["error", "no_face"]
+    ranks.loc[[0, 39], "better"], ranks.loc[[0, 39], "rank"] = GALLERY - 1, float(GALLERY)
+    found = row(tables.attack_table(ranks, {"contrastive": "everything"}, draws=300), "ia-hed", "contrastive")
+    values = (ranks["rank"] == 1).to_numpy(float)
+    assert found["top1"] == pytest.approx(9 / 40)
+    assert (found["top1"], found["top1_lo"], found["top1_hi"]) == rate_interval(values, ranks.identity, resamples=300)
+    assert found["mean_rank"] == pytest.approx((9 * 1 + 29 * 51 + 2 * 200) / 40)
+    assert found["mean_rank_lo"] < found["mean_rank"] < found["mean_rank_hi"]
+    assert (found["ok"], found["no_face"], found["filtered"], found["error"]) == (38, 1, 0, 1)
+    assert (found["people"], found["probes"], found["gallery"], found["references"]) == (20, 40, 200, 11)
+    assert found["chance"] == 1 / 200 and found["knows"] == "everything" and found["seeds"] == "0"
+
+
+def test_seeds_are_averaged_probe_by_probe() -> None:
+    ranks = joined(*[told("ia-hed", "contrastive", share, seed=seed) for seed, share in enumerate((0.2, 0.4))])
+    found = row(tables.attack_table(ranks, draws=200), "ia-hed", "contrastive")
+    assert found["top1"] == pytest.approx(0.3) and found["probes"] == 40 and found["seeds"] == "0 1"
+
+
+def test_the_headline_is_the_maximum_over_attackers_and_never_a_control() -> None:
+    ranks = joined(
+        told("ia-hed", "contrastive", 0.3),
+        told("ia-hed", "sface", 0.5),
+        told("ia-hed", "background-only", 0.9),
+        told("ia-hed", "sface", 0.1, "single"),
+        told("ia-hed", "contrastive", 0.2, "single"),
+    )
+    table = tables.attack_table(ranks, draws=200)
+    assert (row(table, "ia-hed", "maximum")["strongest"], row(table, "ia-hed", "maximum")["top1"]) == ("sface", 0.5)
+    assert row(table, "ia-hed", "maximum", "single")["strongest"] == "contrastive"
+    wide, formats = tables.by_attacker(table)
+    assert list(formats) == ["anonymizer", "contrastive", "sface", "maximum", "not ok"]
+    assert wide.maximum_top1.tolist() == [0.5] and wide.not_ok.tolist() == [0]
+    curve = tables.cmc_table(ranks, table).set_index("k").rate
+    assert curve[1] == 0.5 and curve[50] == 0.5 and curve[51] == 1 and set(curve.index) == set(range(1, GALLERY + 1))
+
+
+@pytest.mark.parametrize(("found", "passed"), [(0.85, True), (0.8, True), (0.75, False)])
+def test_the_noop_attacker_must_be_good_enough(found: float, passed: bool) -> None:
+    ranks = told("noop", "contrastive", found)
+    (verdict,) = tables.verdicts(tables.attack_table(ranks, draws=200), ranks).itertuples()
+    assert verdict.passed == passed and verdict.name == "no-op, contrastive" and ("too weak" in verdict.text) != passed
+
+
+def test_controls_must_be_at_chance_each_in_its_family() -> None:
+    ranks = joined(
+        told("noop", "contrastive", 1.0),
+        told("noop", "background-only", 0.0),
+        told("ia-hed", "background-only", 0.0),
+        told("ia-none", "background-only", 0.3),
+        told("noop", "permuted", 0.0),
+        told("ia-hed", "permuted", 0.025),  # one of forty: chance is 0.2 of forty
+    )
+    table = tables.attack_table(ranks, draws=200)
+    found = tables.verdicts(table, ranks, draws=200).set_index("name").passed.to_dict()
+    assert found == {
+        "no-op, contrastive": True,
+        "background-only, originals": True,
+        "background-only, anonymized": False,
+        "permuted, every anonymizer": True,
+    }
+    text = tables.verdicts(table, ranks, draws=200).set_index("name").text["background-only, anonymized"]
+    assert "attack/ia-none/background-only/full" in text and text.endswith("Above chance: ia-none.")
+
+
+def test_paired_differences_by_hand_and_holm_over_all_rows() -> None:
+    ranks = joined(
+        told("ia-none", "contrastive", 0.1),
+        told("ia-depth+hed", "contrastive", 0.6),
+        told("ia-none", "sface", 0.2),
+        told("ia-depth+hed", "sface", 0.2),
+        told("blur", "contrastive", 0.6),
+        told("blur", "sface", 0.6),
+    )
+    table = tables.attack_table(ranks, draws=200)
+    paired = tables.paired_table(ranks, table, draws=2000)
+    assert set(paired.anonymizer) == {"ia-depth+hed"}
+    by = paired.set_index("attacker")
+    assert by.difference.to_dict() == pytest.approx({"contrastive": 0.5, "sface": 0.0, "maximum": 0.4})
+    assert by.p["sface"] == 1 and by.p_holm["contrastive"] == pytest.approx(3 * by.p["contrastive"])
+    assert by.lo["contrastive"] > 0 and by.people["contrastive"] == PEOPLE
+    assert tables.paired_table(ranks[ranks.anonymizer == "blur"], table[table.anonymizer == "blur"]).empty
+
+
+def test_fewer_references_cost_by_hand() -> None:
+    shares = {"full": 0.6, "few": 0.4, "single": 0.1}
+    ranks = joined(*[told("ia-hed", "sface", share, protocol) for protocol, share in shares.items()])
+    found = tables.references_table(ranks, tables.attack_table(ranks, draws=200), draws=200).set_index("step")
+    assert found.difference.to_dict() == pytest.approx({"full to few": 0.2, "few to single": 0.3})
+
+
+def test_nobody_to_be_found_is_one_clear_line() -> None:
+    with pytest.raises(AnonlibError, match="second photo"):
+        tables.attack_table(told("noop", "sface", 0.5, mated=False, rank=np.nan))
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """results.json as the attack notebook leaves it, of a run in which everything expected came out."""
+    monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path / "cache"))
+    provenance.set_context(provenance.Context("03_attack", "demo", "synthetic", str(tmp_path), "data", {}))
+    shares = {"full": 0.6, "few": 0.4, "single": 0.2}
+    ranks = joined(
+        *[told("ia-depth+hed", "contrastive", share, protocol) for protocol, share in shares.items()],
+        *[told("ia-none", "contrastive", 0.05, protocol) for protocol in shares],
+        *[told("noop", attacker, 1.0, protocol) for protocol in shares for attacker in tables.GOOD_ENOUGH],
+        *[told("noop", control, 0.0) for control in ("background-only", "permuted")],
+    )
+    table = tables.attack_table(ranks, draws=200)
+    tables.record_table(table)
+    tables.record_paired(tables.paired_table(ranks, table))
+    yield provenance.results()
+    provenance.set_context(None)
+
+
+def test_recorded_under_the_names_that_other_tools_read(written) -> None:
+    found = written["attack/ia-depth+hed/contrastive/full/top1"]
+    assert found["value"] == pytest.approx(0.6) and found["lo"] < 0.6 < found["hi"] and found["n"] == PEOPLE
+    assert {"attack/noop/contrastive-face/single/mean_rank", "attack/ia-none/maximum/few/top5"} <= set(written)
+    assert written["data/chance_top1"] | {"value": 0.005, "n": GALLERY} == written["data/chance_top1"]
+
+
+def test_claims_follow_the_numbers(written) -> None:
+    assert claims.claims(written).holds.tolist() == ["yes"] * 7
+    weak = written | {
+        "attack/noop/contrastive/full/top1": written["attack/ia-none/contrastive/full/top1"],
+        "attack/ia-depth+hed/maximum/few/top1": written["attack/ia-depth+hed/maximum/full/top1"],
+        "attack/ia-depth+hed/maximum/full/gain_over_ia-none_p": {"value": 0.2},
+    }
+    assert claims.claims(weak).holds.tolist() == ["no", "yes", "yes", "yes", "yes", "no", "no"]
+    assert (
+        claims.claims({}).holds.tolist() == ["\u2014"] * 7 and claims.claims({}).measured.str.contains("\u2014").all()
+    )
+
+
+def test_headline_orders_anonymizers_and_knows_one_published_number(written) -> None:
+    found = claims.headline(written)
+    assert found.anonymizer.tolist() == ["ia-none", "ia-depth+hed", "noop"]
+    assert found.published.dropna().tolist() == [0.681] and found.single.tolist() == pytest.approx([0.05, 0.2, 1.0])
+    foundations = claims.group(written, "data")
+    assert foundations.result.tolist() == ["data/chance_top1"] and foundations.value.tolist() == ["0.005"]
