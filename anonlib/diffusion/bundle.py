@@ -3,19 +3,16 @@
 from functools import lru_cache
 from pathlib import Path
 
-from anonlib.compat import prepare_torch
-from anonlib.errors import AnonlibError
-
-prepare_torch()
-
-import torch  # noqa: E402
-from diffusers import (  # noqa: E402
+import torch
+from diffusers import (
     ControlNetModel,
     DiffusionPipeline,
     StableDiffusionControlNetInpaintPipeline,
     StableDiffusionInpaintPipeline,
     UniPCMultistepScheduler,
 )
+
+from anonlib.errors import AnonlibError
 
 SMALL = Path(__file__).with_name("small")  # the bundle that the project trains and ships
 
