@@ -75,7 +75,7 @@ def run(faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack) -> 
         Outcome(job.anonymizer, job.label, job.changes["seed"], control=ATTACKERS[job.attacker].control, **one)
         for job, one in zip(todo, told, strict=True)
     ]
-    return outcomes + _recognized(faces, made)
+    return sorted(outcomes + _recognized(faces, made), key=_place)
 
 
 def _recognized(faces: FaceSet, made: dict[str, Anonymized]) -> list[Outcome]:
@@ -144,6 +144,11 @@ def curves(outcomes: list[Outcome]) -> pd.DataFrame:
 def knowledge() -> dict[str, str]:
     """Return what each attacker knows and owns, a sentence each."""
     return {name: attacker.knows for name, attacker in ATTACKERS.items()}
+
+
+def _place(outcome: Outcome) -> int:
+    """Return where an attacker stands in tables: as in the registry, all backbones of contrastive in one place."""
+    return list(ATTACKERS).index(outcome.attacker if outcome.attacker in ATTACKERS else SCRATCH)
 
 
 def _probes(faces: FaceSet, one: Anonymized) -> np.ndarray:

@@ -189,6 +189,6 @@ def _at_chance(name: str, attacker: str, family: pd.DataFrame, level: float, dra
     found = {key: rate_interval(*probe_values(part, 1), level, draws) for key, part in groups.items()}
     outside = [key for key, (_, lo, hi) in found.items() if not lo <= guess <= hi]
     worst = max(found, key=lambda key: found[key][0])
-    text = f"{name}: at most {{attack/{worst}/{attacker}/full/top1@interval:.1%}} (chance is {{data/chance_top1:.2%}})."
+    text = f"it finds at most {{attack/{worst}/{attacker}/full/top1@interval:.1%}}; chance is {{data/chance_top1:.2%}}."
     text += f" Above chance: {', '.join(outside)}." if outside else ""
     return {"name": name, "passed": not outside, "text": text}

@@ -14,9 +14,9 @@ METHOD = {
         ["depth", "diffusion"],
         ["diffusion", "anonymized"],
         ["anonymized", "attacker"],
-        ["attacker", "first", "1"],
-        ["attacker", "second", "2"],
-        ["attacker", "third", "3"],
+        ["attacker", "first"],
+        ["attacker", "second"],
+        ["attacker", "third"],
     ],
 }
 FRAMEWORK = {
@@ -39,17 +39,17 @@ FRAMEWORK = {
 def method_data(
     photo: np.ndarray, edges: np.ndarray, depth: np.ndarray, anonymized: np.ndarray, references: np.ndarray
 ) -> dict[str, Any]:
-    """Return Figure 1: a photo, the maps that keep its shape, what diffusion makes of it, and who the attacker names.
+    """Return Figure 1: a photo, the maps that keep its shape, what diffusion makes of it, and whom the attacker ranks.
 
-    All images (128, 128, 3) uint8; references: the three people ranked first, (3, 128, 128, 3).
+    All images (128, 128, 3) uint8; references: one photo of each of three people, (3, 128, 128, 3).
     """
     nodes = [
         ("photo", 0.55, 1.45, 0.95, 0.95, "photo", 0),
         ("edges", 1.85, 2.15, 0.8, 0.8, "HED edges", 1),
         ("depth", 1.85, 0.8, 0.8, 0.8, "depth", 2),
-        ("diffusion", 3.1, 1.45, 1.05, 0.85, "latent diffusion\ninpaints the person\nunder control", None),
+        ("diffusion", 3.1, 1.45, 1.05, 0.85, "latent diffusion\ninpaints the\nperson under\ncontrol", None),
         ("anonymized", 4.35, 1.45, 0.95, 0.95, "anonymized", 3),
-        ("attacker", 5.5, 1.45, 0.85, 0.85, "attacker:\nembeds, ranks\nreferences", None),
+        ("attacker", 5.5, 1.45, 0.85, 0.85, "attacker:\nembeds,\nranks people", None),
         ("first", 6.6, 2.3, 0.65, 0.65, "", 4),
         ("second", 6.6, 1.45, 0.65, 0.65, "", 5),
         ("third", 6.6, 0.6, 0.65, 0.65, "", 6),
@@ -62,8 +62,8 @@ def framework_data(
 ) -> dict[str, Any]:
     """Return Figure 2: a photo and an anonymized photo of one person attract each other and repel other people's."""
     nodes = [
-        ("photo", 0.6, 2.3, 0.95, 0.95, "photo of person k", 0),
-        ("anonymized", 0.6, 0.85, 0.95, 0.95, "person k, anonymized", 1),
+        ("photo", 0.75, 2.3, 0.95, 0.95, "photo of person k", 0),
+        ("anonymized", 0.75, 0.85, 0.95, 0.95, "person k, anonymized", 1),
         ("b1", 2.0, 2.3, 0.9, 0.6, "backbone B", None),
         ("b2", 2.0, 0.85, 0.9, 0.6, "backbone B", None),
         ("h1", 3.2, 2.3, 0.75, 0.6, "head H", None),
