@@ -50,7 +50,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return CLIPTextModel(config)
 
 
-def build_unet(widths: tuple[int, ...] = (96, 192, 256), layers: int = 2) -> UNet2DConditionModel:
+def build_unet(widths: tuple[int, ...] = (64, 128, 192), layers: int = 1) -> UNet2DConditionModel:
     """Return an untrained inpainting UNet: 9 input channels (latent, mask, masked latent), as Stable Diffusion's."""
     return UNet2DConditionModel(
         sample_size=16,
