@@ -31,7 +31,7 @@ class Plan:
     def parameters(self, notebook: str) -> dict[str, Any]:
         """Return what papermill writes into a notebook."""
         common = {"PROFILE": self.profile.name, "DATASET": self.dataset, "OVERRIDES": dict(self.overrides)}
-        return common | dict(self.values[notebook])
+        return common | dict(self.values.get(notebook, {}))
 
 
 def make(profile: str, dataset: str, given: list[str], only: list[str]) -> Plan:

@@ -86,6 +86,20 @@ def test_an_original_never_passes():
     assert status == [ERROR, ERROR] and not made.any()
 
 
+def test_a_constant_picture_is_an_error():
+    images, masks, seeds = scene(2)
+    made, status = closed(lambda i, m, s: (np.full_like(i, 7), [OK] * len(i)))(images, masks, seeds)
+    assert status == [ERROR, ERROR] and not made.any()
+
+
+def test_what_the_user_can_mend_is_passed_on():
+    def refuses(batch, person, batch_seeds):
+        raise AnonlibError("no bundle")
+
+    with pytest.raises(AnonlibError, match="no bundle"):
+        closed(refuses)(*scene(1))
+
+
 def test_one_bad_image_costs_only_itself():
     images, masks, seeds = scene(3)
 

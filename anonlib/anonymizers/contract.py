@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from anonlib.errors import AnonlibError
+
 OK, NO_FACE, FILTERED, ERROR = "ok", "no_face", "filtered", "error"
 STATUSES = (OK, NO_FACE, FILTERED, ERROR)
 SAME_PIXELS = (
@@ -25,8 +27,9 @@ def image_seed(image: np.ndarray, method: str, parameters: dict, replicate: int 
 def closed(anonymize: Anonymizer) -> Anonymizer:
     """Wrap an anonymizer so that it fails closed.
 
-    Images without a person are `no_face`; an exception, a wrong shape, a constant picture, or a person left as he was
-    is `error`; whatever is not `ok` comes back all zero. Counts always add up: in = ok + no_face + filtered + error.
+    Images without a person are `no_face`; an exception (but AnonlibError: it is passed on), a wrong shape, a constant
+    picture, or a person left as he was is `error`; whatever is not `ok` comes back all zero. Counts always add up:
+    in = ok + no_face + filtered + error.
     """
 
     def guarded(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
@@ -36,7 +39,7 @@ def closed(anonymize: Anonymizer) -> Anonymizer:
         if len(rows):
             made, told = _attempt(anonymize, images[rows], masks[rows], [seeds[row] for row in rows])
             for row, picture, word in zip(rows, made, told, strict=True):
-                if word == OK and _is_original(images[row], picture, masks[row]):
+                if word == OK and (picture.min() == picture.max() or _is_original(images[row], picture, masks[row])):
                     word = ERROR
                 status[row] = word
                 if word == OK:
@@ -70,6 +73,8 @@ def _attempt(
         ):
             raise ValueError("the anonymizer broke its contract")
         return made, list(told)
+    except AnonlibError:  # a mistake that the user can mend, the same for every photo
+        raise
     except Exception:  # whatever went wrong, no original may leave here
         if len(images) == 1:
             return np.zeros_like(images), [ERROR]

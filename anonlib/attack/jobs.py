@@ -46,7 +46,8 @@ def _attack(job: Job, made: dict[str, np.ndarray], faces: FaceSet) -> dict:
     train, validation, test = (pairs_of(faces, made, split) for split in ("train", "validation", "test"))
     validation = validation if validation is not None and len(validation.usable) else None
     config = attack_config(job.attacker, **job.changes)
-    name = digest([asdict(config), train.fingerprint()])[:32]
+    known = [pairs.fingerprint() for pairs in (train, validation) if pairs is not None]
+    name = digest([asdict(config), known])[:32]
     checkpoint = cache_root() / "attack" / f"{name}.pt"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     photos = (test.anonymized, test.originals, test.anonymized_masks, test.masks)
