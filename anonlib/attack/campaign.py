@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib import cache, config
+from anonlib.anonymizers import dataset
 from anonlib.anonymizers.dataset import QUICK, Anonymized
 from anonlib.attack.attackers import ATTACKERS, probe_labels
 from anonlib.attack.jobs import Job, attack_shard, embed_shards
@@ -65,17 +66,31 @@ def run(faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack) -> 
             f"data set {faces.name!r}: an attack needs at least 2 people to train on and 2 to find, "
             f"there are {people['train']} and {people['test']}: give more people"
         )
-    todo = jobs(tuple(made), numbers)
+    outcomes = _trained(faces, made, jobs(tuple(made), numbers))
+    return sorted(outcomes + _recognized(faces, made), key=_place)
+
+
+def background_control(faces: FaceSet, settings: config.Profile) -> pd.DataFrame:
+    """Return the ranks, as `ranks` does, of an attacker who sees only the background of photos nobody anonymized.
+
+    The control of the data themselves; the same training as in the whole campaign, so it is done once.
+    """
+    made = dataset.anonymize(faces, dataset.chosen_rows(faces, settings.anonymize), ("noop",), settings)
+    todo = [job for job in jobs(("noop",), settings.attack) if job.attacker == BACKGROUND]
+    return ranks(faces, made, _trained(faces, made, todo), settings.evaluate)
+
+
+def _trained(faces: FaceSet, made: dict[str, Anonymized], todo: list[Job]) -> list[Outcome]:
+    """Train and embed for each job, in parallel, each cached by itself."""
     given = {
         name: {"images": one.images, "status": one.status, "source": one.source} for name, one in made.items()
     }  # not the seconds: they are never the same twice
     items = {"job": todo, "made": [given[job.anonymizer] for job in todo]}
     told = cache.map_shards("attack", attack_shard, items, inputs={"faces": faces}, shard_size=1)["outcome"]
-    outcomes = [
+    return [
         Outcome(job.anonymizer, job.label, job.changes["seed"], control=ATTACKERS[job.attacker].control, **one)
         for job, one in zip(todo, told, strict=True)
     ]
-    return sorted(outcomes + _recognized(faces, made), key=_place)
 
 
 def _recognized(faces: FaceSet, made: dict[str, Anonymized]) -> list[Outcome]:
