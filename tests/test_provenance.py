@@ -138,7 +138,7 @@ def test_where_a_run_writes(project, monkeypatch):
     [
         ("synthetic", "synthetic"),
         ("orl", "orl"),
-        ("/home/me/My Faces", "my-faces"),
+        ("/photos/My Faces", "my-faces"),
         ("./x/data", "data-faces"),
         ("/a/smoke", "smoke-faces"),
         ("/a/synthetic", "synthetic-faces"),
