@@ -121,8 +121,7 @@ def train_unet(
         with autocast():
             states = text_encoder(d["tokens"]).last_hidden_state
             sample = unet(torch.cat([d["noisy"], d["extra"]], 1), d["times"], states).sample
-        value = (d["weight"] * (sample.float() - d["target"]).pow(2).mean((1, 2, 3))).mean()
-        return value, {"loss": value.detach().item()}
+        return _weighted_error(sample, d)
 
     ema = train(
         "unet", net, loss, len(latents.clean), steps=steps, batch=batch, rate=rate, checkpoint=folder / "unet.pt",
@@ -165,14 +164,18 @@ def train_controlnet(
                 torch.cat([d["noisy"], d["extra"]], 1), d["times"], states,
                 down_block_additional_residuals=down, mid_block_additional_residual=middle,
             ).sample  # fmt: skip
-        value = (d["weight"] * (sample.float() - d["target"]).pow(2).mean((1, 2, 3))).mean()
-        return value, {"loss": value.detach().item()}
+        return _weighted_error(sample, d)
 
     ema = train(
         f"controlnet-{name}", controlnet, loss, len(latents.clean), steps=steps, batch=batch, rate=rate,
         checkpoint=folder / f"controlnet-{name}.pt", decay=0.999, seconds=seconds,
     )  # fmt: skip
     _finish(controlnet, ema)
+
+
+def _weighted_error(sample: Tensor, d: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    value = (d["weight"] * (sample.float() - d["target"]).pow(2).mean((1, 2, 3))).mean()
+    return value, {"loss": value.detach().item()}
 
 
 def _finish(net: nn.Module, ema: Ema) -> None:
