@@ -71,3 +71,32 @@ def test_a_childlike_style_is_refused_and_its_opposite_is_not():
     push = fitted["young"] / (fitted["young"] @ fitted["young"])
     middle = (render.YOUNG_LIMIT - fitted["young_bias"]) * push
     assert render.looks_young(middle + 3 * push) and not render.looks_young(middle - 3 * push)
+
+
+def test_one_step_along_a_direction_is_one_standard_deviation():
+    from anonlib.data.generate.directions import direction
+
+    rng = np.random.default_rng(0)
+    styles, slope = rng.standard_normal((400, 20)), rng.standard_normal(20)
+    values = 3 + styles @ slope
+    step = direction(styles, values)
+    assert step @ slope == pytest.approx(values.std(), rel=0.02)
+
+
+def test_the_young_score_tells_labelled_groups_apart():
+    from anonlib.data.generate.directions import young_score
+
+    rng = np.random.default_rng(0)
+    styles = rng.standard_normal((600, 20))
+    young = styles[:, 0] + 0.3 * rng.standard_normal(600) > 1.2
+    slope, bias = young_score(styles, young)
+    scores = styles @ slope + bias
+    assert scores[young].min() > np.median(scores) and (scores[young].mean() - scores[~young].mean()) > 2
+
+
+def test_measures_do_not_change_with_scale_or_place():
+    from anonlib.data.generate.directions import measures
+    from anonlib.faces import FRAME_POINTS
+
+    once, twice = measures(FRAME_POINTS), measures(2 * FRAME_POINTS + 30)
+    assert once == pytest.approx(twice, rel=1e-4) and abs(once["yaw"]) < 0.05

@@ -7,25 +7,29 @@ import cv2
 import numpy as np
 
 from anonlib.conditions import canny, depth, hed
-from anonlib.data.generate.render import YOUNG_LIMIT, directions
+from anonlib.data.generate.render import TRUNCATION, looks_young
 from anonlib.data.generate.stylespace import LAYERS, Generator, load_generator
 from anonlib.faces import align, detect, mask_of, parse
 
-TRUNCATION = 0.85
 STREAM = 7
 HELD_OUT = 100_000  # seeds from here on are never trained on
 SHARD = 200
 
 
-def draw_pool_face(generator: Generator, seed: int) -> np.ndarray | None:
-    """Return one aligned face (128, 128, 3) uint8 of the pool, or None; half of them have another's coarse layers."""
+def pool_styles(generator: Generator, seed: int) -> np.ndarray:
+    """Return the per-layer styles (23, 512) of one pool face; half of them have another face's coarse layers."""
     rng = np.random.default_rng([STREAM, seed])
     first, second = (generator.to_style(rng.standard_normal(512)) for _ in range(2))
     styles = np.repeat(first[None], LAYERS, axis=0)
     if rng.random() < 0.5:
         styles[: LAYERS - rng.integers(12, 20)] = second
-    styles = generator.mean + TRUNCATION * (styles - generator.mean)
-    if styles[0] @ directions()["young"] + directions()["young_bias"] > YOUNG_LIMIT:
+    return generator.mean + TRUNCATION * (styles - generator.mean)
+
+
+def draw_pool_face(generator: Generator, seed: int) -> np.ndarray | None:
+    """Return one aligned face (128, 128, 3) uint8 of the pool; None for one that may be a child or was not found."""
+    styles = pool_styles(generator, seed)
+    if looks_young(styles[0]):
         return None
     picture = generator.draw(styles)
     found = detect(picture)
