@@ -81,7 +81,11 @@ def depth(images: np.ndarray) -> np.ndarray:
     A stand-in for a depth network: the 468-point face mesh gives the face's relief, the parser the person's outline,
     inside which nearness falls off towards the border.
     """
-    masks = person_mask(images)
+    return relief(images, person_mask(images))
+
+
+def relief(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return `depth` of images whose person masks (N, 128, 128) uint8 are known."""
     return np.stack([_relief(image, mask) for image, mask in zip(images, masks, strict=True)])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anonlib.conditions import canny, depth, hed
+from anonlib.conditions import canny, hed, relief
 from anonlib.data.generate.render import TRUNCATION, looks_young
 from anonlib.data.generate.stylespace import LAYERS, Generator, load_generator
 from anonlib.faces import align, detect, mask_of, parse
@@ -41,12 +41,13 @@ def annotated(images: np.ndarray) -> dict[str, np.ndarray]:
     from anonlib.diffusion.captions import caption
 
     labels = parse(images)
+    masks = np.stack([mask_of(row) for row in labels])
     return {
-        "masks": np.stack([mask_of(row) for row in labels]),
+        "masks": masks,
         "captions": np.array([caption(image, row) for image, row in zip(images, labels, strict=True)]),
         "hed": hed(images),
         "canny": canny(images),
-        "depth": depth(images),
+        "depth": relief(images, masks),
     }
 
 
