@@ -17,7 +17,7 @@ READY := $(VENV)/.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup paper figures explain test data models lab clean format lint lock
+.PHONY: help setup paper figures explain test data models lab clean readme format lint lock
 
 help: ## list the targets and their options
 	@echo 'make paper [PROFILE=smoke|demo|full] [DATASET=name or folder of person/image] [ACCEPT=noncommercial]'
@@ -63,6 +63,9 @@ clean: ## delete what runs and tools left here; never the cache, never .venv
 	@if test -e "$(READY)"; then $(PY) -m anonlib.cli clean; fi
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache
 	@find anonlib tests tools notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+readme: $(READY) ## fill README's numbers from the results files
+	@$(PY) tools/readme.py
 
 format: $(READY) ## format the code
 	@$(PY) -m ruff check --fix .

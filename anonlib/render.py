@@ -36,7 +36,7 @@ def shown(output: Path, item: Mapping[str, Any]) -> pd.DataFrame:
     """Return a table as it is printed: texts, the columns that `formats` names."""
     frame = _read_csv(output / f"{item['name']}.csv", item["texts"])
     rows = frame.to_dict("records")
-    cells = {header: [_cell(row, header, form) for row in rows] for header, form in item["formats"].items()}
+    cells = {header: [_cell(row, header, form) for row in rows] for header, form in item["formats"]}
     return pd.DataFrame(cells, dtype="str")
 
 

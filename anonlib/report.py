@@ -106,7 +106,7 @@ def save_table(
         "caption": fill(caption, **values),
         "texts": render.text_columns(frame),
     }
-    item["formats"] = dict(formats) if formats else {str(column): "" for column in frame.columns}
+    item["formats"] = [list(pair) for pair in (formats or dict.fromkeys(map(str, frame.columns), "")).items()]
     render.write_csv(frame, Path(context().output) / f"{name}.csv")
     _publish(item)
     return render.shown(Path(context().output), item)

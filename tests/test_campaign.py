@@ -142,8 +142,11 @@ def test_what_is_trained() -> None:
     found = Counter((job.anonymizer, job.label) for job in campaign.jobs(NAMES, numbers))
     per_anonymizer = ["contrastive", "contrastive-face", "contrastive-vit"]
     wanted = {(name, label) for name in NAMES for label in per_anonymizer}
-    wanted |= {(name, "background-only") for name in NAMES if name != "blur"}
+    wanted |= {("noop", "background-only"), ("ia-canny", "background-only")}
     assert set(found) == wanted and set(found.values()) == {1}, "permuted is contrastive: it is not trained again"
+    found = campaign.jobs(("noop", "ia-depth+hed", "ia-hed"), numbers)
+    controls = {job.anonymizer for job in found if job.label == "background-only"}
+    assert controls == {"noop", "ia-depth+hed"}, "the one with the most conditions, wherever it stands"
     seeds = campaign.jobs(("noop",), replace(numbers, seeds=(0, 7)))
     assert {job.changes["seed"] for job in seeds} == {0, 7} and len(seeds) == 2 * 4
 
@@ -152,7 +155,8 @@ def test_everyone_attacks_everything_and_a_second_run_computes_nothing(finished,
     faces, numbers, made, outcomes = finished
     labels = {(one.anonymizer, one.attacker) for one in outcomes}
     attackers = ("contrastive", "contrastive-face", "background-only", "sface", "w600k")
-    assert labels == {(a, b) for a in NAMES for b in attackers} - {("blur", "background-only")}
+    uncontrolled = {("blur", "background-only"), ("ia-none", "background-only")}
+    assert labels == {(a, b) for a in NAMES for b in attackers} - uncontrolled
     for one in outcomes:
         assert len(one.probes) == 4 and len(one.references) == 12
         np.testing.assert_allclose(np.linalg.norm(one.probes, axis=1), 1, atol=1e-5)
@@ -173,7 +177,7 @@ def test_curves_and_ranks_cover_all(finished) -> None:
     assert curves.validation_top1.notna().any() and curves.loss.notna().any()
     ranks = campaign.ranks(faces, made, outcomes, numbers.evaluate)
     sizes = ranks.groupby(["anonymizer", "attacker", "protocol"]).size()
-    assert set(sizes) == {4} and len(sizes) == 3 * (4 * 6 - 1)
+    assert set(sizes) == {4} and len(sizes) == 3 * (4 * 6 - 2)
     references = ranks[ranks.attacker != "permuted"].groupby("protocol").references.agg(["min", "max"])
     assert references.loc["full"].tolist() == [2, 2] and references.loc["single"].tolist() == [1, 1]
     assert set(ranks.people) == {4}

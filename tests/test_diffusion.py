@@ -47,6 +47,17 @@ def test_prompts_use_only_known_words_and_follow_the_seed():
     assert captions.prompt(np.random.default_rng(3)) == captions.prompt(np.random.default_rng(3))
 
 
+def test_loose_captions_keep_what_is_seen_and_redraw_style_and_light_at_their_rate():
+    text = "photo of a person, muted, cold light, red hair, hat"
+    rng = np.random.default_rng(0)
+    told = [captions.loosened(text, rng).split(", ") for _ in range(3000)]
+    assert all(parts[0] == "photo of a person" and parts[3:] == ["red hair", "hat"] for parts in told)
+    for place, words in ((1, captions.STYLES), (2, captions.LIGHTS)):
+        true = np.mean([parts[place] == text.split(", ")[place] for parts in told])
+        assert true == pytest.approx(1 - captions.VAGUE * (1 - 1 / len(words)), abs=0.03)
+        assert {parts[place] for parts in told} == set(words)
+
+
 def test_captions_name_what_is_in_the_picture():
     image, labels = np.full((128, 128, 3), 120, np.uint8), np.ones((128, 128), np.uint8)
     assert "glasses" not in captions.caption(image, labels) and "hair" not in captions.caption(image, labels)
@@ -101,6 +112,21 @@ def test_the_autoencoder_learns_and_scales_its_latents(tmp_path):
     from anonlib.diffusion.train_vae import encode
 
     assert float((encode(vae, images) * vae.config.scaling_factor).std()) == pytest.approx(1, abs=0.15)
+
+
+def test_the_decoder_s_second_stage_leaves_the_latents_alone(tmp_path, monkeypatch):
+    from anonlib.diffusion import train_decoder
+    from anonlib.diffusion.train_vae import encode
+
+    monkeypatch.setattr(train_decoder, "ALONE", 1)  # the last two steps have the discriminator's loss in them
+    images = pictures(4)
+    torch.manual_seed(0)
+    vae = build_vae((8, 8, 8, 16), 1).eval()
+    before, latents = vae.decoder.conv_out.weight.detach().clone(), encode(vae, images)
+    train_decoder.train_decoder(vae, images, steps=3, batch=2, rate=1e-3, folder=tmp_path)
+    assert torch.equal(encode(vae, images), latents) and not torch.equal(vae.decoder.conv_out.weight, before)
+    state = training.load_checkpoint(tmp_path / "decoder.pt")
+    assert any(name.startswith("judge.") for name in state["net"]) and np.isfinite(state["log"][-1]["false"])
 
 
 @pytest.fixture(scope="module")

@@ -224,3 +224,21 @@ def test_rendering_is_pure(output):
     before = (output / "chart.csv").read_bytes()
     assert {file.name for file in render.render(output, item)} == {"chart.csv", "chart.pdf", "chart.png"}
     assert (output / "chart.csv").read_bytes() == before and Path(output / "chart.pdf").stat().st_size > 1000
+
+
+def test_curves_are_labelled_where_they_end_whatever_the_other_panels_show():
+    frame = pd.DataFrame({"x": [0, 1] * 3, "y": [4, 5, 0, 1, 8, 9], "s": ["a", "a", "b", "b", "c", "c"]})
+    frame = frame.assign(panel=["left", "left", "right", "right", "right", "right"])
+    axis = charts.curves(frame, x="x", y="y", series="s", panel="panel", share=False).axes[0]
+    low, high = axis.get_ylim()
+    (label,) = [text for text in axis.texts if text.get_text() == "a"]
+    assert label.xy[1] == pytest.approx((5 - low) / (high - low))
+
+
+def test_columns_keep_their_order_on_the_page(output):
+    report.save_table("main", FRAME, "Table.", {"top1": ".1%", "anonymizer": "", "lo": ".2f"})
+    item = page.contents(output)["03_attack"]["items"][0]
+    assert render.shown(output, item).columns.tolist() == ["top1", "anonymizer", "lo"]
+    page.write(output)
+    text = (output / "index.html").read_text()
+    assert text.index("<th>top1") < text.index("<th>anonymizer") < text.index("<th>lo")

@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -193,6 +194,23 @@ def test_continuous_integration_runs_the_readme_s_test_command():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert script.read_text().splitlines()[-1] == f"exec {command}"
+
+
+def test_readme_s_numbers_are_those_of_the_results_files():
+    text = (ROOT / "README.md").read_text()
+    assert tool("readme").filled(text, ROOT) == text, "run `make readme`"
+
+
+def test_readme_blocks_are_filled_from_files(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "t.md").write_text("| a |\n|---|\n| 7 |\n")
+    results = {"run/demo/seconds": {"value": 1860, "n": 5}, "attack/noop/maximum/full/top1": {"value": 1, "n": 200}}
+    (tmp_path / "figures" / "results.json").write_text(json.dumps(results))
+    text = "one\n<!-- figures/t.md -->\nold\n<!-- end -->\ntwo\n<!-- profiles -->\n<!-- end -->\n"
+    found = tool("readme").filled(text, tmp_path)
+    assert found.startswith("one\n<!-- figures/t.md -->\n| a |\n|---|\n| 7 |\n<!-- end -->\ntwo\n")
+    assert "| `demo` | 31 min | \u2014 | \u2014 | 200 |" in found and "old" not in found
+    assert tool("readme").filled(found, tmp_path) == found
 
 
 def test_citation_and_package_have_one_version():

@@ -15,7 +15,6 @@ from anonlib.errors import AnonlibError
 from anonlib.evaluate.identification import rank_of_true
 
 SCRATCH, FACE, BACKGROUND, PERMUTED = "contrastive", "contrastive-face", "background-only", "permuted"
-SAME_BACKGROUND = tuple(name for name in QUICK if name != "noop")  # they change the person's pixels only
 EMBED_SHARD = 256
 
 
@@ -37,10 +36,13 @@ class Outcome:
 def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
     """Return the trainings of a campaign; the longest first, so that no process is left alone with one at the end.
 
-    background-only is not trained on blur, pixelation and mask: the background is the no-op control's, to the bit.
+    background-only is trained on what nobody anonymized and on one that repaints, the one with the most conditions:
+    around the person all of those show the same picture, and blur, pixelation and mask show the no-op control's.
     """
     short = {"steps": numbers.steps, "batch": numbers.batch, "temperature": numbers.temperature}
     face = {"steps": numbers.face_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
+    repainted = sorted((name for name in anonymizers if name not in QUICK), key=lambda name: name.count("+"))
+    apart = [name for name in anonymizers if name in ("noop", *repainted[-1:])]
     found = []
     for seed in numbers.seeds:
         found += [Job(name, FACE, FACE, face | {"seed": seed}) for name in anonymizers]
@@ -49,7 +51,6 @@ def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
             label = SCRATCH if place == 0 else f"{SCRATCH}-{backbone}"
             found += [Job(name, SCRATCH, label, changes) for name in anonymizers]
             if place == 0:
-                apart = [name for name in anonymizers if name not in SAME_BACKGROUND]
                 found += [Job(name, BACKGROUND, BACKGROUND, changes) for name in apart]
     return found
 
@@ -70,13 +71,14 @@ def run(faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack) -> 
     return sorted(outcomes + _recognized(faces, made), key=_place)
 
 
-def background_control(faces: FaceSet, settings: config.Profile) -> pd.DataFrame:
-    """Return the ranks, as `ranks` does, of an attacker who sees only the background of photos nobody anonymized.
+def data_control(faces: FaceSet, settings: config.Profile) -> pd.DataFrame:
+    """Return the ranks, as `ranks` does, of an attacker from scratch on photos that nobody anonymized.
 
-    The control of the data themselves; the same training as in the whole campaign, so it is done once.
+    He sees the whole photo ("contrastive") or only the background, which is the control of the data themselves. Both
+    trainings are those of the whole campaign, so they are done once.
     """
     made = dataset.anonymize(faces, dataset.chosen_rows(faces, settings.anonymize), ("noop",), settings)
-    todo = [job for job in jobs(("noop",), settings.attack) if job.attacker == BACKGROUND]
+    todo = [job for job in jobs(("noop",), settings.attack) if job.label in (SCRATCH, BACKGROUND)]
     return ranks(faces, made, _trained(faces, made, todo), settings.evaluate)
 
 

@@ -76,7 +76,7 @@ def build_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
         cross_attention_dim=unet.config.cross_attention_dim,
         attention_head_dim=unet.config.attention_head_dim,
         norm_num_groups=unet.config.norm_num_groups,
-        conditioning_embedding_out_channels=(16, 32, 64, 96),
+        conditioning_embedding_out_channels=(8, 16, 32, 64),
     )
     for part in ("time_embedding", "down_blocks", "mid_block"):
         getattr(net, part).load_state_dict(getattr(unet, part).state_dict())

@@ -29,6 +29,7 @@ def load_pipeline(model: str, conditions: tuple[str, ...] = (), revision: str | 
     model: a local diffusers folder whose ControlNets lie in `controlnet-<condition>`. Without conditions it is
     plain inpainting. Raises AnonlibError when the folder or one of its ControlNets is missing.
     """
+    _hush()
     folder = Path(model)
     if not (folder / "model_index.json").exists():
         raise AnonlibError(
@@ -48,4 +49,16 @@ def load_pipeline(model: str, conditions: tuple[str, ...] = (), revision: str | 
         pipeline = StableDiffusionInpaintPipeline.from_pretrained(folder, **options)
     pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
+    for net in (pipeline.unet, *(nets if conditions else ())):
+        net.to(memory_format=torch.channels_last)
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _hush() -> None:
+    """Keep the libraries' loading bars and remarks off the screen; their errors stay."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()

@@ -13,6 +13,7 @@ from anonlib.data.generate.pool import HELD_OUT, SHARD, draw_shard, load_pool
 from anonlib.diffusion.build import build_controlnet, build_scheduler, build_text_encoder, build_tokenizer, build_unet
 from anonlib.diffusion.bundle import SMALL, controlnet_folder
 from anonlib.diffusion.measure import measure
+from anonlib.diffusion.train_decoder import train_decoder
 from anonlib.diffusion.train_unet import Latents, prepare_latents, train_controlnet, train_unet
 from anonlib.diffusion.train_vae import build_vae, train_vae
 from anonlib.errors import AnonlibError
@@ -25,15 +26,17 @@ CONTROLS = ("hed", "depth", "canny")
 class Plan:
     """How long each part is trained; the numbers that the shipped bundle was made with."""
 
-    pool_seeds: int = 9_000  # about 60 % of them are adults and are kept
-    held_out_seeds: int = 3_800
+    pool_seeds: int = 4_600  # about 60 % of them are adults and are kept
+    held_out_seeds: int = 4_000
     vae_steps: int = 5_000
     vae_batch: int = 8
     vae_rate: float = 8e-4
-    unet_steps: int = 12_000
+    decoder_steps: int = 5_000
+    decoder_rate: float = 2e-4
+    unet_steps: int = 9_000
     unet_batch: int = 32
     unet_rate: float = 4e-4
-    controlnet_steps: int = 2_500
+    controlnet_steps: int = 1_500
     controlnet_rate: float = 4e-4
 
 
@@ -52,6 +55,10 @@ def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
     torch.manual_seed(0)
     vae = train_vae(
         build_vae(), pool["images"], steps=plan.vae_steps, batch=plan.vae_batch, rate=plan.vae_rate, folder=checkpoints
+    )
+    torch.manual_seed(3)
+    train_decoder(
+        vae, pool["images"], steps=plan.decoder_steps, batch=plan.vae_batch, rate=plan.decoder_rate, folder=checkpoints
     )
     tokenizer, text_encoder, unet, latents = start_unet(vae, pool, checkpoints)
     train_unet(

@@ -12,12 +12,14 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from anonlib.diffusion.captions import loosened
 from anonlib.diffusion.train_vae import encode
 from anonlib.diffusion.training import Ema, autocast, device, train
 from anonlib.faces import dilate
 
 WHOLE_SHARE, NO_CAPTION_SHARE = 0.35, 0.1  # of the samples: everything is masked; the caption is dropped
 SNR_LIMIT = 5.0
+LOOSE_CAPTIONS = 20  # of each photo
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Latents:
     masked: Tensor  # (2N, 4, 16, 16), the person painted grey
     mask: Tensor  # (2N, 1, 16, 16), 1 = to be painted
     blank: Tensor  # (1, 4, 16, 16), a wholly grey picture
-    tokens: Tensor  # (2N, T)
+    tokens: Tensor  # (2N, LOOSE_CAPTIONS, T)
     no_tokens: Tensor  # (1, T)
 
 
@@ -47,7 +49,9 @@ def prepare_latents(
     both_masks = np.stack([grown, grown[:, :, ::-1]], 1).reshape(-1, *grown.shape[1:])
     grey = np.where(both_masks[..., None], np.uint8(128), both)
     scale = vae.config.scaling_factor
-    tokens = tokenize(tokenizer, captions).repeat_interleave(2, 0)
+    rng = np.random.default_rng(0)
+    texts = [loosened(text, rng) for text in captions for _ in range(2 * LOOSE_CAPTIONS)]
+    tokens = tokenize(tokenizer, texts).unflatten(0, (-1, LOOSE_CAPTIONS))
     mask = F.interpolate(torch.from_numpy(both_masks).float()[:, None], size=both.shape[1] // 8)
     blank = encode(vae, np.full((1, *images.shape[1:]), 128, np.uint8)) * scale
     return Latents(encode(vae, both) * scale, encode(vae, grey) * scale, mask, blank, tokens, tokenize(tokenizer, [""]))
@@ -77,6 +81,7 @@ class Draws:
         data, n, g = self.latents, len(rows), self.random
         whole = (torch.rand(n, generator=g) < WHOLE_SHARE).view(-1, 1, 1, 1)
         silent = (torch.rand(n, generator=g) < NO_CAPTION_SHARE).view(-1, 1)
+        spoken = data.tokens[rows, torch.randint(0, LOOSE_CAPTIONS, (n,), generator=g)]
         clean = data.clean[rows]
         noise = torch.randn(clean.shape, generator=g)
         times = torch.randint(0, self.scheduler.config.num_train_timesteps, (n,), generator=g)
@@ -86,7 +91,7 @@ class Draws:
             "extra": torch.cat(
                 [torch.where(whole, 1.0, data.mask[rows]), torch.where(whole, data.blank, data.masked[rows])], 1
             ),
-            "tokens": torch.where(silent, data.no_tokens, data.tokens[rows]),
+            "tokens": torch.where(silent, data.no_tokens, spoken),
             "target": self.scheduler.get_velocity(clean, noise, times),
             "weight": self.weight[times],
         }

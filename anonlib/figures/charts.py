@@ -49,7 +49,7 @@ def intervals(
     axes[0][0].set_yticks(range(len(rows)), [str(name) for name in rows])
     axes[0][0].set_ylim(len(rows) - 0.5, -0.5)
     if series:
-        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(kinds), 5))
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=_columns(len(kinds)))
     return figure
 
 
@@ -76,9 +76,10 @@ def curves(
     kinds = list(dict.fromkeys(data[series]))
     panels = list(dict.fromkeys(data[panel])) if panel else [None]
     figure, axes = style.canvas(3.2, columns=len(panels), sharey=True, squeeze=False)
+    named = []
     for axis, wanted in zip(axes[0], panels, strict=True):
         part = data if wanted is None else data[data[panel] == wanted]
-        ends = []
+        ends: list[tuple[float, str, str]] = []
         for index, kind in enumerate(kinds):
             line = part[part[series] == kind].sort_values(x, kind="stable")
             if line.empty:
@@ -94,7 +95,10 @@ def curves(
         if logx:
             axis.set_xscale("log")
             axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter("")
         _finish(axis, title=wanted, label=label or y, share=share, log=log, vertical=True)
+        named.append((axis, ends))
+    for axis, ends in named:  # only now are the shared limits known
         _label_ends(axis, ends)
     for axis in axes[0][1:]:
         axis.set_ylabel("")
@@ -121,8 +125,13 @@ def histograms(
         axis.set_yticks([])
         axis.grid(False)
     axes[0][0].set_ylabel("density")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(kinds), 5))
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=_columns(len(kinds)))
     return figure
+
+
+def _columns(entries: int) -> int:
+    """Return how many columns a legend has: one row of up to 5, else rows of the same length."""
+    return -(-entries // -(-entries // 5))
 
 
 def _finish(axis: Axes, *, title: object, label: str, share: bool, log: bool, vertical: bool = False) -> None:
@@ -145,10 +154,14 @@ def _label_ends(axis: Axes, ends: list[tuple[float, str, str]]) -> None:
         ends = [(float(np.log10(max(value, 1e-12))), name, colour) for value, name, colour in ends]
     else:
         low, high = axis.get_ylim()
-    placed = -1.0
-    for value, name, colour in sorted(ends):
-        placed = max((value - low) / (high - low), placed + 0.065)
+    ends = sorted(ends)
+    heights: list[float] = []
+    for value, *_ in ends:
+        heights.append(max((value - low) / (high - low), heights[-1] + 0.065 if heights else 0))
+    for k in reversed(range(len(heights))):  # pushed above the axes: come down again
+        heights[k] = min(heights[k], heights[k + 1] - 0.065 if k + 1 < len(heights) else 1.0)
+    for height, (_, name, colour) in zip(heights, ends, strict=True):
         axis.annotate(
-            name, (1, placed), (4, 0), xycoords="axes fraction", textcoords="offset points", color=colour, va="center",
+            name, (1, height), (4, 0), xycoords="axes fraction", textcoords="offset points", color=colour, va="center",
             fontsize=8,
         )  # fmt: skip

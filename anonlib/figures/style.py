@@ -39,9 +39,10 @@ RC: dict[str, Any] = {
 
 
 def look(index: int) -> dict[str, Any]:
-    """Return colour, marker and line style of the index-th series."""
-    at = index % len(COLOURS)
-    return {"color": COLOURS[at], "marker": MARKERS[at], "linestyle": LINES[at]}
+    """Return colour, marker and line style of the index-th series; a colour comes again with another marker."""
+    turn, at = divmod(index, len(COLOURS))
+    other = (at + 3 * turn) % len(MARKERS)
+    return {"color": COLOURS[at], "marker": MARKERS[other], "linestyle": LINES[other]}
 
 
 def canvas(height: float, columns: int = 1, rows: int = 1, **grid: Any) -> tuple[Figure, Any]:

@@ -1,0 +1,96 @@
+"""The autoencoder's second stage: its decoder against a patch discriminator; the encoder stays, and so do the latents.
+
+Squared error and LPIPS alone leave skin and hair smooth; the discriminator asks for texture (Esser et al., 2021). The
+UNet and ControlNets see latents only, so they need no new training.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from anonlib.diffusion.train_vae import encode, to_tensor
+from anonlib.diffusion.training import autocast, device, train
+from anonlib.networks.lpips import load_lpips
+
+LPIPS_WEIGHT, ADVERSARIAL_WEIGHT, MOST = 0.5, 0.25, 20.0
+ALONE = 300  # steps that the discriminator learns before the decoder hears of it
+
+
+class Discriminator(nn.Sequential):
+    """Patch discriminator (Isola et al., 2017): images (B, 3, H, W) in [-1, 1] to logits (B, 1, H/8, W/8)."""
+
+    def __init__(self, width: int = 32):
+        def block(inside: int, outside: int) -> list[nn.Module]:
+            convolution = nn.utils.parametrizations.spectral_norm(nn.Conv2d(inside, outside, 4, 2, 1))
+            return [convolution, nn.LeakyReLU(0.2)]
+
+        super().__init__(
+            *block(3, width), *block(width, 2 * width), *block(2 * width, 4 * width), nn.Conv2d(4 * width, 1, 3, 1, 1)
+        )
+
+
+class Pair(nn.Module):
+    """Decoder and discriminator, trained together."""
+
+    def __init__(self, vae: AutoencoderKL):
+        super().__init__()
+        self.post_quant_conv, self.decoder, self.judge = vae.post_quant_conv, vae.decoder, Discriminator()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.decoder(self.post_quant_conv(latents))
+
+
+def train_decoder(
+    vae: AutoencoderKL,
+    images: np.ndarray,
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    folder: Path,
+    seconds: float = float("inf"),
+) -> AutoencoderKL:
+    """Train the decoder on uint8 images (N, 128, 128, 3) and leave the EMA weights in the autoencoder; returns it.
+
+    Loss: absolute error, LPIPS, and the hinge loss of the discriminator, weighted so that its gradient at the last
+    layer is ADVERSARIAL_WEIGHT of the others' (Esser et al., 2021, equation 7).
+    """
+    vae.to(device()).eval()
+    both = np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])
+    latents = encode(vae, both)
+    net, lpips = Pair(vae).to(device()).train(), load_lpips().to(device())
+    last = net.decoder.conv_out.weight
+
+    def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
+        x = to_tensor(both[rows.numpy()])
+        with autocast():
+            made = net.decode(latents[rows].to(device())).float()
+            perceptual = lpips(made, x).float().mean()
+            kept = (made - x).abs().mean() + LPIPS_WEIGHT * perceptual
+            frozen = {name: value.detach() for name, value in net.judge.state_dict(keep_vars=True).items()}
+            fooled = -torch.func.functional_call(net.judge, frozen, made).float().mean()
+            true, false = net.judge(torch.cat([x, made.detach()])).float().chunk(2)
+        judged = F.relu(1 - true).mean() + F.relu(1 + false).mean()
+        weight = 0.0
+        if step >= ALONE:
+            ours, theirs = (torch.autograd.grad(part, last, retain_graph=True)[0].norm() for part in (kept, fooled))
+            weight = float((ADVERSARIAL_WEIGHT * ours / (theirs + 1e-6)).clamp(max=MOST))
+        told = {
+            "psnr": -10 * torch.log10((made.detach() - x).pow(2).mean() / 4),
+            "lpips": perceptual,
+            "true": true.mean(),
+            "false": false.mean(),
+        }
+        return kept + weight * fooled + judged, {name: value.item() for name, value in told.items()}
+
+    ema = train(
+        "decoder", net, loss, len(both), steps=steps, batch=batch, rate=rate, checkpoint=folder / "decoder.pt",
+        decay=0.999, seconds=seconds,
+    )  # fmt: skip
+    net.load_state_dict(ema.shadow)
+    return vae.eval()

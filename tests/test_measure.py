@@ -1,0 +1,48 @@
+"""What `make models` measures of a bundle, on a tiny real one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anonlib import assets, data
+from anonlib.errors import AnonlibError
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """The module, writing into a folder of the test's own; skipped where the assets are not there."""
+    from anonlib.diffusion import measure
+
+    try:
+        for name in ("inception", "hed"):
+            assets.asset_path(name)
+    except AnonlibError as reason:
+        pytest.skip(str(reason))
+    monkeypatch.setattr(measure, "MEASURED", tmp_path / "measured.json")
+    return measure
+
+
+def test_a_sample_follows_its_own_seed_and_caption(measure, tiny_bundle) -> None:
+    told = {"steps": 2, "guidance": 3.0, "model": tiny_bundle, "size": 64, "batch": 2}
+    warm, cold = (f"photo of a person, plain, {light} light" for light in ("warm", "cold"))
+    made = measure.sample([warm, warm, cold], [1, 2, 1], **told)
+    assert made.shape == (3, 64, 64, 3) and made.dtype == np.uint8
+    assert (made[0] != made[1]).any() and (made[0] != made[2]).any()
+    assert np.abs(measure.sample([warm], [1], **told)[0].astype(int) - made[0]).max() <= 1  # kernels of another batch
+
+
+def test_measured_numbers_belong_to_the_weights_they_were_measured_on(measure, tiny_bundle, tmp_path) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "small"))
+    faces = data.load("synthetic", people={"train": 0, "validation": 0, "test": 2}, images=2).select(split="test")
+    texts = np.array(["photo of a person, plain, even light"] * len(faces))
+    told = measure.measure({"images": faces.images, "masks": faces.masks, "captions": texts}, bundle)
+    assert told == measure.measured(bundle) == json.loads(measure.MEASURED.read_text())
+    assert told["images"] == 4 and min(told["fid"], told["vae_fid"]) > 0 and told["vae_psnr"] < 27
+    assert set(told["edges"]) == {"none", "hed", "depth", "canny"} and told["edges"]["hed"] != told["edges"]["none"]
+    weights = next((bundle / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(AnonlibError, match="not the one that was measured"):
+        measure.measured(bundle)
