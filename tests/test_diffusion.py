@@ -94,8 +94,8 @@ def test_checkpoints_resume_to_the_same_weights(tmp_path):
                 return (y - x).pow(2).mean(), {}
 
             assert (state is None) == (steps == stops[0])
-            training.train("test", vae, loss, 8, steps=6, batch=2, rate=1e-3, checkpoint=folder / "vae.pt", every=steps,
-                           seconds=0 if steps < 6 else float("inf"))  # fmt: skip
+            training.train("test", vae, loss, 8, training.Schedule(6, 2, 1e-3), checkpoint=folder / "vae.pt",
+                           every=steps, seconds=0 if steps < 6 else float("inf"))  # fmt: skip
         return vae.state_dict()
 
     whole = run(tmp_path / "whole", [6])
@@ -106,7 +106,7 @@ def test_checkpoints_resume_to_the_same_weights(tmp_path):
 def test_the_autoencoder_learns_and_scales_its_latents(tmp_path):
     images = pictures()
     torch.manual_seed(0)
-    vae = train_vae(build_vae((8, 16, 16, 16), 1), images, steps=40, batch=4, rate=3e-3, folder=tmp_path)
+    vae = train_vae(build_vae((8, 16, 16, 16), 1), images, training.Schedule(40, 4, 3e-3), tmp_path)
     log = training.load_checkpoint(tmp_path / "vae.pt")["log"]
     assert log[-1]["psnr"] > 8
     from anonlib.diffusion.train_vae import encode
@@ -123,7 +123,7 @@ def test_the_decoder_s_second_stage_leaves_the_latents_alone(tmp_path, monkeypat
     torch.manual_seed(0)
     vae = build_vae((8, 8, 8, 16), 1).eval()
     before, latents = vae.decoder.conv_out.weight.detach().clone(), encode(vae, images)
-    train_decoder.train_decoder(vae, images, steps=3, batch=2, rate=1e-3, folder=tmp_path)
+    train_decoder.train_decoder(vae, images, training.Schedule(3, 2, 1e-3), tmp_path)
     assert torch.equal(encode(vae, images), latents) and not torch.equal(vae.decoder.conv_out.weight, before)
     state = training.load_checkpoint(tmp_path / "decoder.pt")
     assert any(name.startswith("judge.") for name in state["net"]) and np.isfinite(state["log"][-1]["false"])
@@ -171,11 +171,11 @@ def test_unet_then_controlnet_train_and_the_unet_stays_frozen(latents, tmp_path)
     tokenizer, data = latents
     unet, text = tiny_unet(), build.build_text_encoder(tokenizer)
     before = {name: value.clone() for name, value in text.state_dict().items()}
-    train_unet.train_unet(unet, text, data, steps=3, batch=4, rate=1e-3, folder=tmp_path)
+    train_unet.train_unet(unet, text, data, training.Schedule(3, 4, 1e-3), tmp_path)
     assert any(not torch.equal(before[name], value) for name, value in text.state_dict().items())
     frozen = {name: value.clone() for name, value in unet.state_dict().items()}
     net = build.build_controlnet(unet)
     maps = np.random.default_rng(0).integers(0, 256, (12, 128, 128)).astype(np.uint8)
-    train_unet.train_controlnet("hed", net, unet, text, data, maps, steps=3, batch=4, rate=1e-2, folder=tmp_path)
+    train_unet.train_controlnet("hed", net, unet, text, data, maps, training.Schedule(3, 4, 1e-2), tmp_path)
     assert all(torch.equal(frozen[name], value) for name, value in unet.state_dict().items())
     assert net.controlnet_mid_block.weight.abs().sum() > 0

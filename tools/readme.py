@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- (figures/\S+\.md|profiles) -->\n).*?(<!-- end -->)", re.DOTALL)
 PROFILES = {"smoke": "figures/smoke", "demo": "figures"}
+COSTS = (("seconds", "{:.0f} min", 60), ("cached_seconds", "{:.0f} s", 1), ("peak_gib", "{:.1f} GiB", 1))
 DASH = "\N{EM DASH}"
 
 
@@ -38,15 +39,12 @@ def profiles(root: Path) -> str:
         file = root / folder / "results.json"
         results = json.loads(file.read_text()) if file.exists() else {}
 
-        def told(key: str, form: str, scale: float = 1, results: dict = results) -> str:
-            return form.format(results[key]["value"] / scale) if key in results else DASH
-
         people = next((entry["n"] for key, entry in results.items() if key.endswith("/maximum/full/top1")), DASH)
-        first, again = (
-            told(f"run/{profile}/seconds", "{:.0f} min", 60),
-            told(f"run/{profile}/cached_seconds", "{:.0f} s"),
-        )
-        rows.append(f"| `{profile}` | {first} | {again} | {told(f'run/{profile}/peak_gib', '{:.1f} GiB')} | {people} |")
+        told = [
+            form.format(results[key]["value"] / scale) if (key := f"run/{profile}/{name}") in results else DASH
+            for name, form, scale in COSTS
+        ]
+        rows.append(f"| `{profile}` | {' | '.join(told)} | {people} |")
     return "\n".join(rows)
 
 

@@ -123,6 +123,6 @@ def _options(name: str, generator: config.Generator) -> dict:
     folder = provenance.project_root() / generator.bundle
     needed = ["model_index.json"] if name == "ia-none" else [f"controlnet-{c}" for c in name[3:].split("+")]
     if missing := [part for part in needed if not (folder / part).exists()]:
-        # said here: inside a batch it would be one more photo that failed
+        # said here, before the first photo of any method is painted
         raise AnonlibError(f"no {missing[0]} in the model bundle {folder}: `make models` trains it")
     return {"steps": generator.steps, "batch": generator.batch, "model": str(folder)}

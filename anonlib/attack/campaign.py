@@ -8,7 +8,7 @@ import pandas as pd
 from anonlib import cache, config
 from anonlib.anonymizers import dataset
 from anonlib.anonymizers.dataset import QUICK, Anonymized
-from anonlib.attack.attackers import ATTACKERS, probe_labels
+from anonlib.attack.attackers import ATTACKERS, attack_config, probe_labels
 from anonlib.attack.jobs import Job, attack_shard, embed_shards
 from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
@@ -52,7 +52,7 @@ def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
             found += [Job(name, SCRATCH, label, changes) for name in anonymizers]
             if place == 0:
                 found += [Job(name, BACKGROUND, BACKGROUND, changes) for name in apart]
-    return found
+    return sorted(found, key=_pixels, reverse=True)
 
 
 def run(faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack) -> list[Outcome]:
@@ -161,6 +161,12 @@ def curves(outcomes: list[Outcome]) -> pd.DataFrame:
 def knowledge() -> dict[str, str]:
     """Return what each attacker knows and owns, a sentence each."""
     return {name: attacker.knows for name, attacker in ATTACKERS.items()}
+
+
+def _pixels(job: Job) -> int:
+    """Return how many pixels a training sees; the backbones cost about the same for each."""
+    config = attack_config(job.attacker, **job.changes)
+    return config.steps * config.batch * config.image_size**2
 
 
 def _place(outcome: Outcome) -> int:

@@ -39,17 +39,17 @@ def load_pipeline(model: str, conditions: tuple[str, ...] = (), revision: str | 
     if missing:
         raise AnonlibError(f"the bundle {folder.name} has no ControlNet for {', '.join(missing)}: run `make models`")
     options = {"local_files_only": True, "revision": revision, "dtype": torch.float32, "safety_checker": None}
-    if conditions:
-        nets = [
-            ControlNetModel.from_pretrained(controlnet_folder(folder, name), local_files_only=True, dtype=torch.float32)
-            for name in conditions
-        ]
+    nets = [
+        ControlNetModel.from_pretrained(controlnet_folder(folder, name), local_files_only=True, dtype=torch.float32)
+        for name in conditions
+    ]
+    if nets:
         pipeline = StableDiffusionControlNetInpaintPipeline.from_pretrained(folder, controlnet=nets, **options)
     else:
         pipeline = StableDiffusionInpaintPipeline.from_pretrained(folder, **options)
     pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
-    for net in (pipeline.unet, *(nets if conditions else ())):
+    for net in (pipeline.unet, *nets):
         net.to(memory_format=torch.channels_last)
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -68,12 +68,12 @@ def sample(
 
 
 def repaint(
-    images: np.ndarray, masks: np.ndarray, seeds: list[int], condition: str | None, strength: float = 1.0,
-    steps: int = STEPS, model: str = str(SMALL),
+    images: np.ndarray, masks: np.ndarray, seeds: list[int], condition: str | None, steps: int = STEPS,
+    model: str = str(SMALL),
 ) -> np.ndarray:  # fmt: skip
     """Return images with the person painted anew under one control at full strength, or none; a shard function."""
     conditions = (condition,) if condition else ()
-    scales = dict.fromkeys(conditions, strength)
+    scales = dict.fromkeys(conditions, 1.0)
     return InstanceAugmentation(conditions, steps, scales=scales, model=model)(images, masks, list(seeds))[0]
 
 
@@ -92,10 +92,10 @@ def measure(held_out: dict[str, np.ndarray], target: Path = SMALL) -> dict:
     again = cache.map_shards("reconstruct", reconstruct, {"images": images}, model, **shard)
     texts = {"captions": held_out["captions"][:IMAGES].tolist(), "seeds": seeds}
     made = cache.map_shards("sample", sample, texts, {"steps": STEPS, "guidance": GUIDANCE, **model}, **shard)
-    features = [
+    real, drawn, decoded = (
         cache.map_shards("inception", inception_features, {"images": one}, shard_size=SHARD)
         for one in (images, made, again)
-    ]
+    )
     part = {"images": images[:FOLLOWERS], "masks": held_out["masks"][:FOLLOWERS], "seeds": seeds[:FOLLOWERS]}
     edges = {}
     for condition in (None, "hed", "depth", "canny"):
@@ -108,9 +108,9 @@ def measure(held_out: dict[str, np.ndarray], target: Path = SMALL) -> dict:
         "guidance": GUIDANCE,
         "vae_psnr": float(psnr(images, again).mean()),
         "vae_lpips": float(lpips_distance(images, again).mean()),
-        "fid": frechet_distance(features[1], features[0]),
-        "kid": kernel_distance(features[1], features[0]),
-        "vae_fid": frechet_distance(features[2], features[0]),
+        "fid": frechet_distance(drawn, real),
+        "kid": kernel_distance(drawn, real),
+        "vae_fid": frechet_distance(decoded, real),
         "edges_images": len(part["images"]),
         "edges": edges,
         "megabytes": sum(file.stat().st_size for file in target.rglob("*") if file.is_file()) / 1e6,

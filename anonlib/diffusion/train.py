@@ -16,6 +16,7 @@ from anonlib.diffusion.measure import measure
 from anonlib.diffusion.train_decoder import train_decoder
 from anonlib.diffusion.train_unet import Latents, prepare_latents, train_controlnet, train_unet
 from anonlib.diffusion.train_vae import build_vae, train_vae
+from anonlib.diffusion.training import Schedule
 from anonlib.errors import AnonlibError
 from anonlib.workers import default_workers
 
@@ -24,20 +25,14 @@ CONTROLS = ("hed", "depth", "canny")
 
 @dataclass(frozen=True)
 class Plan:
-    """How long each part is trained; the numbers that the shipped bundle was made with."""
+    """How many faces are drawn, and how long each part is trained."""
 
     pool_seeds: int = 4_600  # about 60 % of them are adults and are kept
     held_out_seeds: int = 4_000
-    vae_steps: int = 5_000
-    vae_batch: int = 8
-    vae_rate: float = 8e-4
-    decoder_steps: int = 5_000
-    decoder_rate: float = 2e-4
-    unet_steps: int = 9_000
-    unet_batch: int = 32
-    unet_rate: float = 4e-4
-    controlnet_steps: int = 1_500
-    controlnet_rate: float = 4e-4
+    vae: Schedule = Schedule(5_000, 8, 8e-4)
+    decoder: Schedule = Schedule(5_000, 8, 2e-4)  # the shipped bundle is from before it
+    unet: Schedule = Schedule(9_000, 32, 4e-4)
+    controlnet: Schedule = Schedule(1_500, 32, 4e-4)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,30 +48,15 @@ def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
     draw_pools(plan, root, workers)
     pool, checkpoints = load_pool(root / "pool" / "train"), root / "train"
     torch.manual_seed(0)
-    vae = train_vae(
-        build_vae(), pool["images"], steps=plan.vae_steps, batch=plan.vae_batch, rate=plan.vae_rate, folder=checkpoints
-    )
+    vae = train_vae(build_vae(), pool["images"], plan.vae, checkpoints)
     torch.manual_seed(3)
-    train_decoder(
-        vae, pool["images"], steps=plan.decoder_steps, batch=plan.vae_batch, rate=plan.decoder_rate, folder=checkpoints
-    )
+    train_decoder(vae, pool["images"], plan.decoder, checkpoints)
     tokenizer, text_encoder, unet, latents = start_unet(vae, pool, checkpoints)
-    train_unet(
-        unet,
-        text_encoder,
-        latents,
-        steps=plan.unet_steps,
-        batch=plan.unet_batch,
-        rate=plan.unet_rate,
-        folder=checkpoints,
-    )
+    train_unet(unet, text_encoder, latents, plan.unet, checkpoints)
     nets = {}
     for name in CONTROLS:
         nets[name] = build_controlnet(unet)
-        train_controlnet(
-            name, nets[name], unet, text_encoder, latents, pool[name],
-            steps=plan.controlnet_steps, batch=plan.unet_batch, rate=plan.controlnet_rate, folder=checkpoints,
-        )  # fmt: skip
+        train_controlnet(name, nets[name], unet, text_encoder, latents, pool[name], plan.controlnet, checkpoints)
     save_bundle(target, vae, unet, text_encoder, tokenizer, nets)
     measure(load_pool(root / "pool" / "held_out"), target)
     return target

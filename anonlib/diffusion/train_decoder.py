@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from anonlib.diffusion.train_vae import encode, to_tensor
-from anonlib.diffusion.training import autocast, device, train
+from anonlib.diffusion.training import Schedule, autocast, device, train, with_mirrors
 from anonlib.networks.lpips import load_lpips
 
 LPIPS_WEIGHT, ADVERSARIAL_WEIGHT, MOST = 0.5, 0.25, 20.0
@@ -48,20 +48,16 @@ class Pair(nn.Module):
 def train_decoder(
     vae: AutoencoderKL,
     images: np.ndarray,
-    *,
-    steps: int,
-    batch: int,
-    rate: float,
+    schedule: Schedule,
     folder: Path,
-    seconds: float = float("inf"),
-) -> AutoencoderKL:
-    """Train the decoder on uint8 images (N, 128, 128, 3) and leave the EMA weights in the autoencoder; returns it.
+) -> None:
+    """Train the decoder on uint8 images (N, 128, 128, 3) and leave the EMA weights in the autoencoder.
 
     Loss: absolute error, LPIPS, and the hinge loss of the discriminator, weighted so that its gradient at the last
     layer is ADVERSARIAL_WEIGHT of the others' (Esser et al., 2021, equation 7).
     """
     vae.to(device()).eval()
-    both = np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])
+    both = with_mirrors(images)
     latents = encode(vae, both)
     net, lpips = Pair(vae).to(device()).train(), load_lpips().to(device())
     last = net.decoder.conv_out.weight
@@ -88,9 +84,4 @@ def train_decoder(
         }
         return kept + weight * fooled + judged, {name: value.item() for name, value in told.items()}
 
-    ema = train(
-        "decoder", net, loss, len(both), steps=steps, batch=batch, rate=rate, checkpoint=folder / "decoder.pt",
-        decay=0.999, seconds=seconds,
-    )  # fmt: skip
-    net.load_state_dict(ema.shadow)
-    return vae.eval()
+    train("decoder", net, loss, len(both), schedule, checkpoint=folder / "decoder.pt").finish(net)

@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.diffusion.captions import loosened
 from anonlib.diffusion.train_vae import encode
-from anonlib.diffusion.training import Ema, autocast, device, train
+from anonlib.diffusion.training import Schedule, autocast, device, train, with_mirrors
 from anonlib.faces import dilate
 
 WHOLE_SHARE, NO_CAPTION_SHARE = 0.35, 0.1  # of the samples: everything is masked; the caption is dropped
@@ -45,8 +45,7 @@ def prepare_latents(
 ) -> Latents:
     """Encode the pool once: photos (N, 128, 128, 3) uint8, person masks (N, 128, 128) uint8 and captions."""
     grown = dilate(masks) > 127
-    both = np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])
-    both_masks = np.stack([grown, grown[:, :, ::-1]], 1).reshape(-1, *grown.shape[1:])
+    both, both_masks = with_mirrors(images), with_mirrors(grown)
     grey = np.where(both_masks[..., None], np.uint8(128), both)
     scale = vae.config.scaling_factor
     rng = np.random.default_rng(0)
@@ -108,12 +107,8 @@ def train_unet(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
     latents: Latents,
-    *,
-    steps: int,
-    batch: int,
-    rate: float,
+    schedule: Schedule,
     folder: Path,
-    seconds: float = float("inf"),
 ) -> None:
     """Train UNet and text encoder in place and leave the EMA weights in them."""
     net = Denoiser(unet, text_encoder).to(device()).train()
@@ -126,13 +121,10 @@ def train_unet(
         with autocast():
             states = text_encoder(d["tokens"]).last_hidden_state
             sample = unet(torch.cat([d["noisy"], d["extra"]], 1), d["times"], states).sample
-        return _weighted_error(sample, d)
+        return _error(sample, d["target"], d["weight"])
 
-    ema = train(
-        "unet", net, loss, len(latents.clean), steps=steps, batch=batch, rate=rate, checkpoint=folder / "unet.pt",
-        decay=0.9995, seconds=seconds,
-    )  # fmt: skip
-    _finish(net, ema)
+    ema = train("unet", net, loss, len(latents.clean), schedule, checkpoint=folder / "unet.pt", decay=0.9995)
+    ema.finish(net)
 
 
 def train_controlnet(
@@ -142,12 +134,8 @@ def train_controlnet(
     text_encoder: CLIPTextModel,
     latents: Latents,
     controls: np.ndarray,
-    *,
-    steps: int,
-    batch: int,
-    rate: float,
+    schedule: Schedule,
     folder: Path,
-    seconds: float = float("inf"),
 ) -> None:
     """Train one ControlNet (Zhang et al., 2023) on the frozen UNet; controls: maps (N, 128, 128) uint8 of the pool."""
     for frozen in (unet, text_encoder):
@@ -156,7 +144,7 @@ def train_controlnet(
     plain_attention(unet)
     plain_attention(controlnet)
     draws = Draws(latents, seed=2)
-    maps = torch.from_numpy(np.stack([controls, controls[:, :, ::-1]], 1).reshape(-1, *controls.shape[1:]))
+    maps = torch.from_numpy(with_mirrors(controls))
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         draws.random.manual_seed(step)
@@ -169,20 +157,12 @@ def train_controlnet(
                 torch.cat([d["noisy"], d["extra"]], 1), d["times"], states,
                 down_block_additional_residuals=down, mid_block_additional_residual=middle,
             ).sample  # fmt: skip
-        return _weighted_error(sample, d)
+        return _error(sample, d["target"], d["weight"])
 
-    ema = train(
-        f"controlnet-{name}", controlnet, loss, len(latents.clean), steps=steps, batch=batch, rate=rate,
-        checkpoint=folder / f"controlnet-{name}.pt", decay=0.999, seconds=seconds,
-    )  # fmt: skip
-    _finish(controlnet, ema)
+    label = f"controlnet-{name}"
+    train(label, controlnet, loss, len(latents.clean), schedule, checkpoint=folder / f"{label}.pt").finish(controlnet)
 
 
-def _weighted_error(sample: Tensor, d: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-    value = (d["weight"] * (sample.float() - d["target"]).pow(2).mean((1, 2, 3))).mean()
+def _error(sample: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, dict[str, float]]:
+    value = (weight * (sample.float() - target).pow(2).mean((1, 2, 3))).mean()
     return value, {"loss": value.detach().item()}
-
-
-def _finish(net: nn.Module, ema: Ema) -> None:
-    net.load_state_dict(ema.shadow)
-    net.eval()

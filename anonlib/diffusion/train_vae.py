@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from anonlib.diffusion.training import autocast, device, train
+from anonlib.diffusion.training import Schedule, autocast, device, train
 from anonlib.networks.lpips import load_lpips
 
 KL_WEIGHT, LPIPS_WEIGHT = 1e-6, 0.15
@@ -35,12 +35,8 @@ def to_tensor(images: np.ndarray) -> Tensor:
 def train_vae(
     vae: AutoencoderKL,
     images: np.ndarray,
-    *,
-    steps: int,
-    batch: int,
-    rate: float,
+    schedule: Schedule,
     folder: Path,
-    seconds: float = float("inf"),
 ) -> AutoencoderKL:
     """Train the autoencoder on uint8 images (N, 128, 128, 3): squared and absolute error, LPIPS, small KL; keep EMA.
 
@@ -70,14 +66,10 @@ def train_vae(
         vae,
         loss,
         len(images),
-        steps=steps,
-        batch=batch,
-        rate=rate,
+        schedule,
         checkpoint=folder / "vae.pt",
-        seconds=seconds,
     )
-    vae.load_state_dict(ema.shadow)
-    vae.eval()
+    ema.finish(vae)
     latents = encode(vae, images[:1024])
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     return vae

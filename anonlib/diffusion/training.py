@@ -1,13 +1,30 @@
 """What the trainers of the small bundle share: resumable checkpoints, EMA, device and precision, a progress line."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a network is trained: steps of `batch` samples, and the highest learning rate."""
+
+    steps: int
+    batch: int
+    rate: float
+
+
+def with_mirrors(images: np.ndarray) -> np.ndarray:
+    """Return images or maps (N, H, W, ...) as (2N, H, W, ...), each followed by its mirror image."""
+    return np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])
 
 
 def device() -> torch.device:
@@ -37,6 +54,11 @@ class Ema(nn.Module):
                 self.shadow[name].lerp_(value, 1 - decay)
             else:
                 self.shadow[name].copy_(value)
+
+    def finish(self, net: nn.Module) -> None:
+        """Leave the averaged weights in the network, ready for use."""
+        net.load_state_dict(self.shadow)
+        net.eval()
 
 
 def batches(count: int, size: int, seed: int, start: int) -> Iterator[Tensor]:
@@ -68,10 +90,8 @@ def train(
     net: nn.Module,
     loss: Callable[[Tensor, int], tuple[Tensor, dict[str, float]]],
     count: int,
+    schedule: Schedule,
     *,
-    steps: int,
-    batch: int,
-    rate: float,
     checkpoint: Path,
     decay: float = 0.999,
     weight_decay: float = 0.01,
@@ -80,13 +100,13 @@ def train(
     every: int = 250,
     seconds: float = float("inf"),
 ) -> Ema:
-    """Train `net` with AdamW and a cosine rate to `steps`, resuming from `checkpoint`; return the weights' EMA.
+    """Train `net` with AdamW and a cosine rate, resuming from `checkpoint`; return the weights' EMA.
 
     loss: (indices (batch,), step) -> (scalar loss, measures to print). seconds: stop early after this long,
     leaving a checkpoint that the next call continues from. Measures are printed and kept in the checkpoint's log.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=weight_decay, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=weight_decay, betas=(0.9, 0.99))
     ema, first, log = Ema(net, decay), 0, []
     if state := load_checkpoint(checkpoint):
         net.load_state_dict(state["net"])
@@ -94,12 +114,10 @@ def train(
         ema.shadow, ema.step = {k: v.to(device()) for k, v in state["ema"].items()}, state["step"]
         first, log = state["step"], state["log"]
     began, running = time.monotonic(), {}
-    for step, indices in zip(range(first, steps), batches(count, batch, seed, first), strict=False):
+    for step, indices in zip(range(first, schedule.steps), batches(count, schedule.batch, seed, first), strict=False):
         ramp = min(1.0, (step + 1) / warmup)
         for group in optimizer.param_groups:
-            group["lr"] = (
-                rate * ramp * (0.02 + 0.98 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / steps)).item()))
-            )
+            group["lr"] = schedule.rate * ramp * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / schedule.steps)))
         value, measures = loss(indices, step)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -109,12 +127,12 @@ def train(
         for key, number in measures.items():
             running[key] = number if key not in running else 0.98 * running[key] + 0.02 * number
         stopping = time.monotonic() - began > seconds
-        if (step + 1) % every == 0 or step + 1 == steps or stopping:
+        if (step + 1) % every == 0 or step + 1 == schedule.steps or stopping:
             pace = (time.monotonic() - began) / (step + 1 - first)
             print(
-                f"{name} {step + 1}/{steps} "
+                f"{name} {step + 1}/{schedule.steps} "
                 + " ".join(f"{key} {number:.4f}" for key, number in running.items())
-                + f" | {pace:.3f} s/step, {pace * (steps - step - 1) / 60:.0f} min left",
+                + f" | {pace:.3f} s/step, {pace * (schedule.steps - step - 1) / 60:.0f} min left",
                 flush=True,
             )
             log.append({"step": step + 1, **running})

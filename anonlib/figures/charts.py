@@ -131,7 +131,8 @@ def histograms(
 
 def _columns(entries: int) -> int:
     """Return how many columns a legend has: one row of up to 5, else rows of the same length."""
-    return -(-entries // -(-entries // 5))
+    rows = max(1, -(-entries // 5))
+    return -(-entries // rows)
 
 
 def _finish(axis: Axes, *, title: object, label: str, share: bool, log: bool, vertical: bool = False) -> None:
