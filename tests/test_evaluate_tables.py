@@ -187,7 +187,8 @@ def test_claims_follow_the_numbers(written) -> None:
 
 
 def test_headline_orders_anonymizers_and_knows_one_published_number(written) -> None:
-    found = claims.headline(written)
+    found = claims.headline(written | {"utility/ia-none/ok": {"value": 0.9}})
+    assert found.painted.dropna().tolist() == [0.9]
     assert found.anonymizer.tolist() == ["ia-none", "ia-depth+hed", "noop"]
     assert found.published.dropna().tolist() == [0.681] and found.single.tolist() == pytest.approx([0.05, 0.2, 1.0])
     foundations = claims.group(written, "data")

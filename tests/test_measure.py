@@ -40,9 +40,28 @@ def test_measured_numbers_belong_to_the_weights_they_were_measured_on(measure, t
     texts = np.array(["photo of a person, plain, even light"] * len(faces))
     told = measure.measure({"images": faces.images, "masks": faces.masks, "captions": texts}, bundle)
     assert told == measure.measured(bundle) == json.loads(measure.MEASURED.read_text())
-    assert told["images"] == 4 and min(told["fid"], told["vae_fid"]) > 0 and told["vae_psnr"] < 27
-    assert set(told["edges"]) == {"none", "hed", "depth", "canny"} and told["edges"]["hed"] != told["edges"]["none"]
-    weights = next((bundle / "unet").glob("*.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    samples, controls = told["samples"], told["controls"]["following"]
+    assert samples["images"] == 4 and min(samples["fid"], samples["vae_fid"]) > 0 and samples["vae_psnr"] < 27
+    assert list(controls) == ["none", "hed", "depth", "canny", "decoded"] and controls["hed"] != controls["none"]
+    spoil(bundle / "controlnet-hed")
     with pytest.raises(AnonlibError, match="not the one that was measured"):
         measure.measured(bundle)
+
+
+def test_new_controlnets_leave_the_samples_numbers_as_they_are(measure, tiny_bundle, tmp_path, monkeypatch) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "small"))
+    monkeypatch.setattr(measure, "measure_samples", lambda held_out, target: {"fid": next(runs)})
+    monkeypatch.setattr(measure, "measure_controls", lambda held_out, target: {"edges": next(runs)})
+    runs = iter(range(1, 9))
+    first = measure.measure({}, bundle)
+    spoil(bundle / "controlnet-hed")
+    second = measure.measure({}, bundle)
+    assert (second["samples"], second["controls"]["edges"]) == (first["samples"], 3)
+    spoil(bundle / "vae")
+    third = measure.measure({}, bundle)
+    assert (third["samples"]["fid"], third["controls"]["edges"]) == (4, 5)
+
+
+def spoil(network: Path) -> None:
+    weights = next(network.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")

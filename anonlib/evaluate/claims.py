@@ -15,23 +15,27 @@ TIMES_CHANCE, ALPHA = 10, 0.05
 
 
 def headline(results: Results) -> pd.DataFrame:
-    """Return one row an anonymizer: top-1 of the strongest attacker by protocol, with _lo and _hi, and published."""
+    """Return one row an anonymizer: top-1 of the strongest attacker by protocol, with _lo and _hi, and published.
+
+    painted: share of the anonymizer's photos with status ok.
+    """
     names = [key.split("/")[1] for key in results if key.endswith(f"/{MAXIMUM}/full/top1")]
     rows = []
     for name in sorted(names, key=lambda name: results[f"attack/{name}/{MAXIMUM}/full/top1"]["value"]):
-        row = {"anonymizer": name, "published": PUBLISHED.get((name, "full"))}
+        painted = results.get(f"utility/{name}/ok", {}).get("value")
+        row = {"anonymizer": name, "painted": painted, "published": PUBLISHED.get((name, "full"))}
         for protocol in PROTOCOLS:
             found = results[f"attack/{name}/{MAXIMUM}/{protocol}/top1"]
             row |= {protocol: found["value"], f"{protocol}_lo": found["lo"], f"{protocol}_hi": found["hi"]}
             row["people"] = found["n"]
         rows.append(row)
-    return pd.DataFrame(rows).astype({"published": float})
+    return pd.DataFrame(rows).astype({"painted": float, "published": float})
 
 
 def headline_formats() -> dict[str, str]:
     """Return how `headline` is printed."""
     shown = {label: interval_format(protocol) for protocol, label in PROTOCOLS.items()}
-    return {"anonymizer": "", **shown, "published, Full-Ref": "{published:.1%}"}
+    return {"anonymizer": "", **shown, "painted": ".1%", "published, Full-Ref": "{published:.1%}"}
 
 
 def claims(results: Results) -> pd.DataFrame:

@@ -85,10 +85,14 @@ def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(within - 2 * kernel(first, second).mean())
 
 
-def map_agreement(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the Pearson correlation (N,) in [-1, 1] of map pairs (N, H, W); nan where one of them is constant."""
-    a = first.reshape(len(first), -1).astype(np.float64)
-    b = second.reshape(len(second), -1).astype(np.float64)
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+def map_agreement(first: np.ndarray, second: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+    """Return the Pearson correlation (N,) in [-1, 1] of map pairs (N, H, W); nan where one of them is constant.
+
+    masks: (N, H, W) bool; only pixels inside count.
+    """
+    inside = np.ones(first.shape, bool) if masks is None else masks
+    w = inside.reshape(len(first), -1).astype(np.float64)
+    a, b = (one.reshape(len(one), -1).astype(np.float64) for one in (first, second))
     with np.errstate(invalid="ignore", divide="ignore"):
+        a, b = (w * (one - (w * one).sum(1, keepdims=True) / w.sum(1, keepdims=True)) for one in (a, b))
         return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))

@@ -23,7 +23,7 @@ def grid(
     """
     images = data["images"]
     count, across = images.shape[:2]
-    left = 0.12 * max((len(name) for name in rows or [""]), default=0) * 0.62
+    left = max((0.08 + 0.08 * len(name) for name in rows or []), default=0)  # inches; capitals are wide
     tile = (width - left) / across
     top = 0.25 if columns else 0.02
     figure = Figure(figsize=(width, count * tile + top))
