@@ -33,7 +33,7 @@ class AttackConfig:
     steps: int = 300
     batch: int = 128  # people a step, one pair each
     temperature: float = 0.1
-    lr: float = 1e-3
+    lr: float = 2e-3
     weight_decay: float = 0.05
     warmup: int = 20  # steps
     shift: float = 0.06
