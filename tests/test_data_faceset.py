@@ -83,6 +83,14 @@ def test_a_face_set_is_frozen_and_not_shareable_unless_said():
         faces.name = "other"
 
 
+def test_photos_left_out_are_counted_and_named():
+    assert FaceSet(**parts()).left_out() == "Every photo could be used."
+    left_out = pd.DataFrame({"file": ["a/1.jpg", "b/2.jpg"], "reason": ["unreadable", "no face found"]})
+    faces = FaceSet(**parts(skipped=left_out))
+    assert faces.left_out() == "2 photos could not be used: a/1.jpg (unreadable); b/2.jpg (no face found)."
+    assert faces.left_out(most=1) == "2 photos could not be used: a/1.jpg (unreadable); and 1 more."
+
+
 def test_content_hash_sees_every_pixel_mask_and_name():
     reference = FaceSet(**parts()).content_hash
     assert FaceSet(**parts()).content_hash == reference

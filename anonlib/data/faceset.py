@@ -54,6 +54,15 @@ class FaceSet:
         """Split of each row, (N,) str."""
         return self.table["split"].to_numpy(dtype=str)
 
+    def left_out(self, most: int = 30) -> str:
+        """Return a sentence that counts the photos that could not be used and names the first `most`, with reasons."""
+        if self.skipped.empty:
+            return "Every photo could be used."
+        named = [f"{row.file} ({row.reason})" for row in self.skipped.head(most).itertuples()]
+        if rest := len(self.skipped) - len(named):
+            named.append(f"and {rest} more")
+        return f"{len(self.skipped)} photos could not be used: {'; '.join(named)}."
+
     def select(self, rows: np.ndarray | list[int] | None = None, split: str | None = None) -> "FaceSet":
         """Return the rows given (indices or (N,) bool) or those of one split, in the order given."""
         if (rows is None) == (split is None):
