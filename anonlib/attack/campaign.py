@@ -165,8 +165,8 @@ def knowledge() -> dict[str, str]:
 
 def _pixels(job: Job) -> int:
     """Return how many pixels a training sees; the backbones cost about the same for each."""
-    config = attack_config(job.attacker, **job.changes)
-    return config.steps * config.batch * config.image_size**2
+    numbers = attack_config(job.attacker, **job.changes)
+    return numbers.steps * numbers.batch * numbers.image_size**2
 
 
 def _place(outcome: Outcome) -> int:

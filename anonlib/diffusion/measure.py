@@ -1,7 +1,6 @@
 """How good the small bundle is: reconstruction, Frechet distance of its samples, how well they follow their control."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from anonlib.evaluate.quality import (
     psnr,
 )
 from anonlib.faces import dilate
+from anonlib.provenance import read_json, write_text
 
 MEASURED = Path(__file__).with_name("measured.json")  # what the long measurements of `make models` found
 GUIDANCE, STEPS = 1.5, 20  # of samples; the anonymizer has its own
@@ -98,15 +98,13 @@ def measure(held_out: dict[str, np.ndarray], target: Path = SMALL) -> dict:
     held_out: images (N, 128, 128, 3), masks and captions of a pool, N >= 2,000 for a Frechet distance worth printing.
     What was measured of the same weights is not measured again: new ControlNets leave the samples' numbers as they are.
     """
-    known = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+    known = read_json(MEASURED)
     told = {"megabytes": sum(file.stat().st_size for file in target.rglob("*") if file.is_file()) / 1e6}
     for name, call in {"samples": measure_samples, "controls": measure_controls}.items():
         weights = weights_hash(target, name)
         same = known.get(name, {}).get("weights") == weights
         told[name] = known[name] if same else {"weights": weights, **call(held_out, target)}
-    part_file = MEASURED.with_suffix(".part")
-    part_file.write_text(json.dumps(told, indent=1) + "\n")
-    os.replace(part_file, MEASURED)
+    write_text(MEASURED, json.dumps(told, indent=1) + "\n")  # the rows of `following` keep their order
     return told
 
 
@@ -152,14 +150,13 @@ def measure_controls(held_out: dict[str, np.ndarray], target: Path) -> dict:
 
 def weights_hash(model: Path, name: str) -> str:
     """Return the hash of what the measurements `name` depend on: "samples" on all but the ControlNets."""
-    nets = {part.name: part for part in sorted(model.iterdir())}
-    used = [part for key, part in nets.items() if name == "controls" or not key.startswith("controlnet-")]
-    return config.digest([[part.name, cache.model_hash(part)] for part in used])
+    parts = [part for part in sorted(model.iterdir()) if name == "controls" or not part.name.startswith("controlnet-")]
+    return config.digest([[part.name, cache.model_hash(part)] for part in parts])
 
 
 def measured(model: Path) -> dict:
     """Return what `make models` measured of this bundle; raises AnonlibError where the weights are not those."""
-    told = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+    told = read_json(MEASURED)
     for name in ("samples", "controls"):
         if told.get(name, {}).get("weights") != weights_hash(model, name):
             raise AnonlibError(f"the bundle {model.name} is not the one that was measured: run `make models`")
