@@ -102,14 +102,14 @@ class Profile:
     evaluate: Evaluate
 
 
-_SMALL = Generator(bundle="anonlib/diffusion/small", size=128, steps=10, batch=8)
+_SMALL = Generator(bundle="anonlib/diffusion/small", size=128, steps=8, batch=8)
 
 _DEMO = Profile(
     name="demo",
     minutes=45,
     data=Data(train_people=750, validation_people=50, test_people=200, images=12),
     generator=_SMALL,
-    anonymize=Anonymize(conditions=CONDITIONS, baselines=(), replicates=1, probes=1, train_photos=1),
+    anonymize=Anonymize(conditions=CONDITIONS, baselines=(), replicates=1, probes=2, train_photos=1),
     attack=Attack(
         backbones=("resnet18",),
         sizes=(48,),

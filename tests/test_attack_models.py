@@ -89,11 +89,22 @@ def test_prelu_has_torchs_values_and_gradients() -> None:
 
 
 @pytest.mark.parametrize("size", [7, 8])
-def test_strided_depthwise_block_is_the_same_in_training(size: int) -> None:
-    block = ConvBlock(6, 6, 3, 2, 1, 6)
-    block.bn = nn.Identity()
-    x = torch.randn(2, 6, size, size, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(block.train()(x), block.eval()(x))
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_block_computes_what_its_layers_do(size: int, fixed: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    block = ConvBlock(6, 6, 3, 2, 1, 6).double().train()
+    block.bn.running_mean.normal_(generator=generator)
+    block.bn.running_var.uniform_(0.5, 2, generator=generator)
+    block.bn.weight.data.normal_(generator=generator)
+    block.bn.train(not fixed)
+    x = torch.randn(2, 6, size, size, dtype=torch.float64, generator=generator)
+    found = []
+    for forward in (block, lambda x: block.prelu(block.bn(block.conv(x)))):
+        block.zero_grad()
+        made = forward(x)
+        (made * torch.arange(1.0, made.numel() + 1).view_as(made)).sum().backward()
+        found.append([made.detach(), *(parameter.grad.clone() for parameter in block.parameters())])
+    torch.testing.assert_close(*found)
 
 
 def test_face_tensor_swaps_red_and_blue() -> None:

@@ -4,6 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+import torch.nn as nn
 from diffusers import (
     ControlNetModel,
     DiffusionPipeline,
@@ -20,6 +21,19 @@ SMALL = Path(__file__).with_name("small")  # the bundle that the project trains 
 def controlnet_folder(bundle: Path, condition: str) -> Path:
     """Return the folder of one ControlNet of a local bundle."""
     return bundle / f"controlnet-{condition}"
+
+
+class _Once(nn.Module):
+    """A ControlNet's condition embedding, computed once a control image instead of once a denoising step."""
+
+    def __init__(self, embedding: nn.Module):
+        super().__init__()
+        self.embedding, self.last = embedding, (None, None)
+
+    def forward(self, control: torch.Tensor) -> torch.Tensor:
+        if self.last[0] is not control:
+            self.last = (control, self.embedding(control))
+        return self.last[1]
 
 
 @lru_cache(maxsize=2)
@@ -49,6 +63,8 @@ def load_pipeline(model: str, conditions: tuple[str, ...] = (), revision: str | 
         pipeline = StableDiffusionInpaintPipeline.from_pretrained(folder, **options)
     pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
+    for net in nets:
+        net.controlnet_cond_embedding = _Once(net.controlnet_cond_embedding)
     for net in (pipeline.unet, *nets):
         net.to(memory_format=torch.channels_last)
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")

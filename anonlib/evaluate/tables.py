@@ -102,8 +102,9 @@ def paired_table(
 ) -> pd.DataFrame:
     """Compare the top-1 of each other Instance Augmentation with `base`, probe by probe, by every attacker.
 
-    Columns: anonymizer, attacker, difference (its rate minus base's) with lo and hi, p, p_holm (all rows are one
-    family), people. Attacker "maximum" compares the strongest attacker on the one with the strongest on the other.
+    Columns: anonymizer, attacker, difference (its rate minus base's) with lo and hi, p, p_holm (one attacker's rows
+    are one family), people. Statements are made of the attacker "maximum": the strongest on the one anonymizer compared
+    with the strongest on the other.
     """
     full = table[(table.protocol == protocol) & ~table.control].set_index(["anonymizer", "attacker"])
     others = [name for name in dict.fromkeys(table.anonymizer) if name.startswith("ia-") and name != base]
@@ -118,7 +119,7 @@ def paired_table(
             (a, identity), (b, _) = (probe_values(part, 1) for part in parts)
             rows.append({"anonymizer": other, "attacker": attacker} | paired_test(a, b, identity, level, draws))
     found = pd.DataFrame(rows, columns=["anonymizer", "attacker", "difference", "lo", "hi", "p", "people"])
-    return found.assign(p_holm=holm(found.p.to_numpy(float)))
+    return found.assign(p_holm=found.groupby("attacker", sort=False).p.transform(holm).astype(float))
 
 
 def record_paired(paired: pd.DataFrame, base: str = "ia-none", protocol: str = "full") -> None:
