@@ -142,7 +142,7 @@ def measure_controls(held_out: dict[str, np.ndarray], target: Path) -> dict:
     told = {}
     for condition in (None, "hed", "depth", "canny"):
         options = {"condition": condition, "steps": STEPS, "model": str(target)}
-        painted = cache.map_shards("repaint", repaint, part, options, **shard)
+        painted = cache.map_shards("repaint", repaint, part, options, shard_size=SHARD // 4, models=[target])
         told[condition or "none"] = following(images, painted, masks)
     again = cache.map_shards("reconstruct", reconstruct, {"images": images}, {"model": str(target)}, **shard)
     return {"images": len(images), "steps": STEPS, "following": told | {"decoded": following(images, again, masks)}}
