@@ -83,7 +83,7 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
         "components": components,
         "outputs": made,
         "results": plan.recorded(output, name),
-        "seconds": round(wall + sum(step["seconds"] for step in steps if step["hit"]), 1),
+        "seconds": round(wall + _saved(output, name, steps), 1),
         "wall": round(wall, 1),
         "peak_gib": round(memory.peak, 2),
         "steps": [[step["name"], step["key"]] for step in steps],
@@ -94,6 +94,17 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
         screen.timings(), lambda old: old | {profile: old.get(profile, {}) | {name: state["seconds"]}}
     )
     screen.say(f"{name}: done in {progress.about(wall).removeprefix('about ')}")
+
+
+def _saved(output: Path, name: str, steps: list[dict[str, Any]]) -> float:
+    """Return the seconds that a notebook would have taken longer in a run of all of them from an empty cache.
+
+    A step that it found in the cache counts once, and not at all where an earlier notebook does it.
+    """
+    earlier = [plan.read_state(output, other) for other in notebooks.names() if other < name]
+    done = {key for state in earlier if state for _, key in state["steps"]}
+    done |= {step["key"] for step in steps if not step["hit"]}
+    return sum({step["key"]: step["seconds"] for step in steps if step["key"] not in done}.values())
 
 
 def _papermill(plan_: Plan, name: str, target: Path) -> None:

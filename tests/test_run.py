@@ -150,6 +150,20 @@ def test_a_run_leaves_everything_with_its_labels(paper):
     assert not (paper / "figures/results.json").exists()  # the demo's own place is untouched
 
 
+def test_a_step_that_several_notebooks_use_costs_its_seconds_once(paper):
+    output = paper / "figures/faces/smoke"
+    key = plan.read_state(output, "00_data")["steps"][0][1]
+    steps = [
+        {"key": key, "hit": True, "seconds": 1000.0},  # the first notebook does it
+        {"key": "found", "hit": True, "seconds": 20.0},
+        {"key": "found", "hit": True, "seconds": 20.0},
+        {"key": "done", "hit": False, "seconds": 300.0},  # in the notebook's own time
+        {"key": "done", "hit": True, "seconds": 300.0},
+    ]
+    assert run._saved(output, "01_results", steps) == 20
+    assert run._saved(output, "00_data", steps) == 1020
+
+
 def test_the_same_command_again_runs_nothing(paper, capsys):
     output = paper / "figures/faces/smoke"
     before = {file: file.stat().st_mtime_ns for file in output.rglob("*.c*") if file.is_file()}
