@@ -102,7 +102,7 @@ class Profile:
     evaluate: Evaluate
 
 
-_SMALL = Generator(bundle="anonlib/diffusion/small", size=128, steps=8, batch=8)
+_SMALL = Generator(bundle="anonlib/diffusion/small", size=128, steps=6, batch=8)
 
 _DEMO = Profile(
     name="demo",
@@ -113,9 +113,9 @@ _DEMO = Profile(
     attack=Attack(
         backbones=("resnet18",),
         sizes=(48,),
-        steps=300,
+        steps=240,
         batch=128,
-        face_steps=60,
+        face_steps=120,
         face_batch=48,
         seeds=(0,),
         temperature=0.1,

@@ -95,17 +95,29 @@ def test_it_learns_to_see_through_an_anonymizer() -> None:
 def test_the_state_kept_is_the_best_on_validation() -> None:
     train, validation = pairs_of(6, 3), pairs_of(6, 3, seed=1)
     trained = tr.train_attacker(replace(TINY, steps=6, lr=0.05), train, validation)  # such a rate destroys the network
-    measured = trained.curve.dropna(subset=["z_score"]).set_index("step")[["h_score", "z_score"]]
+    measured = trained.curve.set_index("step").filter(regex="_score$").dropna()
+    assert sorted(measured) == ["h_max_score", "h_mean_score", "z_max_score", "z_mean_score"]
     assert measured.index.tolist() == [0, 2, 4, 6]
-    assert measured.loc[trained.step, f"{trained.embedding}_score"] == measured.to_numpy().max()
+    chosen = f"{trained.embedding}_{trained.fusion}_score"
+    assert measured.loc[trained.step, chosen] == measured.to_numpy().max()
+
+
+def test_training_ends_where_enough_validation_probes_are_all_found() -> None:
+    def plain(probes: int) -> Pairs:  # two copies of one photo a person, which nobody anonymized
+        images = np.repeat(blobs(probes // 2, 1, seed=1)[0], 2, axis=0)
+        return Pairs(images, np.repeat(np.arange(probes // 2), 2), images, np.arange(probes))
+
+    enough, fewer = (tr.train_attacker(TINY, pairs_of(6, 2), plain(tr.ENOUGH - less)) for less in (0, 2))
+    assert enough.step == 0 and enough.curve.step.tolist() == [0]
+    assert fewer.curve.step.max() == TINY.steps, "a few may all be found by luck"
 
 
 def test_one_photo_a_person_and_no_validation() -> None:
     single = pairs_of(5, 1)
     trained = tr.train_attacker(replace(TINY, steps=2), single, single)
-    assert trained.curve.z_top1.notna().any(), "judged against the person's only photo"
+    assert trained.curve.z_mean_top1.notna().any(), "judged against the person's only photo"
     blind = tr.train_attacker(replace(TINY, steps=2), single)
-    assert blind.step == 2 and blind.embedding == "z"
+    assert (blind.step, blind.embedding, blind.fusion) == (2, "z", "max")
 
 
 def test_one_person_is_refused() -> None:

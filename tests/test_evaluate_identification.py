@@ -26,14 +26,17 @@ def gallery(people: int = 7, photos: int = 4, width: int = 3, seed: int = 0, lev
     }
 
 
-def brute_force(g: dict[str, np.ndarray], references: int | None, seed: int) -> tuple[list[int], list[int]]:
+def brute_force(
+    g: dict[str, np.ndarray], references: int | None, seed: int, fusion: str
+) -> tuple[list[int], list[int]]:
     place = ident.reference_order(g["ref_id"], g["ref_source"], seed)
     better, tied = [], []
     for emb, name, source in zip(g["probe_emb"], g["probe_id"], g["probe_source"], strict=True):
         score = {}
         for person in set(g["ref_id"]):
             rows = [r for r in np.argsort(place) if g["ref_id"][r] == person and g["ref_source"][r] != source]
-            score[person] = max(float(emb @ g["ref_emb"][r]) for r in rows[:references])
+            cosines = [float(emb @ g["ref_emb"][r]) for r in rows[:references]]
+            score[person] = max(cosines) if fusion == "max" else sum(cosines) / len(cosines)
         true = score.pop(name)
         better.append(sum(s > true + 1e-6 for s in score.values()))
         tied.append(sum(abs(s - true) <= 1e-6 for s in score.values()))
@@ -43,10 +46,11 @@ def brute_force(g: dict[str, np.ndarray], references: int | None, seed: int) -> 
 @pytest.mark.parametrize("levels", [0, 2])
 @pytest.mark.parametrize("references", [None, 1, 2, 5])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_ranks_equal_brute_force(references: int | None, seed: int, levels: int) -> None:
+@pytest.mark.parametrize("fusion", ident.FUSIONS)
+def test_ranks_equal_brute_force(references: int | None, seed: int, levels: int, fusion: str) -> None:
     g = gallery(seed=seed, levels=levels)
-    ranks = ident.rank_of_true(**g, references=references, seed=seed)
-    better, tied = brute_force(g, references, seed)
+    ranks = ident.rank_of_true(**g, references=references, seed=seed, fusion=fusion)
+    better, tied = brute_force(g, references, seed, fusion)
     assert ranks.better.tolist() == better and ranks.tied.tolist() == tied
     assert (levels == 0) or max(tied) > 0, "the case must contain ties to say anything about them"
     np.testing.assert_array_equal(ranks["rank"], 1 + np.array(better) + np.array(tied) / 2)
@@ -133,8 +137,16 @@ def test_more_references_help_when_embeddings_mean_something() -> None:
     people = rng.normal(size=(60, 16))
     emb = normalized((people[:, None] + 1.5 * rng.normal(size=(60, 6, 16))).reshape(-1, 16))
     identity, source = np.repeat(np.arange(60), 6), np.arange(360)
-    top = [ident.top1(ident.rank_of_true(emb, identity, source, emb, identity, source, k)) for k in (1, 3, None)]
-    assert top[0] < top[1] < top[2]
+    top = {
+        fusion: [
+            ident.top1(ident.rank_of_true(emb, identity, source, emb, identity, source, k, fusion=fusion))
+            for k in (1, 3, None)
+        ]
+        for fusion in ident.FUSIONS
+    }
+    assert top["max"][0] == top["mean"][0], "one reference is its own mean"
+    assert top["max"][0] < top["max"][1] < top["max"][2] and top["mean"][0] < top["mean"][1] < top["mean"][2]
+    assert top["mean"][2] > top["max"][2], "where one cosine is mostly noise, their mean is less so"
 
 
 def test_permuted_identities_keep_people_together() -> None:
@@ -152,3 +164,5 @@ def test_half_given_sources_nan_and_no_references_are_refused() -> None:
         ident.rank_of_true(**(g | {"probe_emb": np.full_like(g["probe_emb"], np.nan)}))
     with pytest.raises(ValueError, match="references"):
         ident.rank_of_true(**g, references=0)
+    with pytest.raises(ValueError, match="fusion is one of max, mean"):
+        ident.rank_of_true(**g, fusion="median")

@@ -8,7 +8,7 @@ import pandas as pd
 from anonlib import cache, config
 from anonlib.anonymizers import dataset
 from anonlib.anonymizers.dataset import QUICK, Anonymized
-from anonlib.attack.attackers import ATTACKERS, attack_config, probe_labels
+from anonlib.attack.attackers import ATTACKERS, RATES, attack_config, probe_labels
 from anonlib.attack.jobs import Job, attack_shard, embed_shards
 from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
@@ -20,7 +20,7 @@ EMBED_SHARD = 256
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What one attacker saw: probes (P, d), references (R, d); of a trained one also which output, step and curve."""
+    """What one attacker saw: probes (P, d), references (R, d); of a trained one also what was chosen, and how."""
 
     anonymizer: str
     attacker: str  # its name in tables
@@ -29,6 +29,7 @@ class Outcome:
     references: np.ndarray
     control: bool = False
     embedding: str | None = None
+    fusion: str = "max"  # of a person's references
     step: int | None = None
     curve: pd.DataFrame | None = None
 
@@ -47,7 +48,7 @@ def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
     for seed in numbers.seeds:
         found += [Job(name, FACE, FACE, face | {"seed": seed}) for name in anonymizers]
         for place, (backbone, size) in enumerate(zip(numbers.backbones, numbers.sizes, strict=True)):
-            changes = short | {"backbone": backbone, "image_size": size, "seed": seed}
+            changes = short | {"backbone": backbone, "image_size": size, "lr": RATES[backbone], "seed": seed}
             label = SCRATCH if place == 0 else f"{SCRATCH}-{backbone}"
             found += [Job(name, SCRATCH, label, changes) for name in anonymizers]
             if place == 0:
@@ -134,7 +135,7 @@ def ranks(
             for protocol, limit in {"full": None, "few": numbers.few, "single": 1}.items():
                 found = rank_of_true(
                     outcome.probes, label, one.source[at], outcome.references, identity, test,
-                    limit, numbers.reference_seed, one.status[at],
+                    limit, numbers.reference_seed, one.status[at], outcome.fusion,
                 )  # fmt: skip
                 found.insert(0, "references", _references(label, one.source[at], identity, test, limit))
                 for column, value in {
@@ -148,11 +149,11 @@ def ranks(
 
 def curves(outcomes: list[Outcome]) -> pd.DataFrame:
     """Return the training curves of all trained attackers: anonymizer, attacker, seed, step, loss, and where validated
-    the Full-Ref top-1 on validation people (the better of the two outputs)."""
+    the Full-Ref top-1 on validation people (the best of its outputs and fusions)."""
     parts = []
     for outcome in outcomes:
         if outcome.curve is not None:
-            scores = outcome.curve.reindex(columns=["h_top1", "z_top1"]).max(axis=1)
+            scores = outcome.curve.filter(regex="_top1$").max(axis=1)
             labels = {"anonymizer": outcome.anonymizer, "attacker": outcome.attacker, "seed": outcome.seed}
             parts.append(outcome.curve[["step", "loss"]].assign(**labels, validation_top1=scores))
     return pd.concat(parts, ignore_index=True)

@@ -54,7 +54,7 @@ def _attack(job: Job, made: dict[str, np.ndarray], faces: FaceSet) -> dict:
     seen = attack(job.attacker, train, validation, *photos, checkpoint, device=device, **job.changes)
     checkpoint.unlink(missing_ok=True)
     trained = seen.trained
-    kept = {"embedding": trained.embedding, "step": trained.step, "curve": trained.curve}
+    kept = {"embedding": trained.embedding, "fusion": trained.fusion, "step": trained.step, "curve": trained.curve}
     return {"probes": seen.probes, "references": seen.references, **kept}
 
 

@@ -1,5 +1,6 @@
 """Train an attacker: one loop, resumable to the bit, judged on validation people only."""
 
+import itertools
 import math
 import os
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from anonlib.attack.losses import contrastive_loss
 from anonlib.attack.models import build_attacker
 from anonlib.attack.pairs import Pairs, augment, draw_pairs, framed, people_of, see, window
 from anonlib.errors import AnonlibError
-from anonlib.evaluate.identification import hits, mated, rank_of_true
+from anonlib.evaluate.identification import FUSIONS, hits, mated, rank_of_true
 from anonlib.recognizers import normalized
+
+ENOUGH = 30  # validation probes: fewer may all be found by luck
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,14 @@ class AttackConfig:
 
 @dataclass(frozen=True)
 class TrainedAttacker:
-    """A network, which of its two outputs is the embedding, the step it is from, and how training went."""
+    """A network, which of its outputs is the embedding, how references are fused, its step, and how training went."""
 
     config: AttackConfig
     network: nn.Module
     embedding: str  # "h" or "z"
+    fusion: str  # one of identification.FUSIONS
     step: int
-    curve: pd.DataFrame  # step, loss, and where validated: h_top1, h_score, z_top1, z_score
+    curve: pd.DataFrame  # step, loss, and where validated, by output and fusion: h_max_top1, h_max_score ...
 
 
 def train_attacker(
@@ -65,10 +69,11 @@ def train_attacker(
     """Train with P1's loss on pairs (original, anonymized) of the same person; K different people a step.
 
     The state kept is the one with the best validation score (mean reciprocal rank, Full-Ref, the probe's own photo
-    excluded where the person has another), over both outputs h and z and over step 0; the later one when equal. So an
-    attacker never ends below the recognizer it came from, as far as validation people can tell. Without validation
-    people it is the last state and z. checkpoint: written at every validation; a killed run continues from it to the
-    same weights (same thread count), a finished one is only read. progress: called with (step, steps).
+    excluded where the person has another), over both outputs h and z, over both fusions of a person's references, and
+    over step 0; the later one when equal. So an attacker never ends below the recognizer it came from, as far as
+    validation people can tell; where ENOUGH probes are all found, training ends. Without validation people it is the
+    last state, z and the largest cosine. checkpoint: written at every validation; a killed run continues from it to
+    the same weights (same thread count), a finished one is only read. progress: called with (step, steps).
     Raises AnonlibError for fewer than 2 people or a checkpoint of another run.
     """
     people = people_of(train)
@@ -81,6 +86,8 @@ def train_attacker(
     if state["step"] == 0 and state["best"] is None:
         _validate(config, network, validation, state)
     for step in range(state["step"], config.steps):
+        if validation is not None and len(validation.usable) >= ENOUGH and state["best"]["score"] == 1:
+            break  # everybody is found: there is nothing left to choose by
         for group in optimizer.param_groups:
             group["lr"] = config.lr * schedule(step, config.steps, config.warmup)
         rng = np.random.default_rng([config.seed, step])  # a step's randomness depends on its number only
@@ -106,7 +113,8 @@ def train_attacker(
             progress(state["step"], config.steps)
     best = state["best"]
     network.load_state_dict(best["network"])
-    return TrainedAttacker(config, network.eval(), best["embedding"], best["step"], pd.DataFrame(state["curve"]))
+    chosen = (best["embedding"], best["fusion"], best["step"])
+    return TrainedAttacker(config, network.eval(), *chosen, pd.DataFrame(state["curve"]))
 
 
 def embed(trained: TrainedAttacker, images: np.ndarray, masks: np.ndarray | None = None, batch: int = 64) -> np.ndarray:
@@ -160,36 +168,38 @@ def _outputs(
 
 def _validate(config: AttackConfig, network: nn.Module, validation: Pairs | None, state: dict) -> None:
     """Add validation measures to the curve; keep the network if it is the best so far or there is no validation."""
-    names = ("z",) if validation is None else ("h", "z")
-    measured, scores = {}, {"z": 0.0}
+    ways = [("z", "max")] if validation is None else list(itertools.product("hz", FUSIONS))
+    measured, scores = {}, dict.fromkeys(ways, 0.0)
     if validation is not None:
         rows = validation.usable
         masks = None if validation.masks is None else validation.anonymized_masks[rows]
         probes = _outputs(config, network, validation.anonymized[rows], masks)
         references = _outputs(config, network, validation.originals, validation.masks)
-        for name in names:
+        for name, fusion in ways:
             if not (np.isfinite(probes[name]).all() and np.isfinite(references[name]).all()):
-                scores[name] = 0.0
                 continue
-            ranks = _validation_ranks(normalized(probes[name]), normalized(references[name]), validation)
-            scores[name] = float((1 / mated(ranks)["rank"]).mean())
-            measured |= {f"{name}_top1": float(hits(ranks).mean()), f"{name}_score": scores[name]}
+            ranks = _validation_ranks(normalized(probes[name]), normalized(references[name]), validation, fusion)
+            scores[name, fusion] = float((1 / mated(ranks)["rank"]).mean())
+            measured[f"{name}_{fusion}_top1"] = float(hits(ranks).mean())
+            measured[f"{name}_{fusion}_score"] = scores[name, fusion]
     if state["curve"]:
         state["curve"][-1] |= measured
     elif measured:
         state["curve"].append({"step": 0, "loss": float("nan"), **measured})
-    name = max(names, key=scores.__getitem__)
-    if state["best"] is None or scores[name] >= state["best"]["score"]:
+    name, fusion = way = max(ways, key=scores.__getitem__)
+    if state["best"] is None or scores[way] >= state["best"]["score"]:
         kept = {key: value.detach().clone() for key, value in network.state_dict().items()}
-        state["best"] = {"network": kept, "embedding": name, "score": scores[name], "step": state["step"]}
+        chosen = {"embedding": name, "fusion": fusion, "score": scores[way], "step": state["step"]}
+        state["best"] = {"network": kept, **chosen}
 
 
-def _validation_ranks(probes: np.ndarray, references: np.ndarray, validation: Pairs) -> pd.DataFrame:
+def _validation_ranks(probes: np.ndarray, references: np.ndarray, validation: Pairs, fusion: str) -> pd.DataFrame:
     identity, source = np.asarray(validation.identity).astype(str), validation.source[validation.usable]
-    ranks = rank_of_true(probes, identity[source], source, references, identity, np.arange(len(identity)))
+    given = (probes, identity[source], source, references, identity, np.arange(len(identity)))
+    ranks = rank_of_true(*given, fusion=fusion)
     if ranks.mated.any():
         return ranks
-    return rank_of_true(probes, identity[source], None, references, identity, None)  # everybody has one photo only
+    return rank_of_true(probes, identity[source], None, references, identity, None, fusion=fusion)  # one photo each
 
 
 def _save(path: Path | None, content: dict) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ MEASURED = Path(__file__).with_name("measured.json")  # what the long measuremen
 GUIDANCE, STEPS = 1.5, 20  # of samples; the anonymizer has its own
 IMAGES = 2_000  # of the held-out set
 FOLLOWERS = 100  # held-out photos repainted under each control
+CONTROLS = (None, "hed", "depth", "canny")
 SHARD = 100
 
 
@@ -69,13 +71,34 @@ def sample(
 
 
 def repaint(
-    images: np.ndarray, masks: np.ndarray, seeds: list[int], condition: str | None, steps: int = STEPS,
-    model: str = str(SMALL),
+    images: np.ndarray, masks: np.ndarray, seeds: list[int], condition: list[str | None], steps: int = STEPS,
+    model: str = str(SMALL), batch: int = 8,
 ) -> np.ndarray:  # fmt: skip
-    """Return images with the person painted anew under one control at full strength, or none; a shard function."""
-    conditions = (condition,) if condition else ()
-    scales = dict.fromkeys(conditions, 1.0)
-    return InstanceAugmentation(conditions, steps, scales=scales, model=model)(images, masks, list(seeds))[0]
+    """Return images with the person painted anew, each under its one control at full strength, or none; a shard
+    function."""
+    made = np.zeros_like(images)
+    for name in dict.fromkeys(condition):
+        rows = [row for row, one in enumerate(condition) if one == name]
+        conditions = (name,) if name else ()
+        scales = dict.fromkeys(conditions, 1.0)
+        paint = InstanceAugmentation(conditions, steps, scales=scales, batch=batch, model=model)
+        made[rows] = paint(images[rows], masks[rows], [seeds[row] for row in rows])[0]
+    return made
+
+
+def repaint_all(
+    images: np.ndarray, masks: np.ndarray, seeds: list[int], options: dict, **shards: Any
+) -> dict[str | None, np.ndarray]:
+    """Return images by condition, None first: all of them painted anew under each control; see `repaint`."""
+    n, times = len(images), len(CONTROLS)
+    items = {
+        "images": np.tile(images, (times, 1, 1, 1)),
+        "masks": np.tile(masks, (times, 1, 1)),
+        "seeds": seeds * times,
+    }
+    items["condition"] = [name for name in CONTROLS for _ in range(n)]
+    made = cache.map_shards("repaint", repaint, items, options, **shards)
+    return {name: made[k * n : (k + 1) * n] for k, name in enumerate(CONTROLS)}
 
 
 def following(images: np.ndarray, painted: np.ndarray, masks: np.ndarray) -> dict[str, float | None]:
@@ -137,13 +160,9 @@ def measure_controls(held_out: dict[str, np.ndarray], target: Path) -> dict:
     The last row is the most that can be had: what the autoencoder gives back of the original.
     """
     images, masks = (held_out[key][:FOLLOWERS] for key in ("images", "masks"))
-    shard = {"shard_size": SHARD, "models": [target]}
-    part = {"images": images, "masks": masks, "seeds": list(range(len(images)))}
-    told = {}
-    for condition in (None, "hed", "depth", "canny"):
-        options = {"condition": condition, "steps": STEPS, "model": str(target)}
-        painted = cache.map_shards("repaint", repaint, part, options, shard_size=SHARD // 4, models=[target])
-        told[condition or "none"] = following(images, painted, masks)
+    seeds, shard = list(range(len(images))), {"shard_size": SHARD // 4, "models": [target]}
+    painted = repaint_all(images, masks, seeds, {"steps": STEPS, "model": str(target)}, **shard)
+    told = {name or "none": following(images, made, masks) for name, made in painted.items()}
     again = cache.map_shards("reconstruct", reconstruct, {"images": images}, {"model": str(target)}, **shard)
     return {"images": len(images), "steps": STEPS, "following": told | {"decoded": following(images, again, masks)}}
 

@@ -25,7 +25,8 @@ def intervals(
     """Draw one point with its interval per line of the data, rows downward in the data's order.
 
     row, value, lo, hi, series, panel: column names; series differ in colour and marker, panels stand side by side.
-    chance: a level to mark. share: values in [0, 1] shown in percent.
+    chance: a level to mark. share: values in [0, 1] shown in percent. log: a logarithmic axis, linear below chance (or
+    1 %), so that nothing found is still a point.
     """
     rows = list(dict.fromkeys(data[row]))
     kinds = list(dict.fromkeys(data[series])) if series else [None]
@@ -44,7 +45,9 @@ def intervals(
             axis.errorbar(chosen[value], y, xerr=bars, capsize=2, elinewidth=1.2, label=name, **look)
         if chance is not None:
             style.chance_line(axis, chance, horizontal=False)
-        _finish(axis, title=wanted, label=label, share=share, log=log)
+        if log:
+            _log_from(axis, chance or 0.01, float(data[hi].max()))
+        _finish(axis, title=wanted, label=label, share=share)
         axis.grid(axis="y", visible=False)
     axes[0][0].set_yticks(range(len(rows)), [str(name) for name in rows])
     axes[0][0].set_ylim(len(rows) - 0.5, -0.5)
@@ -81,7 +84,7 @@ def curves(
         part = data if wanted is None else data[data[panel] == wanted]
         ends: list[tuple[float, str, str]] = []
         for index, kind in enumerate(kinds):
-            line = part[part[series] == kind].sort_values(x, kind="stable")
+            line = part[part[series] == kind].dropna(subset=[y]).sort_values(x, kind="stable")
             if line.empty:
                 continue
             look = style.look(index)
@@ -96,7 +99,9 @@ def curves(
             axis.set_xscale("log")
             axis.xaxis.set_major_formatter("{x:g}")
             axis.xaxis.set_minor_formatter("")
-        _finish(axis, title=wanted, label=label or y, share=share, log=log, vertical=True)
+        if log:
+            axis.set_yscale("log")
+        _finish(axis, title=wanted, label=label or y, share=share, vertical=True)
         named.append((axis, ends))
     for axis, ends in named:  # only now are the shared limits known
         _label_ends(axis, ends)
@@ -135,17 +140,24 @@ def _columns(entries: int) -> int:
     return -(-entries // rows)
 
 
-def _finish(axis: Axes, *, title: object, label: str, share: bool, log: bool, vertical: bool = False) -> None:
+def _log_from(axis: Axes, linear: float, most: float) -> None:
+    """Make the horizontal axis linear from 0 to `linear` and logarithmic from there to `most`."""
+    axis.set_xscale("symlog", linthresh=linear, linscale=0.5)
+    axis.set_xlim(-linear / 5, 1.5 * most)
+    powers = 10.0 ** np.arange(np.ceil(np.log10(linear)), np.floor(np.log10(most)) + 1)
+    axis.set_xticks([0, *powers])
+    axis.xaxis.minorticks_off()
+
+
+def _finish(axis: Axes, *, title: object, label: str, share: bool, vertical: bool = False) -> None:
     values = axis.yaxis if vertical else axis.xaxis
-    if log:
-        (axis.set_yscale if vertical else axis.set_xscale)("log")
-    elif share:
+    if share and values.get_scale() == "linear":
         (axis.set_ylim if vertical else axis.set_xlim)(0 if vertical else -0.02, None)
     if share:
         style.percent(values)
     values.set_label_text(label)
     if title is not None:
-        axis.set_title(str(title))
+        axis.set_title(str(title), pad=6 if vertical else 14)  # above the label of a vertical chance line
 
 
 def _label_ends(axis: Axes, ends: list[tuple[float, str, str]]) -> None:
