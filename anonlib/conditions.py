@@ -12,6 +12,7 @@ import numpy as np
 from anonlib.assets import asset_path
 from anonlib.errors import AnonlibError
 from anonlib.faces import person_mask
+from anonlib.infer import compiled
 
 CANNY_LOW, CANNY_HIGH = 60, 140
 MINIMUM_SPREAD = 2.0  # standard deviation in grey levels of its inner half below which a map counts as empty
@@ -120,11 +121,7 @@ def face_mesh(image: np.ndarray) -> np.ndarray | None:
 
 @lru_cache(maxsize=1)
 def _mesh_model() -> tuple[Callable, int]:
-    import openvino as ov
-
-    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    settings["ENABLE_CPU_PINNING"] = False  # or every process takes the same core
-    model = ov.Core().compile_model(str(asset_path("face-mesh")), "CPU", settings)
+    model = compiled(str(asset_path("face-mesh")))
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, float]:
         points, logit = (value.ravel() for value in model(batch).values())

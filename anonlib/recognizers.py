@@ -8,7 +8,9 @@ import numpy as np
 from anonlib.assets import asset_path
 from anonlib.errors import AnonlibError
 from anonlib.faces import CROP
+from anonlib.infer import compiled
 
+BATCH = 16  # faces a call of an ONNX network: larger ones leave the cache
 RECOGNIZERS = ("mobilefacenet", "sface", "w600k")
 
 
@@ -62,20 +64,17 @@ def _mobilefacenet(threads: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _onnx(name: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    import onnxruntime
+    import openvino as ov
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # both files make the runtime print hundreds of harmless warnings
-    session = onnxruntime.InferenceSession(str(asset_path(name)), options, providers=["CPUExecutionProvider"])
-    (entry,) = session.get_inputs()
-    step = 1 if entry.shape[0] == 1 else 64
+    model = ov.Core().read_model(str(asset_path(name)))
+    model.reshape([-1, 3, 112, 112])  # one of the files is made for single images
+    network = compiled(model, threads)
 
     def run(faces: np.ndarray) -> np.ndarray:
         pixels = faces.astype(np.float32)
         if name == "w600k":
             pixels = (pixels - 127.5) / 127.5
-        parts = [np.ascontiguousarray(pixels[i : i + step]) for i in range(0, len(pixels), step)]
-        return np.concatenate([session.run(None, {entry.name: part})[0] for part in parts])
+        parts = [np.ascontiguousarray(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
+        return np.concatenate([network(part)[0] for part in parts])
 
     return run

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from anonlib.assets import asset_path
+from anonlib.infer import compiled
 
 LAYERS = 23  # modulated layers, from 4 px to 512 px
 WIDTH = 512
@@ -28,11 +29,8 @@ def load_generator(threads: int = 1) -> Generator:
     import openvino as ov
 
     folder = asset_path("face-generator")
-    core = ov.Core()
-    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    settings["ENABLE_CPU_PINNING"] = False  # or every process takes the same core
-    mapping = core.compile_model(str(folder / "MappingNetwork.xml"), "CPU", settings)
-    synthesis = core.compile_model(_per_layer(core.read_model(str(folder / "SynthesisNetwork.xml"))), "CPU", settings)
+    mapping = compiled(str(folder / "MappingNetwork.xml"), threads)
+    synthesis = compiled(_per_layer(ov.Core().read_model(str(folder / "SynthesisNetwork.xml"))), threads)
 
     def to_style(z: np.ndarray) -> np.ndarray:
         return next(iter(mapping(z.reshape(1, WIDTH).astype(np.float32)).values()))[0].copy()
