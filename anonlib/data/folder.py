@@ -15,7 +15,7 @@ from anonlib.data.faceset import FaceSet
 from anonlib.data.splits import FRACTIONS, assign_splits, drop_copies, subset
 from anonlib.errors import AnonlibError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
 SMALLEST_FACE = 32  # pixels of the shorter side of the detector's box: below, the aligned face is enlarged over 3 times
 CROWD = 1536  # long side at which a large photo is searched again when no face was found at the ordinary size
 
