@@ -211,6 +211,14 @@ def test_every_drawing_function_draws():
     assert drawn.axes[1].lines and not drawn.axes[1].images  # a blank (failed) image is crossed out
 
 
+def test_a_sheet_of_people_is_even_though_their_photos_are_not():
+    identity = np.array(list("abbcccbddddd"))
+    rows = sheets.rows_of_people(identity, people=3, photos=4)
+    assert identity[rows].tolist() == [["d"] * 3, ["b"] * 3, ["c"] * 3]
+    assert sheets.rows_of_people(np.array(list("aabbcc")), people=2).tolist() == [[0, 1], [2, 3]]
+    assert sheets.rows_of_people(identity).shape == (4, 1), "one has a single photo"
+
+
 def test_colours_differ_in_grey_or_marker():
     looks = [style.look(index) for index in range(8)]
     assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == 8

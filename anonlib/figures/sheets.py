@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -43,6 +44,16 @@ def grid(
     for c, name in enumerate(columns or []):
         figure.text((left + (c + 0.49) * tile) / width, 1 - 0.05 / height, name, ha="center", va="top", fontsize=8)
     return figure
+
+
+def rows_of_people(identity: np.ndarray, people: int = 6, photos: int = 6) -> np.ndarray:
+    """Return the rows (P, n) of up to `people` people, n photos of each, for a sheet with a person a line.
+
+    identity: (N,). Who has most photos, up to `photos`, comes first, else in order; n is what all of them have.
+    """
+    counts = pd.Series(identity).value_counts(sort=False).clip(upper=photos)
+    chosen = counts.sort_values(ascending=False, kind="stable").iloc[:people]
+    return np.stack([np.flatnonzero(identity == person)[: chosen.min()] for person in chosen.index])
 
 
 def show(axes: Axes, image: np.ndarray) -> None:
