@@ -34,6 +34,7 @@ _NOTED = (
     "diffusers",
     "transformers",
     "onnxruntime",
+    "openvino",
     "matplotlib",
     "papermill",
 )

@@ -195,10 +195,13 @@ def test_every_drawing_function_draws():
     frame = pd.DataFrame(rows, columns=["p", "a", "s", "x"]).assign(lo=0.05, hi=0.6, r=[1, 2, 3, 4] * 3)
     drawn = charts.intervals(frame, row="a", value="x", lo="lo", hi="hi", series="s", panel="p", log=True)
     assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["a", "b", "c"]
+    assert drawn.axes[0].get_xlim()[0] < 0 and 0 in drawn.axes[0].get_xticks(), "nothing found is a point too"
     drawn = charts.curves(frame, x="r", y="x", series="a", lo="lo", hi="hi", panel="p", chance=0.1, logx=True)
     assert {"a", "b", "c", "chance"} <= {text.get_text() for text in drawn.axes[1].texts}  # direct labels
     heights = sorted(t.xy[1] for t in drawn.axes[0].texts if t.get_text() in "abc")
     assert min(np.diff(heights)) > 0.05  # moved apart
+    holes = charts.curves(frame.assign(x=frame["x"].where(frame["a"] != "b")), x="r", y="x", series="a")
+    assert {text.get_text() for text in holes.axes[0].texts} == {"a", "c"}, "a series without a value is not drawn"
     tall = charts.curves(frame.assign(x=frame["x"] * 100), x="r", y="x", series="a", share=False)
     assert all(0 <= text.xy[1] <= 1.2 for text in tall.axes[0].texts)  # beside the lines' ends, whatever the scale
     assert len(charts.histograms(frame, value="x", series="s", panel="p").axes) == 2

@@ -75,12 +75,17 @@ class Embeddings:
 def attack_config(name: str, **changes: int | float | str) -> AttackConfig | None:
     """Return how the attacker of this name is trained, with some numbers replaced; None if it is not trained.
 
+    Another backbone brings its own learning rate, unless one is given.
     Raises AnonlibError for an unknown attacker, ValueError (TypeError) for changes that make no sense.
     """
     if name not in ATTACKERS:
         raise AnonlibError(f"unknown attacker {name!r}: choose one of {', '.join(ATTACKERS)}")
     config = ATTACKERS[name].config
-    return replace(config, **changes) if config else None
+    if config is None:
+        return None
+    if "backbone" in changes:
+        changes = {"lr": RATES.get(changes["backbone"], config.lr)} | changes
+    return replace(config, **changes)
 
 
 def attack(

@@ -8,7 +8,7 @@ import pandas as pd
 from anonlib import cache, config
 from anonlib.anonymizers import dataset
 from anonlib.anonymizers.dataset import QUICK, Anonymized
-from anonlib.attack.attackers import ATTACKERS, RATES, attack_config, probe_labels
+from anonlib.attack.attackers import ATTACKERS, attack_config, probe_labels
 from anonlib.attack.jobs import Job, attack_shard, embed_shards
 from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
@@ -48,7 +48,7 @@ def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
     for seed in numbers.seeds:
         found += [Job(name, FACE, FACE, face | {"seed": seed}) for name in anonymizers]
         for place, (backbone, size) in enumerate(zip(numbers.backbones, numbers.sizes, strict=True)):
-            changes = short | {"backbone": backbone, "image_size": size, "lr": RATES[backbone], "seed": seed}
+            changes = short | {"backbone": backbone, "image_size": size, "seed": seed}
             label = SCRATCH if place == 0 else f"{SCRATCH}-{backbone}"
             found += [Job(name, SCRATCH, label, changes) for name in anonymizers]
             if place == 0:
