@@ -167,6 +167,11 @@ def test_attackers_are_described_and_named() -> None:
         assert config is None or config.steps == 7
     with pytest.raises(AnonlibError, match="unknown attacker"):
         attackers.attack_config("clairvoyant")
+    with pytest.raises(AnonlibError, match="has to be trained"):
+        attackers.attack("contrastive", None, None, np.zeros((1, 128, 128, 3), np.uint8), np.zeros((1, 4)))
+    labels = attackers.probe_labels("permuted", np.repeat(list("abcdefgh"), 2))
+    assert (labels != np.repeat(list("abcdefgh"), 2)).any()
+    assert (attackers.probe_labels("contrastive", np.array(["a"])) == ["a"]).all()
 
 
 def test_another_backbone_brings_its_own_rate_unless_one_is_given() -> None:
@@ -174,11 +179,6 @@ def test_another_backbone_brings_its_own_rate_unless_one_is_given() -> None:
     assert attackers.attack_config("contrastive", backbone="vit", lr=0.1).lr == 0.1
     face = attackers.ATTACKERS["contrastive-face"].config
     assert attackers.attack_config("contrastive-face", backbone="mobilefacenet") == face
-    with pytest.raises(AnonlibError, match="has to be trained"):
-        attackers.attack("contrastive", None, None, np.zeros((1, 128, 128, 3), np.uint8), np.zeros((1, 4)))
-    labels = attackers.probe_labels("permuted", np.repeat(list("abcdefgh"), 2))
-    assert (labels != np.repeat(list("abcdefgh"), 2)).any()
-    assert (attackers.probe_labels("contrastive", np.array(["a"])) == ["a"]).all()
 
 
 def test_an_untrained_recognizer_takes_references_that_are_embedded_already() -> None:
