@@ -32,6 +32,19 @@ def test_frechet_distance_survives_fewer_images_than_features():
     assert forwards == pytest.approx(backwards, rel=1e-6) and forwards > 0
 
 
+def test_frechet_limit_takes_the_bias_of_few_images_away():
+    rng = np.random.default_rng(4)
+    same, shifted = [], []
+    for _ in range(6):
+        first, second = rng.standard_normal((2, 800, 30))
+        same.append((quality.frechet_limit(first, second), quality.frechet_distance(first, second)))
+        shifted.append(quality.frechet_limit(first, second + np.full(30, 0.5)))
+    limits, plain = np.mean(same, axis=0)
+    assert abs(limits) < 0.25 * plain and np.mean(shifted) == pytest.approx(30 * 0.25, abs=0.5)
+    with pytest.raises(ValueError, match="same size"):
+        quality.frechet_limit(first, second[:-1])
+
+
 def test_kernel_distance_is_unbiased_around_zero_and_sees_a_shift():
     rng = np.random.default_rng(2)
     same = [quality.kernel_distance(*rng.standard_normal((2, 60, 5))) for _ in range(40)]

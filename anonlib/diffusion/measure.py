@@ -14,6 +14,7 @@ from anonlib.diffusion.train_vae import to_tensor
 from anonlib.errors import AnonlibError
 from anonlib.evaluate.quality import (
     frechet_distance,
+    frechet_limit,
     inception_features,
     kernel_distance,
     lpips_distance,
@@ -132,7 +133,8 @@ def measure(held_out: dict[str, np.ndarray], target: Path = SMALL) -> dict:
 
 
 def measure_samples(held_out: dict[str, np.ndarray], target: Path) -> dict:
-    """Return what the autoencoder loses (PSNR in dB, LPIPS) and how far samples are from drawn faces (FID, KID)."""
+    """Return what the autoencoder loses (PSNR in dB, LPIPS) and how far samples are from drawn faces (FID, its limit
+    for many pictures, KID)."""
     images, model = held_out["images"][:IMAGES], {"model": str(target)}
     shard = {"shard_size": SHARD, "models": [target]}
     again = cache.map_shards("reconstruct", reconstruct, {"images": images}, model, **shard)
@@ -149,8 +151,10 @@ def measure_samples(held_out: dict[str, np.ndarray], target: Path) -> dict:
         "vae_psnr": float(psnr(images, again).mean()),
         "vae_lpips": float(lpips_distance(images, again).mean()),
         "fid": frechet_distance(drawn, real),
+        "fid_limit": frechet_limit(drawn, real),
         "kid": kernel_distance(drawn, real),
         "vae_fid": frechet_distance(decoded, real),
+        "vae_fid_limit": frechet_limit(decoded, real),
     }
 
 

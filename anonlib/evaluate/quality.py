@@ -58,7 +58,8 @@ def inception_features(images: np.ndarray, batch: int = 16) -> np.ndarray:
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     """Return the Frechet distance between Gaussians fitted to feature rows (N, d), (M, d): FID (Heusel et al., 2017).
 
-    Biased upwards for few images: compare only values of the same N. Raises ValueError for fewer than two rows.
+    Biased upwards for few images: compare only values of the same N, or see `frechet_limit`. Raises ValueError for
+    fewer than two rows.
     """
     if min(len(first), len(second)) < 2:
         raise ValueError("the Frechet distance needs at least two images on each side")
@@ -69,6 +70,23 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
     cross = np.sqrt(linalg.eigvalsh(root @ np.atleast_2d(b) @ root).clip(min=0)).sum()
     return float(gap @ gap + np.trace(np.atleast_2d(a)) + np.trace(np.atleast_2d(b)) - 2 * cross)
+
+
+def frechet_limit(first: np.ndarray, second: np.ndarray, sizes: int = 8, seed: int = 0) -> float:
+    """Return the Frechet distance that endlessly many images would have: FID-infinity (Chong & Forsyth, 2020).
+
+    The bias falls as 1 / N, so the distance of `sizes` random parts of both feature sets (N, d), from a half of the
+    rows to all, is fitted by a line in 1 / N and read off at 0. Rows of the two sets may belong together in pairs.
+    Raises ValueError for sets of unequal size or fewer than four rows.
+    """
+    n = len(first)
+    if n != len(second) or n < 4:
+        raise ValueError(f"the limit needs two sets of the same size, four rows or more, not {n} and {len(second)}")
+    rng, counts, found = np.random.default_rng(seed), np.linspace(n // 2, n, sizes).astype(int), []
+    for count in counts:
+        rows = rng.permutation(n)[:count]
+        found.append(frechet_distance(first[rows], second[rows]))
+    return float(np.polyfit(1 / counts, found, 1)[1])
 
 
 def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:

@@ -5,10 +5,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EMBEDDING_DIM = 512
+CACHED = 2**19  # bytes of a gradient that stay in a core's second cache, together with what is made of them
 
 
 class _PReLU(torch.autograd.Function):
-    """PReLU whose backward pass is vectorized; torch 2.13's own takes 42 % of a CPU training step of this network."""
+    """PReLU whose backward pass is vectorized and goes image by image, so that what it makes stays in the cache; torch
+    2.13's own takes 42 % of a CPU training step of this network."""
 
     @staticmethod
     def forward(ctx, x: Tensor, slope: Tensor) -> Tensor:
@@ -18,9 +20,14 @@ class _PReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
-        above = torch.ops.aten.threshold_backward(gradient, x, 0)
-        below = gradient - above
-        return torch.addcmul(above, below, slope.view(1, -1, 1, 1)), (below * x).sum((0, 2, 3))
+        passed, steep = torch.empty_like(gradient), torch.zeros_like(slope, dtype=torch.float32)
+        rows = max(1, CACHED // gradient[0].nbytes)
+        for whole, seen, made in zip(gradient.split(rows), x.split(rows), passed.split(rows), strict=True):
+            torch.ops.aten.threshold_backward.grad_input(whole, seen, 0, grad_input=made)
+            below = whole - made
+            steep += (below * seen).sum((0, 2, 3))
+            made.addcmul_(below, slope.view(1, -1, 1, 1))
+        return passed, steep.to(slope.dtype)
 
 
 class PReLU(nn.PReLU):
