@@ -14,7 +14,7 @@ from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
 
 QUICK = ("noop", "blur", "pixelate", "mask")  # milliseconds a photo: not worth a process, nor a place in the cache
-SHARD = 64  # photos; each group of equal guidance fills its last batch up, so small shards waste work
+SHARD = 128  # photos; each group of equal guidance fills its last batch up, so small shards waste work
 
 
 @dataclass(frozen=True, eq=False)
