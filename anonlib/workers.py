@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from anonlib import cache, progress, store
+from anonlib import cache, progress, sources, store
 from anonlib.errors import AnonlibError
 
 ENVIRONMENT = {  # of a worker; libraries read it as the new process imports them
@@ -35,6 +35,7 @@ ENVIRONMENT = {  # of a worker; libraries read it as the new process imports the
 }
 GIB_A_WORKER = 2.0  # room for a diffusion pipeline with its libraries
 
+_loaded: dict[str, str] = {}  # module -> hash of its code, of the step that the process copied by workers has loaded
 _start: tuple[str, str, str]  # in a worker: the step function's module and name, the folder of the shared inputs
 
 
@@ -78,7 +79,7 @@ def run(
     before = {variable: os.environ.get(variable) for variable in ENVIRONMENT}
     with tempfile.TemporaryDirectory() as shared:
         store.save(dict(inputs), Path(shared))
-        start = (str(log), function.__module__, function.__qualname__, shared)
+        start = (os.environ | ENVIRONMENT, str(log), function.__module__, function.__qualname__, shared)
         pool = ProcessPoolExecutor(workers, mp_context=_context(function), initializer=_begin, initargs=start)
         try:
             os.environ.update(ENVIRONMENT)
@@ -96,8 +97,14 @@ def run(
 
 def _context(function: Callable[..., Any]) -> BaseContext:
     """Return how workers start: on Linux as copies of one process that has loaded the libraries of the first step, so
-    that a notebook's later steps begin at once; elsewhere each loads them anew."""
+    that a notebook's later steps begin at once. Elsewhere, and where the code was edited since, each loads them anew.
+    """
     if not sys.platform.startswith("linux"):
+        return get_context("spawn")
+    code = sources.code_hashes([function.__module__])
+    if not _loaded:
+        _loaded.update(code)
+    if any(_loaded.get(name, hashed) != hashed for name, hashed in code.items()):
         return get_context("spawn")
     context = get_context("forkserver")
     context.set_forkserver_preload([function.__module__])
@@ -127,10 +134,12 @@ def _report(name: str, left: int, total: int, seconds: float | None, send: Calla
     send(f"{name}: {left} of {total} shards left" + ("" if seconds is None else f", {progress.about(seconds)}"))
 
 
-def _begin(log: str, *start: str) -> None:
-    """Prepare a worker: one thread, its own log, and an end when the parent ends."""
+def _begin(environment: Mapping[str, str], log: str, *start: str) -> None:
+    """Prepare a worker: the parent's variables as they are now, its own log, and an end when the parent ends."""
     global _start
     _start = start
+    os.environ.clear()
+    os.environ.update(environment)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(words, 1)

@@ -217,6 +217,20 @@ def test_shards_do_not_depend_on_their_size_or_the_workers(helper, tmp_path, mon
     assert helper.calls()[5:] == ["3"]  # the first six rows were there
 
 
+def test_workers_see_edited_code_and_the_variables_of_now(helper, tmp_path, monkeypatch):
+    given = {"items": {"values": np.arange(2), "names": ["a", "b"]}, "inputs": {"table": np.ones(3)}, "workers": 1}
+    first = cache.map_shards("rows", helper.rows, **given, params={"by": 2})
+    (tmp_path / "steps_under_test.py").write_text(textwrap.dedent(HELPER).replace("values * by", "values - by"))
+    monkeypatch.setenv("CALLS", str(tmp_path / "elsewhere"))
+    second = cache.map_shards("rows", helper.rows, **given, params={"by": 2})
+    assert first["values"].tolist() == [3, 5] and second["values"].tolist() == [1, 2]
+    assert helper.calls() == ["2"]
+    (tmp_path / "steps_under_test.py").write_text(textwrap.dedent(HELPER))
+    monkeypatch.setenv("CALLS", str(tmp_path / "a third place"))
+    cache.map_shards("rows", helper.rows, **given, params={"by": 3})
+    assert helper.calls() == ["2"]
+
+
 def test_shards_that_fail_keep_the_others(helper, capsys):
     def call(values):
         items = {"values": values, "names": ["x"] * len(values)}
