@@ -98,7 +98,7 @@ def _trained(faces: FaceSet, made: dict[str, Anonymized], todo: list[Job]) -> li
 
 def _recognized(faces: FaceSet, made: dict[str, Anonymized]) -> list[Outcome]:
     """Embed with every recognizer: the references once, and every anonymizer's probes."""
-    sets = [faces.images[faces.split == "test"], *[one.images[_probes(faces, one)] for one in made.values()]]
+    sets = [faces.images[faces.split == "test"], *[one.images[probe_rows(faces, one)] for one in made.values()]]
     shards = [images[at : at + EMBED_SHARD] for images in sets for at in range(0, len(images), EMBED_SHARD)]
     ends = np.cumsum([len(images) for images in sets])[:-1]
     untrained = {name: attacker.recognizer for name, attacker in ATTACKERS.items() if attacker.recognizer}
@@ -127,7 +127,7 @@ def ranks(
     parts = []
     for outcome in outcomes:
         one = made[outcome.anonymizer]
-        at = _probes(faces, one)
+        at = probe_rows(faces, one)
         judged = [(outcome.attacker, outcome.control), *([(PERMUTED, True)] if outcome.attacker == SCRATCH else [])]
         for attacker, control in judged:
             label = faces.identity[one.source[at]]
@@ -175,7 +175,8 @@ def _place(outcome: Outcome) -> int:
     return list(ATTACKERS).index(outcome.attacker if outcome.attacker in ATTACKERS else SCRATCH)
 
 
-def _probes(faces: FaceSet, one: Anonymized) -> np.ndarray:
+def probe_rows(faces: FaceSet, one: Anonymized) -> np.ndarray:
+    """Return the rows of the anonymized photos that show test people: an attack's probes."""
     return np.flatnonzero(faces.split[one.source] == "test")
 
 
