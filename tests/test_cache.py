@@ -2,6 +2,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import textwrap
 import time
@@ -217,18 +218,38 @@ def test_shards_do_not_depend_on_their_size_or_the_workers(helper, tmp_path, mon
     assert helper.calls()[5:] == ["3"]  # the first six rows were there
 
 
-def test_workers_see_edited_code_and_the_variables_of_now(helper, tmp_path, monkeypatch):
+def test_workers_see_the_variables_of_now(helper, tmp_path, monkeypatch):
     given = {"items": {"values": np.arange(2), "names": ["a", "b"]}, "inputs": {"table": np.ones(3)}, "workers": 1}
-    first = cache.map_shards("rows", helper.rows, **given, params={"by": 2})
-    (tmp_path / "steps_under_test.py").write_text(textwrap.dedent(HELPER).replace("values * by", "values - by"))
-    monkeypatch.setenv("CALLS", str(tmp_path / "elsewhere"))
-    second = cache.map_shards("rows", helper.rows, **given, params={"by": 2})
-    assert first["values"].tolist() == [3, 5] and second["values"].tolist() == [1, 2]
-    assert helper.calls() == ["2"]
-    (tmp_path / "steps_under_test.py").write_text(textwrap.dedent(HELPER))
-    monkeypatch.setenv("CALLS", str(tmp_path / "a third place"))
-    cache.map_shards("rows", helper.rows, **given, params={"by": 3})
-    assert helper.calls() == ["2"]
+    for k in range(2):
+        monkeypatch.setenv("CALLS", str(tmp_path / f"calls {k}"))
+        cache.map_shards("rows", helper.rows, **given, params={"by": k})
+        assert helper.calls() == ["2"]
+
+
+EDITED = """
+    import sys
+    from pathlib import Path
+
+    import numpy as np
+    import steps_under_test
+    from anonlib import cache
+
+    if __name__ == "__main__":
+        file = Path(steps_under_test.__file__)
+        items = {"values": np.arange(2), "names": ["a", "b"]}
+        for text in (file.read_text(), file.read_text().replace("values * by", "values - by")):
+            file.write_text(text)
+            given = {"params": {"by": 2}, "inputs": {"table": np.ones(3)}, "workers": 1}
+            print(cache.map_shards("rows", steps_under_test.rows, items, **given)["values"].tolist())
+"""
+
+
+def test_workers_run_the_code_as_it_is_now_not_as_it_was_loaded(helper, tmp_path):
+    (tmp_path / "edited.py").write_text(textwrap.dedent(EDITED))
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    run = [sys.executable, str(tmp_path / "edited.py")]
+    told = subprocess.run(run, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines() == ["[3.0, 5.0]", "[1.0, 2.0]"]
 
 
 def test_shards_that_fail_keep_the_others(helper, capsys):
