@@ -33,6 +33,7 @@ ENVIRONMENT = {  # of a worker; libraries read it as the new process imports the
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
 }
+GPU = Path("/dev/nvidiactl")
 GIB_A_WORKER = 2.0  # room for a diffusion pipeline with its libraries
 
 _loaded: dict[str, str] = {}  # module -> hash of its code, of the step that the process copied by workers has loaded
@@ -54,7 +55,7 @@ def default_workers() -> int:
         if not named.isdecimal() or int(named) < 1:
             raise AnonlibError(f"ANONLIB_WORKERS must be a number of processes, 1 or more, not {named!r}")
         return int(named)
-    if Path("/dev/nvidiactl").exists():  # one process keeps a GPU busy; more would only share its memory
+    if GPU.exists():  # one process keeps a GPU busy; more would only share its memory
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, int(psutil.virtual_memory().available / 2**30 / GIB_A_WORKER)))
@@ -97,9 +98,10 @@ def run(
 
 def _context(function: Callable[..., Any]) -> BaseContext:
     """Return how workers start: on Linux as copies of one process that has loaded the libraries of the first step, so
-    that a notebook's later steps begin at once. Elsewhere, and where the code was edited since, each loads them anew.
+    that a notebook's later steps begin at once. Elsewhere, beside a GPU (a copied process cannot use one that was asked
+    for before), and where the code was edited since, each loads them anew.
     """
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or GPU.exists():
         return get_context("spawn")
     code = sources.code_hashes([function.__module__])
     if not _loaded:
