@@ -1,5 +1,7 @@
 """The audit on embeddings whose truth is known: one anonymizer that hides nobody, one that hides everybody."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,8 +57,8 @@ def run():
 
 
 def test_who_is_not_hidden_can_be_named_and_linked_and_who_is_cannot(run) -> None:
-    faces, chosen, ranks, _ = run
-    found = audit.privacy_table(faces, chosen, ranks, NUMBERS).set_index("anonymizer")
+    _, chosen, ranks, _ = run
+    found = audit.privacy_table(chosen, ranks, NUMBERS).set_index("anonymizer")
     assert found.loc["noop", "k95_median"] == 1 and found.loc["ia-none", "k95_median"] > 20
     assert found.loc["noop", "link_auc"] > 0.98 and found.loc["ia-none", "link_auc"] == pytest.approx(0.5, abs=0.1)
     assert found.loc["noop", "worst_decile"] > 0.9 and found.loc["ia-none", "worst_decile"] < 0.4
@@ -67,8 +69,8 @@ def test_who_is_not_hidden_can_be_named_and_linked_and_who_is_cannot(run) -> Non
 
 
 def test_false_positive_rates_that_so_few_searches_cannot_tell_are_left_open(run) -> None:
-    faces, chosen, ranks, _ = run
-    found = audit.privacy_table(faces, chosen, ranks, NUMBERS)
+    _, chosen, ranks, _ = run
+    found = audit.privacy_table(chosen, ranks, NUMBERS)
     assert found[["fnir_at_fpir_1e-2", "fnir_at_fpir_1e-3"]].isna().all(axis=None)
     assert (found.smallest_fpir == 1 / (PEOPLE * PROBES - 1)).all()  # one probe failed closed: it is no search
 
@@ -89,19 +91,24 @@ def test_the_curves_end_where_the_attack_table_stands(run) -> None:
 
 
 def test_the_distribution_of_k_counts_everybody(run) -> None:
-    faces, chosen, ranks, _ = run
-    curve = audit.candidate_curve(faces, chosen)
-    found = audit.privacy_table(faces, chosen, ranks, NUMBERS).set_index("anonymizer")
+    _, chosen, ranks, _ = run
+    curve = audit.candidate_curve(chosen)
+    found = audit.privacy_table(chosen, ranks, NUMBERS).set_index("anonymizer")
     for name, part in curve.groupby("anonymizer"):
         assert part.rate.iloc[-1] == 1 and (np.diff(part.rate) >= 0).all()
         assert part.set_index("k").rate[4] == pytest.approx(found.loc[name, "k95_below_5"])
 
 
 def test_too_few_people_for_a_certainty_leave_k_open(run) -> None:
-    faces, chosen, ranks, _ = run
-    first = [audit.Case(c.anonymizer, c.attacker, c.identity[:38], c.source[:38], c.status[:38], tuple(
-        campaign.Outcome(o.anonymizer, o.attacker, o.seed, o.probes[:38], o.references) for o in c.seen
-    )) for c in chosen]  # fmt: skip
-    found = audit.privacy_table(faces, first, ranks, NUMBERS)
+    _, chosen, ranks, _ = run
+    first = [
+        replace(
+            case, identity=case.identity[:38], source=case.source[:38], status=case.status[:38],
+            seen=tuple(replace(outcome, probes=outcome.probes[:38]) for outcome in case.seen),
+            scores=tuple((scores[:38], people) for scores, people in case.scores),
+        )
+        for case in chosen
+    ]  # fmt: skip
+    found = audit.privacy_table(first, ranks, NUMBERS)
     assert found[list(audit.CANDIDATES)].isna().all(axis=None) and found.link_auc.notna().all()
-    assert audit.candidate_curve(faces, first).rate.isna().all()
+    assert audit.candidate_curve(first).rate.isna().all()

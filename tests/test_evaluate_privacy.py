@@ -19,13 +19,11 @@ def crowd(people: int, probes: int, strength: float, seed: int = 0) -> tuple[np.
     return scores, np.arange(people).astype(str), identity.astype(str)
 
 
-def ranked(
-    scores: np.ndarray, people: np.ndarray, identity: np.ndarray, status: str | list[str] = "ok"
-) -> pd.DataFrame:
+def ranked(scores: np.ndarray, people: np.ndarray, identity: np.ndarray) -> pd.DataFrame:
     true = scores[people[None, :] == identity[:, None]]
     better = (scores > true[:, None] + 1e-6).sum(1)
     tied = (np.abs(scores - true[:, None]) <= 1e-6).sum(1) - 1
-    table = {"identity": identity, "status": status, "mated": True, "better": better, "tied": tied}
+    table = {"identity": identity, "status": "ok", "mated": True, "better": better, "tied": tied}
     return pd.DataFrame(table | {"people": len(people), "rank": 1 + better + tied / 2})
 
 

@@ -34,6 +34,7 @@ class Case:
     source: np.ndarray  # (P,) rows of the FaceSet
     status: np.ndarray  # (P,)
     seen: tuple[Outcome, ...]
+    scores: tuple[tuple[np.ndarray, np.ndarray], ...]  # a seed: (P, n) of all test people, and the people (n,)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -43,17 +44,21 @@ class Case:
 def cases(faces: FaceSet, made: dict[str, Anonymized], outcomes: list[Outcome], table: pd.DataFrame) -> list[Case]:
     """Return a Case an anonymizer, for the attacker that finds the most in Full-Ref; table: of tables.attack_table."""
     best = table[(table.attacker == MAXIMUM) & (table.protocol == "full")]
-    found = []
+    found, test = [], np.flatnonzero(faces.split == "test")
     for anonymizer, attacker in zip(best.anonymizer, best.strongest, strict=True):
         one = made[anonymizer]
         at = probe_rows(faces, one)
         seen = [outcome for outcome in outcomes if (outcome.anonymizer, outcome.attacker) == (anonymizer, attacker)]
         probes = (faces.identity[one.source[at]], one.source[at], one.status[at])
-        found.append(Case(anonymizer, attacker, *probes, tuple(seen)))
+        scores = [
+            person_scores(o.probes, o.references, faces.identity[test], one.source[at], test, fusion=o.fusion)
+            for o in seen
+        ]
+        found.append(Case(anonymizer, attacker, *probes, tuple(seen), tuple(scores)))
     return found
 
 
-def privacy_table(faces: FaceSet, chosen: list[Case], ranks: pd.DataFrame, numbers: config.Evaluate) -> pd.DataFrame:
+def privacy_table(chosen: list[Case], ranks: pd.DataFrame, numbers: config.Evaluate) -> pd.DataFrame:
     """Return one row an anonymizer: what its strongest attacker can do with all references, Full-Ref.
 
     Columns, those of MEASURES with _lo and _hi: fnir_at_fpir_1e-2 and 1e-3 (open-set identification; nan where so few
@@ -63,9 +68,8 @@ def privacy_table(faces: FaceSet, chosen: list[Case], ranks: pd.DataFrame, numbe
     """
     rows, given = [], (numbers.confidence, numbers.draws)
     for case in chosen:
-        scores = _scores(faces, case)
-        tables = [searches(*part, case.identity, case.status) for part in scores]
-        sizes = _sizes(case, scores)
+        tables = [searches(*part, case.identity, case.status) for part in case.scores]
+        sizes = _sizes(case)
         found = {name: fnir_at(tables, fpir, *given) for name, fpir in FPIRS.items()}
         found |= anonymity(sizes, *given) if len(sizes) else dict.fromkeys(CANDIDATES, UNKNOWN)
         found["link_auc"] = _linked(case, *given)
@@ -90,12 +94,11 @@ def record_privacy(table: pd.DataFrame) -> None:
         record(key + "smallest_fpir", row["smallest_fpir"], n=row["people"])
 
 
-def candidate_curve(faces: FaceSet, chosen: list[Case]) -> pd.DataFrame:
+def candidate_curve(chosen: list[Case]) -> pd.DataFrame:
     """Return the distribution of k over people: columns anonymizer, attacker, k, rate (people with k or fewer)."""
     parts = []
     for case in chosen:
-        scores = _scores(faces, case)
-        sizes, ks = _sizes(case, scores), np.arange(1, scores[0][0].shape[1] + 1)
+        sizes, ks = _sizes(case), np.arange(1, case.scores[0][0].shape[1] + 1)
         rates = [(sizes <= k).mean() if len(sizes) else float("nan") for k in ks]
         parts.append(pd.DataFrame(case.labels | {"k": ks, "rate": rates}))
     return pd.concat(parts, ignore_index=True)
@@ -141,20 +144,11 @@ def _own(ranks: pd.DataFrame, case: Case) -> pd.DataFrame:
     return ranks[own & (ranks.protocol == "full")]
 
 
-def _scores(faces: FaceSet, case: Case) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return for each training seed the scores (P, n) of all test people for every probe, and the people (n,)."""
-    test = np.flatnonzero(faces.split == "test")
-    return [
-        person_scores(one.probes, one.references, faces.identity[test], case.source, test, fusion=one.fusion)
-        for one in case.seen
-    ]
-
-
-def _sizes(case: Case, scores: list[tuple[np.ndarray, np.ndarray]]) -> pd.Series:
+def _sizes(case: Case) -> pd.Series:
     """Return each person's k: the smallest of the probes', the median over seeds; empty for too few people to tell."""
     if len(set(case.identity)) * (1 - CERTAINTY) < 1 - 1e-9:
         return pd.Series(dtype=float)
-    sets = [candidate_sets(*part, case.identity, case.status, CERTAINTY) for part in scores]
+    sets = [candidate_sets(*part, case.identity, case.status, CERTAINTY) for part in case.scores]
     return pd.concat([part.groupby("identity").k.min() for part in sets], axis=1).median(axis=1)
 
 
