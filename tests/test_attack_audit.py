@@ -90,6 +90,14 @@ def test_the_curves_end_where_the_attack_table_stands(run) -> None:
         assert rates[1] == pytest.approx(single[name]) and rates[3] == pytest.approx(full[name])
 
 
+def test_fewer_references_find_fewer(run) -> None:
+    faces, (case, _), _, _ = run
+    person = np.arange(PEOPLE * PHOTOS) // PHOTOS
+    faint = replace(case.seen[0], probes=embeddings(person[case.source], 0.6, 3), references=embeddings(person, 0.6, 4))
+    rates = audit.reference_table(faces, [replace(case, seen=(faint,))], NUMBERS).rate
+    assert 1 / PEOPLE < rates[0] < rates[2] < 1
+
+
 def test_the_distribution_of_k_counts_everybody(run) -> None:
     _, chosen, ranks, _ = run
     curve = audit.candidate_curve(chosen)
@@ -97,6 +105,8 @@ def test_the_distribution_of_k_counts_everybody(run) -> None:
     for name, part in curve.groupby("anonymizer"):
         assert part.rate.iloc[-1] == 1 and (np.diff(part.rate) >= 0).all()
         assert part.set_index("k").rate[4] == pytest.approx(found.loc[name, "k95_below_5"])
+    exposed = curve[curve.anonymizer == "noop"].set_index("k").rate
+    assert exposed[PEOPLE - 1] == 1, "who has one photo that failed closed is as exposed as the other one leaves them"
 
 
 def test_too_few_people_for_a_certainty_leave_k_open(run) -> None:

@@ -7,6 +7,7 @@ from torch import nn
 
 from anonlib.attack.models import build_attacker
 from anonlib.errors import AnonlibError
+from anonlib.networks import mobilefacenet
 from anonlib.networks.mobilefacenet import ConvBlock, MobileFaceNet, PReLU, face_tensor, pretrained_mobilefacenet
 from anonlib.recognizers import embed, normalized
 
@@ -72,7 +73,9 @@ def test_every_key_of_the_asset_matches() -> None:
     assert not torch.equal(loaded.linear.weight, fresh.linear.weight)
 
 
-def test_prelu_has_torchs_values_and_gradients() -> None:
+@pytest.mark.parametrize("cached", [mobilefacenet.CACHED, 1])
+def test_prelu_has_torchs_values_and_gradients(cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mobilefacenet, "CACHED", cached)  # all images at once, and one by one
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 5, 4, 3, dtype=torch.float64, generator=generator)
     x[0, 0, 0, 0] = 0.0

@@ -99,6 +99,8 @@ def test_anonymity_counts_people() -> None:
     assert found["k95_median"][0] == 7
     assert found["k95_below_5"][0] == pytest.approx(1 / 3) and found["k95_below_10"][0] == pytest.approx(2 / 3)
     assert all(lo <= value <= hi for value, lo, hi in found.values())
+    edge = anonymity.anonymity(pd.Series({"a": 5, "b": 10}), draws=100)
+    assert edge["k95_below_5"][0] == 0 and edge["k95_below_10"][0] == pytest.approx(1 / 2)
 
 
 def test_the_worst_decile_is_no_better_than_the_mean_where_all_people_are_alike() -> None:
@@ -150,6 +152,7 @@ def test_linkage_is_the_area_under_the_curve() -> None:
 def test_what_failed_closed_is_linked_to_nothing() -> None:
     same = np.tile(np.eye(4)[:1], (6, 1))
     same[4:] = np.eye(4)[1]
+    same[2] = np.eye(4)[2]  # failed closed: wherever the blank picture lies, nobody is measured by it
     identity, source = np.array(["a", "a", "a", "a", "b", "b"]), np.array([0, 0, 1, 2, 3, 4])
     status = np.array(["ok", "ok", "error", "ok", "ok", "ok"])
     found = linkage.linkage(same, identity, source, status)

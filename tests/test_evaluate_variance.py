@@ -32,6 +32,12 @@ def test_people_and_seeds_are_told_apart() -> None:
     assert seeds_only["people_error"] < 1e-6 and seeds_only["seed_sd"] == pytest.approx(0.1, rel=0.15)
 
 
+def test_the_interval_is_as_wide_as_both_sources_together() -> None:
+    found = two_sources(simulated(0.1, 0.05, 0.6, 200, 100, 1))
+    both = np.hypot(found["people_error"], found["seed_error"])
+    assert (found["hi"] - found["lo"]) / 2 == pytest.approx(1.97 * both, rel=0.02)
+
+
 def test_one_seed_says_nothing_about_seeds() -> None:
     one = two_sources(simulated(0.2, 0.1, 0.1, 50, 1, 0))
     assert np.isnan([one["seed_sd"], one["seed_error"], one["lo"], one["hi"]]).all() and one["people_error"] > 0

@@ -20,7 +20,8 @@ class _PReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
-        passed, steep = torch.empty_like(gradient), torch.zeros_like(slope, dtype=torch.float32)
+        passed = torch.empty_like(gradient)
+        steep = torch.zeros_like(slope, dtype=torch.promote_types(slope.dtype, torch.float32))
         rows = max(1, CACHED // gradient[0].nbytes)
         for whole, seen, made in zip(gradient.split(rows), x.split(rows), passed.split(rows), strict=True):
             torch.ops.aten.threshold_backward.grad_input(whole, seen, 0, grad_input=made)
