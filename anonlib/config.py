@@ -75,6 +75,7 @@ class Attack:
     batch: int
     face_steps: int
     face_batch: int
+    face_frozen: int  # of the recognizer's 12 stages, the first ones that stay as they are: faster, and no weaker
     seeds: tuple[int, ...]
     temperature: float
 
@@ -117,6 +118,7 @@ _DEMO = Profile(
         batch=128,
         face_steps=120,
         face_batch=48,
+        face_frozen=6,
         seeds=(0,),
         temperature=0.1,
     ),
@@ -154,6 +156,7 @@ _FULL = Profile(
         batch=128,
         face_steps=5000,
         face_batch=128,
+        face_frozen=0,
         seeds=(0, 1, 2),
         temperature=0.1,
     ),
@@ -161,6 +164,7 @@ _FULL = Profile(
 )
 
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (_SMOKE, _DEMO, _FULL)}
+_LEAST = {"attack.face_frozen": 0}  # of every other whole number 1
 _GROUPS = ("data", "generator", "anonymize", "attack", "evaluate")
 _CHOICES = {"anonymize.conditions": CONDITIONS, "anonymize.baselines": BASELINES, "attack.backbones": BACKBONES}
 
@@ -291,8 +295,8 @@ def _check(profile: Profile) -> None:
             for item in value:
                 if item not in _CHOICES[key]:
                     raise AnonlibError(f"parameter {key}: unknown {item!r}: {nearest(item, _CHOICES[key])}")
-        elif isinstance(value, int) and "seed" not in key and value < 1:
-            raise AnonlibError(f"parameter {key} must be 1 or more, not {value}")
+        elif isinstance(value, int) and "seed" not in key and value < (least := _LEAST.get(key, 1)):
+            raise AnonlibError(f"parameter {key} must be {least} or more, not {value}")
     if not 0 < profile.evaluate.confidence < 1:
         raise AnonlibError(f"parameter evaluate.confidence must be between 0 and 1, not {profile.evaluate.confidence}")
     if profile.attack.temperature <= 0:

@@ -1,5 +1,7 @@
 """Attack networks: shapes, the recognizer start, and that the faster MobileFaceNet computes the same numbers."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from torch import nn
 
 from anonlib.attack.models import build_attacker
 from anonlib.errors import AnonlibError
-from anonlib.networks import mobilefacenet
+from anonlib.networks import mobilefacenet, small_maps
 from anonlib.networks.mobilefacenet import ConvBlock, MobileFaceNet, PReLU, face_tensor, pretrained_mobilefacenet
+from anonlib.networks.small_maps import SmallMapConv, use_small_maps
 from anonlib.recognizers import embed, normalized
 
 
@@ -59,6 +62,7 @@ def test_face_start_keeps_its_batch_statistics() -> None:
         {"backbone": "resnet18", "init": "face"},
         {"backbone": "mobilefacenet", "init": "imagenet", "image_size": 112},
         {"backbone": "mobilefacenet", "image_size": 64},
+        {"backbone": "resnet18", "frozen": 2},
     ],
 )
 def test_what_cannot_be_built_is_one_clear_line(wrong: dict) -> None:
@@ -108,6 +112,52 @@ def test_a_block_computes_what_its_layers_do(size: int, fixed: bool) -> None:
         (made * torch.arange(1.0, made.numel() + 1).view_as(made)).sum().backward()
         found.append([made.detach(), *(parameter.grad.clone() for parameter in block.parameters())])
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 2), (1, 3), (3, 3), (4, 2), (5, 5)])
+def test_small_maps_have_torchs_values_and_gradients(rows: int, columns: int, stride: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    plain = nn.Conv2d(3, 5, 3, stride, 1).double()
+    ours = copy.deepcopy(plain)
+    use_small_maps(ours)
+    found = []
+    for layer in (ours, plain):
+        x = torch.randn(2, 3, rows, columns, dtype=torch.float64, generator=generator.manual_seed(0)).requires_grad_()
+        made = layer(x)
+        (made * torch.arange(1.0, made.numel() + 1).view_as(made)).sum().backward()
+        found.append([made.detach(), x.grad, layer.weight.grad, layer.bias.grad])
+    assert type(ours) is SmallMapConv
+    torch.testing.assert_close(*found)
+
+
+def test_only_plain_3x3_convolutions_are_changed() -> None:
+    kinds = [nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3, padding=1, groups=2), nn.Conv2d(4, 4, 5, padding=1)]
+    network = nn.Sequential(*kinds, nn.Conv2d(4, 4, 3, padding=1))
+    use_small_maps(network)
+    assert [type(module) for module in network] == [nn.Conv2d] * 3 + [SmallMapConv]
+
+
+def test_a_resnet_at_48_px_ends_in_small_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_attacker("resnet18", image_size=48)
+    small = [module for module in network.modules() if isinstance(module, SmallMapConv)]
+    assert len(small) == 16
+    for module in small:  # a fresh ResNet's blocks add nothing until their last norm has learned
+        module.weight.data.normal_(std=0.05, generator=torch.Generator().manual_seed(0))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.fill_(1)
+    fast = network(noise(4, 48))[0]
+    monkeypatch.setattr(small_maps, "LARGEST", 0)
+    torch.testing.assert_close(fast, network(noise(4, 48))[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("frozen", [0, 6])
+def test_frozen_stages_stay_and_the_others_learn(frozen: int) -> None:
+    network = build_attacker("mobilefacenet", init="face", image_size=112, frozen=frozen).train()
+    network(noise(2, 112))[1].square().sum().backward()
+    learned = [any(p.grad is not None for p in stage.parameters()) for stage in network.backbone.children()]
+    assert learned == [False] * frozen + [True] * (12 - frozen)
 
 
 def test_face_tensor_swaps_red_and_blue() -> None:

@@ -10,6 +10,7 @@ import torch
 from anonlib.attack import attackers
 from anonlib.attack import train as tr
 from anonlib.attack.pairs import Pairs
+from anonlib.compat import fast_dtype
 from anonlib.errors import AnonlibError
 from anonlib.evaluate.identification import rank_of_true, top1
 
@@ -131,6 +132,26 @@ def test_a_diverged_network_is_never_the_best() -> None:
         tr.train_attacker(replace(TINY, lr=1e30), train)
     last = tr.train_attacker(replace(TINY, lr=1e30, steps=1), train, validation)  # only its last update is bad
     assert last.step == 0
+
+
+@pytest.mark.parametrize(
+    ("cpu", "faster"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, torch.float32),
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, torch.bfloat16),
+        ({"avx512_bf16": False, "cpu_name": "AMD Ryzen"}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_products_are_of_the_type_that_the_machine_is_faster_in(cpu: dict, faster: torch.dtype, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
+    assert fast_dtype("cpu") == faster and fast_dtype("cuda") == torch.bfloat16
+    network = tr.seeded_network(TINY)
+    images = torch.zeros(2, 3, 32, 32)
+    for config, wanted in ((TINY, faster), (replace(TINY, dtype="float32"), torch.float32)):
+        with tr._autocast(config, "cpu"):
+            assert network(images)[0].dtype == wanted
 
 
 def test_schedule() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from anonlib import assets, config, provenance
 from anonlib.anonymizers import dataset, fidelity
-from anonlib.attack import campaign, jobs
+from anonlib.attack import attackers, campaign, jobs
 from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
 from anonlib.evaluate.identification import top1
@@ -148,6 +148,8 @@ def test_what_is_trained() -> None:
     found = campaign.jobs(("noop", "ia-depth+hed", "ia-hed"), numbers)
     controls = {job.anonymizer for job in found if job.label == "background-only"}
     assert controls == {"noop", "ia-depth+hed"}, "the one with the most conditions, wherever it stands"
+    kept = {job.label: attackers.attack_config(job.attacker, **job.changes).frozen for job in found}
+    assert kept == {"contrastive": 0, "contrastive-face": numbers.face_frozen, "background-only": 0}
     seeds = campaign.jobs(("noop",), replace(numbers, seeds=(0, 7)))
     assert {job.changes["seed"] for job in seeds} == {0, 7} and len(seeds) == 2 * 4
 

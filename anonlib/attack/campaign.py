@@ -42,6 +42,7 @@ def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
     """
     short = {"steps": numbers.steps, "batch": numbers.batch, "temperature": numbers.temperature}
     face = {"steps": numbers.face_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
+    face |= {"frozen": numbers.face_frozen}
     repainted = sorted((name for name in anonymizers if name not in QUICK), key=lambda name: name.count("+"))
     apart = [name for name in anonymizers if name in ("noop", *repainted[-1:])]
     found = []

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from anonlib.attack.losses import contrastive_loss
 from anonlib.attack.models import build_attacker
 from anonlib.attack.pairs import Pairs, augment, draw_pairs, framed, people_of, see, window
+from anonlib.compat import fast_dtype
 from anonlib.errors import AnonlibError
 from anonlib.evaluate.identification import FUSIONS, hits, mated, rank_of_true
 from anonlib.recognizers import normalized
@@ -29,6 +30,7 @@ class AttackConfig:
     name: str = "contrastive"
     backbone: str = "resnet18"
     init: str | None = None  # "face": start from a face recognizer
+    frozen: int = 0  # of its stages, the first ones that stay as they are
     sees: str = "images"  # a key of pairs.VIEWS
     frame: str = "full"  # a key of pairs.FRAMES
     image_size: int = 64
@@ -42,7 +44,7 @@ class AttackConfig:
     shift: float = 0.06
     light: float = 0.2
     validate_every: int = 50  # steps
-    dtype: str = "bfloat16"
+    dtype: str | None = None  # of the products, float32 or bfloat16; None: whichever this machine is faster in
     seed: int = 0
 
 
@@ -80,7 +82,8 @@ def train_attacker(
     photos = _prepared(config, train.originals, train.masks).to(device)
     anonymized = _prepared(config, train.anonymized, train.anonymized_masks).to(device)
     network = seeded_network(config).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
     run = {"config": asdict(config), "data": _fingerprint(train, validation) if checkpoint else ""}
     state = _resumed(checkpoint, run, network, optimizer) or {"step": 0, "best": None, "curve": []}
     if state["step"] == 0 and state["best"] is None:
@@ -129,7 +132,7 @@ def seeded_network(config: AttackConfig) -> nn.Module:
     """Return the network at step 0, the same for the same seed; torch's own random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return build_attacker(config.backbone, config.projection_dim, config.init, config.image_size)
+        return build_attacker(config.backbone, config.projection_dim, config.init, config.image_size, config.frozen)
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:
@@ -148,7 +151,9 @@ def _prepared(config: AttackConfig, images: np.ndarray, masks: np.ndarray | None
 
 
 def _autocast(config: AttackConfig, device: str) -> torch.autocast:
-    return torch.autocast(torch.device(device).type, getattr(torch, config.dtype), enabled=config.dtype != "float32")
+    kind = torch.device(device).type
+    dtype = getattr(torch, config.dtype) if config.dtype else fast_dtype(kind)
+    return torch.autocast(kind, dtype, enabled=dtype != torch.float32)
 
 
 def _outputs(

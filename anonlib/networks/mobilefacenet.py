@@ -57,7 +57,7 @@ class ConvBlock(nn.Module):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         conv = self.conv
-        if self.training and conv.groups > 1 and conv.stride == (2, 2):
+        if weight.requires_grad and conv.groups > 1 and conv.stride == (2, 2):
             # the same numbers; on a CPU the backward pass of a strided depthwise convolution is five times slower
             full = F.conv2d(x, weight, bias, padding=conv.padding, groups=conv.groups)
             return full[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
