@@ -107,7 +107,7 @@ _SMALL = Generator(bundle="anonlib/diffusion/small", size=128, steps=6, batch=8)
 
 _DEMO = Profile(
     name="demo",
-    minutes=55,
+    minutes=50,
     data=Data(train_people=750, validation_people=50, test_people=200, images=12),
     generator=_SMALL,
     anonymize=Anonymize(conditions=CONDITIONS, baselines=(), replicates=1, probes=2, train_photos=1),
