@@ -17,7 +17,7 @@ READY := $(VENV)/.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup paper figures explain test data models lab clean readme format lint lock
+.PHONY: help setup paper figures explain verify test data models lab clean readme format lint lock
 
 help: ## list the targets and their options
 	@echo 'make paper [PROFILE=smoke|demo|full] [DATASET=name or folder of person/image] [ACCEPT=noncommercial]'
@@ -46,6 +46,9 @@ figures: $(READY) ## draw the figures again from the tables; no model is loaded
 
 explain: $(READY) ## say what is stale and why, without running anything
 	@$(PY) -m anonlib.cli explain $(RUN_OPTIONS)
+
+verify: $(READY) ## re-read the results: PASS, FAIL or INCONCLUSIVE for every claim, an error where one fails
+	@$(PY) -m anonlib.cli verify $(RUN_OPTIONS)
 
 test: setup ## run the tests, the notebooks among them
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} HF_HUB_OFFLINE=1 $(PY) -m pytest $(ARGS)

@@ -1,4 +1,4 @@
-"""`python -m anonlib.cli`: figures, explain, fetch, data, models, clean."""
+"""`python -m anonlib.cli`: figures, explain, verify, fetch, data, models, clean."""
 
 import argparse
 import shutil
@@ -31,13 +31,17 @@ def guarded(function: Callable[[list[str]], int]) -> int:
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a run: profile, data set, parameters, notebooks."""
-    parser.add_argument("--profile", default="demo", help="smoke, demo or full (default: demo)")
-    parser.add_argument("--dataset", default="synthetic", help="a registered name, or a folder of person/image")
+    """Add the options that say what to run: profile, data set, parameters, notebooks."""
+    _add_names(parser)
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="change one number, repeatable")
     parser.add_argument(
         "--only", action="append", default=[], metavar="NOTEBOOK", help="run this one alone, repeatable"
     )
+
+
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="demo", help="smoke, demo or full (default: demo)")
+    parser.add_argument("--dataset", default="synthetic", help="a registered name, or a folder of person/image")
 
 
 def figures(options: argparse.Namespace) -> int:
@@ -61,6 +65,25 @@ def explain(options: argparse.Namespace) -> int:
 
     print(words.explain(plan.make(options.profile, options.dataset, options.p, options.only)))
     return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Say of every claim whether the results of a run bear it out; exit with 1 where one fails."""
+    from anonlib import provenance
+    from anonlib.evaluate import claims
+
+    config.load(options.profile)
+    folder = provenance.output_folder(options.profile, provenance.dataset_name(options.dataset))
+    results = provenance.results(folder)
+    if not results:
+        raise AnonlibError(f"no results of profile {options.profile!r} to verify in {folder}: `make paper` writes them")
+    found = claims.verified(results)
+    for row in found.itertuples():
+        because = f" ({row.reason})" if row.reason else ""
+        print(f"{row.verdict:<12} {row.claim}: expected {row.expected}; measured {row.measured}{because}")
+    counted = [f"{(found.verdict == word).sum()} {word}" for word in (claims.PASS, claims.FAIL, claims.INCONCLUSIVE)]
+    print(", ".join(counted))
+    return int((found.verdict == claims.FAIL).any())
 
 
 def fetch(options: argparse.Namespace) -> int:
@@ -118,11 +141,13 @@ def main(arguments: list[str]) -> int:
     """Parse the command line and do what it says; return the exit code."""
     parser = Parser(prog="python -m anonlib.cli", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for function in (figures, explain, fetch, data, models, clean):
+    for function in (figures, explain, verify, fetch, data, models, clean):
         command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
         if function is explain:
             add_run_options(command)
+        elif function is verify:
+            _add_names(command)
         elif function is figures:
             command.add_argument("--dataset", default="", help="only those of this data set (default: all)")
         elif function is fetch:

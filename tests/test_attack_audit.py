@@ -85,6 +85,8 @@ def test_the_curves_end_where_the_attack_table_stands(run) -> None:
         rates = galleries[galleries.anonymizer == name]
         assert rates.people.tolist()[:1] == [10] and rates.people.tolist()[-1] == PEOPLE
         assert rates.rate.iloc[-1] == pytest.approx(full[name]) and (np.diff(rates.rate) <= 1e-9).all()
+        guessed = galleries[galleries.anonymizer == "chance"]
+        assert guessed.rate.tolist() == pytest.approx((1 / rates.people).tolist())
         rates = references[references.anonymizer == name].set_index("references").rate
         assert rates.index.tolist() == [1, 2, 3]
         assert rates[1] == pytest.approx(single[name]) and rates[3] == pytest.approx(full[name])

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -83,6 +84,22 @@ def test_fetch_lists_licences_and_takes_what_it_may(empty, monkeypatch, capsys):
 def test_options_go_on_only_to_data_and_models(empty):
     with pytest.raises(AnonlibError, match="unknown option '--steps'"):
         cli.main(["clean", "--steps", "3"])
+
+
+def test_verify_ends_with_an_error_where_a_claim_fails(empty, capsys):
+    with pytest.raises(AnonlibError, match="make paper"):
+        cli.main(["verify"])
+    with pytest.raises(AnonlibError, match="did you mean 'smoke'"):
+        cli.main(["verify", "--profile", "smok"])
+    good = {"value": 0.85, "lo": 0.8, "hi": 0.9, "notebook": "03_attack", "cell": 7}
+    key = "attack/noop/contrastive/full/top1"
+    for found, code, word in ((good, 0, "PASS"), (good | {"value": 0.3, "hi": 0.4}, 1, "FAIL")):
+        (empty / "figures").mkdir(exist_ok=True)
+        (empty / "figures" / "results.json").write_text(json.dumps({key: found}))
+        assert cli.main(["verify"]) == code
+        said = capsys.readouterr().out.splitlines()
+        assert said[0].startswith(f"{word:<12} no-op, contrastive: expected 80 % or more; measured ")
+        assert said[-1] == f"{1 - code} PASS, {code} FAIL, 6 INCONCLUSIVE" and len(said) == 8
 
 
 def test_cli_and_run_import_no_torch():

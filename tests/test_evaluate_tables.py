@@ -6,7 +6,7 @@ import pytest
 
 from anonlib import provenance
 from anonlib.errors import AnonlibError
-from anonlib.evaluate import claims, tables
+from anonlib.evaluate import claims, summary, tables
 from anonlib.evaluate.statistics import rate_interval
 
 PEOPLE, GALLERY = 20, 200
@@ -175,23 +175,52 @@ def test_recorded_under_the_names_that_other_tools_read(written) -> None:
     assert written["data/chance_top1"] | {"value": 0.005, "n": GALLERY} == written["data/chance_top1"]
 
 
-def test_claims_follow_the_numbers(written) -> None:
-    assert claims.claims(written).holds.tolist() == ["yes"] * 7
-    weak = written | {
-        "attack/noop/contrastive/full/top1": written["attack/ia-none/contrastive/full/top1"],
-        "attack/ia-depth+hed/maximum/few/top1": written["attack/ia-depth+hed/maximum/full/top1"],
-        "attack/ia-depth+hed/maximum/full/gain_over_ia-none_p": {"value": 0.2},
-    }
-    assert claims.claims(weak).holds.tolist() == ["no", "yes", "yes", "yes", "yes", "no", "no"]
-    assert (
-        claims.claims({}).holds.tolist() == ["\u2014"] * 7 and claims.claims({}).measured.str.contains("\u2014").all()
-    )
+def judged(results: dict) -> dict[str, str]:
+    return claims.verified(results).set_index("claim").verdict.to_dict()
+
+
+def test_claims_that_came_out_pass_and_say_where_they_come_from(written) -> None:
+    found = claims.verified(written)
+    assert set(found.verdict) == {"PASS"} and len(found) == 7 and not found.reason.any()
+    assert set(found.notebook) == {"03_attack"}
+
+
+def test_a_claim_fails_only_where_its_interval_leaves_no_doubt(written) -> None:
+    gain = "attack/ia-depth+hed/maximum/full/gain_over_ia-none"
+    full, few = (f"attack/ia-depth+hed/maximum/{protocol}/top1" for protocol in ("full", "few"))
+    names = {"gain": "conditioning leaks", "found": "conditioned diffusion leaks", "order": "references help"}
+    doubtful = {gain + "_p": {"value": 0.2}, full: written[full] | {"value": 0.04, "lo": 0.03, "hi": 0.9}}
+    assert [judged(written | doubtful)[name] for name in names.values()] == ["INCONCLUSIVE"] * 3
+    wrong = {gain: written[gain] | {"value": -0.1}, full: written[full] | {"value": 0.01, "lo": 0.0, "hi": 0.02}}
+    found = judged(written | wrong)
+    assert [found[name] for name in names.values()] == ["FAIL"] * 3
+    assert [found[name] for name in claims.PREMISES] == ["PASS"] * 4
+    assert judged(written | {few: written[full]})["references help"] == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("premise", claims.PREMISES)
+def test_no_claim_counts_without_its_premises(written, premise: str) -> None:
+    control = premise.removeprefix("no-op, ")
+    bad = {"value": 0.5, "lo": 0.4, "hi": 0.6}
+    found = claims.verified(written | {f"attack/noop/{control}/full/top1": bad}).set_index("claim")
+    assert found.verdict[premise] == "FAIL" and found.reason[premise]
+    others = found.drop(list(claims.PREMISES))
+    assert set(others.verdict) == {"INCONCLUSIVE"} and others.reason.str.endswith(premise).all()
+    if premise.startswith("no-op"):
+        found = judged(written | {f"attack/noop/{control}/full/top1": bad | {"hi": 0.95}})
+        assert found[premise] == "INCONCLUSIVE"
+
+
+def test_what_was_not_measured_is_inconclusive() -> None:
+    found = claims.verified({})
+    assert set(found.verdict) == {"INCONCLUSIVE"} and found.reason.str.contains("was not measured").all()
+    assert set(found.measured) == {"\u2014"} and set(found.cell) == {"\u2014"}
 
 
 def test_headline_orders_anonymizers_and_knows_one_published_number(written) -> None:
-    found = claims.headline(written | {"utility/ia-none/ok": {"value": 0.9}})
+    found = summary.headline(written | {"utility/ia-none/ok": {"value": 0.9}})
     assert found.painted.dropna().tolist() == [0.9]
     assert found.anonymizer.tolist() == ["ia-none", "ia-depth+hed", "noop"]
     assert found.published.dropna().tolist() == [0.681] and found.single.tolist() == pytest.approx([0.05, 0.2, 1.0])
-    foundations = claims.group(written, "data")
+    foundations = summary.group(written, "data")
     assert foundations.result.tolist() == ["data/chance_top1"] and foundations.value.tolist() == ["0.005"]

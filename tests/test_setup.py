@@ -196,8 +196,10 @@ def test_continuous_integration_runs_the_readme_s_test_command():
     assert script.read_text().splitlines()[-1] == f"exec {command}"
 
 
-def test_readme_s_numbers_are_those_of_the_results_files():
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "CLAIMS.md"])
+def test_the_pages_numbers_are_those_of_the_results_files(page):
+    text = (ROOT / page).read_text()
+    assert page in tool("readme").PAGES and "<!-- figures/" in text
     assert tool("readme").filled(text, ROOT) == text, "run `make readme`"
 
 

@@ -1,4 +1,4 @@
-"""Fill README.md's numbers from results files: `make readme`.
+"""Fill the numbers of README.md and CLAIMS.md from results files: `make readme`.
 
 A block from `<!-- figures/NAME.md -->` to `<!-- end -->` is that table; `<!-- profiles -->` is what each profile's
 committed results say of its time and memory.
@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+PAGES = ("README.md", "CLAIMS.md")
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- (figures/\S+\.md|profiles) -->\n).*?(<!-- end -->)", re.DOTALL)
 PROFILES = {"smoke": "figures/smoke", "demo": "figures"}
@@ -16,12 +17,13 @@ DASH = "\N{EM DASH}"
 
 
 def main() -> None:
-    """Rewrite README.md."""
-    (ROOT / "README.md").write_text(filled((ROOT / "README.md").read_text(), ROOT))
+    """Rewrite README.md and CLAIMS.md."""
+    for page in PAGES:
+        (ROOT / page).write_text(filled((ROOT / page).read_text(), ROOT))
 
 
 def filled(text: str, root: Path) -> str:
-    """Return README's text with every block as the results files under `root` say."""
+    """Return a page's text with every block as the results files under `root` say."""
 
     def block(match: re.Match) -> str:
         name = match[2]

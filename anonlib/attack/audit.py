@@ -105,14 +105,17 @@ def candidate_curve(chosen: list[Case]) -> pd.DataFrame:
 
 
 def gallery_table(ranks: pd.DataFrame, chosen: list[Case], sizes: int = 9) -> pd.DataFrame:
-    """Return top-1 by the number of people in the gallery, 10 to all: anonymizer, attacker, people, rate, chance."""
+    """Return top-1 by the number of people in the gallery, 10 to all: columns anonymizer, attacker, people, rate.
+
+    The last rows, anonymizer "chance", are what guessing finds.
+    """
     parts = []
     for case in chosen:
         own = _own(ranks, case)
         everyone = int(own.people.min())
         people = np.unique(np.geomspace(min(10, everyone), everyone, sizes).round().astype(int))
-        found = {"people": people, "rate": gallery_curve(own, people), "chance": 1 / people}
-        parts.append(pd.DataFrame(case.labels | found))
+        parts.append(pd.DataFrame(case.labels | {"people": people, "rate": gallery_curve(own, people)}))
+    parts.append(pd.DataFrame({"anonymizer": "chance", "attacker": "", "people": people, "rate": 1 / people}))
     return pd.concat(parts, ignore_index=True)
 
 

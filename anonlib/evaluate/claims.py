@@ -1,90 +1,163 @@
-"""The results page's tables, from results.json alone: the headline, what was expected and what came out."""
+"""What was expected before the experiment was run, claim by claim, and what results.json says of each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from anonlib.evaluate.tables import GOOD_ENOUGH, MAXIMUM, interval_format
+from anonlib.evaluate.summary import PROTOCOLS
+from anonlib.evaluate.tables import GOOD_ENOUGH, MAXIMUM
 from anonlib.render import EM_DASH, spell
 
 Results = Mapping[str, Mapping[str, Any]]
-PUBLISHED = {("ia-depth+hed", "full"): 0.681}  # P1's only known number: ResNet-50, batch 128
-PROTOCOLS = {"full": "Full-Ref", "few": "Few-Ref", "single": "Single-Ref"}
+PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
+ALONE, RICHEST = "ia-none", "ia-depth+hed"
 TIMES_CHANCE, ALPHA = 10, 0.05
+PREMISES = tuple(f"no-op, {attacker}" for attacker in GOOD_ENOUGH) + ("background-only", "permuted")
 
 
-def headline(results: Results) -> pd.DataFrame:
-    """Return one row an anonymizer: top-1 of the strongest attacker by protocol, with _lo and _hi, and published.
+@dataclass(frozen=True)
+class Claim:
+    """One expectation: `judge` is given the results and says PASS, FAIL or INCONCLUSIVE, what was measured, and why.
 
-    painted: share of the anonymizer's photos with status ok.
+    keys: the results that it reads, the first of which names the notebook and cell. premises: claims without which this
+    one cannot be told, whatever its number.
     """
-    names = [key.split("/")[1] for key in results if key.endswith(f"/{MAXIMUM}/full/top1")]
-    rows = []
-    for name in sorted(names, key=lambda name: results[f"attack/{name}/{MAXIMUM}/full/top1"]["value"]):
-        painted = results.get(f"utility/{name}/ok", {}).get("value")
-        row = {"anonymizer": name, "painted": painted, "published": PUBLISHED.get((name, "full"))}
-        for protocol in PROTOCOLS:
-            found = results[f"attack/{name}/{MAXIMUM}/{protocol}/top1"]
-            row |= {protocol: found["value"], f"{protocol}_lo": found["lo"], f"{protocol}_hi": found["hi"]}
-            row["people"] = found["n"]
-        rows.append(row)
-    return pd.DataFrame(rows).astype({"painted": float, "published": float})
+
+    name: str
+    statement: str
+    expected: str
+    keys: tuple[str, ...]
+    judge: Callable[..., tuple[str, str, str]]
+    premises: tuple[str, ...] = PREMISES
 
 
-def headline_formats() -> dict[str, str]:
-    """Return how `headline` is printed."""
-    shown = {label: interval_format(protocol) for protocol, label in PROTOCOLS.items()}
-    return {"anonymizer": "", **shown, "painted": ".1%", "published, Full-Ref": "{published:.1%}"}
+def verified(results: Results) -> pd.DataFrame:
+    """Return one row a claim: claim, statement, expected, measured, verdict, reason, notebook, cell; all texts.
 
-
-def claims(results: Results) -> pd.DataFrame:
-    """Return what was expected of the demo, what was measured, and whether it holds: yes, no, or a dash if unmeasured.
-
-    Columns: expected, measured, holds; all texts.
+    A claim is INCONCLUSIVE where one of its results is missing, where its interval allows both answers, and where a
+    premise does not hold: no attacker's result counts without a good no-op and controls at chance.
     """
-    top1, alone, richest = "attack/{}/{}/full/top1", "ia-none", "ia-depth+hed"
-    guess = results.get("data/chance_top1", {}).get("value")
-    rows = []
-    for attacker, wanted in GOOD_ENOUGH.items():
-        found = results.get(top1.format("noop", attacker))
-        text = f"{attacker} finds {100 * wanted:.0f} % or more of the people whom nobody anonymized"
-        rows.append((text, _rate(found), found and found["value"] >= wanted))
-    for control in ("background-only", "permuted"):
-        found = results.get(top1.format("noop", control))
-        rows.append((f"control {control} is at chance", _rate(found), found and found["lo"] <= guess <= found["hi"]))
-    found = results.get(top1.format(richest, MAXIMUM))
-    text = f"{richest}: at least {TIMES_CHANCE} times chance, by the lower bound"
-    rows.append((text, _rate(found), found and found["lo"] >= TIMES_CHANCE * guess))
-    gain = f"attack/{richest}/{MAXIMUM}/full/gain_over_{alone}"
-    found, p = results.get(gain), results.get(f"{gain}_p")
-    measured = f"{_rate(found)}, p = {p['value']:.4f}" if p else EM_DASH
-    holds = p and found["value"] > 0 and p["value"] < ALPHA
-    rows.append((f"{alone} is re-identified less than {richest} (paired, Holm, {ALPHA})", measured, holds))
-    refs = [results.get(f"attack/{richest}/{MAXIMUM}/{protocol}/top1") for protocol in PROTOCOLS]
-    measured = " > ".join(_value(found) for found in refs)
-    holds = None if None in refs else refs[0]["value"] > refs[1]["value"] > refs[2]["value"]
-    rows.append((f"{richest}: more references, more re-identification (full, few, single)", measured, holds))
-    table = pd.DataFrame(rows, columns=["expected", "measured", "holds"])
-    return table.assign(holds=[EM_DASH if holds is None else "yes" if holds else "no" for holds in table.holds])
+    rows, held = [], set()
+    for claim in CLAIMS:
+        missing = [key for key in claim.keys if key not in results]
+        broken = [name for name in claim.premises if name not in held]
+        if missing:
+            verdict, measured, reason = INCONCLUSIVE, EM_DASH, f"{missing[0]} was not measured"
+        else:
+            verdict, measured, reason = claim.judge(*(results[key] for key in claim.keys))
+        if broken and not missing:
+            verdict, reason = INCONCLUSIVE, f"does not count while this does not hold: {'; '.join(broken)}"
+        if verdict == PASS:
+            held.add(claim.name)
+        place = results.get(claim.keys[0], {})
+        cell = place.get("cell")
+        rows.append(
+            {
+                "claim": claim.name,
+                "statement": claim.statement,
+                "expected": claim.expected,
+                "measured": measured,
+                "verdict": verdict,
+                "reason": reason,
+                "notebook": place.get("notebook") or EM_DASH,
+                "cell": EM_DASH if cell is None else str(cell),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
-def group(results: Results, *groups: str) -> pd.DataFrame:
-    """Return all recorded numbers of these groups ("data", "bundle") as texts: result, value, interval, n, unit."""
-    rows = []
-    for key, found in sorted(results.items()):
-        if key.split("/")[0] in groups:
-            ends = EM_DASH if found["lo"] is None else f"[{found['lo']:.4g}, {found['hi']:.4g}]"
-            value = spell(found["value"], "" if isinstance(found["value"], int) else ".4g")
-            rows.append((key, value, ends, spell(found["n"], ""), found["unit"]))
-    return pd.DataFrame(rows, columns=["result", "value", "interval", "n", "unit"], dtype="str")
+def _at_least(wanted: float) -> Callable[..., tuple[str, str, str]]:
+    def judge(found: Mapping[str, Any]) -> tuple[str, str, str]:
+        if found["value"] >= wanted:
+            return PASS, _rate(found), ""
+        short = f"below {100 * wanted:.0f} %: an attacker this weak makes any anonymizer look safe"
+        return (FAIL if found["hi"] < wanted else INCONCLUSIVE), _rate(found), short
+
+    return judge
 
 
-def _value(found: Mapping[str, Any] | None) -> str:
-    return EM_DASH if found is None else spell(found["value"], ".1%")
+def _at_chance(found: Mapping[str, Any], chance: Mapping[str, Any]) -> tuple[str, str, str]:
+    if found["lo"] <= chance["value"] <= found["hi"]:
+        return PASS, _rate(found), ""
+    return FAIL, _rate(found), f"chance is {spell(chance['value'], '.2%')}: the data or the evaluation have a shortcut"
 
 
-def _rate(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return EM_DASH
-    return f"{_value(found)} [{spell(found['lo'], '.1%')}, {spell(found['hi'], '.1%')}]"
+def _above_chance(found: Mapping[str, Any], chance: Mapping[str, Any]) -> tuple[str, str, str]:
+    wanted = TIMES_CHANCE * chance["value"]
+    if found["lo"] >= wanted:
+        return PASS, _rate(found), ""
+    short = f"{TIMES_CHANCE} times chance are {spell(wanted, '.1%')}"
+    return (FAIL if found["hi"] < wanted else INCONCLUSIVE), _rate(found), short
+
+
+def _gains(gain: Mapping[str, Any], p: Mapping[str, Any]) -> tuple[str, str, str]:
+    measured = f"{_rate(gain)}, p = {p['value']:.4f}"
+    if p["value"] >= ALPHA:
+        return INCONCLUSIVE, measured, f"p is {ALPHA} or more: with so few people no difference can be told"
+    return (PASS, measured, "") if gain["value"] > 0 else (FAIL, measured, "the difference has the other sign")
+
+
+def _falls(*found: Mapping[str, Any]) -> tuple[str, str, str]:
+    measured = " > ".join(spell(one["value"], ".1%") for one in found)
+    steps = list(zip(found, found[1:], strict=False))
+    if all(more["value"] > fewer["value"] for more, fewer in steps):
+        return PASS, measured, ""
+    if any(more["hi"] < fewer["lo"] for more, fewer in steps):
+        return FAIL, measured, "fewer references find more people"
+    return INCONCLUSIVE, measured, "not in this order, but the intervals overlap"
+
+
+def _rate(found: Mapping[str, Any]) -> str:
+    return f"{spell(found['value'], '.1%')} [{spell(found['lo'], '.1%')}, {spell(found['hi'], '.1%')}]"
+
+
+_TOP1, _CHANCE = "attack/{}/{}/full/top1".format, "data/chance_top1"
+_GAIN = f"attack/{RICHEST}/{MAXIMUM}/full/gain_over_{ALONE}"
+
+CLAIMS = (
+    *(
+        Claim(
+            f"no-op, {attacker}",
+            f"{attacker} finds the people whom nobody anonymized",
+            f"{100 * wanted:.0f} % or more",
+            (_TOP1("noop", attacker),),
+            _at_least(wanted),
+            premises=(),
+        )
+        for attacker, wanted in GOOD_ENOUGH.items()
+    ),
+    *(
+        Claim(
+            control,
+            f"the control {control} finds nobody",
+            "chance lies in the interval",
+            (_TOP1("noop", control), _CHANCE),
+            _at_chance,
+            premises=(),
+        )
+        for control in ("background-only", "permuted")
+    ),
+    Claim(
+        "conditioned diffusion leaks",
+        f"people behind {RICHEST} are found",
+        f"the lower bound is {TIMES_CHANCE} times chance or more",
+        (_TOP1(RICHEST, MAXIMUM), _CHANCE),
+        _above_chance,
+    ),
+    Claim(
+        "conditioning leaks",
+        f"more are found behind {RICHEST} than behind {ALONE}",
+        f"above 0, paired, p < {ALPHA} after Holm",
+        (_GAIN, f"{_GAIN}_p"),
+        _gains,
+    ),
+    Claim(
+        "references help",
+        f"the more photos of a person, the more are found behind {RICHEST}",
+        "full > few > single",
+        tuple(f"attack/{RICHEST}/{MAXIMUM}/{protocol}/top1" for protocol in PROTOCOLS),
+        _falls,
+    ),
+)

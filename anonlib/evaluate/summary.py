@@ -1,0 +1,48 @@
+"""The results page's tables, from results.json alone: the headline, and what stands behind it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from anonlib.evaluate.tables import MAXIMUM, interval_format
+from anonlib.render import EM_DASH, spell
+
+Results = Mapping[str, Mapping[str, Any]]
+PUBLISHED = {("ia-depth+hed", "full"): 0.681}  # P1's only known number: ResNet-50, batch 128
+PROTOCOLS = {"full": "Full-Ref", "few": "Few-Ref", "single": "Single-Ref"}
+
+
+def headline(results: Results) -> pd.DataFrame:
+    """Return one row an anonymizer: top-1 of the strongest attacker by protocol, with _lo and _hi, and published.
+
+    painted: share of the anonymizer's photos with status ok.
+    """
+    names = [key.split("/")[1] for key in results if key.endswith(f"/{MAXIMUM}/full/top1")]
+    rows = []
+    for name in sorted(names, key=lambda name: results[f"attack/{name}/{MAXIMUM}/full/top1"]["value"]):
+        painted = results.get(f"utility/{name}/ok", {}).get("value")
+        row = {"anonymizer": name, "painted": painted, "published": PUBLISHED.get((name, "full"))}
+        for protocol in PROTOCOLS:
+            found = results[f"attack/{name}/{MAXIMUM}/{protocol}/top1"]
+            row |= {protocol: found["value"], f"{protocol}_lo": found["lo"], f"{protocol}_hi": found["hi"]}
+            row["people"] = found["n"]
+        rows.append(row)
+    return pd.DataFrame(rows).astype({"painted": float, "published": float})
+
+
+def headline_formats() -> dict[str, str]:
+    """Return how `headline` is printed."""
+    shown = {label: interval_format(protocol) for protocol, label in PROTOCOLS.items()}
+    return {"anonymizer": "", **shown, "painted": ".1%", "published, Full-Ref": "{published:.1%}"}
+
+
+def group(results: Results, *groups: str) -> pd.DataFrame:
+    """Return all recorded numbers of these groups ("data", "bundle") as texts: result, value, interval, n, unit."""
+    rows = []
+    for key, found in sorted(results.items()):
+        if key.split("/")[0] in groups:
+            ends = EM_DASH if found["lo"] is None else f"[{found['lo']:.4g}, {found['hi']:.4g}]"
+            value = spell(found["value"], "" if isinstance(found["value"], int) else ".4g")
+            rows.append((key, value, ends, spell(found["n"], ""), found["unit"]))
+    return pd.DataFrame(rows, columns=["result", "value", "interval", "n", "unit"], dtype="str")
