@@ -114,11 +114,11 @@ _DEMO = Profile(
     attack=Attack(
         backbones=("resnet18",),
         sizes=(48,),
-        steps=240,
+        steps=180,
         batch=128,
         face_steps=120,
         face_batch=48,
-        face_frozen=6,
+        face_frozen=4,
         seeds=(0,),
         temperature=0.1,
     ),
