@@ -98,7 +98,7 @@ def map_shards(
     entries = [Entry(name, base | {"items": store.digest(shard)}) for shard in shards]
     found = [read(entry.folder) for entry in entries]
     missing = [index for index, header in enumerate(found) if header is None]
-    workers = min(workers or pool.default_workers(), max(len(missing), 1))
+    workers = min(workers or pool.default_workers(), len(shards))
     known = [header["seconds"] for header in found if header]
     if missing:
         announce(entries[missing[0]])

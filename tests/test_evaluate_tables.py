@@ -141,7 +141,9 @@ def test_fewer_references_cost_by_hand() -> None:
     shares = {"full": 0.6, "few": 0.4, "single": 0.1}
     ranks = joined(*[told("ia-hed", "sface", share, protocol) for protocol, share in shares.items()])
     found = tables.references_table(ranks, tables.attack_table(ranks, draws=200), draws=200).set_index("step")
-    assert found.difference.to_dict() == pytest.approx({"full to few": 0.2, "few to single": 0.3})
+    assert found.difference.to_dict() == pytest.approx(
+        {"full to few": 0.2, "few to single": 0.3, "full to single": 0.5}
+    )
 
 
 def test_nobody_to_be_found_is_one_clear_line() -> None:
@@ -164,6 +166,7 @@ def written(tmp_path, monkeypatch):
     table = tables.attack_table(ranks, draws=200)
     tables.record_table(table)
     tables.record_paired(tables.paired_table(ranks, table))
+    tables.record_references(tables.references_table(ranks, table))
     yield provenance.results()
     provenance.set_context(None)
 
@@ -186,16 +189,16 @@ def test_claims_that_came_out_pass_and_say_where_they_come_from(written) -> None
 
 
 def test_a_claim_fails_only_where_its_interval_leaves_no_doubt(written) -> None:
-    gain = "attack/ia-depth+hed/maximum/full/gain_over_ia-none"
-    full, few = (f"attack/ia-depth+hed/maximum/{protocol}/top1" for protocol in ("full", "few"))
-    names = {"gain": "conditioning leaks", "found": "conditioned diffusion leaks", "order": "references help"}
-    doubtful = {gain + "_p": {"value": 0.2}, full: written[full] | {"value": 0.04, "lo": 0.03, "hi": 0.9}}
-    assert [judged(written | doubtful)[name] for name in names.values()] == ["INCONCLUSIVE"] * 3
-    wrong = {gain: written[gain] | {"value": -0.1}, full: written[full] | {"value": 0.01, "lo": 0.0, "hi": 0.02}}
-    found = judged(written | wrong)
-    assert [found[name] for name in names.values()] == ["FAIL"] * 3
+    gain, more = (f"attack/ia-depth+hed/maximum/full/gain_over_{base}" for base in ("ia-none", "single"))
+    full = "attack/ia-depth+hed/maximum/full/top1"
+    names = ["conditioning leaks", "references help", "conditioned diffusion leaks"]
+    doubtful = {gain + "_p": {"value": 0.2}, more + "_p": {"value": 0.05}}
+    doubtful |= {full: written[full] | {"value": 0.04, "lo": 0.03, "hi": 0.9}}
+    assert [judged(written | doubtful)[name] for name in names] == ["INCONCLUSIVE"] * 3
+    wrong = {key: written[key] | {"value": -0.1} for key in (gain, more)}
+    found = judged(written | wrong | {full: written[full] | {"value": 0.01, "lo": 0.0, "hi": 0.02}})
+    assert [found[name] for name in names] == ["FAIL"] * 3
     assert [found[name] for name in claims.PREMISES] == ["PASS"] * 4
-    assert judged(written | {few: written[full]})["references help"] == "INCONCLUSIVE"
 
 
 @pytest.mark.parametrize("premise", claims.PREMISES)

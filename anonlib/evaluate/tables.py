@@ -133,17 +133,26 @@ def record_paired(paired: pd.DataFrame, base: str = "ia-none", protocol: str = "
 def references_table(ranks: pd.DataFrame, table: pd.DataFrame, level: float = 0.95, draws: int = 4000) -> pd.DataFrame:
     """Return how much top-1 falls with fewer references, paired by probe, for each anonymizer's strongest attacker.
 
-    Columns: anonymizer, attacker, step ("full to few", "few to single"), difference with lo and hi, p, people.
+    Columns: anonymizer, attacker, step ("full to few", "few to single", "full to single"), difference with lo and hi,
+    p, people.
     """
     best = table[(table.attacker == MAXIMUM) & (table.protocol == "full")]
     rows = []
     for anonymizer, attacker in zip(best.anonymizer, best.strongest, strict=True):
         own = ranks[(ranks.anonymizer == anonymizer) & (ranks.attacker == attacker)]
-        for more, fewer in (("full", "few"), ("few", "single")):
+        for more, fewer in (("full", "few"), ("few", "single"), ("full", "single")):
             (a, identity), (b, _) = (probe_values(own[own.protocol == protocol], 1) for protocol in (more, fewer))
             labels = {"anonymizer": anonymizer, "attacker": attacker, "step": f"{more} to {fewer}"}
             rows.append(labels | paired_test(a, b, identity, level, draws))
     return pd.DataFrame(rows)
+
+
+def record_references(falls: pd.DataFrame) -> None:
+    """Record attack/<anonymizer>/maximum/full/gain_over_single, what all references gain over one, and its p-value."""
+    for row in falls[falls.step == "full to single"].to_dict("records"):
+        key = f"attack/{row['anonymizer']}/{MAXIMUM}/full/gain_over_single"
+        record(key, row["difference"], row["lo"], row["hi"], row["people"])
+        record(f"{key}_p", row["p"], n=row["people"])
 
 
 def cmc_table(ranks: pd.DataFrame, table: pd.DataFrame, protocol: str = "full") -> pd.DataFrame:
