@@ -125,9 +125,7 @@ def paired_table(
 def record_paired(paired: pd.DataFrame, base: str = "ia-none", protocol: str = "full") -> None:
     """Record attack/<anonymizer>/<attacker>/<protocol>/gain_over_<base>, and its p-value after Holm's correction."""
     for row in paired.to_dict("records"):
-        key = f"attack/{row['anonymizer']}/{row['attacker']}/{protocol}/gain_over_{base}"
-        record(key, row["difference"], row["lo"], row["hi"], row["people"])
-        record(f"{key}_p", row["p_holm"], n=row["people"])
+        _record_gain(f"{row['anonymizer']}/{row['attacker']}/{protocol}", base, row, row["p_holm"])
 
 
 def references_table(ranks: pd.DataFrame, table: pd.DataFrame, level: float = 0.95, draws: int = 4000) -> pd.DataFrame:
@@ -150,9 +148,7 @@ def references_table(ranks: pd.DataFrame, table: pd.DataFrame, level: float = 0.
 def record_references(falls: pd.DataFrame) -> None:
     """Record attack/<anonymizer>/maximum/full/gain_over_single, what all references gain over one, and its p-value."""
     for row in falls[falls.step == "full to single"].to_dict("records"):
-        key = f"attack/{row['anonymizer']}/{MAXIMUM}/full/gain_over_single"
-        record(key, row["difference"], row["lo"], row["hi"], row["people"])
-        record(f"{key}_p", row["p"], n=row["people"])
+        _record_gain(f"{row['anonymizer']}/{MAXIMUM}/full", "single", row, row["p"])
 
 
 def cmc_table(ranks: pd.DataFrame, table: pd.DataFrame, protocol: str = "full") -> pd.DataFrame:
@@ -186,6 +182,12 @@ def _measured(part: pd.DataFrame, level: float, draws: int) -> dict:
     found |= {"references": float(mated(first).references.mean()), "control": bool(first.control.iloc[0])}
     found["seeds"] = " ".join(str(seed) for seed in sorted(set(part.seed)))
     return found | dict.fromkeys(STATUSES, 0) | counts(first)
+
+
+def _record_gain(place: str, base: str, row: dict, p: float) -> None:
+    key = f"attack/{place}/gain_over_{base}"
+    record(key, row["difference"], row["lo"], row["hi"], row["people"])
+    record(f"{key}_p", p, n=row["people"])
 
 
 def _named(name: str, interval: tuple[float, float, float]) -> dict[str, float]:
