@@ -218,6 +218,23 @@ def test_shards_do_not_depend_on_their_size_or_the_workers(helper, tmp_path, mon
     assert helper.calls()[5:] == ["3"]  # the first six rows were there
 
 
+def test_shards_found_in_the_cache_count_as_long_as_they_took(helper, tmp_path, monkeypatch):
+    given = {
+        "items": {"values": np.arange(4), "names": list("abcd")},
+        "inputs": {"table": np.ones(3)},
+        "params": {"by": 2},
+    }
+    told = []
+    for turn in ("cold", "warm"):
+        monkeypatch.setenv(provenance.LEDGER, str(tmp_path / turn))
+        cache.map_shards("rows", helper.rows, **given, shard_size=1, workers=2)
+        told.append([json.loads(line) for line in (tmp_path / turn).read_text().splitlines()])
+    assert [[step["hit"] for step in steps] for steps in told] == [[False] * 4, [True] * 4]
+    cold, warm = ([step["seconds"] for step in steps] for steps in told)
+    took = [json.loads(file.read_text())["seconds"] for file in entries("rows")]
+    assert cold == warm and sum(warm) == pytest.approx(sum(took) / 2)
+
+
 def test_workers_see_the_variables_of_now(helper, tmp_path, monkeypatch):
     given = {"items": {"values": np.arange(2), "names": ["a", "b"]}, "inputs": {"table": np.ones(3)}, "workers": 1}
     for k in range(2):
