@@ -72,6 +72,9 @@ class Attack:
     backbones: tuple[str, ...]
     sizes: tuple[int, ...]  # pixels a side, one per backbone
     steps: int
+    tune_steps: (
+        int  # from scratch, `steps` go on photos and these then on what the anonymizer made; 0: all on the latter
+    )
     batch: int
     face_steps: int
     face_batch: int
@@ -115,6 +118,7 @@ _DEMO = Profile(
         backbones=("resnet18",),
         sizes=(48,),
         steps=180,
+        tune_steps=60,
         batch=128,
         face_steps=120,
         face_batch=48,
@@ -131,7 +135,7 @@ _SMOKE = dataclasses.replace(
     minutes=6,
     data=Data(train_people=24, validation_people=8, test_people=12, images=7),
     generator=dataclasses.replace(_SMALL, steps=4),
-    attack=dataclasses.replace(_DEMO.attack, steps=20, batch=16, face_steps=20, face_batch=16),
+    attack=dataclasses.replace(_DEMO.attack, steps=20, tune_steps=10, batch=16, face_steps=20, face_batch=16),
     evaluate=dataclasses.replace(_DEMO.evaluate, draws=200),
 )
 
@@ -153,6 +157,7 @@ _FULL = Profile(
         backbones=("resnet18", "resnet50", "vit"),
         sizes=(128, 128, 128),
         steps=20000,
+        tune_steps=0,
         batch=128,
         face_steps=5000,
         face_batch=128,
@@ -164,7 +169,7 @@ _FULL = Profile(
 )
 
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (_SMOKE, _DEMO, _FULL)}
-_LEAST = {"attack.face_frozen": 0}  # of every other whole number 1
+_LEAST = {"attack.face_frozen": 0, "attack.tune_steps": 0}  # of every other whole number 1
 _GROUPS = ("data", "generator", "anonymize", "attack", "evaluate")
 _CHOICES = {"anonymize.conditions": CONDITIONS, "anonymize.baselines": BASELINES, "attack.backbones": BACKBONES}
 

@@ -1,6 +1,5 @@
 """What is stale and why, notebook by notebook and step by step, without computing anything."""
 
-from pathlib import Path
 from typing import Any
 
 from anonlib import cache, plan, provenance, screen, sources
@@ -55,7 +54,8 @@ def step_changes(old: dict[str, Any]) -> list[str]:
 def _model(label: str, value: str) -> str | None:
     if value == label:  # a hub name and revision
         return value
-    return cache.model_hash(Path(label)) if Path(label).exists() else None
+    folder = provenance.project_root() / label
+    return cache.model_hash(folder) if folder.exists() else None
 
 
 def _header(name: str, key: str) -> dict[str, Any] | None:

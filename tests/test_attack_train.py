@@ -113,6 +113,16 @@ def test_training_ends_where_enough_validation_probes_are_all_found() -> None:
     assert fewer.curve.step.max() == TINY.steps, "a few may all be found by luck"
 
 
+def test_training_goes_on_with_the_weights_that_it_is_given() -> None:
+    first = tr.train_attacker(replace(TINY, steps=3, seed=1), pairs_of(6, 3))
+    own = replace(TINY, steps=1, lr=1e-9, seed=0)
+    found = tr.train_attacker(own, pairs_of(6, 3), start=tr.weights_of(first)).network
+    for (name, before), (_, after) in zip(first.network.named_parameters(), found.named_parameters(), strict=True):
+        torch.testing.assert_close(before, after, atol=1e-6, rtol=0, msg=name)
+    other = tr.seeded_network(own).state_dict()
+    assert any((other[name] - value).abs().max() > 1e-3 for name, value in found.state_dict().items())
+
+
 def test_one_photo_a_person_and_no_validation() -> None:
     single = pairs_of(5, 1)
     trained = tr.train_attacker(replace(TINY, steps=2), single, single)

@@ -82,7 +82,7 @@ def test_each_component_of_the_key_counts(helper, tmp_path, change, capsys):
         "parameter": "parameter by: 3.0 -> 4.0",
         "input": "input changed: values",
         "dtype": "input changed: values",
-        "model": f"model changed: {model}",
+        "model": "model changed: model",  # by its path within the project
         "lock": "lock file changed",
         "code": "code changed: steps_under_test",
     }[change]

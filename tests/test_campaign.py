@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 
 from anonlib import assets, config, provenance
 from anonlib.anonymizers import dataset, fidelity
-from anonlib.attack import attackers, campaign, jobs
+from anonlib.attack import attackers, blackbox, campaign, jobs, transfer
+from anonlib.conditions import annotate
 from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
 from anonlib.evaluate.identification import top1
@@ -56,6 +58,7 @@ def settings(bundle: str, **changes) -> config.Profile:
         "anonymize.train_photos": 1,
         "attack.sizes": [32],
         "attack.steps": 2,
+        "attack.tune_steps": 1,
         "attack.batch": 4,
         "attack.face_steps": 1,
         "attack.face_batch": 4,
@@ -121,6 +124,18 @@ def test_replicates_of_a_photo_differ(cache: Path, tiny_bundle: str) -> None:
     one = dataset.anonymize(faces, np.array([3]), ("ia-none",), numbers)["ia-none"]
     assert one.source.tolist() == [3, 3] and one.replicate.tolist() == [0, 1]
     assert (one.images[0] != one.images[1]).any()
+
+
+def test_a_clone_elsewhere_finds_what_was_painted(cache, tiny_bundle, tmp_path, monkeypatch) -> None:
+    requirements, made, steps = provenance.project_root() / "requirements", [], []
+    for clone in ("here", "there"):
+        shutil.copytree(tiny_bundle, tmp_path / clone / "models" / "bundle")
+        (tmp_path / clone / "requirements").symlink_to(requirements)
+        monkeypatch.setenv(provenance.PROJECT, str(tmp_path / clone))
+        made.append(dataset.anonymize(textures(), np.array([5]), ("ia-none",), settings("models/bundle"))["ia-none"])
+        steps.append(sorted((cache / "steps" / "anonymize").iterdir()))
+    assert steps[0] == steps[1]
+    np.testing.assert_array_equal(made[0].images, made[1].images)
 
 
 def test_a_missing_bundle_is_one_clear_line_not_a_thousand_failed_photos(tiny_bundle: str, tmp_path: Path) -> None:
@@ -225,3 +240,85 @@ def test_maps_agree_with_themselves_and_less_with_what_was_painted_over(finished
     failed = replace(made["blur"], status=np.full(len(made["blur"].status), "error"))
     seen = fidelity.annotate_tests(faces, {"noop": made["noop"], "blur": failed}, ("canny",))
     assert fidelity.agreement_table(faces, seen).n.tolist() == [0]
+
+
+def test_an_attacker_that_was_kept_embeds_later_as_it_did_at_once(finished) -> None:
+    faces, _, made, outcomes = finished
+    kept = [one for one in outcomes if one.weights and not one.control]
+    assert Counter(one.attacker for one in kept) == {
+        "contrastive-face": len(NAMES),
+        "contrastive": 1,
+    }
+    own = [{"own": made[one.anonymizer].images[campaign.probe_rows(faces, made[one.anonymizer])]} for one in kept]
+    for one, again in zip(kept, transfer.embed_all(kept, own), strict=True):
+        np.testing.assert_allclose(again["own"], one.probes, atol=1e-5)
+
+
+def test_transfer_takes_every_attacker_to_every_other_anonymizer(finished) -> None:
+    faces, numbers, made, outcomes = finished
+    moved = transfer.transferred(faces, made, outcomes)
+    found = {(one.attacker, one.anonymizer) for one in moved}
+    assert found == {(f"contrastive-face-from-{a}", b) for a in NAMES for b in NAMES if a != b}
+    home = next(one for one in outcomes if (one.attacker, one.anonymizer) == ("contrastive-face", "noop"))
+    away = next(one for one in moved if (one.attacker, one.anonymizer) == ("contrastive-face-from-noop", "blur"))
+    np.testing.assert_array_equal(away.references, home.references)
+    assert not np.allclose(away.probes, home.probes, atol=1e-3)
+    table = campaign.ranks(faces, made, moved, numbers.evaluate)
+    assert len(table) == 3 * len(moved) * PEOPLE["test"]
+
+
+def test_a_world_of_edges_has_maps_for_pixels_and_empty_ones_fail(finished) -> None:
+    faces, _, made, _ = finished
+    flat = replace(faces, images=np.concatenate([np.full_like(faces.images[:1], 90), faces.images[1:]]))
+    maps, seen = blackbox.seen_as("canny", flat, made)
+    wanted, valid = annotate("canny", flat.images)
+    assert not valid[0] and valid[1:].all()
+    np.testing.assert_array_equal(maps.images[1:], wanted[1:])
+    noop = seen["noop"]
+    np.testing.assert_array_equal(noop.images, maps.images[noop.source])
+    assert (noop.status == np.where(noop.source == 0, "error", "ok")).all()
+    probes = campaign.probe_rows(faces, made["blur"])
+    blur = seen["blur"]
+    np.testing.assert_array_equal(blur.images[probes], annotate("canny", made["blur"].images[probes])[0])
+    assert (np.delete(blur.status, probes) == "error").all() and not np.delete(blur.images, probes, axis=0).any()
+
+
+def test_the_black_box_attack_never_sees_what_the_anonymizer_made(finished, monkeypatch) -> None:
+    faces, numbers, made, _ = finished
+    trained_on, real = [], campaign.train
+    monkeypatch.setattr(campaign, "train", lambda f, m, todo: trained_on.append((f, m)) or real(f, m, todo))
+    table = blackbox.ranks(faces, made, numbers.attack, numbers.evaluate)
+    assert [list(m) for _, m in trained_on] == [["noop"], ["noop"]]
+    for edge, (_, m) in zip(blackbox.EDGES, trained_on, strict=True):
+        np.testing.assert_array_equal(m["noop"].images, annotate(edge, faces.images[m["noop"].source])[0])
+    names = {f"blackbox-{edge}{face}" for edge in blackbox.EDGES for face in ("", "-face")}
+    crossed = {f"{name}-on-{'hed' if 'canny' in name else 'canny'}" for name in names}
+    assert set(table.attacker) == names | crossed and set(table.anonymizer) == set(NAMES)
+    assert not table.control.any()
+    assert len(table) == 3 * len(NAMES) * 8 * PEOPLE["test"]
+
+
+def test_from_scratch_goes_on_from_photos_to_each_anonymizer_or_starts_anew() -> None:
+    numbers = config.load("demo").attack
+    todo = [job for job in campaign.jobs(NAMES, numbers) if job.attacker == "contrastive"]
+    (photos,) = [job for job in todo if job.start is None]
+    assert photos.anonymizer == "noop" and photos.keep and photos.changes["steps"] == numbers.steps
+    assert {job.anonymizer for job in todo} == set(NAMES)
+    for job in todo:
+        if job is not photos:
+            assert (job.start, job.label, job.changes["steps"]) == ("noop", photos.label, numbers.tune_steps)
+            assert 0 < attackers.attack_config(job.attacker, **job.changes).lr < 5e-3
+    anew = campaign.jobs(NAMES, replace(numbers, tune_steps=0))
+    assert {job.start for job in anew} == {None}
+    assert {job.changes["steps"] for job in anew if job.attacker == "contrastive"} == {numbers.steps}
+
+
+def test_a_training_that_goes_on_begins_with_the_weights_of_the_one_on_photos(finished) -> None:
+    faces, _, made, outcomes = finished
+    photos = next(one for one in outcomes if (one.attacker, one.anonymizer) == ("contrastive", "noop"))
+    changes = attackers.tuned(photos.job.changes, steps=1) | {"lr": 1e-9}
+    still = jobs.Job("blur", "contrastive", "contrastive", changes, keep=True, start="noop")
+    (found,) = [one for one in campaign.train(faces, made, [still, photos.job]) if one.anonymizer == "blur"]
+    for name, value in photos.weights.items():
+        if "running" not in name and "num_batches" not in name:
+            np.testing.assert_allclose(found.weights[name], value, atol=1e-6, err_msg=name)

@@ -1,10 +1,12 @@
 """The attack's tables on ranks made by hand."""
 
+import string
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from anonlib import provenance
+from anonlib import config, provenance
 from anonlib.errors import AnonlibError
 from anonlib.evaluate import claims, summary, tables
 from anonlib.evaluate.statistics import rate_interval
@@ -166,6 +168,8 @@ def written(tmp_path, monkeypatch):
     table = tables.attack_table(ranks, draws=200)
     tables.record_table(table)
     tables.record_paired(tables.paired_table(ranks, table))
+    edges = joined(told("noop", claims.EDGES, 1.0), told("ia-depth+hed", claims.EDGES, 0.1))
+    tables.record_table(tables.attack_table(edges, draws=200).query("attacker == @claims.EDGES"))
     tables.record_references(tables.references_table(ranks, table))
     yield provenance.results()
     provenance.set_context(None)
@@ -184,7 +188,7 @@ def judged(results: dict) -> dict[str, str]:
 
 def test_claims_that_came_out_pass_and_say_where_they_come_from(written) -> None:
     found = claims.verified(written)
-    assert set(found.verdict) == {"PASS"} and len(found) == 7 and not found.reason.any()
+    assert set(found.verdict) == {"PASS"} and len(found) == 9 and not found.reason.any()
     assert set(found.notebook) == {"03_attack"}
 
 
@@ -207,11 +211,23 @@ def test_no_claim_counts_without_its_premises(written, premise: str) -> None:
     bad = {"value": 0.5, "lo": 0.4, "hi": 0.6}
     found = claims.verified(written | {f"attack/noop/{control}/full/top1": bad}).set_index("claim")
     assert found.verdict[premise] == "FAIL" and found.reason[premise]
-    others = found.drop(list(claims.PREMISES))
+    others = found.drop([*claims.PREMISES, "no-op, black box"])
     assert set(others.verdict) == {"INCONCLUSIVE"} and others.reason.str.endswith(premise).all()
     if premise.startswith("no-op"):
         found = judged(written | {f"attack/noop/{control}/full/top1": bad | {"hi": 0.95}})
         assert found[premise] == "INCONCLUSIVE"
+
+
+def test_edges_alone_need_an_attacker_who_can_read_edges(written) -> None:
+    name, key = "edges alone suffice", f"attack/ia-depth+hed/{claims.EDGES}/full/top1"
+    cases = {(0.005, 0.001, 0.009): "FAIL", (0.008, 0.004, 0.02): "INCONCLUSIVE", (0.02, 0.006, 0.04): "PASS"}
+    for values, verdict in cases.items():
+        told = written[key] | dict(zip(("value", "lo", "hi"), values, strict=True))
+        assert judged(written | {key: told})[name] == verdict
+    blind = {f"attack/noop/{claims.EDGES}/full/top1": written[key] | {"value": 0.1, "lo": 0.05, "hi": 0.2}}
+    found = judged(written | blind)
+    assert found[name] == "INCONCLUSIVE" and found["no-op, black box"] == "FAIL"
+    assert found["conditioning leaks"] == "PASS", "it rests on other attackers"
 
 
 def test_what_was_not_measured_is_inconclusive() -> None:
@@ -225,5 +241,24 @@ def test_headline_orders_anonymizers_and_knows_one_published_number(written) -> 
     assert found.painted.dropna().tolist() == [0.9]
     assert found.anonymizer.tolist() == ["ia-none", "ia-depth+hed", "noop"]
     assert found.published.dropna().tolist() == [0.681] and found.single.tolist() == pytest.approx([0.05, 0.2, 1.0])
+    told = written["attack/ia-none/maximum/full/top1"] | {"value": 0.07, "lo": 0.03, "hi": 0.2}
+    found = summary.headline(
+        written | {f"attack/ia-none/blackbox/{protocol}/top1": told for protocol in summary.PROTOCOLS}
+    ).set_index("anonymizer")
+    assert found.full["ia-none"] == 0.07 and found.trained_on["ia-none"] == "edges of photos"
+    assert found.trained_on["noop"] == "this anonymizer"
     foundations = summary.group(written, "data")
     assert foundations.result.tolist() == ["data/chance_top1"] and foundations.value.tolist() == ["0.005"]
+
+
+def test_every_caption_can_say_what_was_measured_on_whom() -> None:
+    ranks = joined(
+        told("ia-none", "contrastive", 0.2), told("ia-hed", "sface", 0.1), told("ia-hed", "contrastive", 0.3)
+    )
+    ranks.loc[(ranks.anonymizer == "ia-hed") & (ranks.identity == ranks.identity[0]), "status"] = "filtered"
+    facts = tables.setting(tables.attack_table(ranks, draws=50), config.load("demo").evaluate)
+    lost = int((ranks[(ranks.anonymizer == "ia-hed") & (ranks.attacker == "sface")].status == "filtered").sum())
+    assert lost and facts["by_status"] == f"in all {80 - lost} ok, 0 no_face, {lost} filtered, 0 error"
+    assert (facts["gallery"], facts["people"], facts["probes"], facts["references"]) == (GALLERY, 20, 40, 11)
+    fields = {field for _, field, _, _ in string.Formatter().parse(tables.SETTING) if field}
+    assert fields - set(facts) == {"data/chance_top1"}

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -57,7 +56,7 @@ def anonymize(
     shards, models = [], set()
     for name in names:
         options = _options(name, settings.generator)
-        models |= {Path(options["model"])} if options else set()
+        models |= {provenance.project_root() / options["model"]} if options else set()
         told = {"steps": options["steps"]} if options else {}
         for at in range(0, len(source), SHARD):
             part, repeat = source[at : at + SHARD], replicate[at : at + SHARD].tolist()
@@ -82,7 +81,10 @@ def anonymize_shards(shards: list[dict]) -> list[dict]:
     found = []
     for shard in shards:
         start = time.perf_counter()
-        made, status = anonymizer(shard["name"], **shard["options"])(shard["images"], shard["masks"], shard["seeds"])
+        options = dict(shard["options"])
+        if "model" in options:
+            options["model"] = str(provenance.project_root() / options["model"])
+        made, status = anonymizer(shard["name"], **options)(shard["images"], shard["masks"], shard["seeds"])
         seconds = np.full(len(made), (time.perf_counter() - start) / len(made))
         found.append({"name": shard["name"], "images": made, "status": np.array(status, dtype=str), "seconds": seconds})
     return found
@@ -117,7 +119,7 @@ def annotate_shards(shards: list[dict]) -> list[dict]:
 
 
 def _options(name: str, generator: config.Generator) -> dict:
-    """Return what the registry wants to know of the generator; nothing without a model."""
+    """Return what the registry wants to know of the generator, the model as the profile names it; nothing without."""
     if not name.startswith("ia-"):
         return {}
     folder = provenance.project_root() / generator.bundle
@@ -125,4 +127,4 @@ def _options(name: str, generator: config.Generator) -> dict:
     if missing := [part for part in needed if not (folder / part).exists()]:
         # said here, before the first photo of any method is painted
         raise AnonlibError(f"no {missing[0]} in the model bundle {folder}: `make models` trains it")
-    return {"steps": generator.steps, "batch": generator.batch, "model": str(folder)}
+    return {"steps": generator.steps, "batch": generator.batch, "model": generator.bundle}

@@ -1,5 +1,6 @@
 """A campaign: every attacker against every anonymizer, in parallel, and where each probe's true person came out."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from anonlib import cache, config
 from anonlib.anonymizers import dataset
 from anonlib.anonymizers.dataset import QUICK, Anonymized
-from anonlib.attack.attackers import ATTACKERS, attack_config, probe_labels
+from anonlib.attack.attackers import ATTACKERS, attack_config, probe_labels, tuned
 from anonlib.attack.jobs import Job, attack_shard, embed_shards
 from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
@@ -16,6 +17,7 @@ from anonlib.evaluate.identification import rank_of_true
 
 SCRATCH, FACE, BACKGROUND, PERMUTED = "contrastive", "contrastive-face", "background-only", "permuted"
 EMBED_SHARD = 256
+Weights = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +34,8 @@ class Outcome:
     fusion: str = "max"  # of a person's references
     step: int | None = None
     curve: pd.DataFrame | None = None
+    job: Job | None = None  # of a trained one: how
+    weights: Weights | None = None  # of one that is kept
 
 
 def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
@@ -47,14 +51,25 @@ def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
     apart = [name for name in anonymizers if name in ("noop", *repainted[-1:])]
     found = []
     for seed in numbers.seeds:
-        found += [Job(name, FACE, FACE, face | {"seed": seed}) for name in anonymizers]
+        found += [Job(name, FACE, FACE, face | {"seed": seed}, keep=True) for name in anonymizers]
         for place, (backbone, size) in enumerate(zip(numbers.backbones, numbers.sizes, strict=True)):
             changes = short | {"backbone": backbone, "image_size": size, "seed": seed}
             label = SCRATCH if place == 0 else f"{SCRATCH}-{backbone}"
-            found += [Job(name, SCRATCH, label, changes) for name in anonymizers]
+            found += _from_scratch(anonymizers, SCRATCH, label, changes, numbers.tune_steps)
             if place == 0:
-                found += [Job(name, BACKGROUND, BACKGROUND, changes) for name in apart]
+                found += _from_scratch(apart, BACKGROUND, BACKGROUND, changes, numbers.tune_steps)
     return sorted(found, key=_pixels, reverse=True)
+
+
+def _from_scratch(anonymizers: Iterable[str], attacker: str, label: str, changes: dict, tune_steps: int) -> list[Job]:
+    """Return a training an anonymizer: each from nothing, or where tune_steps says so from the one on photos."""
+    found = []
+    for name in anonymizers:
+        if name == "noop" or not tune_steps:
+            found.append(Job(name, attacker, label, changes, keep=bool(tune_steps)))
+        else:
+            found.append(Job(name, attacker, label, tuned(changes, tune_steps), start="noop"))
+    return found
 
 
 def run(faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack) -> list[Outcome]:
@@ -69,7 +84,7 @@ def run(faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack) -> 
             f"data set {faces.name!r}: an attack needs at least 2 people to train on and 2 to find, "
             f"there are {people['train']} and {people['test']}: give more people"
         )
-    outcomes = _trained(faces, made, jobs(tuple(made), numbers))
+    outcomes = train(faces, made, jobs(tuple(made), numbers))
     return sorted(outcomes + _recognized(faces, made), key=_place)
 
 
@@ -81,18 +96,32 @@ def data_control(faces: FaceSet, settings: config.Profile) -> pd.DataFrame:
     """
     made = dataset.anonymize(faces, dataset.chosen_rows(faces, settings.anonymize), ("noop",), settings)
     todo = [job for job in jobs(("noop",), settings.attack) if job.label in (SCRATCH, BACKGROUND)]
-    return ranks(faces, made, _trained(faces, made, todo), settings.evaluate)
+    return ranks(faces, made, train(faces, made, todo), settings.evaluate)
 
 
-def _trained(faces: FaceSet, made: dict[str, Anonymized], todo: list[Job]) -> list[Outcome]:
-    """Train and embed for each job, in parallel, each cached by itself."""
+def train(faces: FaceSet, made: dict[str, Anonymized], todo: list[Job]) -> list[Outcome]:
+    """Train for each job on what its anonymizer made, and embed its probes; in parallel, each cached by itself.
+
+    A job that goes on with another's network waits for it; that one is among `todo` too, and kept.
+    """
+    first, later = [job for job in todo if job.start is None], [job for job in todo if job.start is not None]
+    outcomes = _trained(faces, made, first, [None] * len(first))
+    known = {(one.anonymizer, one.attacker, one.seed): one.weights for one in outcomes}
+    return outcomes + _trained(faces, made, later, [known[job.start, job.label, job.changes["seed"]] for job in later])
+
+
+def _trained(
+    faces: FaceSet, made: dict[str, Anonymized], todo: list[Job], start: list[Weights | None]
+) -> list[Outcome]:
+    if not todo:
+        return []
     given = {
         name: {"images": one.images, "status": one.status, "source": one.source} for name, one in made.items()
     }  # not the seconds: they are never the same twice
-    items = {"job": todo, "made": [given[job.anonymizer] for job in todo]}
+    items = {"job": todo, "made": [given[job.anonymizer] for job in todo], "start": start}
     told = cache.map_shards("attack", attack_shard, items, inputs={"faces": faces}, shard_size=1)["outcome"]
     return [
-        Outcome(job.anonymizer, job.label, job.changes["seed"], control=ATTACKERS[job.attacker].control, **one)
+        Outcome(job.anonymizer, job.label, job.changes["seed"], control=ATTACKERS[job.attacker].control, job=job, **one)
         for job, one in zip(todo, told, strict=True)
     ]
 

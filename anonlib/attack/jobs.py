@@ -4,10 +4,11 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from anonlib import recognizers
+from anonlib import recognizers, store
 from anonlib.assets import cache_root
 from anonlib.attack.attackers import attack, attack_config
 from anonlib.attack.pairs import Pairs
+from anonlib.attack.train import embed, restored, weights_of
 from anonlib.config import digest
 from anonlib.data.faceset import FaceSet
 
@@ -20,6 +21,8 @@ class Job:
     attacker: str  # a key of attackers.ATTACKERS
     label: str  # the attacker's name in tables: with several backbones there are several of one attacker
     changes: dict = field(default_factory=dict)
+    keep: bool = False  # the network too: it is to embed other photos, or to be trained on
+    start: str | None = None  # the anonymizer whose network, of the same label and seed, this one goes on with
 
 
 def pairs_of(faces: FaceSet, made: dict[str, np.ndarray], split: str) -> Pairs | None:
@@ -32,30 +35,47 @@ def pairs_of(faces: FaceSet, made: dict[str, np.ndarray], split: str) -> Pairs |
     return Pairs(part.images, part.identity, made["images"][at], source, made["status"][at], part.masks)
 
 
-def attack_shard(job: list[Job], made: list[dict[str, np.ndarray]], faces: FaceSet) -> dict[str, list]:
+def attack_shard(
+    job: list[Job], made: list[dict[str, np.ndarray]], start: list[dict[str, np.ndarray] | None], faces: FaceSet
+) -> dict[str, list]:
     """Train and embed for each job: probes (P, d) and references (R, d), test people's rows in order, and the curve.
 
-    made: for each job what its anonymizer gave. A killed training goes on from its last validation.
+    made: for each job what its anonymizer gave; start: the weights that it goes on with, if any. A killed training
+    goes on from its last validation.
     """
-    return {"outcome": [_attack(one, anonymized, faces) for one, anonymized in zip(job, made, strict=True)]}
+    return {"outcome": [_attack(*one, faces) for one in zip(job, made, start, strict=True)]}
 
 
-def _attack(job: Job, made: dict[str, np.ndarray], faces: FaceSet) -> dict:
+def _attack(job: Job, made: dict[str, np.ndarray], start: dict[str, np.ndarray] | None, faces: FaceSet) -> dict:
     import torch
 
     train, validation, test = (pairs_of(faces, made, split) for split in ("train", "validation", "test"))
     validation = validation if validation is not None and len(validation.usable) else None
     config = attack_config(job.attacker, **job.changes)
     known = [pairs.fingerprint() for pairs in (train, validation) if pairs is not None]
-    name = digest([asdict(config), known])[:32]
+    name = digest([asdict(config), known, store.digest(start) if start else ""])[:32]
     checkpoint = cache_root() / "attack" / f"{name}.pt"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     photos = (test.anonymized, test.originals, test.anonymized_masks, test.masks)
-    seen = attack(job.attacker, train, validation, *photos, checkpoint, device=device, **job.changes)
+    seen = attack(job.attacker, train, validation, *photos, checkpoint, start=start, device=device, **job.changes)
     checkpoint.unlink(missing_ok=True)
     trained = seen.trained
     kept = {"embedding": trained.embedding, "fusion": trained.fusion, "step": trained.step, "curve": trained.curve}
+    kept["weights"] = weights_of(trained) if job.keep else None
     return {"probes": seen.probes, "references": seen.references, **kept}
+
+
+def transfer_shards(trained: list[dict], photos: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """Embed photos, by name, with an attacker trained before: (N, d) float32 by name, L2-normalized.
+
+    trained: for each the attacker's name, its changes, weights, embedding and fusion.
+    """
+    found = []
+    for one, sets in zip(trained, photos, strict=True):
+        config = attack_config(one["attacker"], **one["changes"])
+        attacker = restored(config, one["weights"], one["embedding"], one["fusion"])
+        found.append({name: embed(attacker, images) for name, images in sets.items()})
+    return found
 
 
 def embed_shards(recognizer: list[str], images: list[np.ndarray]) -> list[np.ndarray]:

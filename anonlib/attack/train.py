@@ -3,7 +3,7 @@
 import itertools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from anonlib import store
 from anonlib.attack.losses import contrastive_loss
 from anonlib.attack.models import build_attacker
 from anonlib.attack.pairs import Pairs, augment, draw_pairs, framed, people_of, see, window
@@ -67,6 +68,7 @@ def train_attacker(
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     device: str = "cpu",
+    start: Mapping[str, np.ndarray] | None = None,
 ) -> TrainedAttacker:
     """Train with P1's loss on pairs (original, anonymized) of the same person; K different people a step.
 
@@ -75,16 +77,18 @@ def train_attacker(
     over step 0; the later one when equal. So an attacker never ends below the recognizer it came from, as far as
     validation people can tell; where ENOUGH probes are all found, training ends. Without validation people it is the
     last state, z and the largest cosine. checkpoint: written at every validation; a killed run continues from it to
-    the same weights (same thread count), a finished one is only read. progress: called with (step, steps).
+    the same weights (same thread count), a finished one is only read. progress: called with (step, steps). start: a
+    state, as `weights_of` gives it, in the place of step 0's.
     Raises AnonlibError for fewer than 2 people or a checkpoint of another run.
     """
     people = people_of(train)
     photos = _prepared(config, train.originals, train.masks).to(device)
     anonymized = _prepared(config, train.anonymized, train.anonymized_masks).to(device)
-    network = seeded_network(config).to(device, memory_format=torch.channels_last)
+    network = with_weights(seeded_network(config), start).to(device, memory_format=torch.channels_last)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
     run = {"config": asdict(config), "data": _fingerprint(train, validation) if checkpoint else ""}
+    run["start"] = store.digest(dict(start)) if start else ""
     state = _resumed(checkpoint, run, network, optimizer) or {"step": 0, "best": None, "curve": []}
     if state["step"] == 0 and state["best"] is None:
         _validate(config, network, validation, state)
@@ -126,6 +130,24 @@ def embed(trained: TrainedAttacker, images: np.ndarray, masks: np.ndarray | None
     images: (N, 128, 128, 3) uint8 as the attacker finds them; its own view (`sees`) is applied here, with the masks.
     """
     return normalized(_outputs(trained.config, trained.network, images, masks, batch)[trained.embedding])
+
+
+def weights_of(trained: TrainedAttacker) -> dict[str, np.ndarray]:
+    """Return the network's state by name, as arrays."""
+    return {name: value.cpu().numpy() for name, value in trained.network.state_dict().items()}
+
+
+def restored(config: AttackConfig, weights: Mapping[str, np.ndarray], embedding: str, fusion: str) -> TrainedAttacker:
+    """Return the attacker that has these weights, without its training curve (step -1)."""
+    network = with_weights(seeded_network(config), weights)
+    return TrainedAttacker(config, network.eval(), embedding, fusion, -1, pd.DataFrame())
+
+
+def with_weights(network: nn.Module, weights: Mapping[str, np.ndarray] | None) -> nn.Module:
+    """Return the network with the state that `weights_of` gave, as it is for None."""
+    if weights is not None:
+        network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+    return network
 
 
 def seeded_network(config: AttackConfig) -> nn.Module:

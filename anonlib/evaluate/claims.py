@@ -12,6 +12,7 @@ from anonlib.render import EM_DASH, spell
 Results = Mapping[str, Mapping[str, Any]]
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 ALONE, RICHEST = "ia-none", "ia-depth+hed"
+EDGES, READABLE = "blackbox-hed-face", 0.4  # the black-box attacker, and what he has to find where edges are untouched
 TIMES_CHANCE, ALPHA = 10, 0.05
 PREMISES = tuple(f"no-op, {attacker}" for attacker in GOOD_ENOUGH) + ("background-only", "permuted")
 
@@ -91,6 +92,19 @@ def _above_chance(found: Mapping[str, Any], chance: Mapping[str, Any]) -> tuple[
     return (FAIL if found["hi"] < wanted else INCONCLUSIVE), _rate(found), short
 
 
+def _beats_chance(found: Mapping[str, Any], chance: Mapping[str, Any]) -> tuple[str, str, str]:
+    if found["lo"] > chance["value"]:
+        return PASS, _rate(found), ""
+    twice = spell(2 * chance["value"], ".1%")
+    if found["hi"] < 2 * chance["value"]:
+        return FAIL, _rate(found), f"less than twice chance, {twice}"
+    return (
+        INCONCLUSIVE,
+        _rate(found),
+        f"chance, {spell(chance['value'], '.1%')}, and twice chance both lie in the interval",
+    )
+
+
 def _gains(gain: Mapping[str, Any], p: Mapping[str, Any]) -> tuple[str, str, str]:
     measured = f"{_rate(gain)}, p = {p['value']:.4f}"
     if p["value"] >= ALPHA:
@@ -141,6 +155,22 @@ CLAIMS = (
         f"above 0, paired, p < {ALPHA} after Holm",
         (_GAIN, f"{_GAIN}_p"),
         _gains,
+    ),
+    Claim(
+        "no-op, black box",
+        f"{EDGES} finds the people whom nobody anonymized by their edges",
+        f"{100 * READABLE:.0f} % or more",
+        (_TOP1("noop", EDGES),),
+        _at_least(READABLE),
+        premises=(),
+    ),
+    Claim(
+        "edges alone suffice",
+        f"people behind {RICHEST} are found by {EDGES}, who has never seen the anonymizer",
+        "the lower bound is above chance",
+        (_TOP1(RICHEST, EDGES), _CHANCE),
+        _beats_chance,
+        premises=(*PREMISES, "no-op, black box"),
     ),
     Claim(
         "references help",

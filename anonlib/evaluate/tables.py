@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from anonlib import config
 from anonlib.errors import AnonlibError
 from anonlib.evaluate.identification import chance, cmc, counts, hits, mated
 from anonlib.evaluate.statistics import bootstrap_interval, holm, paired_test, rate_interval
@@ -13,6 +14,12 @@ MAXIMUM = "maximum"  # the headline: whichever attacker finds the most
 STATUSES = ("ok", "no_face", "filtered", "error")
 MEASURES = ("top1", "top5", "mean_rank")
 ROW = ["anonymizer", "attacker", "protocol"]
+# What every caption of a privacy table says; `setting` gives its fields.
+SETTING = (
+    "Gallery of {gallery} people, their other photos as references, {references:.1f} each on average; {people} people "
+    "searched for, {probes} probes an anonymizer ({by_status}; one that failed closed counts as not found); chance "
+    "{data/chance_top1:.2%}; training seed(s) {seeds}; {level:.0%} intervals by identity."
+)
 
 
 def attack_table(
@@ -45,6 +52,18 @@ def record_table(table: pd.DataFrame) -> None:
     record("data/chance_top1", table.chance.iloc[0], n=table.gallery.iloc[0])
 
 
+def setting(table: pd.DataFrame, numbers: config.Evaluate) -> dict:
+    """Return the fields of SETTING and of captions: what an `attack_table` was measured on, Full-Ref.
+
+    by_status counts all anonymizers' probes together; the others are of one anonymizer.
+    """
+    full = table[table.protocol == "full"].drop_duplicates("anonymizer")
+    counted = ", ".join(f"{int(full[status].sum())} {status}" for status in STATUSES)
+    found = {name: int(full[name].max()) for name in ("gallery", "people", "probes")}
+    found |= {"references": float(full.references.mean()), "seeds": full.seeds.iloc[0], "level": numbers.confidence}
+    return found | {"by_status": f"in all {counted}", "few": numbers.few, "picked": numbers.reference_seed}
+
+
 def by_attacker(table: pd.DataFrame, protocol: str = "full") -> tuple[pd.DataFrame, dict[str, str]]:
     """Return top-1 with one row an anonymizer and a column an attacker, controls left out, and its formats to print."""
     part = table[(table.protocol == protocol) & ~table.control]
@@ -58,6 +77,19 @@ def by_attacker(table: pd.DataFrame, protocol: str = "full") -> tuple[pd.DataFra
         formats[attacker] = interval_format(f"{attacker}_top1")
     wide["not_ok"] = wide[list(STATUSES[1:])].sum(axis=1)
     return wide, formats | {"not ok": "{not_ok:d}"}
+
+
+def crosstable(table: pd.DataFrame, protocol: str = "full") -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return top-1 with one row an attacker and a column an anonymizer, and its formats to print."""
+    part = table[table.protocol == protocol]
+    wide = pd.DataFrame({"attacker": list(dict.fromkeys(part.attacker))})
+    formats = {"attacker": ""}
+    for anonymizer, own in part.groupby("anonymizer", sort=False):
+        own = own.set_index("attacker")
+        for column in ("top1", "top1_lo", "top1_hi"):
+            wide[f"{anonymizer}_{column}"] = wide.attacker.map(own[column])
+        formats[str(anonymizer)] = interval_format(f"{anonymizer}_top1")
+    return wide, formats
 
 
 def interval_format(name: str, form: str = ".1%") -> str:
