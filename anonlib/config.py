@@ -135,7 +135,7 @@ _SMOKE = dataclasses.replace(
     minutes=6,
     data=Data(train_people=24, validation_people=8, test_people=12, images=7),
     generator=dataclasses.replace(_SMALL, steps=4),
-    attack=dataclasses.replace(_DEMO.attack, steps=20, tune_steps=10, batch=16, face_steps=20, face_batch=16),
+    attack=dataclasses.replace(_DEMO.attack, steps=14, tune_steps=6, batch=16, face_steps=12, face_batch=16),
     evaluate=dataclasses.replace(_DEMO.evaluate, draws=200),
 )
 

@@ -110,6 +110,7 @@ def record(
     """Add one number to results.json: its value, interval [lo, hi], the n it rests on and its unit ("", "s", "dB" ...).
 
     Keys are those that design notes spell: attack/<anonymizer>/<attacker>/<protocol>/<measure>. Not-a-number is null.
+    Raises AnonlibError for another key, and for one that another notebook records: both would run anew for ever.
     """
     if not re.fullmatch(r"[a-z0-9_]+(/[A-Za-z0-9_.+-]+)+", key):
         raise AnonlibError(f"result key {key!r}: write it as group/.../measure, without blanks")
@@ -127,7 +128,15 @@ def record(
         "notebook": here.notebook,
         "cell": _cell(here.first_cell),
     }
-    update_json(Path(here.output) / "results.json", lambda old: old | {key: entry})
+    update_json(Path(here.output) / "results.json", lambda old: _entered(old, key, entry))
+
+
+def _entered(old: Mapping[str, Any], key: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the results with one more; a number of another notebook that still exists is not written over."""
+    owner = old.get(key, entry)["notebook"]
+    if owner != entry["notebook"] and (project_root() / "notebooks" / f"{owner}.ipynb").exists():
+        raise AnonlibError(f"result {key!r} is recorded by {owner}: read it with report.results(), or record another")
+    return {**old, key: entry}
 
 
 def results(output: Path | None = None) -> dict[str, dict[str, Any]]:

@@ -167,6 +167,7 @@ def written(tmp_path, monkeypatch):
     )
     table = tables.attack_table(ranks, draws=200)
     tables.record_table(table)
+    tables.record_chance(table)
     tables.record_paired(tables.paired_table(ranks, table))
     edges = joined(told("noop", claims.EDGES, 1.0), told("ia-depth+hed", claims.EDGES, 0.1))
     tables.record_table(tables.attack_table(edges, draws=200).query("attacker == @claims.EDGES"))

@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,19 @@ def test_forget_removes_one_notebooks_numbers(project):
     provenance.record("data/rank1", 2)
     provenance.forget(Path(here.output), "03_attack")
     assert list(provenance.results()) == ["data/rank1"]
+
+
+def test_a_number_has_one_notebook(project):
+    provenance.record("data/eer", 1)
+    (project / "notebooks").mkdir(exist_ok=True)
+    mine = provenance.context()
+    provenance.set_context(replace(mine, notebook="09_other"))
+    provenance.record("data/eer", 2)  # the other notebook is gone: it was renamed, say
+    provenance.set_context(mine)
+    (project / "notebooks" / "09_other.ipynb").write_text("{}")
+    with pytest.raises(AnonlibError, match="'data/eer' is recorded by 09_other"):
+        provenance.record("data/eer", 3)
+    assert provenance.results()["data/eer"]["value"] == 2
 
 
 def test_manifest_spells_where_a_file_comes_from(project):

@@ -25,14 +25,13 @@ def ranks(
     blackbox-<edge> from scratch and blackbox-<edge>-face from a face recognizer; tested on the other kind of edges,
     <name>-on-<edge>. A photo whose map is empty counts as a failed one (P1, black-box attack).
     """
-    worlds = {edge: seen_as(edge, faces, made) for edge in EDGES}
-    trained = [
-        (edge, one)
-        for edge, (maps, painted) in worlds.items()
-        for one in campaign.train(maps, {"noop": painted["noop"]}, jobs(edge, numbers))
-    ]
+    trained = []
+    for edge in EDGES:
+        known = seen_as(edge, faces, {"noop": made["noop"]})
+        trained += [(edge, one) for one in campaign.train(*known, jobs(edge, numbers))]
     parts = []
-    for seen, (maps, painted) in worlds.items():
+    for seen in EDGES:  # one world at a time: maps of all photos take as much memory as the photos
+        maps, painted = seen_as(seen, faces, made)
         photos = {"references": maps.select(split="test").images}
         photos |= {name: one.images[campaign.probe_rows(maps, one)] for name, one in painted.items()}
         embedded = embed_all([one for _, one in trained], [photos] * len(trained))
@@ -61,22 +60,32 @@ def jobs(edge: str, numbers: config.Attack) -> list[Job]:
 def seen_as(edge: str, faces: FaceSet, made: dict[str, Anonymized]) -> tuple[FaceSet, dict[str, Anonymized]]:
     """Return photos and anonymized photos as an annotator sees them: edge maps in the place of pixels.
 
-    "noop" keeps all its photos, to train on; of other anonymizers only the probes are annotated, the rest is blank.
+    "noop" keeps all its photos, to train on, and other anonymizers their probes.
     """
+    own, good = _maps(edge, faces.images)
     rows = {name: campaign.probe_rows(faces, one) for name, one in made.items() if name != "noop"}
-    images = [faces.images, *(made[name].images[at] for name, at in rows.items())]
-    maps, valid = control_maps(np.concatenate(images), (edge,))[edge]
-    maps = np.where(valid[:, None, None, None], maps, 0).astype(np.uint8)
-    ends = np.cumsum([len(part) for part in images])[:-1]
-    (own, *others), (good, *flags) = np.split(maps, ends), np.split(valid, ends)
+    parts = {name: _rows(made[name], at) for name, at in rows.items()}
+    maps, valid = _maps(edge, np.concatenate([faces.images[:0], *(one.images for one in parts.values())]))
+    found, at = {}, 0
+    for name, one in parts.items():
+        found[name], at = (maps[at : at + len(one.images)], valid[at : at + len(one.images)]), at + len(one.images)
+    noop = made["noop"]
+    found["noop"] = own[noop.source], good[noop.source]
     seen = {}
-    for name, one in made.items():
-        painted, flag = np.zeros_like(one.images), np.zeros(len(one.images), bool)
-        if name == "noop":
-            painted, flag = own[one.source], good[one.source]
-        else:
-            place = list(rows).index(name)
-            painted[rows[name]], flag[rows[name]] = others[place], flags[place]
-        status = np.where((one.status == OK) & ~flag, ERROR, one.status)
-        seen[name] = replace(one, images=painted, status=status)
+    for name in made:
+        one, (images, flags) = parts.get(name, noop), found[name]
+        seen[name] = replace(one, images=images, status=np.where((one.status == OK) & ~flags, ERROR, one.status))
     return replace(faces, images=own), seen
+
+
+def _rows(one: Anonymized, rows: np.ndarray) -> Anonymized:
+    fields = ("images", "status", "source", "replicate", "seconds")
+    return replace(one, **{name: getattr(one, name)[rows] for name in fields})
+
+
+def _maps(edge: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if not len(images):
+        return images, np.zeros(0, bool)
+    maps, valid = control_maps(images, (edge,))[edge]
+    maps[~valid] = 0
+    return maps, valid
