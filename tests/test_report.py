@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from anonlib import page, provenance, render, report
 from anonlib.errors import AnonlibError
@@ -244,6 +245,15 @@ def test_curves_are_labelled_where_they_end_whatever_the_other_panels_show():
     low, high = axis.get_ylim()
     (label,) = [text for text in axis.texts if text.get_text() == "a"]
     assert label.xy[1] == pytest.approx((5 - low) / (high - low))
+
+
+@pytest.mark.parametrize("names", [["a", "b"], [f"blackbox-canny-face-on-hed-{k}" for k in range(8)], list("abcdefg")])
+def test_a_legend_stays_on_the_page(names: list[str]):
+    frame = pd.DataFrame({"a": "row", "s": names, "x": 0.3, "lo": 0.2, "hi": 0.4})
+    drawn = charts.intervals(frame, row="a", value="x", lo="lo", hi="hi", series="s")
+    FigureCanvasAgg(drawn).draw()
+    box, page = drawn.legends[0].get_window_extent(), drawn.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and len(drawn.legends[0].get_texts()) == len(names)
 
 
 def test_columns_keep_their_order_on_the_page(output):

@@ -52,7 +52,7 @@ def intervals(
     axes[0][0].set_yticks(range(len(rows)), [str(name) for name in rows])
     axes[0][0].set_ylim(len(rows) - 0.5, -0.5)
     if series:
-        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=_columns(len(kinds)))
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=_columns(kinds))
     return figure
 
 
@@ -130,14 +130,15 @@ def histograms(
         axis.set_yticks([])
         axis.grid(False)
     axes[0][0].set_ylabel("density")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=_columns(len(kinds)))
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=_columns(kinds))
     return figure
 
 
-def _columns(entries: int) -> int:
-    """Return how many columns a legend has: one row of up to 5, else rows of the same length."""
-    rows = max(1, -(-entries // 5))
-    return -(-entries // rows)
+def _columns(names: list) -> int:
+    """Return how many columns a legend has: as many as fit a page's width, up to 5, in rows of the same length."""
+    widest = 0.6 + 0.085 * max((len(str(name)) for name in names), default=0)  # inches, with its marker
+    rows = max(1, -(-len(names) // max(1, min(5, int(style.WIDTH / widest)))))
+    return -(-len(names) // rows)
 
 
 def _log_from(axis: Axes, linear: float, most: float) -> None:
