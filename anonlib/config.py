@@ -14,6 +14,7 @@ from anonlib.errors import AnonlibError
 CONDITIONS = ("none", "depth", "hed", "canny", "depth+hed")
 BASELINES = ("blur", "pixelate", "mask")
 BACKBONES = ("resnet18", "resnet50", "vit")
+EDGES = ("hed", "canny")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Attack:
     face_frozen: int  # of the recognizer's 12 stages, the first ones that stay as they are: faster, and no weaker
     seeds: tuple[int, ...]
     temperature: float
+    edges: tuple[str, ...]  # that black-box attackers train on and are tested on
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ _SMALL = Generator(bundle="anonlib/diffusion/small", size=128, steps=6, batch=8)
 
 _DEMO = Profile(
     name="demo",
-    minutes=50,
+    minutes=60,
     data=Data(train_people=750, validation_people=50, test_people=200, images=12),
     generator=_SMALL,
     anonymize=Anonymize(conditions=CONDITIONS, baselines=(), replicates=1, probes=2, train_photos=1),
@@ -125,6 +127,7 @@ _DEMO = Profile(
         face_frozen=4,
         seeds=(0,),
         temperature=0.1,
+        edges=EDGES,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=2000, confidence=0.95),
 )
@@ -133,9 +136,11 @@ _SMOKE = dataclasses.replace(
     _DEMO,
     name="smoke",
     minutes=6,
-    data=Data(train_people=24, validation_people=8, test_people=12, images=7),
+    data=Data(train_people=20, validation_people=6, test_people=12, images=6),
     generator=dataclasses.replace(_SMALL, steps=4),
-    attack=dataclasses.replace(_DEMO.attack, steps=14, tune_steps=6, batch=16, face_steps=12, face_batch=16),
+    attack=dataclasses.replace(
+        _DEMO.attack, steps=14, tune_steps=6, batch=16, face_steps=12, face_batch=16, edges=("hed",)
+    ),
     evaluate=dataclasses.replace(_DEMO.evaluate, draws=200),
 )
 
@@ -164,6 +169,7 @@ _FULL = Profile(
         face_frozen=0,
         seeds=(0, 1, 2),
         temperature=0.1,
+        edges=EDGES,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),
 )
@@ -171,7 +177,12 @@ _FULL = Profile(
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (_SMOKE, _DEMO, _FULL)}
 _LEAST = {"attack.face_frozen": 0, "attack.tune_steps": 0}  # of every other whole number 1
 _GROUPS = ("data", "generator", "anonymize", "attack", "evaluate")
-_CHOICES = {"anonymize.conditions": CONDITIONS, "anonymize.baselines": BASELINES, "attack.backbones": BACKBONES}
+_CHOICES = {
+    "anonymize.conditions": CONDITIONS,
+    "anonymize.baselines": BASELINES,
+    "attack.backbones": BACKBONES,
+    "attack.edges": EDGES,
+}
 
 
 def load(name: str, overrides: dict[str, typing.Any] | None = None) -> Profile:

@@ -288,13 +288,14 @@ def test_a_world_of_edges_has_maps_for_pixels_and_empty_ones_fail(finished) -> N
 
 def test_the_black_box_attack_never_sees_what_the_anonymizer_made(finished, monkeypatch) -> None:
     faces, numbers, made, _ = finished
+    numbers = replace(numbers, attack=replace(numbers.attack, edges=("hed", "canny")))
     trained_on, real = [], campaign.train
     monkeypatch.setattr(campaign, "train", lambda f, m, todo: trained_on.append((f, m)) or real(f, m, todo))
     table = blackbox.ranks(faces, made, numbers.attack, numbers.evaluate)
     assert [list(m) for _, m in trained_on] == [["noop"], ["noop"]]
-    for edge, (_, m) in zip(blackbox.EDGES, trained_on, strict=True):
+    for edge, (_, m) in zip(numbers.attack.edges, trained_on, strict=True):
         np.testing.assert_array_equal(m["noop"].images, annotate(edge, faces.images[m["noop"].source])[0])
-    names = {f"blackbox-{edge}{face}" for edge in blackbox.EDGES for face in ("", "-face")}
+    names = {f"blackbox-{edge}{face}" for edge in numbers.attack.edges for face in ("", "-face")}
     crossed = {f"{name}-on-{'hed' if 'canny' in name else 'canny'}" for name in names}
     assert set(table.attacker) == names | crossed and set(table.anonymizer) == set(NAMES)
     assert not table.control.any()

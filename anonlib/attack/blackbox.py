@@ -13,8 +13,6 @@ from anonlib.attack.jobs import Job
 from anonlib.attack.transfer import embed_all
 from anonlib.data.faceset import FaceSet
 
-EDGES = ("hed", "canny")
-
 
 def ranks(
     faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack, evaluate: config.Evaluate
@@ -26,11 +24,11 @@ def ranks(
     <name>-on-<edge>. A photo whose map is empty counts as a failed one (P1, black-box attack).
     """
     trained = []
-    for edge in EDGES:
+    for edge in numbers.edges:
         known = seen_as(edge, faces, {"noop": made["noop"]})
         trained += [(edge, one) for one in campaign.train(*known, jobs(edge, numbers))]
     parts = []
-    for seen in EDGES:  # one world at a time: maps of all photos take as much memory as the photos
+    for seen in numbers.edges:  # one world at a time: maps of all photos take as much memory as the photos
         maps, painted = seen_as(seen, faces, made)
         photos = {"references": maps.select(split="test").images}
         photos |= {name: one.images[campaign.probe_rows(maps, one)] for name, one in painted.items()}
