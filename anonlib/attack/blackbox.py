@@ -43,11 +43,11 @@ def ranks(
 
 
 def jobs(edge: str, numbers: config.Attack) -> list[Job]:
-    """Return the trainings on one kind of edge maps: a recognizer's first stages have to change here, none are kept."""
+    """Return the trainings on one kind of edge maps, from a face recognizer and from scratch."""
     found = []
     for seed in numbers.seeds:
         short = {"temperature": numbers.temperature, "seed": seed}
-        face = short | {"steps": numbers.face_steps, "batch": numbers.face_batch}
+        face = short | {"steps": numbers.face_steps, "batch": numbers.face_batch, "frozen": numbers.face_frozen}
         own = {"backbone": numbers.backbones[0], "image_size": numbers.sizes[0]}
         own |= short | {"steps": numbers.steps, "batch": numbers.batch}
         found.append(Job("noop", campaign.FACE, f"blackbox-{edge}-face", face, keep=True))
