@@ -43,11 +43,15 @@ def ranks(
 
 
 def jobs(edge: str, numbers: config.Attack) -> list[Job]:
-    """Return the trainings on one kind of edge maps, from a face recognizer and from scratch."""
+    """Return the trainings on one kind of edge maps, from a recognizer and from scratch.
+
+    No stage of the recognizer is kept: its first ones have to learn edges. With 4 kept 80.5 % of 200 people are found
+    by untouched Canny edges, with none 90.5 % (HED 83.5 %, 86.2 %).
+    """
     found = []
     for seed in numbers.seeds:
         short = {"temperature": numbers.temperature, "seed": seed}
-        face = short | {"steps": numbers.face_steps, "batch": numbers.face_batch, "frozen": numbers.face_frozen}
+        face = short | {"steps": numbers.face_steps, "batch": numbers.face_batch}
         own = {"backbone": numbers.backbones[0], "image_size": numbers.sizes[0]}
         own |= short | {"steps": numbers.steps, "batch": numbers.batch}
         found.append(Job("noop", campaign.FACE, f"blackbox-{edge}-face", face, keep=True))
