@@ -263,3 +263,17 @@ def test_every_caption_can_say_what_was_measured_on_whom() -> None:
     assert (facts["gallery"], facts["people"], facts["probes"], facts["references"]) == (GALLERY, 20, 40, 11)
     fields = {field for _, field, _, _ in string.Formatter().parse(tables.SETTING) if field}
     assert fields - set(facts) == {"data/chance_top1"}
+
+
+def test_a_cross_table_has_every_pair_in_its_place() -> None:
+    shares = {("a", "noop"): 0.9, ("b", "noop"): 0.8, ("a", "ia-hed"): 0.3, ("b", "ia-hed"): 0.1}
+    table = tables.attack_table(joined(*[told(seen, who, share) for (who, seen), share in shares.items()]), draws=50)
+    table = table[table.attacker != tables.MAXIMUM]
+    wide, formats = tables.crosstable(table)
+    assert list(wide.attacker) == ["a", "b"] and list(formats) == ["attacker", "noop", "ia-hed"]
+    assert wide[["noop_top1", "ia-hed_top1"]].to_numpy().ravel().tolist() == pytest.approx([0.9, 0.3, 0.8, 0.1])
+    turned, others = tables.by_attacker(table)
+    assert list(turned.anonymizer) == ["noop", "ia-hed"] and list(others) == ["anonymizer", "a", "b", "not ok"]
+    assert turned[["a_top1", "b_top1"]].to_numpy().ravel().tolist() == pytest.approx([0.9, 0.8, 0.3, 0.1])
+    missing, _ = tables.crosstable(table[(table.attacker != "b") | (table.anonymizer != "ia-hed")])
+    assert np.isnan(missing["ia-hed_top1"][1]) and missing["noop_top1"][1] == pytest.approx(0.8)

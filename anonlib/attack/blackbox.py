@@ -25,19 +25,21 @@ def ranks(
     """
     trained = []
     for edge in numbers.edges:
-        known = seen_as(edge, faces, {"noop": made["noop"]})
-        trained += [(edge, one) for one in campaign.train(*known, jobs(edge, numbers))]
+        world = seen_as(edge, faces, {"noop": made["noop"]})
+        trained += [(edge, one) for one in campaign.train(*world, jobs(edge, numbers))]
     parts = []
     for seen in numbers.edges:  # one world at a time: maps of all photos take as much memory as the photos
         maps, painted = seen_as(seen, faces, made)
         photos = {"references": maps.select(split="test").images}
         photos |= {name: one.images[campaign.probe_rows(maps, one)] for name, one in painted.items()}
-        embedded = embed_all([one for _, one in trained], [photos] * len(trained))
+        # on his own kind of edges an attacker has embedded these in his training already
+        known = [{"references": one.references, "noop": one.probes} if edge == seen else {} for edge, one in trained]
+        missing = [{name: photos[name] for name in photos if name not in own} for own in known]
         outcomes = []
-        for (edge, one), rows in zip(trained, embedded, strict=True):
-            label = one.attacker if seen == edge else f"{one.attacker}-on-{seen}"
-            known = replace(one, attacker=label, references=rows["references"])
-            outcomes += [replace(known, anonymizer=name, probes=rows[name]) for name in painted]
+        for (edge, one), own, more in zip(trained, known, embed_all([one for _, one in trained], missing), strict=True):
+            rows, label = own | more, one.attacker if edge == seen else f"{one.attacker}-on-{seen}"
+            told = replace(one, attacker=label, references=rows["references"])
+            outcomes += [replace(told, anonymizer=name, probes=rows[name]) for name in painted]
         parts.append(campaign.ranks(faces, painted, outcomes, evaluate))
     return pd.concat(parts, ignore_index=True)
 

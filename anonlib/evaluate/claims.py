@@ -98,11 +98,8 @@ def _beats_chance(found: Mapping[str, Any], chance: Mapping[str, Any]) -> tuple[
     twice = spell(2 * chance["value"], ".1%")
     if found["hi"] < 2 * chance["value"]:
         return FAIL, _rate(found), f"less than twice chance, {twice}"
-    return (
-        INCONCLUSIVE,
-        _rate(found),
-        f"chance, {spell(chance['value'], '.1%')}, and twice chance both lie in the interval",
-    )
+    short = f"chance, {spell(chance['value'], '.1%')}, and twice chance both lie in the interval"
+    return INCONCLUSIVE, _rate(found), short
 
 
 def _gains(gain: Mapping[str, Any], p: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -5,15 +5,15 @@ from typing import Any
 
 import pandas as pd
 
-from anonlib.evaluate.tables import MAXIMUM, interval_format
+from anonlib.evaluate.tables import BLACKBOX, MAXIMUM, TRANSFER, interval_format
 from anonlib.render import EM_DASH, spell
 
 Results = Mapping[str, Mapping[str, Any]]
 PUBLISHED = {("ia-depth+hed", "full"): 0.681}  # P1's only known number: ResNet-50, batch 128
 LEADERS = {  # the strongest of each kind of attacker, and what he has trained on
     MAXIMUM: "this anonymizer",
-    "transfer": "another anonymizer",
-    "blackbox": "edges of photos",
+    TRANSFER: "another anonymizer",
+    BLACKBOX: "edges of photos",
 }
 PROTOCOLS = {"full": "Full-Ref", "few": "Few-Ref", "single": "Single-Ref"}
 

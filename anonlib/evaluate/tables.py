@@ -11,6 +11,7 @@ from anonlib.provenance import record
 
 GOOD_ENOUGH = {"contrastive": 0.80, "contrastive-face": 0.90}  # Full-Ref top-1 on originals: below, an attacker is weak
 MAXIMUM = "maximum"  # the headline: whichever attacker finds the most
+TRANSFER, BLACKBOX = "transfer", "blackbox"  # likewise, of attackers who know another anonymizer, and none
 STATUSES = ("ok", "no_face", "filtered", "error")
 MEASURES = ("top1", "top5", "mean_rank")
 ROW = ["anonymizer", "attacker", "protocol"]
@@ -71,28 +72,30 @@ def setting(table: pd.DataFrame, numbers: config.Evaluate) -> dict:
 def by_attacker(table: pd.DataFrame, protocol: str = "full") -> tuple[pd.DataFrame, dict[str, str]]:
     """Return top-1 with one row an anonymizer and a column an attacker, controls left out, and its formats to print."""
     part = table[(table.protocol == protocol) & ~table.control]
-    attackers = list(dict.fromkeys(part.attacker))
-    wide = part.drop_duplicates("anonymizer")[["anonymizer", "people", "gallery", *STATUSES]].reset_index(drop=True)
-    formats = {"anonymizer": ""}
-    for attacker in attackers:
-        own = part[part.attacker == attacker].set_index("anonymizer")
-        for column in ("top1", "top1_lo", "top1_hi"):
-            wide[f"{attacker}_{column}"] = wide.anonymizer.map(own[column])
-        formats[attacker] = interval_format(f"{attacker}_top1")
+    wide, formats = crosstable(part, "anonymizer", "attacker", ("people", "gallery", *STATUSES), protocol)
     wide["not_ok"] = wide[list(STATUSES[1:])].sum(axis=1)
     return wide, formats | {"not ok": "{not_ok:d}"}
 
 
-def crosstable(table: pd.DataFrame, protocol: str = "full") -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return top-1 with one row an attacker and a column an anonymizer, and its formats to print."""
+def crosstable(
+    table: pd.DataFrame,
+    row: str = "attacker",
+    column: str = "anonymizer",
+    facts: tuple[str, ...] = (),
+    protocol: str = "full",
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return top-1 with one row a value of `row` and a column a value of `column`, and its formats to print.
+
+    facts: columns of the table that are told of each row, those of its first line.
+    """
     part = table[table.protocol == protocol]
-    wide = pd.DataFrame({"attacker": list(dict.fromkeys(part.attacker))})
-    formats = {"attacker": ""}
-    for anonymizer, own in part.groupby("anonymizer", sort=False):
-        own = own.set_index("attacker")
-        for column in ("top1", "top1_lo", "top1_hi"):
-            wide[f"{anonymizer}_{column}"] = wide.attacker.map(own[column])
-        formats[str(anonymizer)] = interval_format(f"{anonymizer}_top1")
+    wide = part.drop_duplicates(row)[[row, *facts]].reset_index(drop=True)
+    formats = {row: ""}
+    for name in dict.fromkeys(part[column]):
+        own = part[part[column] == name].set_index(row)
+        for value in ("top1", "top1_lo", "top1_hi"):
+            wide[f"{name}_{value}"] = wide[row].map(own[value])
+        formats[name] = interval_format(f"{name}_top1")
     return wide, formats
 
 
