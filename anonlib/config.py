@@ -13,7 +13,7 @@ from anonlib.errors import AnonlibError
 
 CONDITIONS = ("none", "depth", "hed", "canny", "depth+hed")
 BASELINES = ("blur", "pixelate", "mask")
-BACKBONES = ("resnet18", "resnet50", "vit")
+BACKBONES = ("resnet18", "resnet50", "convnext", "convnext-tiny", "swin", "swin-tiny", "vit")
 EDGES = ("hed", "canny")
 
 
@@ -86,6 +86,22 @@ class Attack:
 
 
 @dataclass(frozen=True)
+class Ablate:
+    """What is varied in the attacker, one number at a time: backbones from scratch, the others of contrastive-face."""
+
+    backbones: tuple[str, ...]
+    size: int  # pixels a side that every backbone sees
+    steps: int  # from scratch, on photos
+    tune_steps: int  # then, on what the anonymizer made
+    batch: int
+    temperatures: tuple[float, ...]
+    batches: tuple[int, ...]
+    face_pairs: int  # that each training of contrastive-face sees, whatever its batch
+    face_frozen: int
+    seed: int
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Identification and its intervals."""
 
@@ -105,6 +121,7 @@ class Profile:
     generator: Generator
     anonymize: Anonymize
     attack: Attack
+    ablate: Ablate
     evaluate: Evaluate
 
 
@@ -129,6 +146,18 @@ _DEMO = Profile(
         temperature=0.1,
         edges=EDGES,
     ),
+    ablate=Ablate(
+        backbones=("resnet18", "resnet50", "convnext", "swin", "vit"),
+        size=32,
+        steps=120,
+        tune_steps=40,
+        batch=128,
+        temperatures=(0.02, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0),
+        batches=(8, 16, 32, 48, 96),
+        face_pairs=3840,
+        face_frozen=6,
+        seed=0,
+    ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=2000, confidence=0.95),
 )
 
@@ -141,6 +170,7 @@ _SMOKE = dataclasses.replace(
     attack=dataclasses.replace(
         _DEMO.attack, steps=14, tune_steps=6, batch=16, face_steps=12, face_batch=16, edges=("hed",)
     ),
+    ablate=dataclasses.replace(_DEMO.ablate, steps=6, tune_steps=4, batch=16, batches=(4, 16), face_pairs=64),
     evaluate=dataclasses.replace(_DEMO.evaluate, draws=200),
 )
 
@@ -171,17 +201,35 @@ _FULL = Profile(
         temperature=0.1,
         edges=EDGES,
     ),
+    ablate=Ablate(
+        backbones=("resnet18", "resnet50", "convnext-tiny", "swin-tiny", "vit"),
+        size=128,
+        steps=20000,
+        tune_steps=5000,
+        batch=128,
+        temperatures=(0.02, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0),
+        batches=(16, 32, 64, 128, 256, 512),
+        face_pairs=640000,
+        face_frozen=0,
+        seed=0,
+    ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),
 )
 
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (_SMOKE, _DEMO, _FULL)}
-_LEAST = {"attack.face_frozen": 0, "attack.tune_steps": 0}  # of every other whole number 1
-_GROUPS = ("data", "generator", "anonymize", "attack", "evaluate")
+_LEAST = {
+    "attack.face_frozen": 0,
+    "attack.tune_steps": 0,
+    "ablate.face_frozen": 0,
+    "ablate.tune_steps": 0,
+}  # of every other whole number 1
+_GROUPS = ("data", "generator", "anonymize", "attack", "ablate", "evaluate")
 _CHOICES = {
     "anonymize.conditions": CONDITIONS,
     "anonymize.baselines": BASELINES,
     "attack.backbones": BACKBONES,
     "attack.edges": EDGES,
+    "ablate.backbones": BACKBONES,
 }
 
 

@@ -19,7 +19,10 @@ def noise(n: int, size: int) -> torch.Tensor:
     return torch.randint(0, 256, (n, 3, size, size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 
 
-@pytest.mark.parametrize(("backbone", "width"), [("resnet18", 512), ("resnet50", 2048), ("vit", 192)])
+@pytest.mark.parametrize(
+    ("backbone", "width"),
+    [("resnet18", 512), ("resnet50", 2048), ("vit", 192), ("convnext", 320), ("swin", 192), ("swin-tiny", 768)],
+)
 def test_backbone_and_head(backbone: str, width: int) -> None:
     network = build_attacker(backbone, projection_dim=24, image_size=32)
     h, z = network(noise(3, 32))

@@ -35,6 +35,8 @@ class Outcome:
     step: int | None = None
     curve: pd.DataFrame | None = None
     job: Job | None = None  # of a trained one: how
+    parameters: int | None = None
+    seconds: float | None = None  # of one core, training and embedding
     weights: Weights | None = None  # of one that is kept
 
 
@@ -55,13 +57,13 @@ def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
         for place, (backbone, size) in enumerate(zip(numbers.backbones, numbers.sizes, strict=True)):
             changes = short | {"backbone": backbone, "image_size": size, "seed": seed}
             label = SCRATCH if place == 0 else f"{SCRATCH}-{backbone}"
-            found += _from_scratch(anonymizers, SCRATCH, label, changes, numbers.tune_steps)
+            found += from_scratch(anonymizers, SCRATCH, label, changes, numbers.tune_steps)
             if place == 0:
-                found += _from_scratch(apart, BACKGROUND, BACKGROUND, changes, numbers.tune_steps)
+                found += from_scratch(apart, BACKGROUND, BACKGROUND, changes, numbers.tune_steps)
     return sorted(found, key=_pixels, reverse=True)
 
 
-def _from_scratch(anonymizers: Iterable[str], attacker: str, label: str, changes: dict, tune_steps: int) -> list[Job]:
+def from_scratch(anonymizers: Iterable[str], attacker: str, label: str, changes: dict, tune_steps: int) -> list[Job]:
     """Return a training an anonymizer: each from nothing, or where tune_steps says so from the one on photos."""
     found = []
     for name in anonymizers:

@@ -1,5 +1,6 @@
 """The attack's cached jobs: train one attacker and embed, or embed with a recognizer; each runs in a worker process."""
 
+import time
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -57,10 +58,13 @@ def _attack(job: Job, made: dict[str, np.ndarray], start: dict[str, np.ndarray] 
     checkpoint = cache_root() / "attack" / f"{name}.pt"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     photos = (test.anonymized, test.originals, test.anonymized_masks, test.masks)
+    began = time.process_time()
     seen = attack(job.attacker, train, validation, *photos, checkpoint, start=start, device=device, **job.changes)
+    seconds = time.process_time() - began
     checkpoint.unlink(missing_ok=True)
     trained = seen.trained
     kept = {"embedding": trained.embedding, "fusion": trained.fusion, "step": trained.step, "curve": trained.curve}
+    kept |= {"seconds": seconds, "parameters": sum(part.numel() for part in trained.network.parameters())}
     kept["weights"] = weights_of(trained) if job.keep else None
     return {"probes": seen.probes, "references": seen.references, **kept}
 

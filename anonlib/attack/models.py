@@ -9,7 +9,9 @@ from anonlib.errors import AnonlibError
 from anonlib.networks.mobilefacenet import MobileFaceNet, face_tensor, pretrained_mobilefacenet
 from anonlib.networks.small_maps import use_small_maps
 
-BACKBONES = ("resnet18", "resnet50", "vit", "mobilefacenet")
+SIZED = {"vit": "vit_tiny_patch16_224", "swin-tiny": "swin_tiny_patch4_window7_224"}  # built for one size of image
+TIMM = {"resnet18": "resnet18", "resnet50": "resnet50", "convnext": "convnext_atto", "convnext-tiny": "convnext_tiny"}
+BACKBONES = (*TIMM, *SIZED, "swin", "mobilefacenet")
 
 
 class AttackNetwork(nn.Module):
@@ -38,12 +40,13 @@ def build_attacker(
 ) -> AttackNetwork:
     """Return an untrained attacker, or with init="face" (mobilefacenet only) one that is a face recognizer at step 0.
 
-    backbone: one of BACKBONES. image_size: side of the square input in pixels; the transformer wants a multiple of 8,
-    mobilefacenet 112. The face attacker is the recognizer itself at step 0, has no head (z = h) and keeps its batch
-    statistics. Measured on Canny edges of 150 people of LFW, Full-Ref top-1 before training 12.3 %, after 40 steps of
-    48 pairs 41.8 %; with statistics of the batch it was 37.5 %, with a SimCLR head 31.5 % (its h). frozen: how many of
-    its first stages (of 12) are not trained. Measured on 150 people set aside, mean reciprocal rank and seconds a step:
-    ia-depth+hed none .273 in 2.71 s, 4 .291 in 1.65 s, 6 .282 in .99 s; ia-hed 4 .214, 6 .170: fine edges need more.
+    backbone: one of BACKBONES, in timm's sizes; "convnext" is its smallest, "swin" a narrow one of three stages.
+    image_size: side of the square input in pixels; transformers want a multiple of 8 (swin-tiny 32), mobilefacenet 112.
+    The face attacker is the recognizer itself at step 0, has no head (z = h) and keeps its batch statistics. Measured
+    on Canny edges of 150 people of LFW, Full-Ref top-1 before training 12.3 %, after 40 steps of 48 pairs 41.8 %; with
+    statistics of the batch it was 37.5 %, with a SimCLR head 31.5 % (its h). frozen: how many of its first stages (of
+    12) are not trained. Measured on 150 people set aside, mean reciprocal rank and seconds a step: ia-depth+hed none
+    .273 in 2.71 s, 4 .291 in 1.65 s, 6 .282 in .99 s; ia-hed 4 .214, 6 .170: fine edges need more.
     Raises AnonlibError for what cannot be built.
     """
     if backbone not in BACKBONES:
@@ -68,10 +71,14 @@ def build_attacker(
     prepare_torch()  # timm imports torchvision
     import timm
 
-    if backbone == "vit":
-        network = timm.create_model("vit_tiny_patch16_224", img_size=image_size, patch_size=8, num_classes=0)
+    if backbone == "swin":
+        narrow = {"embed_dim": 48, "depths": (2, 2, 2), "num_heads": (2, 4, 8), "window_size": max(2, image_size // 8)}
+        network = timm.models.SwinTransformer(img_size=image_size, patch_size=4, num_classes=0, **narrow)
+    elif backbone in SIZED:
+        patch = {"patch_size": 8} if backbone == "vit" else {}
+        network = timm.create_model(SIZED[backbone], img_size=image_size, num_classes=0, **patch)
     else:
-        network = timm.create_model(backbone, num_classes=0)
+        network = timm.create_model(TIMM[backbone], num_classes=0)
         use_small_maps(network)
     return AttackNetwork(network, projection_head(network.num_features, projection_dim))
 

@@ -1,0 +1,107 @@
+"""The first paper's ablations of the attacker: its backbone, temperature and batch size, one number at a time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from anonlib import config
+from anonlib.anonymizers.dataset import Anonymized
+from anonlib.attack import campaign
+from anonlib.attack.campaign import FACE, SCRATCH, Outcome
+from anonlib.attack.jobs import Job
+from anonlib.data.faceset import FaceSet
+from anonlib.evaluate.statistics import holm, paired_test
+from anonlib.evaluate.tables import MAXIMUM, attack_table, probe_values
+
+CHECKS = 3  # times that a training of contrastive-face is validated, whatever its number of steps
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One value of one axis, and the trainings that show what it does."""
+
+    axis: str  # "backbone", "temperature" or "batch"
+    value: str | float | int
+    jobs: tuple[Job, ...]
+
+    @property
+    def anonymizer(self) -> str:
+        return self.jobs[-1].anonymizer
+
+    @property
+    def label(self) -> str:
+        return self.jobs[0].label
+
+
+def variants(anonymizer: str, settings: config.Profile) -> list[Variant]:
+    """Return all variants: backbones from scratch, on photos too; temperatures and batches of contrastive-face.
+
+    A batch trains on as many pairs as every other, so a larger one makes fewer steps (P1, ablations).
+    """
+    numbers, own = settings.ablate, {"seed": settings.ablate.seed}
+    found = []
+    for backbone in numbers.backbones:
+        changes = own | {"backbone": backbone, "image_size": numbers.size, "steps": numbers.steps}
+        changes |= {"batch": numbers.batch, "temperature": settings.attack.temperature}
+        label = f"{SCRATCH}-backbone-{backbone}"
+        jobs = campaign.from_scratch(("noop", anonymizer), SCRATCH, label, changes, numbers.tune_steps)
+        found.append(Variant("backbone", backbone, tuple(jobs)))
+    for axis, values in (("temperature", numbers.temperatures), ("batch", numbers.batches)):
+        for value in values:
+            changes = own | {"temperature": settings.attack.temperature, "batch": settings.attack.face_batch}
+            changes |= {axis: value, "frozen": numbers.face_frozen}
+            steps = max(1, numbers.face_pairs // changes["batch"])
+            changes |= {"steps": steps, "validate_every": -(-steps // CHECKS)}
+            job = Job(anonymizer, FACE, f"{FACE}-{axis}-{value:g}", changes)
+            found.append(Variant(axis, value, (job,)))
+    return found
+
+
+def run(faces: FaceSet, made: dict[str, Anonymized], chosen: list[Variant]) -> list[Outcome]:
+    """Train all variants, in parallel, each cached by itself; made: "noop" among them."""
+    return campaign.train(faces, made, [job for variant in chosen for job in variant.jobs])
+
+
+def axis_table(
+    axis: str, chosen: list[Variant], outcomes: list[Outcome], ranks: pd.DataFrame, settings: config.Profile
+) -> pd.DataFrame:
+    """Return one row a value of an axis: value, attacker, and what `tables.attack_table` says of it in Full-Ref.
+
+    ranks: of the outcomes, as `campaign.ranks` gives them. noop: top-1 on photos that nobody anonymized, nan where it
+    was not trained for them. parameters; seconds (of one core, training and embedding). difference with difference_lo
+    and _hi: top-1 above that of the profile's own value, paired by probe; p_holm: its p-value, Holm over the axis; nan
+    for that value itself, and for all where it is not among them.
+    """
+    own, numbers = [variant for variant in chosen if variant.axis == axis], settings.evaluate
+    part = ranks[ranks.attacker.isin([variant.label for variant in own]) & (ranks.protocol == "full")]
+    rates = attack_table(part, None, numbers.confidence, numbers.draws)
+    rates = rates[rates.attacker != MAXIMUM].set_index(["anonymizer", "attacker"])
+    hits = {
+        one.value: probe_values(part[(part.anonymizer == one.anonymizer) & (part.attacker == one.label)], 1)
+        for one in own
+    }
+    base, rows = base_value(axis, settings), []
+    for variant in own:
+        place = (variant.anonymizer, variant.label)
+        (seen,) = [one for one in outcomes if (one.anonymizer, one.attacker) == place]
+        row = {"value": variant.value, "anonymizer": place[0], "attacker": place[1]} | rates.loc[place].to_dict()
+        row["noop"] = rates.top1.get(("noop", variant.label), np.nan)
+        row |= {"parameters": seen.parameters, "seconds": seen.seconds}
+        told = dict.fromkeys(("difference", "lo", "hi", "p"), np.nan)
+        if base in hits and variant.value != base:
+            (a, identity), (b, _) = hits[variant.value], hits[base]
+            told = paired_test(a, b, identity, numbers.confidence, numbers.draws)
+        row |= {"difference": told["difference"], "difference_lo": told["lo"], "difference_hi": told["hi"]}
+        rows.append(row | {"p": told["p"]})
+    found = pd.DataFrame(rows)
+    tested = found.p.notna()
+    found["p_holm"] = np.nan
+    found.loc[tested, "p_holm"] = holm(found.p[tested].to_numpy())
+    return found
+
+
+def base_value(axis: str, settings: config.Profile) -> str | float | int:
+    """Return the value that the profile's own attackers have, which the others are compared with."""
+    attack = settings.attack
+    return {"backbone": attack.backbones[0], "temperature": attack.temperature, "batch": attack.face_batch}[axis]

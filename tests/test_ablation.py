@@ -1,0 +1,91 @@
+"""Ablations of the attacker: one number at a time, and what is said of each value."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anonlib import config
+from anonlib.attack import ablation, attackers
+from anonlib.attack.campaign import Outcome
+from anonlib.evaluate.statistics import holm, paired_test
+
+DEMO = config.load("demo")
+
+
+def test_one_number_changes_at_a_time() -> None:
+    chosen = ablation.variants("ia-hed", DEMO)
+    assert [one.axis for one in chosen] == ["backbone"] * 5 + ["temperature"] * 7 + ["batch"] * 5
+    assert len({one.label for one in chosen}) == len(chosen)
+    for axis in ("backbone", "temperature"):
+        told = [dict(one.jobs[-1].changes) for one in chosen if one.axis == axis]
+        values = [one.pop(axis) for one in told]
+        rates = [one.pop("lr", None) for one in told]
+        assert values == list(getattr(DEMO.ablate, f"{axis}s")) and all(one == told[0] for one in told)
+        assert axis == "backbone" or rates == [None] * len(rates)
+
+
+def test_every_batch_sees_as_many_pairs_and_is_validated_as_often() -> None:
+    for one in ablation.variants("ia-hed", DEMO):
+        if one.axis == "batch":
+            told = one.jobs[0].changes
+            assert told["batch"] == one.value
+            assert DEMO.ablate.face_pairs - one.value < told["steps"] * told["batch"] <= DEMO.ablate.face_pairs
+            assert -(-told["steps"] // told["validate_every"]) == ablation.CHECKS
+
+
+def test_backbones_are_trained_on_photos_first_and_face_attackers_at_once() -> None:
+    for one in ablation.variants("ia-hed", DEMO):
+        starts = [(job.anonymizer, job.start) for job in one.jobs]
+        assert starts == ([("noop", None), ("ia-hed", "noop")] if one.axis == "backbone" else [("ia-hed", None)])
+        for job in one.jobs:
+            assert attackers.attack_config(job.attacker, **job.changes).steps == job.changes["steps"]
+
+
+def told(label: str, shares: np.ndarray, anonymizer: str = "ia-hed") -> pd.DataFrame:
+    """Ranks of 20 people with two probes each, found where shares say so."""
+    n = len(shares)
+    better = np.where(shares, 0, 30)
+    given = {"anonymizer": anonymizer, "attacker": label, "seed": 0, "control": False, "protocol": "full"}
+    rows = {"references": 4, "identity": np.repeat(np.arange(n // 2).astype(str), 2), "status": "ok", "mated": True}
+    return pd.DataFrame(given | rows | {"better": better, "tied": 0, "people": 50, "rank": better + 1.0})
+
+
+def test_each_value_is_compared_with_the_profiles_own() -> None:
+    rng = np.random.default_rng(0)
+    settings = replace(DEMO, evaluate=replace(DEMO.evaluate, draws=300))
+    chosen = [one for one in ablation.variants("ia-hed", settings) if one.axis == "temperature"]
+    hits = {one.value: rng.random(40) < 0.2 + 0.1 * place for place, one in enumerate(chosen)}
+    ranks = pd.concat([told(one.label, hits[one.value]) for one in chosen], ignore_index=True)
+    vector = np.zeros((1, 2))
+    outcomes = [Outcome("ia-hed", one.label, 0, vector, vector, parameters=7, seconds=1.5) for one in chosen]
+    found = ablation.axis_table("temperature", chosen, outcomes, ranks, settings).set_index("value")
+    assert list(found.index) == list(settings.ablate.temperatures)
+    people = np.repeat(np.arange(20).astype(str), 2)
+    wanted = {
+        value: paired_test(hits[value].astype(float), hits[0.1].astype(float), people, 0.95, 300)
+        for value in hits
+        if value != 0.1
+    }
+    for value, test in wanted.items():
+        assert found.difference[value] == pytest.approx(hits[value].mean() - hits[0.1].mean())
+        assert (found.difference_lo[value], found.difference_hi[value]) == (test["lo"], test["hi"])
+    corrected = holm(np.array([test["p"] for test in wanted.values()]))
+    np.testing.assert_allclose([found.p_holm[value] for value in wanted], corrected)
+    assert np.isnan(found.difference[0.1]) and np.isnan(found.p_holm[0.1]) and found.noop.isna().all()
+    assert found.top1.to_dict() == pytest.approx({value: hit.mean() for value, hit in hits.items()})
+    assert set(found.parameters) == {7} and set(found.seconds) == {1.5}
+    other = replace(settings, attack=replace(settings.attack, temperature=0.3))
+    assert ablation.axis_table("temperature", chosen, outcomes, ranks, other).difference.isna().all()
+
+
+def test_the_no_op_stands_beside_its_backbone() -> None:
+    settings = replace(DEMO, ablate=replace(DEMO.ablate, backbones=("vit",)), evaluate=replace(DEMO.evaluate, draws=50))
+    chosen = [one for one in ablation.variants("ia-hed", settings) if one.axis == "backbone"]
+    parts = {"noop": np.arange(40) < 30, "ia-hed": np.arange(40) < 4}
+    ranks = pd.concat([told(chosen[0].label, hit, name) for name, hit in parts.items()], ignore_index=True)
+    vector = np.zeros((1, 2))
+    outcomes = [Outcome(name, chosen[0].label, 0, vector, vector, parameters=1, seconds=1.0) for name in parts]
+    (found,) = ablation.axis_table("backbone", chosen, outcomes, ranks, settings).to_dict("records")
+    assert (found["noop"], found["top1"], found["value"]) == (0.75, 0.1, "vit")
