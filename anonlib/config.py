@@ -102,6 +102,19 @@ class Ablate:
 
 
 @dataclass(frozen=True)
+class Boundary:
+    """What is varied in the anonymizer: how strong its control is, and how much is left in the control map."""
+
+    anonymizer: str
+    strengths: tuple[float, ...]  # of every control map
+    blurs: tuple[float, ...]  # px, at the largest strength, as all that follow
+    pixels: tuple[int, ...]  # a side of the control map
+    hidden: tuple[str, ...]  # regions of the face that are blank in the control map
+    steps: int  # of the one attacker, trained on all of these
+    seed: int
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Identification and its intervals."""
 
@@ -122,6 +135,7 @@ class Profile:
     anonymize: Anonymize
     attack: Attack
     ablate: Ablate
+    boundary: Boundary
     evaluate: Evaluate
 
 
@@ -158,6 +172,15 @@ _DEMO = Profile(
         face_frozen=6,
         seed=0,
     ),
+    boundary=Boundary(
+        anonymizer="ia-hed",
+        strengths=(0.1, 0.25, 0.5, 0.75, 1.0),
+        blurs=(2.0, 5.0),
+        pixels=(32, 16),
+        hidden=("eyes", "nose", "mouth", "outline", "hair"),
+        steps=160,
+        seed=0,
+    ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=2000, confidence=0.95),
 )
 
@@ -171,6 +194,9 @@ _SMOKE = dataclasses.replace(
         _DEMO.attack, steps=14, tune_steps=6, batch=16, face_steps=12, face_batch=16, edges=("hed",)
     ),
     ablate=dataclasses.replace(_DEMO.ablate, steps=6, tune_steps=4, batch=16, batches=(4, 16), face_pairs=64),
+    boundary=dataclasses.replace(
+        _DEMO.boundary, strengths=(0.1, 1.0), blurs=(5.0,), pixels=(16,), hidden=("eyes", "hair"), steps=20
+    ),
     evaluate=dataclasses.replace(_DEMO.evaluate, draws=200),
 )
 
@@ -213,6 +239,15 @@ _FULL = Profile(
         face_frozen=0,
         seed=0,
     ),
+    boundary=Boundary(
+        anonymizer="ia-depth+hed",
+        strengths=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+        blurs=(1.0, 2.0, 3.0, 5.0, 8.0),
+        pixels=(64, 48, 32, 24, 16, 8),
+        hidden=("eyes", "nose", "mouth", "outline", "hair"),
+        steps=10000,
+        seed=0,
+    ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),
 )
 
@@ -223,7 +258,7 @@ _LEAST = {
     "ablate.face_frozen": 0,
     "ablate.tune_steps": 0,
 }  # of every other whole number 1
-_GROUPS = ("data", "generator", "anonymize", "attack", "ablate", "evaluate")
+_GROUPS = ("data", "generator", "anonymize", "attack", "ablate", "boundary", "evaluate")
 _CHOICES = {
     "anonymize.conditions": CONDITIONS,
     "anonymize.baselines": BASELINES,

@@ -13,10 +13,11 @@ import pytest
 
 from anonlib import assets, config, provenance
 from anonlib.anonymizers import dataset, fidelity
-from anonlib.attack import attackers, blackbox, campaign, jobs, transfer
+from anonlib.attack import attackers, blackbox, boundary, campaign, jobs, transfer
 from anonlib.conditions import annotate
 from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
+from anonlib.evaluate import tables
 from anonlib.evaluate.identification import top1
 
 PEOPLE = {"train": 5, "validation": 2, "test": 4}
@@ -326,3 +327,42 @@ def test_a_training_that_goes_on_begins_with_the_weights_of_the_one_on_photos(fi
     for name, value in photos.weights.items():
         if "running" not in name and "num_batches" not in name:
             np.testing.assert_allclose(found.weights[name], value, atol=1e-6, err_msg=name)
+
+
+def test_photos_may_be_painted_with_options_of_their_own(cache: Path, tiny_bundle: str) -> None:
+    faces, numbers = textures(), settings(tiny_bundle)
+    rows = np.array([4, 1, 7, 2])
+    options = [{"scales": {"canny": 1.0}}, {"scales": {"canny": 0.1}}, {"scales": {"canny": 1.0}}, {"blur": 2.0}]
+    mixed = dataset.vary(faces, rows, "ia-canny", options, numbers)
+    np.testing.assert_array_equal(mixed.source, rows)
+    for place, (row, option) in enumerate(zip(rows, options, strict=True)):
+        alone = dataset.vary(faces, np.array([row]), "ia-canny", [option], numbers)
+        np.testing.assert_array_equal(alone.images[0], mixed.images[place])
+    assert len({image.tobytes() for image in mixed.images}) == 4 and set(mixed.status) == {"ok"}
+
+
+def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> None:
+    faces, numbers, _, _ = finished
+    weaker = {
+        "strengths": (0.5, 1.0),
+        "blurs": (2.0,),
+        "pixels": (),
+        "hidden": (),
+        "anonymizer": "ia-canny",
+        "steps": 1,
+    }
+    numbers = replace(numbers, boundary=replace(numbers.boundary, **weaker))
+    points = boundary.points(numbers.boundary)
+    mixed, probes = boundary.paint(faces, points, numbers)
+    assert [name for name in probes] == [point.name for point in points]
+    assert set(faces.split[mixed.source]) == {"train", "validation", "test"}
+    for one in probes.values():
+        assert Counter(faces.split[one.source]) == {"test": PEOPLE["test"]}
+    outcomes = boundary.attack(faces, mixed, probes, numbers)
+    assert [one.anonymizer for one in outcomes] == list(probes)
+    ranks = campaign.ranks(faces, probes, outcomes, numbers.evaluate)
+    rates = tables.attack_table(ranks, None, 0.95, 50)
+    kept = pd.DataFrame({"anonymizer": list(probes), "kept": [0.5, 0.9, np.nan], "faces": 4})
+    found = boundary.table(points, ranks, rates, kept, numbers)
+    assert found.value.tolist() == ["0.5", "1.0", "2.0"] and found.axis.tolist() == ["strength", "strength", "blur"]
+    assert found.difference.isna().tolist() == [False, True, False] and not found.front[2] and found.front[:2].any()

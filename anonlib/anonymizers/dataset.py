@@ -14,6 +14,7 @@ from anonlib.errors import AnonlibError
 
 QUICK = ("noop", "blur", "pixelate", "mask")  # milliseconds a photo: not worth a process, nor a place in the cache
 SHARD = 128  # photos; each group of equal guidance fills its last batch up, so small shards waste work
+FIELDS = ("images", "status", "source", "replicate", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,10 @@ class Anonymized:
     source: np.ndarray
     replicate: np.ndarray
     seconds: np.ndarray
+
+    def select(self, rows: np.ndarray) -> "Anonymized":
+        """Return the rows of these numbers, in this order."""
+        return Anonymized(self.name, *(getattr(self, key)[rows] for key in FIELDS))
 
 
 def chosen_rows(faces: FaceSet, numbers: config.Anonymize) -> np.ndarray:
@@ -53,22 +58,46 @@ def anonymize(
     """
     replicates = settings.anonymize.replicates
     source, replicate = np.repeat(rows, replicates), np.tile(np.arange(replicates), len(rows))
-    shards, models = [], set()
-    for name in names:
-        options = _options(name, settings.generator)
-        models |= {provenance.project_root() / options["model"]} if options else set()
-        told = {"steps": options["steps"]} if options else {}
+    made = _made(faces, [(name, {}, source, replicate) for name in names], settings)
+    return dict(zip(names, made, strict=True))
+
+
+def vary(faces: FaceSet, rows: np.ndarray, name: str, options: list[dict], settings: config.Profile) -> Anonymized:
+    """Return what one anonymizer makes of these photos once each, every photo with options of its own."""
+    spelled = np.array([config.canonical(one) for one in options])
+    kinds, place = np.unique(spelled, return_inverse=True)
+    groups = [np.flatnonzero(place == kind) for kind in range(len(kinds))]
+    parts = _made(faces, [(name, options[at[0]], rows[at], np.zeros(len(at), int)) for at in groups], settings)
+    back = np.argsort(np.concatenate(groups), kind="stable")
+    return Anonymized(name, *(np.concatenate([getattr(one, key) for one in parts])[back] for key in FIELDS))
+
+
+def _made(
+    faces: FaceSet, wanted: list[tuple[str, dict, np.ndarray, np.ndarray]], settings: config.Profile
+) -> list[Anonymized]:
+    """Return one result for each wanted (name, options besides the generator's, source rows, replicates)."""
+    shards, models, places = [], set(), [[] for _ in wanted]
+    for (name, extra, source, replicate), own in zip(wanted, places, strict=True):
+        generator = _options(name, settings.generator)
+        models |= {provenance.project_root() / generator["model"]} if generator else set()
+        told = ({"steps": generator["steps"]} if generator else {}) | extra
         for at in range(0, len(source), SHARD):
             part, repeat = source[at : at + SHARD], replicate[at : at + SHARD].tolist()
             images, masks = faces.images[part], faces.masks[part]
             seeds = [image_seed(image, name, told, number) for image, number in zip(images, repeat, strict=True)]
-            shards.append({"name": name, "options": options, "images": images, "masks": masks, "seeds": seeds})
-    slow = [shard for shard in shards if shard["name"] not in QUICK]
-    made = anonymize_shards([shard for shard in shards if shard["name"] in QUICK])
+            own.append(len(shards))
+            shard = {"name": name, "options": generator | extra}
+            shards.append(shard | {"images": images, "masks": masks, "seeds": seeds})
+    quick, slow = ([k for k, one in enumerate(shards) if (one["name"] in QUICK) == fast] for fast in (True, False))
+    made = dict(zip(quick, anonymize_shards([shards[k] for k in quick]), strict=True))
     if slow:
-        made += cache.map_shards("anonymize", anonymize_shards, {"shards": slow}, shard_size=1, models=sorted(models))
-    found = {name: [one for one in made if one["name"] == name] for name in names}
-    return {name: Anonymized(name, source=source, replicate=replicate, **_joined(found[name])) for name in names}
+        items = {"shards": [shards[k] for k in slow]}
+        found = cache.map_shards("anonymize", anonymize_shards, items, shard_size=1, models=sorted(models))
+        made |= dict(zip(slow, found, strict=True))
+    return [
+        Anonymized(name, source=source, replicate=replicate, **_joined([made[k] for k in own]))
+        for (name, _, source, replicate), own in zip(wanted, places, strict=True)
+    ]
 
 
 def anonymize_all(faces: FaceSet, settings: config.Profile) -> dict[str, Anonymized]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from anonlib.anonymizers.contract import ERROR, OK
+from anonlib.anonymizers.control import weakened
 from anonlib.conditions import annotate
 from anonlib.diffusion.bundle import SMALL, load_pipeline
 from anonlib.diffusion.captions import NEGATIVE, prompt
@@ -28,7 +29,7 @@ class InstanceAugmentation:
     """Settings of the anonymizer; calling it anonymizes a batch under the contract of anonymizers/contract.py.
 
     conditions: names of control maps. scales: control strength a condition. steps: UniPC steps. batch: images a call of
-    the pipeline. model: a diffusers folder.
+    the pipeline. model: a diffusers folder. blur, pixels, hidden: how the maps are weakened, see `control.weakened`.
     """
 
     conditions: tuple[str, ...]
@@ -37,12 +38,16 @@ class InstanceAugmentation:
     guidance: tuple[float, ...] = GUIDANCE
     batch: int = 8
     model: str = str(SMALL)
+    blur: float = 0.0
+    pixels: int | None = None
+    hidden: str | None = None
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
         """Inpaint each masked person; without a valid control map an image is an error, never a free guess."""
         valid, controls = np.ones(len(images), bool), {}
         for name in self.conditions:
-            controls[name], good = annotate(name, images)
+            maps, good = annotate(name, images)
+            controls[name] = weakened(maps, images, self.blur, self.pixels, self.hidden)
             valid &= good
         result, grown = np.zeros_like(images), dilate(masks)
         for rows, texts, guidance in self._groups(seeds, valid):

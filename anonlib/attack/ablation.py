@@ -11,8 +11,7 @@ from anonlib.attack import campaign
 from anonlib.attack.campaign import FACE, SCRATCH, Outcome
 from anonlib.attack.jobs import Job
 from anonlib.data.faceset import FaceSet
-from anonlib.evaluate.statistics import holm, paired_test
-from anonlib.evaluate.tables import MAXIMUM, attack_table, probe_values
+from anonlib.evaluate.tables import MAXIMUM, against, attack_table, probe_values
 
 CHECKS = 3  # times that a training of contrastive-face is validated, whatever its number of steps
 
@@ -81,24 +80,14 @@ def axis_table(
         one.value: probe_values(part[(part.anonymizer == one.anonymizer) & (part.attacker == one.label)], 1)
         for one in own
     }
-    base, rows = base_value(axis, settings), []
+    rows = []
     for variant in own:
         place = (variant.anonymizer, variant.label)
         (seen,) = [one for one in outcomes if (one.anonymizer, one.attacker) == place]
         row = {"value": variant.value, "anonymizer": place[0], "attacker": place[1]} | rates.loc[place].to_dict()
         row["noop"] = rates.top1.get(("noop", variant.label), np.nan)
-        row |= {"parameters": seen.parameters, "seconds": seen.seconds}
-        told = dict.fromkeys(("difference", "lo", "hi", "p"), np.nan)
-        if base in hits and variant.value != base:
-            (a, identity), (b, _) = hits[variant.value], hits[base]
-            told = paired_test(a, b, identity, numbers.confidence, numbers.draws)
-        row |= {"difference": told["difference"], "difference_lo": told["lo"], "difference_hi": told["hi"]}
-        rows.append(row | {"p": told["p"]})
-    found = pd.DataFrame(rows)
-    tested = found.p.notna()
-    found["p_holm"] = np.nan
-    found.loc[tested, "p_holm"] = holm(found.p[tested].to_numpy())
-    return found
+        rows.append(row | {"parameters": seen.parameters, "seconds": seen.seconds})
+    return pd.DataFrame(rows).join(against(hits, base_value(axis, settings), numbers))
 
 
 def base_value(axis: str, settings: config.Profile) -> str | float | int:

@@ -1,5 +1,7 @@
 """The attack's tables, from ranks: rates with intervals by identity, the maximum over attackers, controls, tests."""
 
+from collections.abc import Hashable, Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -159,6 +161,24 @@ def paired_table(
             rows.append({"anonymizer": other, "attacker": attacker} | paired_test(a, b, identity, level, draws))
     found = pd.DataFrame(rows, columns=["anonymizer", "attacker", "difference", "lo", "hi", "p", "people"])
     return found.assign(p_holm=found.groupby("attacker", sort=False).p.transform(holm).astype(float))
+
+
+def against(
+    hits: Mapping[Hashable, tuple[np.ndarray, np.ndarray]], base: Hashable, numbers: config.Evaluate
+) -> pd.DataFrame:
+    """Compare rates with that of `base`, paired by probe: one row a key, in order.
+
+    hits: key -> values and identities of the same probes, as `probe_values` gives them. Columns: difference with
+    difference_lo and _hi, p, p_holm (all rows are one family); nan for base, and for all where base is not among them.
+    """
+    columns = {"difference": "difference", "lo": "difference_lo", "hi": "difference_hi", "p": "p"}
+    found = pd.DataFrame(np.nan, index=range(len(hits)), columns=list(columns.values()))
+    for row, (key, (values, identity)) in enumerate(hits.items()):
+        if key != base and base in hits:
+            told = paired_test(values, hits[base][0], identity, numbers.confidence, numbers.draws)
+            found.loc[row] = [told[name] for name in columns]
+    tested = found.p.notna()
+    return found.assign(p_holm=pd.Series(holm(found.p[tested].to_numpy()), found.index[tested], dtype=float))
 
 
 def record_paired(paired: pd.DataFrame, base: str = "ia-none", protocol: str = "full") -> None:

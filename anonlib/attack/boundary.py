@@ -1,0 +1,128 @@
+"""The design boundary: what an anonymizer leaks and what it is good for, as its control is made weaker."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from anonlib import cache, config
+from anonlib.anonymizers import dataset
+from anonlib.anonymizers.contract import OK
+from anonlib.anonymizers.dataset import Anonymized
+from anonlib.anonymizers.instance_augmentation import VARIANTS
+from anonlib.attack import campaign
+from anonlib.attack.campaign import FACE, Outcome
+from anonlib.attack.jobs import Job
+from anonlib.attack.transfer import embed_all
+from anonlib.data.faceset import FaceSet
+from anonlib.evaluate.datacard import attributes
+from anonlib.evaluate.tables import against, probe_values
+from anonlib.provenance import record
+
+ATTACKER = f"{FACE}-mixed"
+KEPT = ("yaw", "pitch", "smile", "brightness")  # attributes that an anonymized photo should share with the original
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way to weaken the control: axis "strength", "blur", "pixels" or "hidden", its value, and the options."""
+
+    name: str
+    axis: str
+    value: float | int | str
+    options: dict
+
+
+def points(numbers: config.Boundary) -> list[Point]:
+    """Return all points; those that weaken the map are at the largest strength, which each of them compares with."""
+    names = VARIANTS[numbers.anonymizer]
+    full = {"scales": dict.fromkeys(names, max(numbers.strengths))}
+    found = [("strength", value, {"scales": dict.fromkeys(names, value)}) for value in numbers.strengths]
+    for axis, values in (("blur", numbers.blurs), ("pixels", numbers.pixels), ("hidden", numbers.hidden)):
+        found += [(axis, value, full | {axis: value}) for value in values]
+    return [Point(f"{numbers.anonymizer}-{axis}-{value}", axis, value, options) for axis, value, options in found]
+
+
+def paint(faces: FaceSet, chosen: list[Point], settings: config.Profile) -> tuple[Anonymized, dict[str, Anonymized]]:
+    """Return what the attacker trains on, each photo under one point drawn by its content, and each point's probes.
+
+    Of test people one photo each is taken, the same for all points.
+    """
+    rows = dataset.chosen_rows(faces, replace(settings.anonymize, probes=1))
+    probes, name = rows[faces.split[rows] == "test"], settings.boundary.anonymizer
+    shas = faces.table["sha256"].iloc[rows]
+    mixed = [chosen[int(sha[:8], 16) % len(chosen)].options for sha in shas]
+    everything = [(rows, mixed), *((probes, [point.options] * len(probes)) for point in chosen)]
+    made = dataset.vary(
+        faces,
+        np.concatenate([part for part, _ in everything]),
+        name,
+        [option for _, options in everything for option in options],
+        settings,
+    )
+    ends = np.cumsum([len(part) for part, _ in everything])[:-1]
+    first, *others = (made.select(at) for at in np.split(np.arange(len(made.source)), ends))
+    return first, {point.name: one for point, one in zip(chosen, others, strict=True)}
+
+
+def attack(faces: FaceSet, mixed: Anonymized, probes: dict[str, Anonymized], settings: config.Profile) -> list[Outcome]:
+    """Return what one attacker, trained on all points together, sees of each point's probes."""
+    numbers = settings.attack
+    changes = {"steps": settings.boundary.steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
+    changes |= {"frozen": numbers.face_frozen, "seed": settings.boundary.seed}
+    (trained,) = campaign.train(faces, {"mixed": mixed}, [Job("mixed", FACE, ATTACKER, changes, keep=True)])
+    (seen,) = embed_all([trained], [{name: one.images for name, one in probes.items()}])
+    return [replace(trained, anonymizer=name, probes=seen[name], weights=None) for name in probes]
+
+
+def utility(faces: FaceSet, probes: dict[str, Anonymized]) -> pd.DataFrame:
+    """Return how well each point keeps the attributes of the originals: a row a point, a column each of KEPT.
+
+    Spearman's correlation over test people between the original's attribute and the anonymized photo's (FSA-Net,
+    YuNet); photos that failed closed, or in which no face is found, are left out; kept is the mean over attributes.
+    """
+    first = next(iter(probes.values()))
+    images = np.concatenate([faces.images[first.source], *(one.images for one in probes.values())])
+    told = cache.map_shards("attributes", attributes, {"images": images}, shard_size=256)
+    original, *others = np.split(told[list(KEPT)].to_numpy(), len(probes) + 1)
+    rows = []
+    for (name, one), seen in zip(probes.items(), others, strict=True):
+        good = (one.status == OK) & np.isfinite(original).all(1) & np.isfinite(seen).all(1)
+        pair = [pd.DataFrame(part[good], columns=KEPT).rank() for part in (original, seen)]
+        found = pair[0].corrwith(pair[1])
+        rows.append({"anonymizer": name, "kept": found.mean(), "faces": int(good.sum())} | found.to_dict())
+    return pd.DataFrame(rows)
+
+
+def table(
+    chosen: list[Point], ranks: pd.DataFrame, rates: pd.DataFrame, kept: pd.DataFrame, settings: config.Profile
+) -> pd.DataFrame:
+    """Return one row a point: axis, value (a text), what `tables.attack_table` says of it in Full-Ref, and `utility`.
+
+    difference with difference_lo and _hi: top-1 above that of the largest strength with a whole map, paired by probe;
+    p_holm: Holm over all points. front: whether no other point, the hidden regions apart, leaks less and keeps more.
+    """
+    full = rates[(rates.protocol == "full") & (rates.attacker == ATTACKER)].set_index("anonymizer", drop=False)
+    seen = {name: probe_values(part, 1) for name, part in ranks[ranks.protocol == "full"].groupby("anonymizer")}
+    (base,) = [one.name for one in chosen if (one.axis, one.value) == ("strength", max(settings.boundary.strengths))]
+    rows = [{"axis": one.axis, "value": str(one.value)} | full.loc[one.name].to_dict() for one in chosen]
+    tests = against({one.name: seen[one.name] for one in chosen}, base, settings.evaluate)
+    found = pd.DataFrame(rows).join(tests).merge(kept, on="anonymizer", validate="one_to_one")
+    whole = (found.axis != "hidden") & found.kept.notna()
+    found["front"] = False
+    found.loc[whole, "front"] = front(found.top1[whole].to_numpy(), found.kept[whole].to_numpy())
+    return found
+
+
+def record_utility(found: pd.DataFrame) -> None:
+    """Record utility/<point>/attributes_kept for all points."""
+    for row in found.to_dict("records"):
+        record(f"utility/{row['anonymizer']}/attributes_kept", row["kept"], n=row["faces"])
+
+
+def front(leak: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return which points no other beats: none leaks as little or less and keeps as much or more, and one of both."""
+    leak, kept = np.asarray(leak, float), np.asarray(kept, float)
+    better = (leak[None] <= leak[:, None]) & (kept[None] >= kept[:, None])
+    better &= (leak[None] < leak[:, None]) | (kept[None] > kept[:, None])
+    return ~better.any(1)

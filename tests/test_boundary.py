@@ -1,0 +1,102 @@
+"""Weaker control: the maps, the points, and which of them no other beats."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from anonlib import config
+from anonlib.anonymizers import control
+from anonlib.attack import boundary
+from anonlib.errors import AnonlibError
+from anonlib.figures import maps as drawn
+
+DEMO = config.load("demo")
+
+
+def noise(n: int = 2) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, 128, 128, 3), dtype=np.uint8)
+
+
+def test_a_whole_map_is_the_map_itself_and_a_copy() -> None:
+    maps = noise()
+    same = control.weakened(maps, maps)
+    np.testing.assert_array_equal(same, maps)
+    same[:] = 0
+    assert maps.any()
+
+
+def test_blur_and_fewer_pixels_are_opencvs() -> None:
+    maps = noise()
+    blurred = control.weakened(maps, maps, blur=3.0)
+    np.testing.assert_array_equal(blurred[1], cv2.GaussianBlur(maps[1], (0, 0), 3.0))
+    coarse = control.weakened(maps, maps, pixels=16)
+    cells = maps.reshape(2, 16, 8, 16, 8, 3).mean(axis=(2, 4))
+    again = cv2.resize(coarse[0], (16, 16), interpolation=cv2.INTER_AREA)
+    assert np.abs(again.astype(float) - cells[0]).mean() < 12 < np.abs(cells[0] - cells[0].mean()).max()
+    assert coarse.std() < blurred.std() * 3 < maps.std()
+    np.testing.assert_array_equal(control.weakened(maps, maps, pixels=128), maps)
+    with pytest.raises(AnonlibError, match="1 to 128"):
+        control.weakened(maps, maps, pixels=200)
+
+
+def test_a_hidden_region_is_black_in_the_map_and_nothing_else_changes(monkeypatch) -> None:
+    labels = np.zeros((2, 128, 128), np.uint8)
+    labels[:, 40:100, 40:90] = 1
+    labels[:, 60:64, 50:58] = 4  # an eye
+    labels[:, 20:40, 40:90] = 17  # hair
+    monkeypatch.setattr(control, "parse", lambda images: labels)
+    maps = np.full((2, 128, 128, 3), 200, np.uint8)
+    for name in control.REGIONS:
+        inside = control.region(maps, name)
+        seen = control.weakened(maps, maps, hidden=name)
+        assert inside.any() and not seen[inside].any() and (seen[~inside] == 200).all()
+    eyes, outline, hair = (control.region(maps, name)[0] for name in ("eyes", "outline", "hair"))
+    assert eyes[60 - control.GROW, 54] and not eyes[60 - control.GROW - 1, 54]
+    assert outline[100 + control.GROW - 1, 64] and outline[100 - control.GROW, 64] and not outline[70, 64]
+    assert hair[30, 60] and not hair[60, 60]
+    with pytest.raises(AnonlibError, match="ears"):
+        control.region(maps, "ears")
+
+
+def test_points_weaken_one_thing_at_a_time_at_full_strength() -> None:
+    chosen = boundary.points(replace(DEMO.boundary, anonymizer="ia-depth+hed"))
+    assert len({one.name for one in chosen}) == len(chosen) == 5 + 2 + 2 + 5
+    for one in chosen:
+        scales = one.options["scales"]
+        assert set(scales) == {"depth", "hed"}
+        assert set(scales.values()) == {one.value if one.axis == "strength" else 1.0}
+        assert {key for key in one.options if key != "scales"} == ({one.axis} - {"strength"})
+
+
+def test_the_front_is_what_no_other_point_beats() -> None:
+    rng = np.random.default_rng(2)
+    leak, kept = rng.integers(0, 6, 40) / 5, rng.integers(0, 6, 40) / 5
+    found = boundary.front(leak, kept)
+    for k in range(40):
+        beaten = any(
+            leak[o] <= leak[k] and kept[o] >= kept[k] and (leak[o], kept[o]) != (leak[k], kept[k]) for o in range(40)
+        )
+        assert found[k] == (not beaten)
+    assert boundary.front(np.array([0.1, 0.1]), np.array([0.5, 0.5])).all(), "equal ones are both on it"
+
+
+def test_both_pictures_are_drawn() -> None:
+    frame = pd.DataFrame(
+        {"axis": ["strength", "strength", "blur"], "value": ["0.1", "1.0", "5"], "kept": [0.2, 0.8, 0.5],
+         "top1": [0.05, 0.3, 0.1], "lo": [0.02, 0.25, 0.06], "hi": [0.1, 0.36, 0.15], "front": [True, True, False]}
+    )  # fmt: skip
+    names = {"x": "kept", "y": "top1", "lo": "lo", "hi": "hi", "series": "axis", "text": "value", "front": "front"}
+    axes = drawn.frontier(frame, **names, xlabel="kept", ylabel="top-1").axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), [0.2, 0.8])
+    assert {note.get_text() for note in axes.texts} == {"0.1", "1.0", "5"}
+    table = pd.DataFrame({"value": ["eyes", "mouth"], "difference": [-0.2, 0.05]})
+    masks = np.zeros((2, 128, 128), bool)
+    masks[0, 50:60, 40:90], masks[1, 90:100, 50:80] = True, True
+    data = {"table": table, "image": np.full((128, 128, 3), 128, np.uint8), "masks": masks}
+    figure = drawn.regions(data, name="value", value="difference", label="change of top-1")
+    painted = figure.axes[1].images[0].get_array()
+    eyes, mouth, rest = painted[55, 60].astype(int), painted[95, 60].astype(int), painted[20, 20].astype(int)
+    assert eyes[2] > eyes[0] and mouth[0] > mouth[2] and np.ptp(rest) <= 1
