@@ -80,9 +80,13 @@ class Attack:
     face_steps: int
     face_batch: int
     face_frozen: int  # of the recognizer's 12 stages, the first ones that stay as they are: faster, and no weaker
-    seeds: tuple[int, ...]
+    together: bool  # one attacker learns from what all anonymizers made, else there is one for each
+    seeds: tuple[int, ...]  # of the trainings that start from a face recognizer
+    scratch_seeds: tuple[int, ...]
+    transfer_steps: int  # of contrastive-face where it knows one anonymizer and is tested on all others
     temperature: float
     edges: tuple[str, ...]  # that black-box attackers train on and are tested on
+    edge_batch: int  # theirs, from a face recognizer of which no stage is kept
 
 
 @dataclass(frozen=True)
@@ -156,9 +160,13 @@ _DEMO = Profile(
         face_steps=120,
         face_batch=48,
         face_frozen=4,
-        seeds=(0,),
+        together=True,
+        seeds=(0, 1, 2),
+        scratch_seeds=(0,),
+        transfer_steps=60,
         temperature=0.1,
         edges=EDGES,
+        edge_batch=32,
     ),
     ablate=Ablate(
         backbones=("resnet18", "resnet50", "convnext", "swin", "vit"),
@@ -191,7 +199,15 @@ _SMOKE = dataclasses.replace(
     data=Data(train_people=20, validation_people=6, test_people=12, images=6),
     generator=dataclasses.replace(_SMALL, steps=4),
     attack=dataclasses.replace(
-        _DEMO.attack, steps=14, tune_steps=6, batch=16, face_steps=12, face_batch=16, edges=("hed",)
+        _DEMO.attack,
+        steps=14,
+        tune_steps=6,
+        batch=16,
+        face_steps=12,
+        face_batch=16,
+        transfer_steps=6,
+        edge_batch=16,
+        edges=("hed",),
     ),
     ablate=dataclasses.replace(_DEMO.ablate, steps=6, tune_steps=4, batch=16, batches=(4, 16), face_pairs=64),
     boundary=dataclasses.replace(
@@ -223,9 +239,13 @@ _FULL = Profile(
         face_steps=5000,
         face_batch=128,
         face_frozen=0,
-        seeds=(0, 1, 2),
+        together=False,
+        seeds=(0, 1, 2, 3, 4),
+        scratch_seeds=(0, 1, 2, 3, 4),
+        transfer_steps=5000,
         temperature=0.1,
         edges=EDGES,
+        edge_batch=128,
     ),
     ablate=Ablate(
         backbones=("resnet18", "resnet50", "convnext-tiny", "swin-tiny", "vit"),

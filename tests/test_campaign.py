@@ -63,6 +63,9 @@ def settings(bundle: str, **changes) -> config.Profile:
         "attack.batch": 4,
         "attack.face_steps": 1,
         "attack.face_batch": 4,
+        "attack.transfer_steps": 1,
+        "attack.edge_batch": 4,
+        "attack.seeds": [0],
         "evaluate.draws": 50,
     }
     return config.load("smoke", numbers | changes)
@@ -156,19 +159,53 @@ def test_pairs_join_an_anonymized_photo_with_its_own_source(finished) -> None:
 
 def test_what_is_trained() -> None:
     numbers = config.load("smoke", {"attack.backbones": ["resnet18", "vit"], "attack.sizes": [32, 64]}).attack
-    found = Counter((job.anonymizer, job.label) for job in campaign.jobs(NAMES, numbers))
+    found = Counter(
+        (job.learns, job.label) for job in campaign.jobs(NAMES, replace(numbers, seeds=(0,), together=False))
+    )
     per_anonymizer = ["contrastive", "contrastive-face", "contrastive-vit"]
-    wanted = {(name, label) for name in NAMES for label in per_anonymizer}
-    wanted |= {("noop", "background-only"), ("ia-canny", "background-only")}
+    wanted = {((name,), label) for name in NAMES for label in per_anonymizer}
+    wanted |= {(("noop",), "background-only"), (("ia-canny",), "background-only")}
     assert set(found) == wanted and set(found.values()) == {1}, "permuted is contrastive: it is not trained again"
     found = campaign.jobs(("noop", "ia-depth+hed", "ia-hed"), numbers)
-    controls = {job.anonymizer for job in found if job.label == "background-only"}
-    assert controls == {"noop", "ia-depth+hed"}, "the one with the most conditions, wherever it stands"
+    controls = {job.learns for job in found if job.label == "background-only"}
+    assert controls == {("noop",), ("ia-depth+hed",)}, "the one with the most conditions, wherever it stands"
     kept = {job.label: attackers.attack_config(job.attacker, **job.changes).frozen for job in found}
     others = dict.fromkeys(("contrastive", "contrastive-vit", "background-only"), 0)
     assert kept == others | {"contrastive-face": numbers.face_frozen} and numbers.face_frozen > 0
-    seeds = campaign.jobs(("noop",), replace(numbers, seeds=(0, 7)))
-    assert {job.changes["seed"] for job in seeds} == {0, 7} and len(seeds) == 2 * 4
+    seeds = campaign.jobs(("noop",), replace(numbers, seeds=(0, 7), scratch_seeds=(3,)))
+    assert Counter(job.changes["seed"] for job in seeds) == {0: 1, 7: 1, 3: 3}
+
+
+def test_one_attacker_may_learn_from_all_anonymizers_together() -> None:
+    numbers = config.load("demo").attack
+    found = campaign.jobs(("noop", "ia-none", "ia-hed"), numbers)
+    learned = {
+        label: [job.learns for job in found if job.label == label] for label in ("contrastive", "contrastive-face")
+    }
+    both = [("noop",), ("ia-none", "ia-hed")]
+    assert sorted(learned["contrastive"], reverse=True) == both
+    assert sorted(learned["contrastive-face"], reverse=True) == [both[0]] * 3 + [both[1]] * 3
+    assert {job.learns for job in campaign.jobs(("noop",), numbers)} == {("noop",)}
+
+
+def test_an_attacker_of_all_together_trains_on_all_and_embeds_each(finished) -> None:
+    faces, _, made, outcomes = finished
+    face = {one.anonymizer: one for one in outcomes if one.attacker == "contrastive-face"}
+    together = [face[name] for name in NAMES if name != "noop"]
+    assert len({one.job.learns for one in together}) == 1
+    for one in together[1:]:
+        np.testing.assert_array_equal(one.references, together[0].references)
+        assert (one.probes != together[0].probes).any()
+    curves = campaign.curves(outcomes)
+    assert set(curves.learned) == {"noop", "ia-canny", campaign.TOGETHER}, "one curve a training"
+    assert not curves.duplicated(["learned", "attacker", "seed", "step"]).any()
+    seen = {name: {"images": one.images, "status": one.status, "source": one.source} for name, one in made.items()}
+    job = together[0].job
+    shuffled = {name: seen[name] for name in reversed(job.learns)}  # another order of photos, the same probes by name
+    (again,) = jobs.attack_shard([job], [shuffled], [None], faces)["outcome"]
+    assert list(again["probes"]) == list(shuffled)
+    for name, probes in again["probes"].items():
+        assert np.allclose(probes, face[name].probes, atol=0.2) and probes.shape == face[name].probes.shape
 
 
 def test_everyone_attacks_everything_and_a_second_run_computes_nothing(finished, monkeypatch, tmp_path) -> None:
@@ -245,22 +282,21 @@ def test_maps_agree_with_themselves_and_less_with_what_was_painted_over(finished
 
 def test_an_attacker_that_was_kept_embeds_later_as_it_did_at_once(finished) -> None:
     faces, _, made, outcomes = finished
-    kept = [one for one in outcomes if one.weights and not one.control]
-    assert Counter(one.attacker for one in kept) == {
-        "contrastive-face": len(NAMES),
-        "contrastive": 1,
-    }
+    kept = [one for one in outcomes if one.weights]
+    assert {(one.attacker, one.anonymizer) for one in kept} == {("contrastive", "noop"), ("background-only", "noop")}
+    kept = [one for one in kept if not one.control]
     own = [{"own": made[one.anonymizer].images[campaign.probe_rows(faces, made[one.anonymizer])]} for one in kept]
     for one, again in zip(kept, transfer.embed_all(kept, own), strict=True):
         np.testing.assert_allclose(again["own"], one.probes, atol=1e-5)
 
 
 def test_transfer_takes_every_attacker_to_every_other_anonymizer(finished) -> None:
-    faces, numbers, made, outcomes = finished
-    moved = transfer.transferred(faces, made, outcomes)
+    faces, numbers, made, _ = finished
+    homes, moved = transfer.across(faces, made, numbers.attack)
+    assert [(one.attacker, one.job.learns) for one in homes] == [(f"contrastive-face-from-{a}", (a,)) for a in NAMES]
     found = {(one.attacker, one.anonymizer) for one in moved}
     assert found == {(f"contrastive-face-from-{a}", b) for a in NAMES for b in NAMES if a != b}
-    home = next(one for one in outcomes if (one.attacker, one.anonymizer) == ("contrastive-face", "noop"))
+    home = next(one for one in homes if one.anonymizer == "noop")
     away = next(one for one in moved if (one.attacker, one.anonymizer) == ("contrastive-face-from-noop", "blur"))
     np.testing.assert_array_equal(away.references, home.references)
     assert not np.allclose(away.probes, home.probes, atol=1e-3)
@@ -307,8 +343,8 @@ def test_from_scratch_goes_on_from_photos_to_each_anonymizer_or_starts_anew() ->
     numbers = config.load("demo").attack
     todo = [job for job in campaign.jobs(NAMES, numbers) if job.attacker == "contrastive"]
     (photos,) = [job for job in todo if job.start is None]
-    assert photos.anonymizer == "noop" and photos.keep and photos.changes["steps"] == numbers.steps
-    assert {job.anonymizer for job in todo} == set(NAMES)
+    assert photos.learns == ("noop",) and photos.keep and photos.changes["steps"] == numbers.steps
+    assert {name for job in todo for name in job.learns} == set(NAMES)
     for job in todo:
         if job is not photos:
             assert (job.start, job.label, job.changes["steps"]) == ("noop", photos.label, numbers.tune_steps)
@@ -322,7 +358,7 @@ def test_a_training_that_goes_on_begins_with_the_weights_of_the_one_on_photos(fi
     faces, _, made, outcomes = finished
     photos = next(one for one in outcomes if (one.attacker, one.anonymizer) == ("contrastive", "noop"))
     changes = attackers.tuned(photos.job.changes, steps=1) | {"lr": 1e-9}
-    still = jobs.Job("blur", "contrastive", "contrastive", changes, keep=True, start="noop")
+    still = jobs.Job(("blur",), "contrastive", "contrastive", changes, keep=True, start="noop")
     (found,) = [one for one in campaign.train(faces, made, [still, photos.job]) if one.anonymizer == "blur"]
     for name, value in photos.weights.items():
         if "running" not in name and "num_batches" not in name:

@@ -8,7 +8,7 @@ import pytest
 
 from anonlib import config, provenance
 from anonlib.errors import AnonlibError
-from anonlib.evaluate import claims, summary, tables
+from anonlib.evaluate import claims, comparisons, summary, tables
 from anonlib.evaluate.statistics import rate_interval
 
 PEOPLE, GALLERY = 20, 200
@@ -84,7 +84,7 @@ def test_the_headline_is_the_maximum_over_attackers_and_never_a_control() -> Non
     assert (row(table, "ia-hed", "maximum")["strongest"], row(table, "ia-hed", "maximum")["top1"]) == ("sface", 0.5)
     assert row(table, "ia-hed", "maximum", "single")["strongest"] == "contrastive"
     wide, formats = tables.by_attacker(table)
-    assert list(formats) == ["anonymizer", "contrastive", "sface", "maximum", "not ok"]
+    assert list(formats) == ["anonymizer", "contrastive", "sface", "maximum", "not ok", "published"]
     assert wide.maximum_top1.tolist() == [0.5] and wide.not_ok.tolist() == [0]
     curve = tables.cmc_table(ranks, table).set_index("k").rate
     assert curve[1] == 0.5 and curve[50] == 0.5 and curve[51] == 1 and set(curve.index) == set(range(1, GALLERY + 1))
@@ -130,19 +130,19 @@ def test_paired_differences_by_hand_and_holm_over_an_attackers_rows() -> None:
         told("blur", "sface", 0.6),
     )
     table = tables.attack_table(ranks, draws=200)
-    paired = tables.paired_table(ranks, table, draws=2000)
+    paired = comparisons.paired_table(ranks, table, draws=2000)
     assert set(paired.anonymizer) == {"ia-depth+hed", "ia-hed"}
     by = paired[paired.anonymizer == "ia-depth+hed"].set_index("attacker")
     assert by.difference.to_dict() == pytest.approx({"contrastive": 0.5, "sface": 0.0, "maximum": 0.4})
     assert by.p["sface"] == 1 and by.p_holm["contrastive"] == pytest.approx(2 * by.p["contrastive"])
     assert by.lo["contrastive"] > 0 and by.people["contrastive"] == PEOPLE
-    assert tables.paired_table(ranks[ranks.anonymizer == "blur"], table[table.anonymizer == "blur"]).empty
+    assert comparisons.paired_table(ranks[ranks.anonymizer == "blur"], table[table.anonymizer == "blur"]).empty
 
 
 def test_fewer_references_cost_by_hand() -> None:
     shares = {"full": 0.6, "few": 0.4, "single": 0.1}
     ranks = joined(*[told("ia-hed", "sface", share, protocol) for protocol, share in shares.items()])
-    found = tables.references_table(ranks, tables.attack_table(ranks, draws=200), draws=200).set_index("step")
+    found = comparisons.references_table(ranks, tables.attack_table(ranks, draws=200), draws=200).set_index("step")
     assert found.difference.to_dict() == pytest.approx(
         {"full to few": 0.2, "few to single": 0.3, "full to single": 0.5}
     )
@@ -168,10 +168,10 @@ def written(tmp_path, monkeypatch):
     table = tables.attack_table(ranks, draws=200)
     tables.record_table(table)
     tables.record_chance(table)
-    tables.record_paired(tables.paired_table(ranks, table))
+    comparisons.record_paired(comparisons.paired_table(ranks, table))
     edges = joined(told("noop", claims.EDGES, 1.0), told("ia-depth+hed", claims.EDGES, 0.1))
     tables.record_table(tables.attack_table(edges, draws=200).query("attacker == @claims.EDGES"))
-    tables.record_references(tables.references_table(ranks, table))
+    comparisons.record_references(comparisons.references_table(ranks, table))
     yield provenance.results()
     provenance.set_context(None)
 
@@ -273,7 +273,44 @@ def test_a_cross_table_has_every_pair_in_its_place() -> None:
     assert list(wide.attacker) == ["a", "b"] and list(formats) == ["attacker", "noop", "ia-hed"]
     assert wide[["noop_top1", "ia-hed_top1"]].to_numpy().ravel().tolist() == pytest.approx([0.9, 0.3, 0.8, 0.1])
     turned, others = tables.by_attacker(table)
-    assert list(turned.anonymizer) == ["noop", "ia-hed"] and list(others) == ["anonymizer", "a", "b", "not ok"]
+    assert list(turned.anonymizer) == ["noop", "ia-hed"] and list(others) == [
+        "anonymizer",
+        "a",
+        "b",
+        "not ok",
+        "published",
+    ]
     assert turned[["a_top1", "b_top1"]].to_numpy().ravel().tolist() == pytest.approx([0.9, 0.8, 0.3, 0.1])
     missing, _ = tables.crosstable(table[(table.attacker != "b") | (table.anonymizer != "ia-hed")])
     assert np.isnan(missing["ia-hed_top1"][1]) and missing["noop_top1"][1] == pytest.approx(0.8)
+
+
+def test_the_main_table_has_chance_and_the_only_published_number_beside_every_attacker() -> None:
+    names, protocols = ("noop", "ia-depth+hed", "ia-hed"), ("full", "few", "single")
+    ranks = joined(*[told(name, who, 0.4, p) for name in names for who in ("contrastive", "sface") for p in protocols])
+    rows, formats = tables.main_table(tables.attack_table(ranks, draws=50), ("noop", "ia-depth+hed"))
+    assert len(rows) == 2 * 2 * 3 and set(rows.attacker) == {"contrastive", "sface"}
+    told_of = rows[rows.published.notna()]
+    assert told_of[["anonymizer", "attacker", "protocol"]].to_numpy().tolist() == [
+        ["ia-depth+hed", "contrastive", "full"]
+    ]
+    assert told_of.published.item() == 0.681
+    assert set(rows.chance_top5) == {5 / GALLERY} and set(rows.chance_rank) == {(GALLERY + 1) / 2}
+    assert [formats[key] for key in ("chance", "published top-1")] == [
+        "{chance:.1%}, {chance_top5:.1%}, {chance_rank:.1f}",
+        "{published:.1%}",
+    ]
+
+
+def test_seeds_and_people_are_told_apart_in_a_table() -> None:
+    one = told("ia-hed", "contrastive", 0.4)
+    other = told("ia-hed", "contrastive", 0.2).assign(seed=1)
+    alone = told("ia-hed", "sface", 0.3)
+    found = comparisons.seeds_table(pd.concat([one, other, alone], ignore_index=True))
+    (row_,) = found.to_dict("records")
+    assert (row_["attacker"], row_["seeds"]) == ("contrastive", 2)
+    assert (row_["lowest"], row_["highest"], row_["mean"]) == pytest.approx((0.2, 0.4, 0.3))
+    assert row_["lo"] < 0.2 and row_["seed_sd"] > 0.1 and row_["seed_error"] == pytest.approx(row_["seed_sd"] / 2**0.5)
+    assert comparisons.seeds_table(alone).empty
+    same = comparisons.seeds_table(pd.concat([one, one.assign(seed=1)], ignore_index=True))
+    assert same.seed_sd.item() == pytest.approx(0, abs=1e-12) and same.lo.item() > 0.05

@@ -110,10 +110,8 @@ def anonymize_shards(shards: list[dict]) -> list[dict]:
     found = []
     for shard in shards:
         start = time.perf_counter()
-        options = dict(shard["options"])
-        if "model" in options:
-            options["model"] = str(provenance.project_root() / options["model"])
-        made, status = anonymizer(shard["name"], **options)(shard["images"], shard["masks"], shard["seeds"])
+        method = anonymizer(shard["name"], **shard["options"])
+        made, status = method(shard["images"], shard["masks"], shard["seeds"])
         seconds = np.full(len(made), (time.perf_counter() - start) / len(made))
         found.append({"name": shard["name"], "images": made, "status": np.array(status, dtype=str), "seconds": seconds})
     return found

@@ -11,8 +11,11 @@ from anonlib.attack import campaign
 from anonlib.attack.campaign import FACE, SCRATCH, Outcome
 from anonlib.attack.jobs import Job
 from anonlib.data.faceset import FaceSet
-from anonlib.evaluate.tables import MAXIMUM, against, attack_table, probe_values
+from anonlib.evaluate import published
+from anonlib.evaluate.comparisons import against
+from anonlib.evaluate.tables import MAXIMUM, attack_table, probe_values
 
+PUBLISHED = ("backbone", "batch")  # axes of which the first paper tells a value
 CHECKS = 3  # times that a training of contrastive-face is validated, whatever its number of steps
 
 
@@ -26,7 +29,7 @@ class Variant:
 
     @property
     def anonymizer(self) -> str:
-        return self.jobs[-1].anonymizer
+        return self.jobs[-1].learns[0]
 
     @property
     def label(self) -> str:
@@ -44,7 +47,7 @@ def variants(anonymizer: str, settings: config.Profile) -> list[Variant]:
         changes = own | {"backbone": backbone, "image_size": numbers.size, "steps": numbers.steps}
         changes |= {"batch": numbers.batch, "temperature": settings.attack.temperature}
         label = f"{SCRATCH}-backbone-{backbone}"
-        jobs = campaign.from_scratch(("noop", anonymizer), SCRATCH, label, changes, numbers.tune_steps)
+        jobs = campaign.from_scratch((campaign.PHOTOS, (anonymizer,)), SCRATCH, label, changes, numbers.tune_steps)
         found.append(Variant("backbone", backbone, tuple(jobs)))
     for axis, values in (("temperature", numbers.temperatures), ("batch", numbers.batches)):
         for value in values:
@@ -52,7 +55,7 @@ def variants(anonymizer: str, settings: config.Profile) -> list[Variant]:
             changes |= {axis: value, "frozen": numbers.face_frozen}
             steps = max(1, numbers.face_pairs // changes["batch"])
             changes |= {"steps": steps, "validate_every": -(-steps // CHECKS)}
-            job = Job(anonymizer, FACE, f"{FACE}-{axis}-{value:g}", changes)
+            job = Job((anonymizer,), FACE, f"{FACE}-{axis}-{value:g}", changes)
             found.append(Variant(axis, value, (job,)))
     return found
 
@@ -65,7 +68,7 @@ def run(faces: FaceSet, made: dict[str, Anonymized], chosen: list[Variant]) -> l
 def axis_table(
     axis: str, chosen: list[Variant], outcomes: list[Outcome], ranks: pd.DataFrame, settings: config.Profile
 ) -> pd.DataFrame:
-    """Return one row a value of an axis: value, attacker, and what `tables.attack_table` says of it in Full-Ref.
+    """Return one row a value of an axis: value, attacker, what `tables.attack_table` says of it in Full-Ref, published.
 
     ranks: of the outcomes, as `campaign.ranks` gives them. noop: top-1 on photos that nobody anonymized, nan where it
     was not trained for them. parameters; seconds (of one core, training and embedding). difference with difference_lo
@@ -86,6 +89,7 @@ def axis_table(
         (seen,) = [one for one in outcomes if (one.anonymizer, one.attacker) == place]
         row = {"value": variant.value, "anonymizer": place[0], "attacker": place[1]} | rates.loc[place].to_dict()
         row["noop"] = rates.top1.get(("noop", variant.label), np.nan)
+        row["published"] = published.top1(place[0], **{axis: variant.value}) if axis in PUBLISHED else np.nan
         rows.append(row | {"parameters": seen.parameters, "seconds": seen.seconds})
     return pd.DataFrame(rows).join(against(hits, base_value(axis, settings), numbers))
 

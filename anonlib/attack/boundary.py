@@ -15,8 +15,9 @@ from anonlib.attack.campaign import FACE, Outcome
 from anonlib.attack.jobs import Job
 from anonlib.attack.transfer import embed_all
 from anonlib.data.faceset import FaceSet
+from anonlib.evaluate.comparisons import against
 from anonlib.evaluate.datacard import attributes
-from anonlib.evaluate.tables import against, probe_values
+from anonlib.evaluate.tables import probe_values
 from anonlib.provenance import record
 
 ATTACKER = f"{FACE}-mixed"
@@ -70,7 +71,7 @@ def attack(faces: FaceSet, mixed: Anonymized, probes: dict[str, Anonymized], set
     numbers = settings.attack
     changes = {"steps": settings.boundary.steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
     changes |= {"frozen": numbers.face_frozen, "seed": settings.boundary.seed}
-    (trained,) = campaign.train(faces, {"mixed": mixed}, [Job("mixed", FACE, ATTACKER, changes, keep=True)])
+    (trained,) = campaign.train(faces, {"mixed": mixed}, [Job(("mixed",), FACE, ATTACKER, changes, keep=True)])
     (seen,) = embed_all([trained], [{name: one.images for name, one in probes.items()}])
     return [replace(trained, anonymizer=name, probes=seen[name], weights=None) for name in probes]
 

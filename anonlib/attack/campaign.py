@@ -15,7 +15,9 @@ from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
 from anonlib.evaluate.identification import rank_of_true
 
+PHOTOS = ("noop",)  # what an attacker learns from where nobody anonymized
 SCRATCH, FACE, BACKGROUND, PERMUTED = "contrastive", "contrastive-face", "background-only", "permuted"
+TOGETHER = "all together"  # what an attacker has learned from who knows every anonymizer
 EMBED_SHARD = 256
 Weights = dict[str, np.ndarray]
 
@@ -43,34 +45,43 @@ class Outcome:
 def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
     """Return the trainings of a campaign; the longest first, so that no process is left alone with one at the end.
 
-    background-only is trained on what nobody anonymized and on one that repaints, the one with the most conditions:
-    around the person all of those show the same picture, and blur, pixelation and mask show the no-op control's.
+    together: one attacker learns from what all anonymizers made, else there is one for each; photos that nobody
+    anonymized have their own in any case. background-only is trained on those and on one anonymizer that repaints, the
+    one with the most conditions: around the person all of them show the same picture, and blur, pixelation and mask
+    show the no-op control's.
     """
     short = {"steps": numbers.steps, "batch": numbers.batch, "temperature": numbers.temperature}
     face = {"steps": numbers.face_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
     face |= {"frozen": numbers.face_frozen}
     repainted = sorted((name for name in anonymizers if name not in QUICK), key=lambda name: name.count("+"))
-    apart = [name for name in anonymizers if name in ("noop", *repainted[-1:])]
+    apart = [(name,) for name in anonymizers if name in ("noop", *repainted[-1:])]
+    groups = [(name,) for name in anonymizers]
+    if numbers.together:
+        others = tuple(name for name in anonymizers if name != "noop")
+        groups = [group for group in (("noop",), others) if group]
     found = []
     for seed in numbers.seeds:
-        found += [Job(name, FACE, FACE, face | {"seed": seed}, keep=True) for name in anonymizers]
+        found += [Job(group, FACE, FACE, face | {"seed": seed}) for group in groups]
+    for seed in numbers.scratch_seeds:
         for place, (backbone, size) in enumerate(zip(numbers.backbones, numbers.sizes, strict=True)):
             changes = short | {"backbone": backbone, "image_size": size, "seed": seed}
             label = SCRATCH if place == 0 else f"{SCRATCH}-{backbone}"
-            found += from_scratch(anonymizers, SCRATCH, label, changes, numbers.tune_steps)
+            found += from_scratch(groups, SCRATCH, label, changes, numbers.tune_steps)
             if place == 0:
                 found += from_scratch(apart, BACKGROUND, BACKGROUND, changes, numbers.tune_steps)
     return sorted(found, key=_pixels, reverse=True)
 
 
-def from_scratch(anonymizers: Iterable[str], attacker: str, label: str, changes: dict, tune_steps: int) -> list[Job]:
-    """Return a training an anonymizer: each from nothing, or where tune_steps says so from the one on photos."""
+def from_scratch(
+    groups: Iterable[tuple[str, ...]], attacker: str, label: str, changes: dict, tune_steps: int
+) -> list[Job]:
+    """Return a training a group of anonymizers: each from nothing, or where tune_steps says so from that on photos."""
     found = []
-    for name in anonymizers:
-        if name == "noop" or not tune_steps:
-            found.append(Job(name, attacker, label, changes, keep=bool(tune_steps)))
+    for group in groups:
+        if group == PHOTOS or not tune_steps:
+            found.append(Job(group, attacker, label, changes, keep=bool(tune_steps)))
         else:
-            found.append(Job(name, attacker, label, tuned(changes, tune_steps), start="noop"))
+            found.append(Job(group, attacker, label, tuned(changes, tune_steps), start="noop"))
     return found
 
 
@@ -102,14 +113,18 @@ def data_control(faces: FaceSet, settings: config.Profile) -> pd.DataFrame:
 
 
 def train(faces: FaceSet, made: dict[str, Anonymized], todo: list[Job]) -> list[Outcome]:
-    """Train for each job on what its anonymizer made, and embed its probes; in parallel, each cached by itself.
+    """Train for each job, and embed its anonymizers' probes, an outcome each; in parallel, each job cached by itself.
 
-    A job that goes on with another's network waits for it; that one is among `todo` too, and kept.
+    A job that goes on with another's network waits for it; that one is among `todo` too, and kept. All others wait for
+    nobody but run after those, so that no process is idle between the two.
     """
-    first, later = [job for job in todo if job.start is None], [job for job in todo if job.start is not None]
+    needed = {(job.start, job.label, job.changes["seed"]) for job in todo if job.start}
+    first = [job for job in todo if needed & {(name, job.label, job.changes["seed"]) for name in job.learns}]
     outcomes = _trained(faces, made, first, [None] * len(first))
     known = {(one.anonymizer, one.attacker, one.seed): one.weights for one in outcomes}
-    return outcomes + _trained(faces, made, later, [known[job.start, job.label, job.changes["seed"]] for job in later])
+    later = [job for job in todo if job not in first]
+    starts = [known[job.start, job.label, job.changes["seed"]] if job.start else None for job in later]
+    return outcomes + _trained(faces, made, later, starts)
 
 
 def _trained(
@@ -120,12 +135,15 @@ def _trained(
     given = {
         name: {"images": one.images, "status": one.status, "source": one.source} for name, one in made.items()
     }  # not the seconds: they are never the same twice
-    items = {"job": todo, "made": [given[job.anonymizer] for job in todo], "start": start}
+    items = {"job": todo, "made": [{name: given[name] for name in job.learns} for job in todo], "start": start}
     told = cache.map_shards("attack", attack_shard, items, inputs={"faces": faces}, shard_size=1)["outcome"]
-    return [
-        Outcome(job.anonymizer, job.label, job.changes["seed"], control=ATTACKERS[job.attacker].control, job=job, **one)
-        for job, one in zip(todo, told, strict=True)
-    ]
+    outcomes = []
+    for job, one in zip(todo, told, strict=True):
+        seen = one.pop("probes")
+        told_of = (job.label, job.changes["seed"])
+        control = ATTACKERS[job.attacker].control
+        outcomes += [Outcome(name, *told_of, probes, control=control, job=job, **one) for name, probes in seen.items()]
+    return outcomes
 
 
 def _recognized(faces: FaceSet, made: dict[str, Anonymized]) -> list[Outcome]:
@@ -180,13 +198,14 @@ def ranks(
 
 
 def curves(outcomes: list[Outcome]) -> pd.DataFrame:
-    """Return the training curves of all trained attackers: anonymizer, attacker, seed, step, loss, and where validated
-    the Full-Ref top-1 on validation people (the best of its outputs and fusions)."""
+    """Return the training curves of all trained attackers: learned (an anonymizer, or TOGETHER), attacker, seed, step,
+    loss, and where validated the Full-Ref top-1 on validation people (the best of its outputs and fusions)."""
     parts = []
     for outcome in outcomes:
-        if outcome.curve is not None:
+        if outcome.curve is not None and outcome.anonymizer == outcome.job.learns[0]:
             scores = outcome.curve.filter(regex="_top1$").max(axis=1)
-            labels = {"anonymizer": outcome.anonymizer, "attacker": outcome.attacker, "seed": outcome.seed}
+            learned = outcome.anonymizer if len(outcome.job.learns) == 1 else TOGETHER
+            labels = {"learned": learned, "attacker": outcome.attacker, "seed": outcome.seed}
             parts.append(outcome.curve[["step", "loss"]].assign(**labels, validation_top1=scores))
     return pd.concat(parts, ignore_index=True)
 

@@ -13,12 +13,14 @@ from anonlib.attack.train import embed, restored, weights_of
 from anonlib.config import digest
 from anonlib.data.faceset import FaceSet
 
+Made = dict[str, np.ndarray]  # images, status and source of what an anonymizer made
+
 
 @dataclass(frozen=True)
 class Job:
-    """One attacker to train against one anonymizer: `changes` are fields of AttackConfig, the seed among them."""
+    """One attacker to train: `changes` are fields of AttackConfig, the seed among them."""
 
-    anonymizer: str
+    learns: tuple[str, ...]  # the anonymizers whose photos it is trained on together, and whose probes it embeds
     attacker: str  # a key of attackers.ATTACKERS
     label: str  # the attacker's name in tables: with several backbones there are several of one attacker
     changes: dict = field(default_factory=dict)
@@ -26,8 +28,8 @@ class Job:
     start: str | None = None  # the anonymizer whose network, of the same label and seed, this one goes on with
 
 
-def pairs_of(faces: FaceSet, made: dict[str, np.ndarray], split: str) -> Pairs | None:
-    """Return the pairs of one split, None where it has nobody; made: images, status and source of an anonymizer."""
+def pairs_of(faces: FaceSet, made: Made, split: str) -> Pairs | None:
+    """Return the pairs of one split, None where it has nobody."""
     rows = np.flatnonzero(faces.split == split)
     if not len(rows):
         return None
@@ -37,20 +39,21 @@ def pairs_of(faces: FaceSet, made: dict[str, np.ndarray], split: str) -> Pairs |
 
 
 def attack_shard(
-    job: list[Job], made: list[dict[str, np.ndarray]], start: list[dict[str, np.ndarray] | None], faces: FaceSet
+    job: list[Job], made: list[dict[str, Made]], start: list[dict[str, np.ndarray] | None], faces: FaceSet
 ) -> dict[str, list]:
-    """Train and embed for each job: probes (P, d) and references (R, d), test people's rows in order, and the curve.
+    """Train and embed for each job: probes (P, d) by anonymizer, references (R, d), and the curve.
 
-    made: for each job what its anonymizer gave; start: the weights that it goes on with, if any. A killed training
-    goes on from its last validation.
+    made: for each job what its anonymizers gave, by name; start: the weights that it goes on with, if any. Test
+    people's rows come in order. A killed training goes on from its last validation.
     """
     return {"outcome": [_attack(*one, faces) for one in zip(job, made, start, strict=True)]}
 
 
-def _attack(job: Job, made: dict[str, np.ndarray], start: dict[str, np.ndarray] | None, faces: FaceSet) -> dict:
+def _attack(job: Job, made: dict[str, Made], start: dict[str, np.ndarray] | None, faces: FaceSet) -> dict:
     import torch
 
-    train, validation, test = (pairs_of(faces, made, split) for split in ("train", "validation", "test"))
+    together = {key: np.concatenate([one[key] for one in made.values()]) for key in ("images", "status", "source")}
+    train, validation, test = (pairs_of(faces, together, split) for split in ("train", "validation", "test"))
     validation = validation if validation is not None and len(validation.usable) else None
     config = attack_config(job.attacker, **job.changes)
     known = [pairs.fingerprint() for pairs in (train, validation) if pairs is not None]
@@ -66,7 +69,9 @@ def _attack(job: Job, made: dict[str, np.ndarray], start: dict[str, np.ndarray] 
     kept = {"embedding": trained.embedding, "fusion": trained.fusion, "step": trained.step, "curve": trained.curve}
     kept |= {"seconds": seconds, "parameters": sum(part.numel() for part in trained.network.parameters())}
     kept["weights"] = weights_of(trained) if job.keep else None
-    return {"probes": seen.probes, "references": seen.references, **kept}
+    ends = np.cumsum([(faces.split[one["source"]] == "test").sum() for one in made.values()])[:-1]
+    probes = dict(zip(made, np.split(seen.probes, ends), strict=True))
+    return {"probes": probes, "references": seen.references, **kept}
 
 
 def transfer_shards(trained: list[dict], photos: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:

@@ -88,7 +88,7 @@ def train_attacker(
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
     run = {"config": asdict(config), "data": _fingerprint(train, validation) if checkpoint else ""}
-    run["start"] = store.digest(dict(start)) if start else ""
+    run["start"] = store.digest(dict(start)) if start and checkpoint else ""
     state = _resumed(checkpoint, run, network, optimizer) or {"step": 0, "best": None, "curve": []}
     if state["step"] == 0 and state["best"] is None:
         _validate(config, network, validation, state)

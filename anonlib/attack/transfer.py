@@ -4,31 +4,34 @@ from dataclasses import replace
 
 import numpy as np
 
-from anonlib import cache
+from anonlib import cache, config
 from anonlib.anonymizers.dataset import Anonymized
-from anonlib.attack.campaign import FACE, Outcome, probe_rows
-from anonlib.attack.jobs import transfer_shards
+from anonlib.attack.campaign import FACE, Outcome, probe_rows, train
+from anonlib.attack.jobs import Job, transfer_shards
 from anonlib.data.faceset import FaceSet
 
 
-def transferred(faces: FaceSet, made: dict[str, Anonymized], outcomes: list[Outcome]) -> list[Outcome]:
-    """Return what every attacker that started from a face recognizer sees of all other anonymizers' probes.
+def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
+    """Return a training an anonymizer, from a face recognizer, that knows this one only."""
+    changes = {"steps": numbers.transfer_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
+    changes |= {"frozen": numbers.face_frozen, "seed": numbers.seeds[0]}
+    return [Job((name,), FACE, f"{FACE}-from-{name}", changes, keep=True) for name in anonymizers]
 
-    The attacker's name becomes <attacker>-from-<what it was trained on>; its references are the same.
+
+def across(faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack) -> tuple[list[Outcome], list[Outcome]]:
+    """Return what attackers who know one anonymizer each see of that one's probes, and what of all others'.
+
+    Their names are contrastive-face-from-<anonymizer>; an attacker's references are the same for all probes.
     """
-    trained = [one for one in outcomes if one.attacker == FACE]
+    home = train(faces, made, jobs(tuple(made), numbers))
     probes = {name: one.images[probe_rows(faces, one)] for name, one in made.items()}
-    others = [{name: photos for name, photos in probes.items() if name != one.anonymizer} for one in trained]
-    return [
-        replace(one, anonymizer=name, attacker=f"{FACE}-from-{one.anonymizer}", probes=rows, curve=None)
-        for one, seen in zip(trained, embed_all(trained, others), strict=True)
+    others = [{name: photos for name, photos in probes.items() if name != one.anonymizer} for one in home]
+    away = [
+        replace(one, anonymizer=name, probes=rows, curve=None)
+        for one, seen in zip(home, embed_all(home, others), strict=True)
         for name, rows in seen.items()
     ]
-
-
-def at_home(outcomes: list[Outcome]) -> list[Outcome]:
-    """Return the same attackers on what they were trained for, under the same kind of name."""
-    return [replace(one, attacker=f"{FACE}-from-{one.anonymizer}") for one in outcomes if one.attacker == FACE]
+    return home, away
 
 
 def embed_all(trained: list[Outcome], photos: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:

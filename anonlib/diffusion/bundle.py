@@ -14,6 +14,7 @@ from diffusers import (
 )
 
 from anonlib.errors import AnonlibError
+from anonlib.provenance import project_root
 
 SMALL = Path(__file__).with_name("small")  # the bundle that the project trains and ships
 
@@ -40,11 +41,11 @@ class _Once(nn.Module):
 def load_pipeline(model: str, conditions: tuple[str, ...] = (), revision: str | None = None) -> DiffusionPipeline:
     """Return the inpainting pipeline of a bundle with the ControlNets of `conditions`, ready on the device.
 
-    model: a local diffusers folder whose ControlNets lie in `controlnet-<condition>`. Without conditions it is
-    plain inpainting. Raises AnonlibError when the folder or one of its ControlNets is missing.
+    model: a local diffusers folder (relative to the project) whose ControlNets lie in `controlnet-<condition>`. Without
+    conditions it is plain inpainting. Raises AnonlibError when the folder or one of its ControlNets is missing.
     """
     _hush()
-    folder = Path(model)
+    folder = project_root() / model
     if not (folder / "model_index.json").exists():
         raise AnonlibError(
             f"no model bundle at {folder}: run `make models`, or give the folder of a diffusers pipeline"

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from anonlib.evaluate import published
 from anonlib.evaluate.tables import BLACKBOX, MAXIMUM, TRANSFER, interval_format
 from anonlib.render import EM_DASH, spell
 
 Results = Mapping[str, Mapping[str, Any]]
-PUBLISHED = {("ia-depth+hed", "full"): 0.681}  # P1's only known number: ResNet-50, batch 128
 LEADERS = {  # the strongest of each kind of attacker, and what he has trained on
     MAXIMUM: "this anonymizer",
     TRANSFER: "another anonymizer",
@@ -33,7 +33,7 @@ def headline(results: Results) -> pd.DataFrame:
             "anonymizer": name,
             "trained_on": LEADERS[leaders[name]],
             "painted": painted,
-            "published": PUBLISHED.get((name, "full")),
+            "published": published.top1(name),
         }
         for protocol in PROTOCOLS:
             found = results[f"attack/{name}/{leaders[name]}/{protocol}/top1"]

@@ -1,14 +1,13 @@
 """The attack's tables, from ranks: rates with intervals by identity, the maximum over attackers, controls, tests."""
 
-from collections.abc import Hashable, Mapping
-
 import numpy as np
 import pandas as pd
 
 from anonlib import config
 from anonlib.errors import AnonlibError
+from anonlib.evaluate import published
 from anonlib.evaluate.identification import chance, cmc, counts, hits, mated
-from anonlib.evaluate.statistics import bootstrap_interval, holm, paired_test, rate_interval
+from anonlib.evaluate.statistics import bootstrap_interval, rate_interval
 from anonlib.provenance import record
 
 GOOD_ENOUGH = {"contrastive": 0.80, "contrastive-face": 0.90}  # Full-Ref top-1 on originals: below, an attacker is weak
@@ -67,8 +66,28 @@ def setting(table: pd.DataFrame, numbers: config.Evaluate) -> dict:
     full = table[table.protocol == "full"].drop_duplicates("anonymizer")
     counted = ", ".join(f"{int(full[status].sum())} {status}" for status in STATUSES)
     found = {name: int(full[name].max()) for name in ("gallery", "people", "probes")}
-    found |= {"references": float(full.references.mean()), "seeds": full.seeds.iloc[0], "level": numbers.confidence}
+    seeds = max(table.seeds, key=len)  # some attackers may have fewer
+    found |= {"references": float(full.references.mean()), "seeds": seeds, "level": numbers.confidence}
     return found | {"by_status": f"in all {counted}", "few": numbers.few, "picked": numbers.reference_seed}
+
+
+def main_table(table: pd.DataFrame, anonymizers: tuple[str, ...]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return every attacker's top-1, top-5 and mean rank by protocol, chance and published top-1 beside, and formats.
+
+    Chance of the mean rank is that of a random order, the middle of the gallery.
+    """
+    rows = table[table.anonymizer.isin(anonymizers) & ~table.control & (table.attacker != MAXIMUM)].copy()
+    rows["chance_top5"] = [chance(people, 5) for people in rows.gallery]
+    rows["chance_rank"] = (rows.gallery + 1) / 2
+    trained = rows.attacker.str.startswith("contrastive")
+    rows["published"] = [
+        published.top1(name, protocol) if own else np.nan
+        for name, protocol, own in zip(rows.anonymizer, rows.protocol, trained, strict=True)
+    ]
+    shown = {name: "" for name in ROW} | {"top-1": interval_format("top1"), "top-5": interval_format("top5")}
+    shown["mean rank"] = interval_format("mean_rank", ".1f")
+    shown["chance"] = "{chance:.1%}, {chance_top5:.1%}, {chance_rank:.1f}"
+    return rows, shown | {"published top-1": "{published:.1%}"}
 
 
 def by_attacker(table: pd.DataFrame, protocol: str = "full") -> tuple[pd.DataFrame, dict[str, str]]:
@@ -76,7 +95,8 @@ def by_attacker(table: pd.DataFrame, protocol: str = "full") -> tuple[pd.DataFra
     part = table[(table.protocol == protocol) & ~table.control]
     wide, formats = crosstable(part, "anonymizer", "attacker", ("people", "gallery", *STATUSES), protocol)
     wide["not_ok"] = wide[list(STATUSES[1:])].sum(axis=1)
-    return wide, formats | {"not ok": "{not_ok:d}"}
+    wide["published"] = [published.top1(name, protocol) for name in wide.anonymizer]
+    return wide, formats | {"not ok": "{not_ok:d}", "published": "{published:.1%}"}
 
 
 def crosstable(
@@ -133,83 +153,6 @@ def verdicts(table: pd.DataFrame, ranks: pd.DataFrame, level: float = 0.95, draw
     return pd.DataFrame(rows, columns=["name", "passed", "text"])
 
 
-def paired_table(
-    ranks: pd.DataFrame,
-    table: pd.DataFrame,
-    base: str = "ia-none",
-    protocol: str = "full",
-    level: float = 0.95,
-    draws: int = 10_000,
-) -> pd.DataFrame:
-    """Compare the top-1 of each other Instance Augmentation with `base`, probe by probe, by every attacker.
-
-    Columns: anonymizer, attacker, difference (its rate minus base's) with lo and hi, p, p_holm (one attacker's rows
-    are one family), people. Statements are made of the attacker "maximum": the strongest on the one anonymizer compared
-    with the strongest on the other.
-    """
-    full = table[(table.protocol == protocol) & ~table.control].set_index(["anonymizer", "attacker"])
-    others = [name for name in dict.fromkeys(table.anonymizer) if name.startswith("ia-") and name != base]
-    rows = []
-    for other in others if base in set(table.anonymizer) else []:
-        for attacker in dict.fromkeys(full.loc[other].index):
-            parts = [
-                ranks[(ranks.anonymizer == name) & (ranks.protocol == protocol)
-                      & (ranks.attacker == full.strongest[name, attacker])]
-                for name in (other, base)
-            ]  # fmt: skip
-            (a, identity), (b, _) = (probe_values(part, 1) for part in parts)
-            rows.append({"anonymizer": other, "attacker": attacker} | paired_test(a, b, identity, level, draws))
-    found = pd.DataFrame(rows, columns=["anonymizer", "attacker", "difference", "lo", "hi", "p", "people"])
-    return found.assign(p_holm=found.groupby("attacker", sort=False).p.transform(holm).astype(float))
-
-
-def against(
-    hits: Mapping[Hashable, tuple[np.ndarray, np.ndarray]], base: Hashable, numbers: config.Evaluate
-) -> pd.DataFrame:
-    """Compare rates with that of `base`, paired by probe: one row a key, in order.
-
-    hits: key -> values and identities of the same probes, as `probe_values` gives them. Columns: difference with
-    difference_lo and _hi, p, p_holm (all rows are one family); nan for base, and for all where base is not among them.
-    """
-    columns = {"difference": "difference", "lo": "difference_lo", "hi": "difference_hi", "p": "p"}
-    found = pd.DataFrame(np.nan, index=range(len(hits)), columns=list(columns.values()))
-    for row, (key, (values, identity)) in enumerate(hits.items()):
-        if key != base and base in hits:
-            told = paired_test(values, hits[base][0], identity, numbers.confidence, numbers.draws)
-            found.loc[row] = [told[name] for name in columns]
-    tested = found.p.notna()
-    return found.assign(p_holm=pd.Series(holm(found.p[tested].to_numpy()), found.index[tested], dtype=float))
-
-
-def record_paired(paired: pd.DataFrame, base: str = "ia-none", protocol: str = "full") -> None:
-    """Record attack/<anonymizer>/<attacker>/<protocol>/gain_over_<base>, and its p-value after Holm's correction."""
-    for row in paired.to_dict("records"):
-        _record_gain(f"{row['anonymizer']}/{row['attacker']}/{protocol}", base, row, row["p_holm"])
-
-
-def references_table(ranks: pd.DataFrame, table: pd.DataFrame, level: float = 0.95, draws: int = 4000) -> pd.DataFrame:
-    """Return how much top-1 falls with fewer references, paired by probe, for each anonymizer's strongest attacker.
-
-    Columns: anonymizer, attacker, step ("full to few", "few to single", "full to single"), difference with lo and hi,
-    p, people.
-    """
-    best = table[(table.attacker == MAXIMUM) & (table.protocol == "full")]
-    rows = []
-    for anonymizer, attacker in zip(best.anonymizer, best.strongest, strict=True):
-        own = ranks[(ranks.anonymizer == anonymizer) & (ranks.attacker == attacker)]
-        for more, fewer in (("full", "few"), ("few", "single"), ("full", "single")):
-            (a, identity), (b, _) = (probe_values(own[own.protocol == protocol], 1) for protocol in (more, fewer))
-            labels = {"anonymizer": anonymizer, "attacker": attacker, "step": f"{more} to {fewer}"}
-            rows.append(labels | paired_test(a, b, identity, level, draws))
-    return pd.DataFrame(rows)
-
-
-def record_references(falls: pd.DataFrame) -> None:
-    """Record attack/<anonymizer>/maximum/full/gain_over_single, what all references gain over one, and its p-value."""
-    for row in falls[falls.step == "full to single"].to_dict("records"):
-        _record_gain(f"{row['anonymizer']}/{MAXIMUM}/full", "single", row, row["p"])
-
-
 def cmc_table(ranks: pd.DataFrame, table: pd.DataFrame, protocol: str = "full") -> pd.DataFrame:
     """Return the cumulative match characteristic of each anonymizer's strongest attacker; also columns k and rate."""
     best = table[(table.attacker == MAXIMUM) & (table.protocol == protocol)]
@@ -241,12 +184,6 @@ def _measured(part: pd.DataFrame, level: float, draws: int) -> dict:
     found |= {"references": float(mated(first).references.mean()), "control": bool(first.control.iloc[0])}
     found["seeds"] = " ".join(str(seed) for seed in sorted(set(part.seed)))
     return found | dict.fromkeys(STATUSES, 0) | counts(first)
-
-
-def _record_gain(place: str, base: str, row: dict, p: float) -> None:
-    key = f"attack/{place}/gain_over_{base}"
-    record(key, row["difference"], row["lo"], row["hi"], row["people"])
-    record(f"{key}_p", p, n=row["people"])
 
 
 def _named(name: str, interval: tuple[float, float, float]) -> dict[str, float]:
