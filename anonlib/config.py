@@ -59,6 +59,7 @@ class Anonymize:
     replicates: int  # anonymized versions of one photo, each with its own seed
     probes: int | None  # anonymized photos a test person
     train_photos: int | None  # anonymized photos a person of attacker-train
+    train_conditions: int | None  # under how many of the conditions each of these people is painted; None: all
 
     @property
     def anonymizers(self) -> tuple[str, ...]:
@@ -114,7 +115,7 @@ class Boundary:
     blurs: tuple[float, ...]  # px, at the largest strength, as all that follow
     pixels: tuple[int, ...]  # a side of the control map
     hidden: tuple[str, ...]  # regions of the face that are blank in the control map
-    steps: int  # of the one attacker, trained on all of these
+    steps: int  # that an attacker of notebook 03 is trained on, on all of these together
     seed: int
 
 
@@ -150,7 +151,9 @@ _DEMO = Profile(
     minutes=60,
     data=Data(train_people=750, validation_people=50, test_people=200, images=12),
     generator=_SMALL,
-    anonymize=Anonymize(conditions=CONDITIONS, baselines=(), replicates=1, probes=2, train_photos=1),
+    anonymize=Anonymize(
+        conditions=CONDITIONS, baselines=(), replicates=1, probes=2, train_photos=1, train_conditions=3
+    ),
     attack=Attack(
         backbones=("resnet18",),
         sizes=(48,),
@@ -171,12 +174,12 @@ _DEMO = Profile(
     ablate=Ablate(
         backbones=("resnet18", "resnet50", "convnext", "swin", "vit"),
         size=32,
-        steps=120,
-        tune_steps=40,
+        steps=90,
+        tune_steps=30,
         batch=128,
         temperatures=(0.02, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0),
         batches=(8, 16, 32, 48, 96),
-        face_pairs=3840,
+        face_pairs=1920,
         face_frozen=6,
         seed=0,
     ),
@@ -186,7 +189,7 @@ _DEMO = Profile(
         blurs=(2.0, 5.0),
         pixels=(32, 16),
         hidden=("eyes", "nose", "mouth", "outline", "hair"),
-        steps=160,
+        steps=60,
         seed=0,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=2000, confidence=0.95),
@@ -209,9 +212,18 @@ _SMOKE = dataclasses.replace(
         edge_batch=16,
         edges=("hed",),
     ),
-    ablate=dataclasses.replace(_DEMO.ablate, steps=6, tune_steps=4, batch=16, batches=(4, 16), face_pairs=64),
+    ablate=dataclasses.replace(
+        _DEMO.ablate,
+        backbones=("resnet18", "swin"),
+        steps=6,
+        tune_steps=4,
+        batch=16,
+        temperatures=(0.02, 0.1),
+        batches=(4, 16),
+        face_pairs=64,
+    ),
     boundary=dataclasses.replace(
-        _DEMO.boundary, strengths=(0.1, 1.0), blurs=(5.0,), pixels=(16,), hidden=("eyes", "hair"), steps=20
+        _DEMO.boundary, strengths=(0.1, 1.0), blurs=(5.0,), pixels=(16,), hidden=("eyes", "hair"), steps=6
     ),
     evaluate=dataclasses.replace(_DEMO.evaluate, draws=200),
 )
@@ -229,7 +241,14 @@ _FULL = Profile(
         controlnet_hed="lllyasviel/control_v11p_sd15_softedge",
         controlnet_canny="lllyasviel/control_v11p_sd15_canny",
     ),
-    anonymize=Anonymize(conditions=CONDITIONS, baselines=BASELINES, replicates=1, probes=None, train_photos=None),
+    anonymize=Anonymize(
+        conditions=CONDITIONS,
+        baselines=BASELINES,
+        replicates=1,
+        probes=None,
+        train_photos=None,
+        train_conditions=None,
+    ),
     attack=Attack(
         backbones=("resnet18", "resnet50", "vit"),
         sizes=(128, 128, 128),

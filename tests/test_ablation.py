@@ -38,7 +38,8 @@ def test_every_batch_sees_as_many_pairs_and_is_validated_as_often() -> None:
 def test_backbones_are_trained_on_photos_first_and_face_attackers_at_once() -> None:
     for one in ablation.variants("ia-hed", DEMO):
         starts = [(*job.learns, job.start) for job in one.jobs]
-        assert starts == ([("noop", None), ("ia-hed", "noop")] if one.axis == "backbone" else [("ia-hed", None)])
+        twice = [("noop", None), ("ia-hed", ("noop", one.label))]
+        assert starts == (twice if one.axis == "backbone" else [("ia-hed", None)])
         for job in one.jobs:
             assert attackers.attack_config(job.attacker, **job.changes).steps == job.changes["steps"]
 

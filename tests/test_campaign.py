@@ -283,7 +283,10 @@ def test_maps_agree_with_themselves_and_less_with_what_was_painted_over(finished
 def test_an_attacker_that_was_kept_embeds_later_as_it_did_at_once(finished) -> None:
     faces, _, made, outcomes = finished
     kept = [one for one in outcomes if one.weights]
-    assert {(one.attacker, one.anonymizer) for one in kept} == {("contrastive", "noop"), ("background-only", "noop")}
+    from_photos = {("contrastive", "noop"), ("background-only", "noop")}
+    assert {(one.attacker, one.anonymizer) for one in kept} == from_photos | {
+        ("contrastive-face", name) for name in NAMES if name != "noop"
+    }
     kept = [one for one in kept if not one.control]
     own = [{"own": made[one.anonymizer].images[campaign.probe_rows(faces, made[one.anonymizer])]} for one in kept]
     for one, again in zip(kept, transfer.embed_all(kept, own), strict=True):
@@ -347,7 +350,7 @@ def test_from_scratch_goes_on_from_photos_to_each_anonymizer_or_starts_anew() ->
     assert {name for job in todo for name in job.learns} == set(NAMES)
     for job in todo:
         if job is not photos:
-            assert (job.start, job.label, job.changes["steps"]) == ("noop", photos.label, numbers.tune_steps)
+            assert (job.start, job.changes["steps"]) == (("noop", photos.label), numbers.tune_steps)
             assert 0 < attackers.attack_config(job.attacker, **job.changes).lr < 5e-3
     anew = campaign.jobs(NAMES, replace(numbers, tune_steps=0))
     assert {job.start for job in anew} == {None}
@@ -358,8 +361,10 @@ def test_a_training_that_goes_on_begins_with_the_weights_of_the_one_on_photos(fi
     faces, _, made, outcomes = finished
     photos = next(one for one in outcomes if (one.attacker, one.anonymizer) == ("contrastive", "noop"))
     changes = attackers.tuned(photos.job.changes, steps=1) | {"lr": 1e-9}
-    still = jobs.Job(("blur",), "contrastive", "contrastive", changes, keep=True, start="noop")
+    still = jobs.Job(("blur",), "contrastive", "contrastive", changes, keep=True, start=("noop", "contrastive"))
     (found,) = [one for one in campaign.train(faces, made, [still, photos.job]) if one.anonymizer == "blur"]
+    (again,) = campaign.train(faces, made, [still], known=[photos])
+    np.testing.assert_array_equal(found.probes, again.probes)
     for name, value in photos.weights.items():
         if "running" not in name and "num_batches" not in name:
             np.testing.assert_allclose(found.weights[name], value, atol=1e-6, err_msg=name)
@@ -378,7 +383,7 @@ def test_photos_may_be_painted_with_options_of_their_own(cache: Path, tiny_bundl
 
 
 def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> None:
-    faces, numbers, _, _ = finished
+    faces, numbers, _, known = finished
     weaker = {
         "strengths": (0.5, 1.0),
         "blurs": (2.0,),
@@ -394,7 +399,7 @@ def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> Non
     assert set(faces.split[mixed.source]) == {"train", "validation", "test"}
     for one in probes.values():
         assert Counter(faces.split[one.source]) == {"test": PEOPLE["test"]}
-    outcomes = boundary.attack(faces, mixed, probes, numbers)
+    outcomes = boundary.attack(faces, mixed, probes, known, numbers)
     assert [one.anonymizer for one in outcomes] == list(probes)
     ranks = campaign.ranks(faces, probes, outcomes, numbers.evaluate)
     rates = tables.attack_table(ranks, None, 0.95, 50)
@@ -402,3 +407,21 @@ def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> Non
     found = boundary.table(points, ranks, rates, kept, numbers)
     assert found.value.tolist() == ["0.5", "1.0", "2.0"] and found.axis.tolist() == ["strength", "strength", "blur"]
     assert found.difference.isna().tolist() == [False, True, False] and not found.front[2] and found.front[:2].any()
+
+
+def test_people_of_attacker_train_take_turns_under_the_conditionings() -> None:
+    faces, numbers = textures({"train": 60, "validation": 3, "test": 3}), config.load("demo").anonymize
+    rows = dataset.chosen_rows(faces, numbers)
+    parts = {name: dataset.share(faces, rows, name, numbers) for name in numbers.anonymizers}
+    painted = Counter(row for name, part in parts.items() if name != "noop" for row in part)
+    assert {painted[row] for row in rows if faces.split[row] == "train"} == {numbers.train_conditions}
+    assert {painted[row] for row in rows if faces.split[row] != "train"} == {len(numbers.conditions)}
+    np.testing.assert_array_equal(parts["noop"], rows)
+    sizes = [len(part) for name, part in parts.items() if name != "noop"]
+    assert max(sizes) - min(sizes) < 20, "each conditioning gets about as many"
+    alone = faces.select(rows=np.flatnonzero(faces.identity == faces.identity[rows[5]]))
+    (row,) = dataset.chosen_rows(alone, numbers)
+    for name, part in parts.items():
+        assert len(dataset.share(alone, np.array([row]), name, numbers)) == (rows[5] in part), "whoever else is there"
+    everybody = replace(numbers, train_conditions=None)
+    assert all(len(dataset.share(faces, rows, name, everybody)) == len(rows) for name in parts)

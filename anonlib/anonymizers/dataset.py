@@ -1,6 +1,7 @@
 """A data set through the anonymizers: which photos, what came out of each and with which status, cached in shards."""
 
 import time
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,12 +55,26 @@ def anonymize(
 ) -> dict[str, Anonymized]:
     """Return by name what each anonymizer makes of these photos, `settings.anonymize.replicates` times each.
 
-    Every image has a seed of its own. Raises AnonlibError for an unknown name or a model bundle that is not there.
+    Of attacker-train each conditioning may get a part only, see `share`. Every image has a seed of its own. Raises
+    AnonlibError for an unknown name or a model bundle that is not there.
     """
-    replicates = settings.anonymize.replicates
-    source, replicate = np.repeat(rows, replicates), np.tile(np.arange(replicates), len(rows))
-    made = _made(faces, [(name, {}, source, replicate) for name in names], settings)
-    return dict(zip(names, made, strict=True))
+    replicates, wanted = settings.anonymize.replicates, []
+    for name in names:
+        own = share(faces, rows, name, settings.anonymize)
+        wanted.append((name, {}, np.repeat(own, replicates), np.tile(np.arange(replicates), len(own))))
+    return dict(zip(names, _made(faces, wanted, settings), strict=True))
+
+
+def share(faces: FaceSet, rows: np.ndarray, name: str, numbers: config.Anonymize) -> np.ndarray:
+    """Return the rows that an anonymizer gets: where `train_conditions` says so, not everybody of attacker-train.
+
+    The people take turns, whoever else is in the set: each of them is painted under so many conditionings.
+    """
+    names = [f"ia-{condition}" for condition in numbers.conditions]
+    if name not in names or numbers.train_conditions is None:
+        return rows
+    turn = np.array([zlib.crc32(str(person).encode()) for person in faces.identity[rows]]) + names.index(name)
+    return rows[(faces.split[rows] != "train") | (turn % len(names) < numbers.train_conditions)]
 
 
 def vary(faces: FaceSet, rows: np.ndarray, name: str, options: list[dict], settings: config.Profile) -> Anonymized:

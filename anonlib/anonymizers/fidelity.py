@@ -37,21 +37,24 @@ def annotate_tests(
 ) -> Annotated:
     """Return the maps of the first `photos` test photos, one a person first, and of what was made of them.
 
-    made: by anonymizer, all of the same photos; conditions: names of annotators.
+    made: by anonymizer, all of the same test photos; conditions: names of annotators.
     """
-    first = next(iter(made.values()))
-    rows = np.flatnonzero((faces.split[first.source] == "test") & (first.replicate == 0))
-    turn = pd.Series(faces.identity[first.source[rows]]).groupby(faces.identity[first.source[rows]]).cumcount()
-    rows = rows[np.argsort(turn, kind="stable")][:photos]
-    images = {ORIGINAL: faces.images[first.source[rows]]}
-    images |= {name: one.images[rows] for name, one in made.items() if name != "noop"}
-    good = {name: np.ones(len(rows), bool) if name == ORIGINAL else made[name].status[rows] == OK for name in images}
+    tests = {
+        name: one.select(np.flatnonzero((faces.split[one.source] == "test") & (one.replicate == 0)))
+        for name, one in made.items()
+    }
+    source = next(iter(tests.values())).source
+    turn = pd.Series(faces.identity[source]).groupby(faces.identity[source]).cumcount()
+    rows = np.argsort(turn, kind="stable")[:photos]
+    images = {ORIGINAL: faces.images[source[rows]]}
+    images |= {name: one.images[rows] for name, one in tests.items() if name != "noop"}
+    good = {name: np.ones(len(rows), bool) if name == ORIGINAL else tests[name].status[rows] == OK for name in images}
     maps, valid = {}, {}
     for condition, (found, flags) in control_maps(np.concatenate(list(images.values())), conditions).items():
         maps[condition] = dict(zip(images, np.split(found, len(images)), strict=True))
         valid[condition] = dict(zip(images, np.split(flags, len(images)), strict=True))
         valid[condition] = {name: good[name] & flag for name, flag in valid[condition].items()}
-    return Annotated(tuple(images), first.source[rows], images, maps, valid)
+    return Annotated(tuple(images), source[rows], images, maps, valid)
 
 
 def agreement_table(faces: FaceSet, seen: Annotated, level: float = 0.95, draws: int = 4000) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.anonymizers.instance_augmentation import VARIANTS
 from anonlib.attack import campaign
+from anonlib.attack.attackers import attack_config
 from anonlib.attack.campaign import FACE, Outcome
 from anonlib.attack.jobs import Job
 from anonlib.attack.transfer import embed_all
@@ -21,6 +22,7 @@ from anonlib.evaluate.tables import probe_values
 from anonlib.provenance import record
 
 ATTACKER = f"{FACE}-mixed"
+RATE = 0.5  # of contrastive-face's, for one who is trained on
 KEPT = ("yaw", "pitch", "smile", "brightness")  # attributes that an anonymized photo should share with the original
 
 
@@ -51,9 +53,10 @@ def paint(faces: FaceSet, chosen: list[Point], settings: config.Profile) -> tupl
     """
     rows = dataset.chosen_rows(faces, replace(settings.anonymize, probes=1))
     probes, name = rows[faces.split[rows] == "test"], settings.boundary.anonymizer
-    shas = faces.table["sha256"].iloc[rows]
+    learned = rows[faces.split[rows] != "test"]
+    shas = faces.table["sha256"].iloc[learned]
     mixed = [chosen[int(sha[:8], 16) % len(chosen)].options for sha in shas]
-    everything = [(rows, mixed), *((probes, [point.options] * len(probes)) for point in chosen)]
+    everything = [(learned, mixed), *((probes, [point.options] * len(probes)) for point in chosen)]
     made = dataset.vary(
         faces,
         np.concatenate([part for part, _ in everything]),
@@ -62,16 +65,27 @@ def paint(faces: FaceSet, chosen: list[Point], settings: config.Profile) -> tupl
         settings,
     )
     ends = np.cumsum([len(part) for part, _ in everything])[:-1]
-    first, *others = (made.select(at) for at in np.split(np.arange(len(made.source)), ends))
+    _, *others = (made.select(at) for at in np.split(np.arange(len(made.source)), ends))
+    first = made.select(np.arange(ends[1]))  # with the first point's probes: whoever trains is tested too
     return first, {point.name: one for point, one in zip(chosen, others, strict=True)}
 
 
-def attack(faces: FaceSet, mixed: Anonymized, probes: dict[str, Anonymized], settings: config.Profile) -> list[Outcome]:
-    """Return what one attacker, trained on all points together, sees of each point's probes."""
-    numbers = settings.attack
-    changes = {"steps": settings.boundary.steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
-    changes |= {"frozen": numbers.face_frozen, "seed": settings.boundary.seed}
-    (trained,) = campaign.train(faces, {"mixed": mixed}, [Job(("mixed",), FACE, ATTACKER, changes, keep=True)])
+def attack(
+    faces: FaceSet,
+    mixed: Anonymized,
+    probes: dict[str, Anonymized],
+    known: list[Outcome],
+    settings: config.Profile,
+) -> list[Outcome]:
+    """Return what one attacker, trained on all points together, sees of each point's probes.
+
+    known: of a campaign; its attacker from a face recognizer who knows the anonymizer is trained on.
+    """
+    numbers, boundary = settings.attack, settings.boundary
+    changes = {"batch": numbers.face_batch, "temperature": numbers.temperature, "frozen": numbers.face_frozen}
+    changes |= {"steps": boundary.steps, "seed": boundary.seed, "lr": RATE * attack_config(FACE).lr}
+    job = Job(("mixed",), FACE, ATTACKER, changes, keep=True, start=(boundary.anonymizer, FACE))
+    (trained,) = campaign.train(faces, {"mixed": mixed}, [job], known)
     (seen,) = embed_all([trained], [{name: one.images for name, one in probes.items()}])
     return [replace(trained, anonymizer=name, probes=seen[name], weights=None) for name in probes]
 

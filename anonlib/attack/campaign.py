@@ -61,7 +61,7 @@ def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
         groups = [group for group in (("noop",), others) if group]
     found = []
     for seed in numbers.seeds:
-        found += [Job(group, FACE, FACE, face | {"seed": seed}) for group in groups]
+        found += [Job(group, FACE, FACE, face | {"seed": seed}, keep=group != PHOTOS) for group in groups]
     for seed in numbers.scratch_seeds:
         for place, (backbone, size) in enumerate(zip(numbers.backbones, numbers.sizes, strict=True)):
             changes = short | {"backbone": backbone, "image_size": size, "seed": seed}
@@ -81,7 +81,7 @@ def from_scratch(
         if group == PHOTOS or not tune_steps:
             found.append(Job(group, attacker, label, changes, keep=bool(tune_steps)))
         else:
-            found.append(Job(group, attacker, label, tuned(changes, tune_steps), start="noop"))
+            found.append(Job(group, attacker, label, tuned(changes, tune_steps), start=(*PHOTOS, label)))
     return found
 
 
@@ -112,18 +112,18 @@ def data_control(faces: FaceSet, settings: config.Profile) -> pd.DataFrame:
     return ranks(faces, made, train(faces, made, todo), settings.evaluate)
 
 
-def train(faces: FaceSet, made: dict[str, Anonymized], todo: list[Job]) -> list[Outcome]:
+def train(faces: FaceSet, made: dict[str, Anonymized], todo: list[Job], known: Iterable[Outcome] = ()) -> list[Outcome]:
     """Train for each job, and embed its anonymizers' probes, an outcome each; in parallel, each job cached by itself.
 
-    A job that goes on with another's network waits for it; that one is among `todo` too, and kept. All others wait for
-    nobody but run after those, so that no process is idle between the two.
+    A job that goes on with a network, of its own seed, finds it among `known` or waits for it among `todo`, where it is
+    kept. The others wait for nobody but run after those, so that no process is idle between the two.
     """
-    needed = {(job.start, job.label, job.changes["seed"]) for job in todo if job.start}
+    needed = {(*job.start, job.changes["seed"]) for job in todo if job.start}
     first = [job for job in todo if needed & {(name, job.label, job.changes["seed"]) for name in job.learns}]
     outcomes = _trained(faces, made, first, [None] * len(first))
-    known = {(one.anonymizer, one.attacker, one.seed): one.weights for one in outcomes}
+    weights = {(one.anonymizer, one.attacker, one.seed): one.weights for one in (*known, *outcomes)}
     later = [job for job in todo if job not in first]
-    starts = [known[job.start, job.label, job.changes["seed"]] if job.start else None for job in later]
+    starts = [weights[*job.start, job.changes["seed"]] if job.start else None for job in later]
     return outcomes + _trained(faces, made, later, starts)
 
 

@@ -25,7 +25,7 @@ class Job:
     label: str  # the attacker's name in tables: with several backbones there are several of one attacker
     changes: dict = field(default_factory=dict)
     keep: bool = False  # the network too: it is to embed other photos, or to be trained on
-    start: str | None = None  # the anonymizer whose network, of the same label and seed, this one goes on with
+    start: tuple[str, str] | None = None  # an anonymizer and the label of who has learned from it: he is trained on
 
 
 def pairs_of(faces: FaceSet, made: Made, split: str) -> Pairs | None:

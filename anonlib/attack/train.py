@@ -129,7 +129,7 @@ def embed(trained: TrainedAttacker, images: np.ndarray, masks: np.ndarray | None
 
     images: (N, 128, 128, 3) uint8 as the attacker finds them; its own view (`sees`) is applied here, with the masks.
     """
-    return normalized(_outputs(trained.config, trained.network, images, masks, batch)[trained.embedding])
+    return normalized(_outputs(trained.config, trained.network, images, masks, batch, mirror=True)[trained.embedding])
 
 
 def weights_of(trained: TrainedAttacker) -> dict[str, np.ndarray]:
@@ -179,16 +179,22 @@ def _autocast(config: AttackConfig, device: str) -> torch.autocast:
 
 
 def _outputs(
-    config: AttackConfig, network: nn.Module, images: np.ndarray, masks: np.ndarray | None, batch: int = 64
+    config: AttackConfig,
+    network: nn.Module,
+    images: np.ndarray,
+    masks: np.ndarray | None,
+    batch: int = 64,
+    mirror: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Return the sums of h and of z over each image and its mirror image, (N, d) each."""
+    """Return h and z of each image, (N, d) each; mirror: the sums over it and its mirror image."""
     network.eval()
     device = next(network.parameters()).device
     parts = []
     with torch.inference_mode(), _autocast(config, device):
         for stored in _prepared(config, images, masks).split(batch):
             x = window(stored.to(device), config.frame, config.image_size).contiguous(memory_format=torch.channels_last)
-            both = [network(x), network(x.flip(3).contiguous(memory_format=torch.channels_last))]
+            seen = [x, x.flip(3).contiguous(memory_format=torch.channels_last)] if mirror else [x]
+            both = [network(one) for one in seen]
             parts.append([sum(outputs).float().cpu().numpy() for outputs in zip(*both, strict=True)])
     return {name: np.concatenate(column) for name, column in zip("hz", zip(*parts, strict=True), strict=True)}
 
