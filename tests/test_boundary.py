@@ -102,3 +102,26 @@ def test_both_pictures_are_drawn() -> None:
     painted = figure.axes[1].images[0].get_array()
     eyes, mouth, rest = painted[55, 60].astype(int), painted[95, 60].astype(int), painted[20, 20].astype(int)
     assert eyes[2] > eyes[0] and mouth[0] > mouth[2] and np.ptp(rest) <= 1
+
+
+def test_what_strength_gives_away_is_recorded_with_its_sign(monkeypatch) -> None:
+    seen = {}
+    monkeypatch.setattr(
+        boundary, "record", lambda key, value, lo=None, hi=None, n=None: seen.update({key: (value, lo, hi, n)})
+    )
+    row = {"people": 9, "faces": 8, "kept": 0.5}
+    found = pd.DataFrame(
+        [
+            row | {"anonymizer": "a-1.0", "axis": "strength", "value": "1.0"},
+            row | {"anonymizer": "a-0.1", "axis": "strength", "value": "0.1", "difference": -0.2, "difference_lo": -0.3}
+            | {"difference_hi": -0.05, "p_holm": 0.01},
+            row | {"anonymizer": "a-blur", "axis": "blur", "value": "2.0", "difference": -0.9, "p_holm": 0.5},
+        ]
+    )  # fmt: skip
+    boundary.record_table(found, "ia-hed")
+    assert seen["boundary/ia-hed/gain_of_strength"] == (0.2, 0.05, 0.3, 9)
+    assert seen["boundary/ia-hed/gain_of_strength_p"] == (0.01, None, None, 9)
+    assert seen["utility/a-blur/attributes_kept"] == (0.5, None, None, 8) and len(seen) == 5
+    seen.clear()
+    boundary.record_table(found.iloc[:1], "ia-hed")
+    assert list(seen) == ["utility/a-1.0/attributes_kept"]

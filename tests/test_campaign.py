@@ -13,7 +13,7 @@ import pytest
 
 from anonlib import assets, config, provenance
 from anonlib.anonymizers import dataset, fidelity
-from anonlib.attack import attackers, blackbox, boundary, campaign, jobs, transfer
+from anonlib.attack import ablation, attackers, blackbox, boundary, campaign, jobs, transfer
 from anonlib.conditions import annotate
 from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
@@ -407,6 +407,18 @@ def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> Non
     found = boundary.table(points, ranks, rates, kept, numbers)
     assert found.value.tolist() == ["0.5", "1.0", "2.0"] and found.axis.tolist() == ["strength", "strength", "blur"]
     assert found.difference.isna().tolist() == [False, True, False] and not found.front[2] and found.front[:2].any()
+
+
+def test_another_value_of_an_ablation_trains_for_that_value_only(finished, monkeypatch, tmp_path) -> None:
+    faces, numbers, made, _ = finished
+    few = {"backbones": (), "batches": (), "temperatures": (0.1,), "face_pairs": 4, "face_frozen": 0}
+    numbers = replace(numbers, ablate=replace(numbers.ablate, **few))
+    ablation.run(faces, made, ablation.variants("ia-canny", numbers))
+    more = replace(numbers, ablate=replace(numbers.ablate, temperatures=(0.5, 0.1)))
+    monkeypatch.setenv(provenance.LEDGER, str(tmp_path / "ledger"))
+    outcomes = ablation.run(faces, made, ablation.variants("ia-canny", more))
+    assert [one.job.changes["temperature"] for one in outcomes] == [0.5, 0.1]
+    assert [json.loads(line)["hit"] for line in (tmp_path / "ledger").read_text().splitlines()] == [False, True]
 
 
 def test_people_of_attacker_train_take_turns_under_the_conditionings() -> None:

@@ -129,10 +129,19 @@ def table(
     return found
 
 
-def record_utility(found: pd.DataFrame) -> None:
-    """Record utility/<point>/attributes_kept for all points."""
+def record_table(found: pd.DataFrame, name: str) -> None:
+    """Record utility/<point>/attributes_kept for all points of an anonymizer, and what its strength gives away.
+
+    boundary/<name>/gain_of_strength: top-1 at the largest strength above that at the smallest, and its p-value.
+    """
     for row in found.to_dict("records"):
         record(f"utility/{row['anonymizer']}/attributes_kept", row["kept"], n=row["faces"])
+    strengths = found[found.axis == "strength"].astype({"value": float})
+    weakest = strengths.loc[strengths.value.idxmin()]
+    if np.isfinite(weakest.difference):  # else there is one strength only
+        gain, lo, hi = -weakest.difference, -weakest.difference_hi, -weakest.difference_lo
+        record(f"boundary/{name}/gain_of_strength", gain, lo, hi, int(weakest.people))
+        record(f"boundary/{name}/gain_of_strength_p", weakest.p_holm, n=int(weakest.people))
 
 
 def front(leak: np.ndarray, kept: np.ndarray) -> np.ndarray:

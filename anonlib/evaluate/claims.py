@@ -13,6 +13,7 @@ Results = Mapping[str, Mapping[str, Any]]
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 ALONE, RICHEST = "ia-none", "ia-depth+hed"
 EDGES, READABLE = "blackbox-hed-face", 0.4  # the black-box attacker, and what he has to find where edges are untouched
+SWEPT = "ia-hed"  # whose control strength is varied
 TIMES_CHANCE, ALPHA = 10, 0.05
 PREMISES = tuple(f"no-op, {attacker}" for attacker in GOOD_ENOUGH) + ("background-only", "permuted")
 
@@ -116,6 +117,8 @@ def _rate(found: Mapping[str, Any]) -> str:
 _TOP1, _CHANCE = "attack/{}/{}/full/top1".format, "data/chance_top1"
 _GAIN, _MORE = (f"attack/{RICHEST}/{MAXIMUM}/full/gain_over_{base}" for base in (ALONE, "single"))
 
+_STRONGER = f"boundary/{SWEPT}/gain_of_strength"
+
 CLAIMS = (
     *(
         Claim(
@@ -168,6 +171,13 @@ CLAIMS = (
         (_TOP1(RICHEST, EDGES), _CHANCE),
         _beats_chance,
         premises=(*PREMISES, "no-op, black box"),
+    ),
+    Claim(
+        "strength leaks",
+        f"the stronger the control of {SWEPT}, the more are found",
+        f"the largest strength above the smallest, paired, p < {ALPHA} after Holm",
+        (_STRONGER, f"{_STRONGER}_p"),
+        _gains,
     ),
     Claim(
         "references help",
