@@ -85,7 +85,7 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
         "results": plan.recorded(output, name),
         "seconds": round(wall + _saved(output, name, steps), 1),
         "wall": round(wall, 1),
-        "peak_gib": round(memory.peak, 2),
+        "peak_gib": _peak(output, name, memory.peak, steps),
         "steps": [[step["name"], step["key"]] for step in steps],
     }
     plan.write_state(output, name, state)
@@ -105,6 +105,13 @@ def _saved(output: Path, name: str, steps: list[dict[str, Any]]) -> float:
     done = {key for state in earlier if state for _, key in state["steps"]}
     done |= {step["key"] for step in steps if not step["hit"]}
     return sum({step["key"]: step["seconds"] for step in steps if step["key"] not in done}.values())
+
+
+def _peak(output: Path, name: str, measured: float, steps: list[dict[str, Any]]) -> float:
+    """Return the notebook's largest memory in GiB: what it found in the cache took its own when it was made."""
+    known = provenance.read_json(output / page.RUN).get("notebooks", {}).get(name, {})
+    earlier = known.get("peak_gib", 0.0) if any(step["hit"] for step in steps) else 0.0
+    return max(round(measured, 2), earlier)
 
 
 def _papermill(plan_: Plan, name: str, target: Path) -> None:
