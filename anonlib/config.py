@@ -116,7 +116,6 @@ class Boundary:
     pixels: tuple[int, ...]  # a side of the control map
     hidden: tuple[str, ...]  # regions of the face that are blank in the control map
     steps: int  # that an attacker of notebook 03 is trained on, on all of these together
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,6 @@ _DEMO = Profile(
         pixels=(32, 16),
         hidden=("eyes", "nose", "mouth", "outline", "hair"),
         steps=60,
-        seed=0,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=2000, confidence=0.95),
 )
@@ -285,7 +283,6 @@ _FULL = Profile(
         pixels=(64, 48, 32, 24, 16, 8),
         hidden=("eyes", "nose", "mouth", "outline", "hair"),
         steps=10000,
-        seed=0,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),
 )

@@ -79,11 +79,11 @@ def attack(
 ) -> list[Outcome]:
     """Return what one attacker, trained on all points together, sees of each point's probes.
 
-    known: of a campaign; its attacker from a face recognizer who knows the anonymizer is trained on.
+    known: of a campaign; its first attacker from a face recognizer who knows the anonymizer is trained on.
     """
     numbers, boundary = settings.attack, settings.boundary
     changes = {"batch": numbers.face_batch, "temperature": numbers.temperature, "frozen": numbers.face_frozen}
-    changes |= {"steps": boundary.steps, "seed": boundary.seed, "lr": RATE * attack_config(FACE).lr}
+    changes |= {"steps": boundary.steps, "seed": numbers.seeds[0], "lr": RATE * attack_config(FACE).lr}
     job = Job(("mixed",), FACE, ATTACKER, changes, keep=True, start=(boundary.anonymizer, FACE))
     (trained,) = campaign.train(faces, {"mixed": mixed}, [job], known)
     (seen,) = embed_all([trained], [{name: one.images for name, one in probes.items()}])
