@@ -82,8 +82,8 @@ class Attack:
     face_batch: int
     face_frozen: int  # of the recognizer's 12 stages, the first ones that stay as they are: faster, and no weaker
     together: bool  # one attacker learns from what all anonymizers made, else there is one for each
-    seeds: tuple[int, ...]  # of the trainings that start from a face recognizer
-    scratch_seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # of contrastive-face, which leads
+    scratch_seeds: tuple[int, ...]  # of all others
     transfer_steps: int  # of contrastive-face where it knows one anonymizer and is tested on all others
     temperature: float
     edges: tuple[str, ...]  # that black-box attackers train on and are tested on
