@@ -430,7 +430,7 @@ def _check(profile: Profile) -> None:
             for item in value:
                 if item not in _CHOICES[key]:
                     raise AnonlibError(f"parameter {key}: unknown {item!r}: {nearest(item, _CHOICES[key])}")
-        elif isinstance(value, int) and "seed" not in key and value < (least := _LEAST.get(key, 1)):
+        elif _is(value, int) and "seed" not in key and value < (least := _LEAST.get(key, 1)):
             raise AnonlibError(f"parameter {key} must be {least} or more, not {value}")
     if not 0 < profile.evaluate.confidence < 1:
         raise AnonlibError(f"parameter evaluate.confidence must be between 0 and 1, not {profile.evaluate.confidence}")

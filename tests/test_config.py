@@ -40,6 +40,7 @@ def test_override_replaces_one_number():
         ("attack.steps", None, "must be int"),
         ("attack.steps", 0, "1 or more"),
         ("attack.face_frozen", -1, "0 or more"),
+        ("attack.together", 1, "must be bool"),
         ("attack.temperature", -0.1, "above 0"),
         ("attack.temperature", "warm", "must be float"),
         ("attack.seeds", [1, "2"], "a list of int"),
