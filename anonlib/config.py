@@ -13,7 +13,9 @@ from anonlib.errors import AnonlibError
 
 CONDITIONS = ("none", "depth", "hed", "canny", "depth+hed")
 BASELINES = ("blur", "pixelate", "mask")
-BACKBONES = ("resnet18", "resnet50", "convnext", "convnext-tiny", "swin", "swin-tiny", "vit")
+BACKBONES = (
+    "resnet18", "resnet50", "resnet50-narrow", "convnext", "convnext-tiny", "swin", "swin-tiny", "vit", "vit-shallow"
+)  # fmt: skip
 EDGES = ("hed", "canny")
 
 
@@ -171,9 +173,9 @@ _DEMO = Profile(
         edge_batch=32,
     ),
     ablate=Ablate(
-        backbones=("resnet18", "resnet50", "convnext", "swin", "vit"),
-        size=32,
-        steps=90,
+        backbones=("resnet18", "resnet50-narrow", "convnext", "swin", "vit-shallow"),
+        size=48,
+        steps=120,
         tune_steps=30,
         batch=128,
         temperatures=(0.02, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0),

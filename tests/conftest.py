@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from anonlib import assets
+
 
 def write_tiny_bundle(folder: Path) -> Path:
     """Write a diffusers folder with ControlNets for HED, depth and Canny; return it."""
@@ -31,3 +33,16 @@ def write_tiny_bundle(folder: Path) -> Path:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the folder of a tiny bundle."""
     return str(write_tiny_bundle(tmp_path_factory.mktemp("bundle")))
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """A cache of the module's own, empty but for the assets and the licences that the user has accepted."""
+    user, root = assets.cache_root(), tmp_path_factory.mktemp("cache")
+    (root / "assets").symlink_to(user / "assets")
+    accepted = user / "accepted-licences.txt"
+    (root / accepted.name).write_text(accepted.read_text() if accepted.exists() else "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANONLIB_CACHE", str(root))
+        patch.setenv("ANONLIB_QUIET", "1")
+        yield root

@@ -17,7 +17,9 @@ DEMO = config.load("demo")
 def test_one_number_changes_at_a_time() -> None:
     chosen = ablation.variants("ia-hed", DEMO)
     assert [one.axis for one in chosen] == ["backbone"] * 5 + ["temperature"] * 7 + ["batch"] * 5
-    assert len({one.label for one in chosen}) == len(chosen)
+    twice = [one for one in chosen if one.label == ablation.SHORT]
+    assert [(one.axis, one.value) for one in twice] == [("temperature", 0.1), ("batch", 48)], "trained once for both"
+    assert twice[0].jobs == twice[1].jobs and len({one.label for one in chosen}) == len(chosen) - 1
     for axis in ("backbone", "temperature"):
         told = [dict(one.jobs[-1].changes) for one in chosen if one.axis == axis]
         values = [one.pop(axis) for one in told]
@@ -36,12 +38,18 @@ def test_every_batch_sees_as_many_pairs_and_is_validated_as_often() -> None:
 
 
 def test_backbones_are_trained_on_photos_first_and_face_attackers_at_once() -> None:
+    made = tuple(name for name in DEMO.anonymize.anonymizers if name != "noop")
     for one in ablation.variants("ia-hed", DEMO):
-        starts = [(*job.learns, job.start) for job in one.jobs]
-        twice = [("noop", None), ("ia-hed", ("noop", one.label))]
-        assert starts == (twice if one.axis == "backbone" else [("ia-hed", None)])
+        starts = [(job.learns, job.judged, job.start) for job in one.jobs]
+        twice = [(("noop",), None, None), (made, "ia-hed", ("noop", one.label))]
+        assert starts == (twice if one.axis == "backbone" else [(made, "ia-hed", None)])
         for job in one.jobs:
             assert attackers.attack_config(job.attacker, **job.changes).steps == job.changes["steps"]
+
+
+def test_each_anonymizer_has_its_own_ablation_where_each_has_its_own_attacker() -> None:
+    apart = replace(DEMO, attack=replace(DEMO.attack, together=False))
+    assert {one.jobs[-1].learns for one in ablation.variants("ia-hed", apart)} == {("ia-hed",)}
 
 
 def told(label: str, shares: np.ndarray, anonymizer: str = "ia-hed") -> pd.DataFrame:
@@ -89,4 +97,9 @@ def test_the_no_op_stands_beside_its_backbone() -> None:
     vector = np.zeros((1, 2))
     outcomes = [Outcome(name, chosen[0].label, 0, vector, vector, parameters=1, seconds=1.0) for name in parts]
     (found,) = ablation.axis_table("backbone", chosen, outcomes, ranks, settings).to_dict("records")
-    assert (found["noop"], found["top1"], found["value"]) == (0.75, 0.1, "vit")
+    assert (found["noop"], found["top1"], found["value"], found["verdict"]) == (0.75, 0.1, "vit", "INVALID")
+    better = told(chosen[0].label, np.arange(40) < 32, "noop")
+    (found,) = ablation.axis_table(
+        "backbone", chosen, outcomes, pd.concat([ranks[ranks.anonymizer != "noop"], better]), settings
+    ).to_dict("records")
+    assert (found["noop"], found["verdict"]) == (0.8, "VALID")

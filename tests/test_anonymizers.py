@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from anonlib import anonymizers
+from anonlib.anonymizers import maps
 from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK, closed, image_seed
+from anonlib.conditions import annotate
 from anonlib.diffusion.bundle import load_pipeline
 from anonlib.errors import AnonlibError
 
@@ -160,3 +162,15 @@ def test_a_control_map_is_embedded_once_and_the_next_one_anew(tiny_bundle, every
     with torch.inference_mode():
         for given in seen:
             torch.testing.assert_close(once(given), once.embedding(given))
+
+
+def test_maps_that_were_made_before_paint_the_same_pictures(every, tiny_bundle) -> None:
+    images, masks, seeds = scene(3)
+    annotator = maps.known(images[::-1], {"hed": annotate("hed", images[::-1])})
+    settings = {"model": tiny_bundle, "steps": 2, "batch": 4, "annotator": annotator}
+    painted, status = anonymizers.anonymizer("ia-hed", **settings)(images, masks, seeds)
+    np.testing.assert_array_equal(painted, every("ia-hed")(images, masks, seeds)[0])
+    assert status == [OK] * 3
+    stranger = np.roll(images[:1], 5, axis=1)
+    blank, status = anonymizers.anonymizer("ia-hed", **settings)(stranger, masks[:1], seeds[:1])
+    assert status == [ERROR] and not blank.any(), "a picture without a known map is never painted freely"

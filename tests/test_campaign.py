@@ -72,22 +72,16 @@ def settings(bundle: str, **changes) -> config.Profile:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory):
+def cache(own_cache: Path):
     """An empty cache that has the assets; skipped where they are not there and cannot be fetched."""
     try:
         for name in ASSETS:
             assets.asset_path(name)
     except AnonlibError as reason:
         pytest.skip(str(reason))
-    root = tmp_path_factory.mktemp("cache")
-    (root / "assets").symlink_to(assets.cache_root() / "assets")
-    accepted = assets.cache_root() / "accepted-licences.txt"
-    (root / accepted.name).write_text(accepted.read_text() if accepted.exists() else "")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANONLIB_CACHE", str(root))
         patch.setenv("ANONLIB_WORKERS", "1")
-        patch.setenv("ANONLIB_QUIET", "1")
-        yield root
+        yield own_cache
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ import anonlib.data
 from anonlib.data import folder, synthetic
 from anonlib.errors import AnonlibError
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 @pytest.fixture(scope="module")
 def portraits() -> list[np.ndarray]:
@@ -188,6 +190,17 @@ def test_a_part_takes_the_people_asked_for(album):
     assert len(set(faces.identity)) == 3 and set(faces.split) == {"test"}
     faces = anonlib.data.load(album, people={"train": 2, "test": 2})
     assert {name: int((faces.split == name).sum()) for name in ("train", "test")} == {"train": 4, "test": 4}
+
+
+def test_what_was_read_is_kept_until_a_photo_changes(album, portraits, monkeypatch):
+    faces = anonlib.data.load(album)
+    monkeypatch.setattr(folder, "from_photos", lambda *told: pytest.fail("read again"))
+    again = anonlib.data.load(album)
+    assert again.content_hash == faces.content_hash and again.shareable == faces.shareable
+    monkeypatch.undo()
+    save(album / "p0/0.png", portraits[8])
+    changed = anonlib.data.load(album)
+    assert nearest(changed.images[changed.table["file"].tolist().index("p0/0.png")], portraits) == 8
 
 
 def test_the_fingerprint_sees_a_changed_photo_and_a_renamed_person(album):

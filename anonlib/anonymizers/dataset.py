@@ -2,6 +2,7 @@
 
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,11 @@ import pandas as pd
 
 from anonlib import cache, config, provenance
 from anonlib.anonymizers import STATUSES, anonymizer, image_seed
-from anonlib.conditions import annotate
+from anonlib.anonymizers.maps import SHARD, Maps, control_maps, known
 from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
 
 QUICK = ("noop", "blur", "pixelate", "mask")  # milliseconds a photo: not worth a process, nor a place in the cache
-SHARD = 128  # photos; each group of equal guidance fills its last batch up, so small shards waste work
 FIELDS = ("images", "status", "source", "replicate", "seconds")
 
 
@@ -91,9 +91,10 @@ def _made(
     faces: FaceSet, wanted: list[tuple[str, dict, np.ndarray, np.ndarray]], settings: config.Profile
 ) -> list[Anonymized]:
     """Return one result for each wanted (name, options besides the generator's, source rows, replicates)."""
-    shards, models, places = [], set(), [[] for _ in wanted]
+    generators = {name: _options(name, settings.generator) for name, *_ in wanted}
+    shards, models, places, maps = [], set(), [[] for _ in wanted], _maps_by_row(faces, wanted)
     for (name, extra, source, replicate), own in zip(wanted, places, strict=True):
-        generator = _options(name, settings.generator)
+        generator = generators[name]
         models |= {provenance.project_root() / generator["model"]} if generator else set()
         told = ({"steps": generator["steps"]} if generator else {}) | extra
         for at in range(0, len(source), SHARD):
@@ -101,7 +102,7 @@ def _made(
             images, masks = faces.images[part], faces.masks[part]
             seeds = [image_seed(image, name, told, number) for image, number in zip(images, repeat, strict=True)]
             own.append(len(shards))
-            shard = {"name": name, "options": generator | extra}
+            shard = {"name": name, "options": generator | extra, "maps": maps(name, part)}
             shards.append(shard | {"images": images, "masks": masks, "seeds": seeds})
     quick, slow = ([k for k, one in enumerate(shards) if (one["name"] in QUICK) == fast] for fast in (True, False))
     made = dict(zip(quick, anonymize_shards([shards[k] for k in quick]), strict=True))
@@ -115,6 +116,32 @@ def _made(
     ]
 
 
+def _maps_by_row(faces: FaceSet, wanted: list[tuple]) -> Callable[[str, np.ndarray], Maps]:
+    """Return a function that gives the control maps that an anonymizer needs of some rows, each map made once.
+
+    Edges are made of all photos at once: attackers who see nothing else want them of all, and find them there.
+    """
+    rows, found = {}, {}
+    for name, _, source, _ in wanted:
+        for condition in conditions_of(name):
+            rows[condition] = np.union1d(rows.get(condition, []), source).astype(int)
+    for condition in rows:
+        if condition in config.EDGES:
+            rows[condition] = np.arange(len(faces))
+        found |= control_maps(faces.images[rows[condition]], (condition,))
+
+    def maps(name: str, part: np.ndarray) -> Maps:
+        place = {condition: np.searchsorted(rows[condition], part) for condition in conditions_of(name)}
+        return {condition: tuple(one[at] for one in found[condition]) for condition, at in place.items()}
+
+    return maps
+
+
+def conditions_of(name: str) -> tuple[str, ...]:
+    """Return the control maps that an anonymizer of this name needs."""
+    return tuple(part for part in name[3:].split("+") if part != "none") if name.startswith("ia-") else ()
+
+
 def anonymize_all(faces: FaceSet, settings: config.Profile) -> dict[str, Anonymized]:
     """Return what every anonymizer of the profile makes of the same photos, by name."""
     return anonymize(faces, chosen_rows(faces, settings.anonymize), settings.anonymize.anonymizers, settings)
@@ -125,7 +152,8 @@ def anonymize_shards(shards: list[dict]) -> list[dict]:
     found = []
     for shard in shards:
         start = time.perf_counter()
-        method = anonymizer(shard["name"], **shard["options"])
+        annotator = {"annotator": known(shard["images"], shard["maps"])} if shard["maps"] else {}
+        method = anonymizer(shard["name"], **shard["options"], **annotator)
         made, status = method(shard["images"], shard["masks"], shard["seeds"])
         seconds = np.full(len(made), (time.perf_counter() - start) / len(made))
         found.append({"name": shard["name"], "images": made, "status": np.array(status, dtype=str), "seconds": seconds})
@@ -145,27 +173,12 @@ def status_table(made: dict[str, Anonymized]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def control_maps(images: np.ndarray, conditions: tuple[str, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return by condition the maps (N, 128, 128, 3) uint8 and flags (N,) bool, cached; see `conditions.annotate`."""
-    starts = range(0, len(images), SHARD)
-    shards = [{"condition": name, "images": images[at : at + SHARD]} for name in conditions for at in starts]
-    made = cache.map_shards("annotate", annotate_shards, {"shards": shards}, shard_size=1)
-    found = {name: made[k * len(starts) : (k + 1) * len(starts)] for k, name in enumerate(conditions)}
-    return {name: tuple(np.concatenate([part[key] for part in parts]) for key in ("maps", "valid"))
-            for name, parts in found.items()}  # fmt: skip
-
-
-def annotate_shards(shards: list[dict]) -> list[dict]:
-    """Annotate each shard: its maps and their validity flags."""
-    return [dict(zip(("maps", "valid"), annotate(one["condition"], one["images"]), strict=True)) for one in shards]
-
-
 def _options(name: str, generator: config.Generator) -> dict:
     """Return what the registry wants to know of the generator, the model as the profile names it; nothing without."""
     if not name.startswith("ia-"):
         return {}
     folder = provenance.project_root() / generator.bundle
-    needed = ["model_index.json"] if name == "ia-none" else [f"controlnet-{c}" for c in name[3:].split("+")]
+    needed = ["model_index.json", *(f"controlnet-{condition}" for condition in conditions_of(name))]
     if missing := [part for part in needed if not (folder / part).exists()]:
         # said here, before the first photo of any method is painted
         raise AnonlibError(f"no {missing[0]} in the model bundle {folder}: `make models` trains it")

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from anonlib.anonymizers.contract import OK
-from anonlib.anonymizers.dataset import Anonymized, control_maps
+from anonlib.anonymizers.dataset import Anonymized
+from anonlib.anonymizers.maps import control_maps
 from anonlib.data.faceset import FaceSet
 from anonlib.evaluate.quality import map_agreement
 from anonlib.evaluate.statistics import bootstrap_interval

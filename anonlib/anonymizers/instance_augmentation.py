@@ -1,6 +1,6 @@
 """Instance Augmentation (Kupyn & Rupprecht, 2024) as P1 attacks it: a person inpainted under edge and depth control."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "ia-canny": ("canny",),
     "ia-depth+hed": ("depth", "hed"),
 }
+Annotator = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class InstanceAugmentation:
 
     conditions: names of control maps. scales: control strength a condition. steps: UniPC steps. batch: images a call of
     the pipeline. model: a diffusers folder. blur, pixels, hidden: how the maps are weakened, see `control.weakened`.
+    annotator: what makes them.
     """
 
     conditions: tuple[str, ...]
@@ -41,12 +43,13 @@ class InstanceAugmentation:
     blur: float = 0.0
     pixels: int | None = None
     hidden: str | None = None
+    annotator: Annotator = annotate
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
         """Inpaint each masked person; without a valid control map an image is an error, never a free guess."""
         valid, controls = np.ones(len(images), bool), {}
         for name in self.conditions:
-            maps, good = annotate(name, images)
+            maps, good = self.annotator(name, images)
             controls[name] = weakened(maps, images, self.blur, self.pixels, self.hidden)
             valid &= good
         result, grown = np.zeros_like(images), dilate(masks)

@@ -1,6 +1,6 @@
 """The first paper's ablations of the attacker: its backbone, temperature and batch size, one number at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,10 @@ from anonlib.attack.jobs import Job
 from anonlib.data.faceset import FaceSet
 from anonlib.evaluate import published
 from anonlib.evaluate.comparisons import against
-from anonlib.evaluate.tables import MAXIMUM, attack_table, probe_values
+from anonlib.evaluate.tables import GOOD_ENOUGH, MAXIMUM, attack_table, probe_values
 
 PUBLISHED = ("backbone", "batch")  # axes of which the first paper tells a value
+SHORT = f"{FACE}-short"  # with the profile's own temperature and batch, on as many pairs as the others
 CHECKS = 3  # times that a training of contrastive-face is validated, whatever its number of steps
 
 
@@ -25,11 +26,8 @@ class Variant:
 
     axis: str  # "backbone", "temperature" or "batch"
     value: str | float | int
+    anonymizer: str  # that it is judged by
     jobs: tuple[Job, ...]
-
-    @property
-    def anonymizer(self) -> str:
-        return self.jobs[-1].learns[0]
 
     @property
     def label(self) -> str:
@@ -39,30 +37,38 @@ class Variant:
 def variants(anonymizer: str, settings: config.Profile) -> list[Variant]:
     """Return all variants: backbones from scratch, on photos too; temperatures and batches of contrastive-face.
 
-    A batch trains on as many pairs as every other, so a larger one makes fewer steps (P1, ablations).
+    All of them learn from what the profile's attackers of this anonymizer learn from. A batch trains on as many pairs
+    as every other, so a larger one makes fewer steps (P1, ablations).
     """
     numbers, own = settings.ablate, {"seed": settings.ablate.seed}
+    groups = campaign.groups(settings.anonymize.anonymizers, settings.attack)
+    (learns,) = [group for group in groups if anonymizer in group]
     found = []
     for backbone in numbers.backbones:
         changes = own | {"backbone": backbone, "image_size": numbers.size, "steps": numbers.steps}
         changes |= {"batch": numbers.batch, "temperature": settings.attack.temperature}
         label = f"{SCRATCH}-backbone-{backbone}"
-        jobs = campaign.from_scratch((campaign.PHOTOS, (anonymizer,)), SCRATCH, label, changes, numbers.tune_steps)
-        found.append(Variant("backbone", backbone, tuple(jobs)))
+        jobs = campaign.from_scratch((campaign.PHOTOS, learns), SCRATCH, label, changes, numbers.tune_steps)
+        told = tuple(replace(job, judged=anonymizer) if job.learns == learns else job for job in jobs)
+        found.append(Variant("backbone", backbone, anonymizer, told))
     for axis, values in (("temperature", numbers.temperatures), ("batch", numbers.batches)):
         for value in values:
             changes = own | {"temperature": settings.attack.temperature, "batch": settings.attack.face_batch}
             changes |= {axis: value, "frozen": numbers.face_frozen}
             steps = max(1, numbers.face_pairs // changes["batch"])
             changes |= {"steps": steps, "validate_every": -(-steps // CHECKS)}
-            job = Job((anonymizer,), FACE, f"{FACE}-{axis}-{value:g}", changes)
-            found.append(Variant(axis, value, (job,)))
+            label = SHORT if value == base_value(axis, settings) else f"{FACE}-{axis}-{value:g}"
+            job = Job(learns, FACE, label, changes, judged=anonymizer)
+            found.append(Variant(axis, value, anonymizer, (job,)))
     return found
 
 
 def run(faces: FaceSet, made: dict[str, Anonymized], chosen: list[Variant]) -> list[Outcome]:
     """Train all variants, in parallel, each cached by itself; made: "noop" among them."""
-    return campaign.train(faces, made, [job for variant in chosen for job in variant.jobs])
+    todo = []
+    for job in (job for variant in chosen for job in variant.jobs):
+        todo += [job] if job not in todo else []  # the base value stands on two axes
+    return campaign.train(faces, made, todo)
 
 
 def axis_table(
@@ -71,9 +77,10 @@ def axis_table(
     """Return one row a value of an axis: value, attacker, what `tables.attack_table` says of it in Full-Ref, published.
 
     ranks: of the outcomes, as `campaign.ranks` gives them. noop: top-1 on photos that nobody anonymized, nan where it
-    was not trained for them. parameters; seconds (of one core, training and embedding). difference with difference_lo
-    and _hi: top-1 above that of the profile's own value, paired by probe; p_holm: its p-value, Holm over the axis; nan
-    for that value itself, and for all where it is not among them.
+    was not trained for them; verdict: VALID where that is good enough, INVALID where not: an attacker who does not know
+    people whom nobody anonymized says nothing about privacy. parameters; seconds (of one core, training and embedding).
+    difference with difference_lo and _hi: top-1 above that of the profile's own value, paired by probe; p_holm: its
+    p-value, Holm over the axis; nan for that value itself, and for all where it is not among them.
     """
     own, numbers = [variant for variant in chosen if variant.axis == axis], settings.evaluate
     part = ranks[ranks.attacker.isin([variant.label for variant in own]) & (ranks.protocol == "full")]
@@ -89,6 +96,7 @@ def axis_table(
         (seen,) = [one for one in outcomes if (one.anonymizer, one.attacker) == place]
         row = {"value": variant.value, "anonymizer": place[0], "attacker": place[1]} | rates.loc[place].to_dict()
         row["noop"] = rates.top1.get(("noop", variant.label), np.nan)
+        row["verdict"] = "" if np.isnan(row["noop"]) else "VALID" if row["noop"] >= GOOD_ENOUGH[SCRATCH] else "INVALID"
         row["published"] = published.top1(place[0], **{axis: variant.value}) if axis in PUBLISHED else np.nan
         rows.append(row | {"parameters": seen.parameters, "seconds": seen.seconds})
     return pd.DataFrame(rows).join(against(hits, base_value(axis, settings), numbers))

@@ -7,7 +7,8 @@ import pandas as pd
 
 from anonlib import config
 from anonlib.anonymizers.contract import ERROR, OK
-from anonlib.anonymizers.dataset import Anonymized, control_maps
+from anonlib.anonymizers.dataset import Anonymized
+from anonlib.anonymizers.maps import control_maps
 from anonlib.attack import campaign
 from anonlib.attack.jobs import Job
 from anonlib.attack.transfer import embed_all

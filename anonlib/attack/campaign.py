@@ -45,31 +45,38 @@ class Outcome:
 def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
     """Return the trainings of a campaign; the longest first, so that no process is left alone with one at the end.
 
-    together: one attacker learns from what all anonymizers made, else there is one for each; photos that nobody
-    anonymized have their own in any case. background-only is trained on those and on one anonymizer that repaints, the
-    one with the most conditions: around the person all of them show the same picture, and blur, pixelation and mask
-    show the no-op control's.
+    background-only is trained on photos that nobody anonymized and on one anonymizer that repaints, the one with the
+    most conditions: around the person all of them show the same picture, and blur, pixelation and mask show the no-op
+    control's.
     """
     short = {"steps": numbers.steps, "batch": numbers.batch, "temperature": numbers.temperature}
     face = {"steps": numbers.face_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
     face |= {"frozen": numbers.face_frozen}
     repainted = sorted((name for name in anonymizers if name not in QUICK), key=lambda name: name.count("+"))
     apart = [(name,) for name in anonymizers if name in ("noop", *repainted[-1:])]
-    groups = [(name,) for name in anonymizers]
-    if numbers.together:
-        others = tuple(name for name in anonymizers if name != "noop")
-        groups = [group for group in (("noop",), others) if group]
-    found = []
+    learned, found = groups(anonymizers, numbers), []
     for seed in numbers.seeds:
-        found += [Job(group, FACE, FACE, face | {"seed": seed}, keep=group != PHOTOS) for group in groups]
+        found += [Job(group, FACE, FACE, face | {"seed": seed}, keep=group != PHOTOS) for group in learned]
     for seed in numbers.scratch_seeds:
         for place, (backbone, size) in enumerate(zip(numbers.backbones, numbers.sizes, strict=True)):
             changes = short | {"backbone": backbone, "image_size": size, "seed": seed}
             label = SCRATCH if place == 0 else f"{SCRATCH}-{backbone}"
-            found += from_scratch(groups, SCRATCH, label, changes, numbers.tune_steps)
+            found += from_scratch(learned, SCRATCH, label, changes, numbers.tune_steps)
             if place == 0:
                 found += from_scratch(apart, BACKGROUND, BACKGROUND, changes, numbers.tune_steps)
     return sorted(found, key=_pixels, reverse=True)
+
+
+def groups(anonymizers: Iterable[str], numbers: config.Attack) -> list[tuple[str, ...]]:
+    """Return the anonymizers whose photos one attacker learns from, for each attacker of a kind.
+
+    together: one learns from what all anonymizers made, else there is one for each; photos that nobody anonymized have
+    their own in any case.
+    """
+    if not numbers.together:
+        return [(name,) for name in anonymizers]
+    others = tuple(name for name in anonymizers if name not in PHOTOS)
+    return [group for group in (PHOTOS, others) if group]
 
 
 def from_scratch(

@@ -25,6 +25,7 @@ class Job:
     label: str  # the attacker's name in tables: with several backbones there are several of one attacker
     changes: dict = field(default_factory=dict)
     keep: bool = False  # the network too: it is to embed other photos, or to be trained on
+    judged: str | None = None  # the only anonymizer whose probes it embeds; None: of all that it learns from
     start: tuple[str, str] | None = None  # an anonymizer and the label of who has learned from it: he is trained on
 
 
@@ -52,8 +53,9 @@ def attack_shard(
 def _attack(job: Job, made: dict[str, Made], start: dict[str, np.ndarray] | None, faces: FaceSet) -> dict:
     import torch
 
-    together = {key: np.concatenate([one[key] for one in made.values()]) for key in ("images", "status", "source")}
-    train, validation, test = (pairs_of(faces, together, split) for split in ("train", "validation", "test"))
+    train, validation = (pairs_of(faces, _together(made), split) for split in ("train", "validation"))
+    judged = {job.judged: made[job.judged]} if job.judged else made
+    test = pairs_of(faces, _together(judged), "test")
     validation = validation if validation is not None and len(validation.usable) else None
     config = attack_config(job.attacker, **job.changes)
     known = [pairs.fingerprint() for pairs in (train, validation) if pairs is not None]
@@ -69,9 +71,13 @@ def _attack(job: Job, made: dict[str, Made], start: dict[str, np.ndarray] | None
     kept = {"embedding": trained.embedding, "fusion": trained.fusion, "step": trained.step, "curve": trained.curve}
     kept |= {"seconds": seconds, "parameters": sum(part.numel() for part in trained.network.parameters())}
     kept["weights"] = weights_of(trained) if job.keep else None
-    ends = np.cumsum([(faces.split[one["source"]] == "test").sum() for one in made.values()])[:-1]
-    probes = dict(zip(made, np.split(seen.probes, ends), strict=True))
+    ends = np.cumsum([(faces.split[one["source"]] == "test").sum() for one in judged.values()])[:-1]
+    probes = dict(zip(judged, np.split(seen.probes, ends), strict=True))
     return {"probes": probes, "references": seen.references, **kept}
+
+
+def _together(made: dict[str, Made]) -> Made:
+    return {key: np.concatenate([one[key] for one in made.values()]) for key in ("images", "status", "source")}
 
 
 def transfer_shards(trained: list[dict], photos: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:

@@ -9,9 +9,18 @@ from anonlib.errors import AnonlibError
 from anonlib.networks.mobilefacenet import MobileFaceNet, face_tensor, pretrained_mobilefacenet
 from anonlib.networks.small_maps import use_small_maps
 
-SIZED = {"vit": "vit_tiny_patch16_224", "swin-tiny": "swin_tiny_patch4_window7_224"}  # built for one size of image
-TIMM = {"resnet18": "resnet18", "resnet50": "resnet50", "convnext": "convnext_atto", "convnext-tiny": "convnext_tiny"}
-BACKBONES = (*TIMM, *SIZED, "swin", "mobilefacenet")
+TIMM: dict[str, tuple[str, dict]] = {  # a model of timm's, and what is changed in it
+    "resnet18": ("resnet18", {}),
+    "resnet50": ("resnet50", {}),
+    "resnet50-narrow": ("resnet50", {"channels": (32, 64, 128, 256)}),  # half the width: a quarter of the products
+    "convnext": ("convnext_atto", {}),
+    "convnext-tiny": ("convnext_tiny", {}),
+    "vit": ("vit_tiny_patch16_224", {"patch_size": 8}),
+    "vit-shallow": ("vit_tiny_patch16_224", {"patch_size": 8, "depth": 6}),  # half of the blocks
+    "swin-tiny": ("swin_tiny_patch4_window7_224", {}),
+}
+SIZED = ("vit", "vit-shallow", "swin-tiny")  # built for one size of image
+BACKBONES = (*TIMM, "swin", "mobilefacenet")
 
 
 class AttackNetwork(nn.Module):
@@ -74,11 +83,10 @@ def build_attacker(
     if backbone == "swin":
         narrow = {"embed_dim": 48, "depths": (2, 2, 2), "num_heads": (2, 4, 8), "window_size": max(2, image_size // 8)}
         network = timm.models.SwinTransformer(img_size=image_size, patch_size=4, num_classes=0, **narrow)
-    elif backbone in SIZED:
-        patch = {"patch_size": 8} if backbone == "vit" else {}
-        network = timm.create_model(SIZED[backbone], img_size=image_size, num_classes=0, **patch)
     else:
-        network = timm.create_model(TIMM[backbone], num_classes=0)
+        name, changes = TIMM[backbone]
+        sized = {"img_size": image_size} if backbone in SIZED else {}
+        network = timm.create_model(name, num_classes=0, **changes, **sized)
         use_small_maps(network)
     return AttackNetwork(network, projection_head(network.num_features, projection_dim))
 

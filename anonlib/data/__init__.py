@@ -6,6 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
+
+from anonlib import cache
 from anonlib.assets import sha256_of
 from anonlib.data import archive, caltech, folder, orl, synthetic
 from anonlib.data.faceset import FaceSet
@@ -29,11 +32,11 @@ def load(
 
     people: how many people in all, or split -> how many; images: the most of one person; seed draws the people and,
     where a data set has none of its own, the splits. Raises AnonlibError for an unknown name or folder, too few people,
-    or a photo that leaks from one split into another; warns of one filed under two people of one split.
+    or a photo that leaks from one split into another; warns of one filed under two people of one split. Finding and
+    masking thousands of faces takes minutes, so what was read and checked once is kept, by the files' contents.
     """
-    reader, _ = _source(name_or_folder)
-    faces = reader(people=people, images=images, seed=seed)
-    pairs = check_splits(faces)
+    part = {"people": people, "images": images, "seed": seed, "content": fingerprint(name_or_folder)}
+    faces, pairs = cache.step("faces", read, {"name_or_folder": str(name_or_folder)} | part)
     if len(pairs):
         first = pairs.iloc[0]
         warnings.warn(
@@ -42,6 +45,15 @@ def load(
             stacklevel=2,
         )
     return faces
+
+
+def read(
+    name_or_folder: str, people: int | dict[str, int] | None, images: int | None, seed: int, content: str
+) -> tuple[FaceSet, pd.DataFrame]:
+    """Return a data set as `load` does and what `check_splits` says of it; content: its `fingerprint`."""
+    reader, _ = _source(name_or_folder)
+    faces = reader(people=people, images=images, seed=seed)
+    return faces, check_splits(faces)
 
 
 def fingerprint(name_or_folder: str | Path) -> str:

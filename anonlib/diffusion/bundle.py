@@ -66,7 +66,7 @@ def load_pipeline(model: str, conditions: tuple[str, ...] = (), revision: str | 
     pipeline.set_progress_bar_config(disable=True)
     for net in nets:
         net.controlnet_cond_embedding = _Once(net.controlnet_cond_embedding)
-    for net in (pipeline.unet, *nets):
+    for net in (pipeline.unet, pipeline.vae, *nets):
         net.to(memory_format=torch.channels_last)
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
 

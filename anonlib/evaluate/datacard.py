@@ -11,6 +11,8 @@ from anonlib.evaluate.statistics import bootstrap_interval
 from anonlib.faces import detect
 from anonlib.recognizers import embed
 
+SAMPLED = 200_000  # pairs of photos that an interval of the equal error rate is drawn from
+
 
 def pair_scores(embeddings: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the cosines of all mated pairs (same person, different photo) and of all non-mated pairs.
@@ -41,31 +43,29 @@ def eer_interval(
     A pair of different people counts as often as both were drawn; pairs of a person with his own copy are left out.
     """
     people, row = np.unique(np.asarray(identity).astype(str), return_inverse=True)
-    rng, scores = np.random.default_rng(seed), embeddings @ embeddings.T
-    upper = np.triu(np.ones(scores.shape, bool), 1)
-    same = row[:, None] == row[None, :]
-    mated, non_mated = upper & same, upper & ~same
-    mated_rows, first, second = np.nonzero(mated)[0], *np.nonzero(non_mated)
-    keep = rng.permutation(len(first))[:200_000]
-    first, second = first[keep], second[keep]
-    a, b = scores[mated], scores[first, second]
+    rng, (mated, non_mated) = np.random.default_rng(seed), pair_scores(embeddings, identity)
+    mated_rows = np.nonzero(np.triu(row[:, None] == row[None, :], 1))[0]
+    first, second = rng.integers(0, len(row), (2, SAMPLED))  # of the pairs of two people, enough to tell the spread
+    differ = row[first] != row[second]
+    first, second = first[differ], second[differ]
+    sampled = np.einsum("nd,nd->n", embeddings[first], embeddings[second])
+    orders = [np.argsort(scores) for scores in (mated, sampled)]
+    a, b = (scores[order] for scores, order in zip((mated, sampled), orders, strict=True))
+    owners = [row[mated_rows][orders[0]], row[first][orders[1]], row[second][orders[1]]]
+    thresholds = np.quantile(np.concatenate([a, b]), np.linspace(0, 1, 1001))
+    places = [np.searchsorted(scores, thresholds) for scores in (a, b)]
     rates = []
     for _ in range(draws):
         times = np.bincount(rng.integers(0, len(people), len(people)), minlength=len(people))
-        rates.append(_weighted_eer(a, times[row[mated_rows]], b, times[row[first]] * times[row[second]]))
+        weights = (times[owners[0]], times[owners[1]] * times[owners[2]])
+        missed, matched = (
+            np.concatenate([[0], np.cumsum(weight)])[place] / max(weight.sum(), 1)
+            for weight, place in zip(weights, places, strict=True)
+        )
+        at = int(np.argmin(np.abs(missed - (1 - matched))))
+        rates.append((missed[at] + 1 - matched[at]) / 2)
     lo, hi = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])
-    return equal_error_rate(*pair_scores(embeddings, identity)), float(lo), float(hi)
-
-
-def _weighted_eer(mated: np.ndarray, times: np.ndarray, non_mated: np.ndarray, other_times: np.ndarray) -> float:
-    thresholds = np.quantile(np.concatenate([mated, non_mated]), np.linspace(0, 1, 1001))
-    missed, matched = (
-        np.concatenate([[0], np.cumsum(weight[order])])[np.searchsorted(score[order], thresholds)]
-        / max(weight.sum(), 1)
-        for score, weight, order in ((mated, times, np.argsort(mated)), (non_mated, other_times, np.argsort(non_mated)))
-    )
-    at = int(np.argmin(np.abs(missed - (1 - matched))))
-    return float((missed[at] + 1 - matched[at]) / 2)
+    return equal_error_rate(mated, non_mated), float(lo), float(hi)
 
 
 def one_reference_rank1(

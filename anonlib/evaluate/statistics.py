@@ -1,7 +1,12 @@
 """Uncertainty of identification rates. The unit is the PERSON: photos of one person rise and fall together."""
 
+from collections.abc import Iterator
+from functools import lru_cache
+
 import numpy as np
 from scipy import stats
+
+KEPT = 4_000_000  # draws times people that are held at a time
 
 
 def by_person(values: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -46,13 +51,23 @@ def bootstrap_interval(
 
 def _bootstrap_means(total: np.ndarray, count: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Return the mean over probes of `resamples` draws of people with replacement."""
-    people, rng = len(total), np.random.default_rng(seed)
-    step = max(1, 4_000_000 // people)
-    means = []
+    told = (len(total), resamples, seed)
+    drawn = _kept_draws(*told) if len(total) * resamples <= KEPT else _draws(*told)
+    return np.concatenate([(times @ total) / (times @ count) for times in drawn])
+
+
+@lru_cache(maxsize=4)
+def _kept_draws(people: int, resamples: int, seed: int) -> list[np.ndarray]:
+    """Return all of `_draws`: a table asks for the same ones hundreds of times."""
+    return list(_draws(people, resamples, seed))
+
+
+def _draws(people: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each person is in each draw, (draws, people) at a time."""
+    rng, step = np.random.default_rng(seed), max(1, KEPT // people)
     for start in range(0, resamples, step):
-        times = rng.multinomial(people, np.full(people, 1 / people), size=min(step, resamples - start))
-        means.append((times @ total) / (times @ count))
-    return np.concatenate(means)
+        size = min(step, resamples - start)
+        yield rng.multinomial(people, np.full(people, 1 / people), size=size).astype(float)
 
 
 def exact_interval(successes: float, trials: float, level: float = 0.95) -> tuple[float, float]:
