@@ -96,11 +96,7 @@ class Attack:
 class Ablate:
     """What is varied in the attacker, one number at a time: backbones from scratch, the others of contrastive-face."""
 
-    backbones: tuple[str, ...]
-    size: int  # pixels a side that every backbone sees
-    steps: int  # from scratch, on photos
-    tune_steps: int  # then, on what the anonymizer made
-    batch: int
+    backbones: tuple[str, ...]  # trained as `attack.backbones[0]` is
     temperatures: tuple[float, ...]
     batches: tuple[int, ...]
     face_pairs: int  # that each training of contrastive-face sees, whatever its batch
@@ -174,10 +170,6 @@ _DEMO = Profile(
     ),
     ablate=Ablate(
         backbones=("resnet18", "resnet50-narrow", "convnext", "swin", "vit-shallow"),
-        size=48,
-        steps=120,
-        tune_steps=30,
-        batch=128,
         temperatures=(0.02, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0),
         batches=(8, 16, 32, 48, 96),
         face_pairs=1920,
@@ -215,9 +207,6 @@ _SMOKE = dataclasses.replace(
     ablate=dataclasses.replace(
         _DEMO.ablate,
         backbones=("resnet18", "swin"),
-        steps=6,
-        tune_steps=4,
-        batch=16,
         temperatures=(0.02, 0.1),
         batches=(4, 16),
         face_pairs=64,
@@ -268,10 +257,6 @@ _FULL = Profile(
     ),
     ablate=Ablate(
         backbones=("resnet18", "resnet50", "convnext-tiny", "swin-tiny", "vit"),
-        size=128,
-        steps=20000,
-        tune_steps=5000,
-        batch=128,
         temperatures=(0.02, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0),
         batches=(16, 32, 64, 128, 256, 512),
         face_pairs=640000,
@@ -294,7 +279,6 @@ _LEAST = {
     "attack.face_frozen": 0,
     "attack.tune_steps": 0,
     "ablate.face_frozen": 0,
-    "ablate.tune_steps": 0,
 }  # of every other whole number 1
 _GROUPS = ("data", "generator", "anonymize", "attack", "ablate", "boundary", "evaluate")
 _CHOICES = {

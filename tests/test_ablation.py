@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from anonlib import config
-from anonlib.attack import ablation, attackers
+from anonlib.attack import ablation, attackers, campaign
 from anonlib.attack.campaign import Outcome
 from anonlib.evaluate.statistics import holm, paired_test
 
@@ -41,10 +41,17 @@ def test_backbones_are_trained_on_photos_first_and_face_attackers_at_once() -> N
     made = tuple(name for name in DEMO.anonymize.anonymizers if name != "noop")
     for one in ablation.variants("ia-hed", DEMO):
         starts = [(job.learns, job.judged, job.start) for job in one.jobs]
-        twice = [(("noop",), None, None), (made, "ia-hed", ("noop", one.label))]
+        judged = None if one.value == "resnet18" else "ia-hed"
+        twice = [(("noop",), None, None), (made, judged, ("noop", one.label))]
         assert starts == (twice if one.axis == "backbone" else [(made, "ia-hed", None)])
         for job in one.jobs:
             assert attackers.attack_config(job.attacker, **job.changes).steps == job.changes["steps"]
+
+
+def test_the_profiles_own_backbone_is_the_campaigns_attacker() -> None:
+    own = [one for one in ablation.variants("ia-hed", DEMO) if one.value == DEMO.attack.backbones[0]]
+    trained = campaign.jobs(DEMO.anonymize.anonymizers, DEMO.attack)
+    assert len(own) == 1 and all(job in trained for job in own[0].jobs), "found in the cache, not trained again"
 
 
 def test_each_anonymizer_has_its_own_ablation_where_each_has_its_own_attacker() -> None:
@@ -68,7 +75,9 @@ def test_each_value_is_compared_with_the_profiles_own() -> None:
     hits = {one.value: rng.random(40) < 0.2 + 0.1 * place for place, one in enumerate(chosen)}
     ranks = pd.concat([told(one.label, hits[one.value]) for one in chosen], ignore_index=True)
     vector = np.zeros((1, 2))
-    outcomes = [Outcome("ia-hed", one.label, 0, vector, vector, parameters=7, seconds=1.5) for one in chosen]
+    outcomes = [
+        Outcome("ia-hed", one.label, 0, vector, vector, job=one.jobs[0], parameters=7, seconds=1.5) for one in chosen
+    ]
     found = ablation.axis_table("temperature", chosen, outcomes, ranks, settings).set_index("value")
     assert list(found.index) == list(settings.ablate.temperatures)
     people = np.repeat(np.arange(20).astype(str), 2)
@@ -95,9 +104,13 @@ def test_the_no_op_stands_beside_its_backbone() -> None:
     parts = {"noop": np.arange(40) < 30, "ia-hed": np.arange(40) < 4}
     ranks = pd.concat([told(chosen[0].label, hit, name) for name, hit in parts.items()], ignore_index=True)
     vector = np.zeros((1, 2))
-    outcomes = [Outcome(name, chosen[0].label, 0, vector, vector, parameters=1, seconds=1.0) for name in parts]
+    outcomes = [
+        Outcome(name, chosen[0].label, 0, vector, vector, job=job, parameters=1, seconds=seconds)
+        for name, job, seconds in zip(parts, chosen[0].jobs, (3.0, 1.5), strict=True)
+    ]
     (found,) = ablation.axis_table("backbone", chosen, outcomes, ranks, settings).to_dict("records")
     assert (found["noop"], found["top1"], found["value"], found["verdict"]) == (0.75, 0.1, "vit", "INVALID")
+    assert found["seconds"] == 4.5, "on photos, then on what the anonymizer made"
     better = told(chosen[0].label, np.arange(40) < 32, "noop")
     (found,) = ablation.axis_table(
         "backbone", chosen, outcomes, pd.concat([ranks[ranks.anonymizer != "noop"], better]), settings

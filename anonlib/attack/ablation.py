@@ -40,21 +40,23 @@ def variants(anonymizer: str, settings: config.Profile) -> list[Variant]:
     All of them learn from what the profile's attackers of this anonymizer learn from. A batch trains on as many pairs
     as every other, so a larger one makes fewer steps (P1, ablations).
     """
-    numbers, own = settings.ablate, {"seed": settings.ablate.seed}
-    groups = campaign.groups(settings.anonymize.anonymizers, settings.attack)
+    numbers, attack, seed = settings.ablate, settings.attack, settings.ablate.seed
+    groups = campaign.groups(settings.anonymize.anonymizers, attack)
     (learns,) = [group for group in groups if anonymizer in group]
     found = []
     for backbone in numbers.backbones:
-        changes = own | {"backbone": backbone, "image_size": numbers.size, "steps": numbers.steps}
-        changes |= {"batch": numbers.batch, "temperature": settings.attack.temperature}
-        label = f"{SCRATCH}-backbone-{backbone}"
-        jobs = campaign.from_scratch((campaign.PHOTOS, learns), SCRATCH, label, changes, numbers.tune_steps)
-        told = tuple(replace(job, judged=anonymizer) if job.learns == learns else job for job in jobs)
+        if backbone == base_value("backbone", settings):  # trained in the campaign, and found there
+            label, judged = SCRATCH, None
+        else:
+            label, judged = f"{SCRATCH}-backbone-{backbone}", anonymizer
+        changes = campaign.scratch_changes(attack, backbone, attack.sizes[0], seed)
+        jobs = campaign.from_scratch((campaign.PHOTOS, learns), SCRATCH, label, changes, attack.tune_steps)
+        told = tuple(replace(job, judged=judged) if job.learns == learns else job for job in jobs)
         found.append(Variant("backbone", backbone, anonymizer, told))
     for axis, values in (("temperature", numbers.temperatures), ("batch", numbers.batches)):
         for value in values:
-            changes = own | {"temperature": settings.attack.temperature, "batch": settings.attack.face_batch}
-            changes |= {axis: value, "frozen": numbers.face_frozen}
+            changes = {"temperature": attack.temperature, "batch": attack.face_batch, "frozen": numbers.face_frozen}
+            changes |= {axis: value, "seed": seed}
             steps = max(1, numbers.face_pairs // changes["batch"])
             changes |= {"steps": steps, "validate_every": -(-steps // CHECKS)}
             label = SHORT if value == base_value(axis, settings) else f"{FACE}-{axis}-{value:g}"
@@ -68,7 +70,7 @@ def run(faces: FaceSet, made: dict[str, Anonymized], chosen: list[Variant]) -> l
     todo = []
     for job in (job for variant in chosen for job in variant.jobs):
         todo += [job] if job not in todo else []  # the base value stands on two axes
-    return campaign.train(faces, made, todo)
+    return campaign.train(faces, made, sorted(todo, key=campaign.cost, reverse=True))
 
 
 def axis_table(
@@ -78,7 +80,7 @@ def axis_table(
 
     ranks: of the outcomes, as `campaign.ranks` gives them. noop: top-1 on photos that nobody anonymized, nan where it
     was not trained for them; verdict: VALID where that is good enough, INVALID where not: an attacker who does not know
-    people whom nobody anonymized says nothing about privacy. parameters; seconds (of one core, training and embedding).
+    people whom nobody anonymized says nothing about privacy. parameters; seconds of one core, in all.
     difference with difference_lo and _hi: top-1 above that of the profile's own value, paired by probe; p_holm: its
     p-value, Holm over the axis; nan for that value itself, and for all where it is not among them.
     """
@@ -98,7 +100,8 @@ def axis_table(
         row["noop"] = rates.top1.get(("noop", variant.label), np.nan)
         row["verdict"] = "" if np.isnan(row["noop"]) else "VALID" if row["noop"] >= GOOD_ENOUGH[SCRATCH] else "INVALID"
         row["published"] = published.top1(place[0], **{axis: variant.value}) if axis in PUBLISHED else np.nan
-        rows.append(row | {"parameters": seen.parameters, "seconds": seen.seconds})
+        seconds = [next(one.seconds for one in outcomes if one.job == job) for job in variant.jobs]
+        rows.append(row | {"parameters": seen.parameters, "seconds": sum(seconds)})
     return pd.DataFrame(rows).join(against(hits, base_value(axis, settings), numbers))
 
 

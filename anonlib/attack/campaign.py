@@ -9,7 +9,7 @@ import pandas as pd
 from anonlib import cache, config
 from anonlib.anonymizers import dataset
 from anonlib.anonymizers.dataset import QUICK, Anonymized
-from anonlib.attack.attackers import ATTACKERS, attack_config, probe_labels, tuned
+from anonlib.attack.attackers import ATTACKERS, COSTS, attack_config, probe_labels, tuned
 from anonlib.attack.jobs import Job, attack_shard, embed_shards
 from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
@@ -49,7 +49,6 @@ def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
     most conditions: around the person all of them show the same picture, and blur, pixelation and mask show the no-op
     control's.
     """
-    short = {"steps": numbers.steps, "batch": numbers.batch, "temperature": numbers.temperature}
     face = {"steps": numbers.face_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
     face |= {"frozen": numbers.face_frozen}
     repainted = sorted((name for name in anonymizers if name not in QUICK), key=lambda name: name.count("+"))
@@ -59,12 +58,12 @@ def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
         found += [Job(group, FACE, FACE, face | {"seed": seed}, keep=group != PHOTOS) for group in learned]
     for seed in numbers.scratch_seeds:
         for place, (backbone, size) in enumerate(zip(numbers.backbones, numbers.sizes, strict=True)):
-            changes = short | {"backbone": backbone, "image_size": size, "seed": seed}
+            changes = scratch_changes(numbers, backbone, size, seed)
             label = SCRATCH if place == 0 else f"{SCRATCH}-{backbone}"
             found += from_scratch(learned, SCRATCH, label, changes, numbers.tune_steps)
             if place == 0:
                 found += from_scratch(apart, BACKGROUND, BACKGROUND, changes, numbers.tune_steps)
-    return sorted(found, key=_pixels, reverse=True)
+    return sorted(found, key=cost, reverse=True)
 
 
 def groups(anonymizers: Iterable[str], numbers: config.Attack) -> list[tuple[str, ...]]:
@@ -77,6 +76,12 @@ def groups(anonymizers: Iterable[str], numbers: config.Attack) -> list[tuple[str
         return [(name,) for name in anonymizers]
     others = tuple(name for name in anonymizers if name not in PHOTOS)
     return [group for group in (PHOTOS, others) if group]
+
+
+def scratch_changes(numbers: config.Attack, backbone: str, size: int, seed: int) -> dict:
+    """Return how an attacker from scratch is trained on photos: fields of AttackConfig."""
+    short = {"steps": numbers.steps, "batch": numbers.batch, "temperature": numbers.temperature}
+    return short | {"backbone": backbone, "image_size": size, "seed": seed}
 
 
 def from_scratch(
@@ -222,10 +227,10 @@ def knowledge() -> dict[str, str]:
     return {name: attacker.knows for name, attacker in ATTACKERS.items()}
 
 
-def _pixels(job: Job) -> int:
-    """Return how many pixels a training sees; the backbones cost about the same for each."""
+def cost(job: Job) -> float:
+    """Return how long a training takes, in no unit: whoever waits for several starts with the longest."""
     numbers = attack_config(job.attacker, **job.changes)
-    return numbers.steps * numbers.batch * numbers.image_size**2
+    return numbers.steps * numbers.batch * numbers.image_size**2 * COSTS.get(numbers.backbone, 1.0)
 
 
 def _place(outcome: Outcome) -> int:
