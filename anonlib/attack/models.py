@@ -16,7 +16,7 @@ TIMM: dict[str, tuple[str, dict]] = {  # a model of timm's, and what is changed 
     "convnext": ("convnext_atto", {}),
     "convnext-tiny": ("convnext_tiny", {}),
     "vit": ("vit_tiny_patch16_224", {"patch_size": 8}),
-    "vit-shallow": ("vit_tiny_patch16_224", {"patch_size": 8, "depth": 6}),  # half of the blocks
+    "vit-shallow": ("vit_tiny_patch16_224", {"patch_size": 8, "depth": 4}),  # a third of the blocks
     "swin-tiny": ("swin_tiny_patch4_window7_224", {}),
 }
 SIZED = ("vit", "vit-shallow", "swin-tiny")  # built for one size of image
