@@ -205,20 +205,35 @@ def test_a_claim_fails_only_where_its_interval_leaves_no_doubt(written) -> None:
     wrong = {key: written[key] | {"value": -0.1} for key in (gain, more)}
     found = judged(written | wrong | {full: written[full] | {"value": 0.01, "lo": 0.0, "hi": 0.02}})
     assert [found[name] for name in names] == ["FAIL"] * 3
-    assert [found[name] for name in claims.PREMISES] == ["PASS"] * 4
+    assert [found[name] for name in claims.PREMISES] == ["PASS"] * 3
+
+
+LEADER = "attack/ia-depth+hed/maximum/full/leader_noop_top1"
 
 
 @pytest.mark.parametrize("premise", claims.PREMISES)
 def test_no_claim_counts_without_its_premises(written, premise: str) -> None:
-    control = premise.removeprefix("no-op, ")
+    key = LEADER if premise.startswith("no-op") else f"attack/noop/{premise}/full/top1"
     bad = {"value": 0.5, "lo": 0.4, "hi": 0.6}
-    found = claims.verified(written | {f"attack/noop/{control}/full/top1": bad}).set_index("claim")
+    found = claims.verified(written | {key: bad}).set_index("claim")
     assert found.verdict[premise] == "FAIL" and found.reason[premise]
-    others = found.drop([*claims.PREMISES, "no-op, black box"])
+    others = found[~found.index.str.startswith("no-op")].drop(list(claims.PREMISES), errors="ignore")
     assert set(others.verdict) == {"INCONCLUSIVE"} and others.reason.str.endswith(premise).all()
     if premise.startswith("no-op"):
-        found = judged(written | {f"attack/noop/{control}/full/top1": bad | {"hi": 0.95}})
-        assert found[premise] == "INCONCLUSIVE"
+        assert judged(written | {key: bad | {"hi": 0.95}})[premise] == "INCONCLUSIVE"
+
+
+def test_a_second_weaker_attacker_takes_nothing_from_what_the_leader_found(written) -> None:
+    weak = {"attack/noop/contrastive-face/full/top1": {"value": 0.2, "lo": 0.1, "hi": 0.3}}
+    found = judged(written | weak)
+    assert found.pop("no-op, contrastive-face") == "FAIL" and set(found.values()) == {"PASS"}
+
+
+def test_the_leaders_own_no_op_stands_beside_what_he_found(written) -> None:
+    assert written[LEADER]["value"] == written["attack/noop/contrastive/full/top1"]["value"]
+    ranks = joined(told("ia-hed", "sface", 0.4), told("ia-hed", "w600k", 0.2), told("noop", "w600k", 0.9))
+    tables.record_table(tables.attack_table(ranks, draws=50))
+    assert "attack/ia-hed/maximum/full/leader_noop_top1" not in provenance.results(), "he was not tried on originals"
 
 
 def test_edges_alone_need_an_attacker_who_can_read_edges(written) -> None:

@@ -15,7 +15,8 @@ ALONE, RICHEST = "ia-none", "ia-depth+hed"
 EDGES, READABLE = "blackbox-hed-face", 0.4  # the black-box attacker, and what he has to find where edges are untouched
 SWEPT = "ia-hed"  # whose control strength is varied
 TIMES_CHANCE, ALPHA = 10, 0.05
-PREMISES = tuple(f"no-op, {attacker}" for attacker in GOOD_ENOUGH) + ("background-only", "permuted")
+LEADS = 0.8  # what the attacker who leads has to find where nobody anonymized
+PREMISES = ("no-op, the leader", "background-only", "permuted")
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,14 @@ CLAIMS = (
             premises=(),
         )
         for control in ("background-only", "permuted")
+    ),
+    Claim(
+        "no-op, the leader",
+        f"who finds the most behind {RICHEST} finds the people whom nobody anonymized",
+        f"{100 * LEADS:.0f} % or more",
+        (f"attack/{RICHEST}/{MAXIMUM}/full/leader_noop_top1",),
+        _at_least(LEADS),
+        premises=(),
     ),
     Claim(
         "conditioned diffusion leaks",
