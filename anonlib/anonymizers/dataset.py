@@ -121,14 +121,12 @@ def _maps_by_row(faces: FaceSet, wanted: list[tuple]) -> Callable[[str, np.ndarr
 
     Edges are made of all photos at once: attackers who see nothing else want them of all, and find them there.
     """
-    rows, found = {}, {}
+    rows = {}
     for name, _, source, _ in wanted:
         for condition in conditions_of(name):
             rows[condition] = np.union1d(rows.get(condition, []), source).astype(int)
-    for condition in rows:
-        if condition in config.EDGES:
-            rows[condition] = np.arange(len(faces))
-        found |= control_maps(faces.images[rows[condition]], (condition,))
+    rows |= {condition: np.arange(len(faces)) for condition in rows if condition in config.EDGES}
+    found = control_maps({condition: faces.images[at] for condition, at in rows.items()})
 
     def maps(name: str, part: np.ndarray) -> Maps:
         place = {condition: np.searchsorted(rows[condition], part) for condition in conditions_of(name)}

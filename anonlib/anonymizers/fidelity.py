@@ -51,7 +51,8 @@ def annotate_tests(
     images |= {name: one.images[rows] for name, one in tests.items() if name != "noop"}
     good = {name: np.ones(len(rows), bool) if name == ORIGINAL else tests[name].status[rows] == OK for name in images}
     maps, valid = {}, {}
-    for condition, (found, flags) in control_maps(np.concatenate(list(images.values())), conditions).items():
+    everything = np.concatenate(list(images.values()))
+    for condition, (found, flags) in control_maps(dict.fromkeys(conditions, everything)).items():
         maps[condition] = dict(zip(images, np.split(found, len(images)), strict=True))
         valid[condition] = dict(zip(images, np.split(flags, len(images)), strict=True))
         valid[condition] = {name: good[name] & flag for name, flag in valid[condition].items()}

@@ -1,24 +1,34 @@
 """Control maps of many photos, made once for all who want them: anonymizers, figures, attackers who see edges."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from anonlib import cache
 from anonlib.conditions import annotate
 
+_NONE = np.zeros((0, 128, 128, 3), np.uint8), np.zeros(0, bool)
 SHARD = 128  # photos; who paints fills the last batch of each group of equal guidance up, so small ones waste work
 Maps = dict[str, tuple[np.ndarray, np.ndarray]]  # by condition: maps (N, 128, 128, 3) uint8 and flags (N,) bool
 
 
-def control_maps(images: np.ndarray, conditions: tuple[str, ...]) -> Maps:
-    """Return by condition the maps and flags of images (N, 128, 128, 3) uint8, cached; see `conditions.annotate`."""
-    starts = range(0, len(images), SHARD)
-    shards = [{"condition": name, "images": images[at : at + SHARD]} for name in conditions for at in starts]
-    made = cache.map_shards("annotate", annotate_shards, {"shards": shards}, shard_size=1)
-    found = {name: made[k * len(starts) : (k + 1) * len(starts)] for k, name in enumerate(conditions)}
-    return {name: tuple(np.concatenate([part[key] for part in parts]) for key in ("maps", "valid"))
-            for name, parts in found.items()}  # fmt: skip
+def control_maps(photos: Mapping[str, np.ndarray]) -> Maps:
+    """Return the maps and flags of each condition's own photos (N, 128, 128, 3) uint8; see `conditions.annotate`.
+
+    All of them are made together, in shards that are cached.
+    """
+    shards = [
+        {"condition": name, "images": images[at : at + SHARD]}
+        for name, images in photos.items()
+        for at in range(0, len(images), SHARD)
+    ]
+    made = cache.map_shards("annotate", annotate_shards, {"shards": shards}, shard_size=1) if shards else []
+    found = {}
+    for name, images in photos.items():
+        own, made = made[: -(-len(images) // SHARD)], made[-(-len(images) // SHARD) :]
+        maps, valid = (np.concatenate([part[key] for part in own]) for key in ("maps", "valid")) if own else _NONE
+        found[name] = maps, valid
+    return found
 
 
 def annotate_shards(shards: list[dict]) -> list[dict]:

@@ -85,8 +85,6 @@ def seen_as(edge: str, faces: FaceSet, made: dict[str, Anonymized]) -> tuple[Fac
 
 
 def _maps(edge: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if not len(images):
-        return images, np.zeros(0, bool)
-    maps, valid = control_maps(images, (edge,))[edge]
+    maps, valid = control_maps({edge: images})[edge]
     maps[~valid] = 0
     return maps, valid
