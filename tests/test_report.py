@@ -199,6 +199,9 @@ def test_every_drawing_function_draws():
     assert drawn.axes[0].get_xlim()[0] < 0 and 0 in drawn.axes[0].get_xticks(), "nothing found is a point too"
     drawn = charts.curves(frame, x="r", y="x", series="a", lo="lo", hi="hi", panel="p", chance=0.1, logx=True)
     assert {"a", "b", "c", "chance"} <= {text.get_text() for text in drawn.axes[1].texts}  # direct labels
+    assert [label.get_text() for label in drawn.axes[0].get_xticklabels()] == ["1", "2", "3", "4"], "few are all told"
+    long = charts.curves(frame.assign(r=1000 / frame.r**2), x="r", y="x", series="a", logx=True)
+    assert [label.get_text() for label in long.axes[0].get_xticklabels()] == ["62.5", "111", "250", "1000"]
     heights = sorted(t.xy[1] for t in drawn.axes[0].texts if t.get_text() in "abc")
     assert min(np.diff(heights)) > 0.05  # moved apart
     holes = charts.curves(frame.assign(x=frame["x"].where(frame["a"] != "b")), x="r", y="x", series="a")

@@ -215,6 +215,20 @@ def test_readme_blocks_are_filled_from_files(tmp_path):
     assert tool("readme").filled(found, tmp_path) == found
 
 
+def test_data_sets_stand_side_by_side_in_the_readme(tmp_path):
+    for folder, rate in (("figures", 0.1), ("figures/lfw", 0.25)):
+        (tmp_path / folder).mkdir()
+        found = {"value": rate, "lo": rate - 0.05, "hi": rate + 0.05, "n": 200}
+        results = {f"attack/ia-hed/{who}/{protocol}/top1": found for who in ("maximum", "blackbox")
+                   for protocol in ("full", "few", "single")}  # fmt: skip
+        results["attack/ia-hed/blackbox/full/top1"] = found | {"value": rate - 0.01}
+        results["data/chance_top1"] = {"value": 0.005, "n": 200}
+        (tmp_path / folder / "results.json").write_text(json.dumps(results))
+    lines = tool("readme").filled("<!-- datasets -->\nold\n<!-- end -->", tmp_path).splitlines()
+    assert lines[1].count("200 in the gallery, chance 0.50 %") == 2 and "CelebA" not in lines[1]
+    assert lines[3] == "| ia-hed | 10.0 % [5.0 %, 15.0 %] | 25.0 % [20.0 %, 30.0 %] |" and len(lines) == 5
+
+
 def test_citation_and_package_have_one_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == importlib.metadata.version("anonlib") == anonlib.__version__

@@ -36,7 +36,8 @@ def load(
     masking thousands of faces takes minutes, so what was read and checked once is kept, by the files' contents.
     """
     part = {"people": people, "images": images, "seed": seed, "content": fingerprint(name_or_folder)}
-    faces, pairs = cache.step("faces", read, {"name_or_folder": str(name_or_folder)} | part)
+    step = f"faces of {Path(name_or_folder).name}"
+    faces, pairs = cache.step(step, read, {"name_or_folder": str(name_or_folder)} | part)
     if len(pairs):
         first = pairs.iloc[0]
         warnings.warn(

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 from anonlib.figures import style
 
+FEW = 8  # values along a logarithmic axis that are all written at it
+
 
 def intervals(
     data: pd.DataFrame,
@@ -97,8 +99,11 @@ def curves(
         axis.set_xlabel(xlabel or x)
         if logx:
             axis.set_xscale("log")
-            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}" if value < 1000 else f"{value:g}")
             axis.xaxis.set_minor_formatter("")
+            if len(values := np.unique(part[x])) <= FEW:
+                axis.set_xticks(values)
+                axis.xaxis.minorticks_off()
         if log:
             axis.set_yscale("log")
         _finish(axis, title=wanted, label=label or y, share=share, vertical=True)

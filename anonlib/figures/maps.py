@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colors
+from matplotlib import colors, patheffects
 from matplotlib.figure import Figure
 
 from anonlib.figures import sheets, style
@@ -36,9 +36,10 @@ def frontier(
         bars = np.abs(np.stack([part[y] - part[lo], part[hi] - part[y]]).astype(float))
         look = style.look(index) | {"linestyle": "none"}
         axes.errorbar(part[x], part[y], yerr=bars, capsize=2, elinewidth=0.8, label=str(kind), **look)
+    halo = patheffects.withStroke(linewidth=2.5, foreground="white")  # the line may pass behind
     for row in data.to_dict("records"):
         place = {"xy": (row[x], row[y]), "xytext": (4, 4), "textcoords": "offset points"}
-        axes.annotate(str(row[text]), **place, fontsize=7, color="#333333")
+        axes.annotate(str(row[text]), **place, fontsize=7, color="#333333", path_effects=[halo])
     style.percent(axes.yaxis)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
@@ -69,7 +70,9 @@ def regions(data: Mapping[str, Any], *, name: str, value: str, label: str) -> Fi
                         label=f"{row[name]}: {100 * row[value]:+.1f}")
         for row in table.to_dict("records")
     ]  # fmt: skip
-    axes[1].legend(handles=handles, title=label, loc="center left", bbox_to_anchor=(1.02, 0.5), title_fontsize=8)
+    axes[1].legend(
+        handles=handles, title=f"{label}, points", loc="center left", bbox_to_anchor=(1.02, 0.5), title_fontsize=8
+    )
     return figure
 
 
