@@ -3,9 +3,16 @@
 from anonlib.anonymizers.contract import OK, STATUSES, Anonymizer, closed, image_seed
 from anonlib.errors import AnonlibError
 
-NAMES = ("noop", "ia-none", "ia-depth", "ia-hed", "ia-canny", "ia-depth+hed", "blur", "pixelate", "mask")
+VARIANTS: dict[str, tuple[str, ...]] = {  # of Instance Augmentation, and the control maps that each of them follows
+    "ia-none": (),
+    "ia-depth": ("depth",),
+    "ia-hed": ("hed",),
+    "ia-canny": ("canny",),
+    "ia-depth+hed": ("depth", "hed"),
+}
+NAMES = ("noop", *VARIANTS, "blur", "pixelate", "mask")
 
-__all__ = ["NAMES", "OK", "STATUSES", "Anonymizer", "anonymizer", "image_seed"]
+__all__ = ["NAMES", "OK", "STATUSES", "VARIANTS", "Anonymizer", "anonymizer", "image_seed"]
 
 
 def anonymizer(name: str, **settings) -> Anonymizer:
@@ -17,8 +24,8 @@ def anonymizer(name: str, **settings) -> Anonymizer:
         raise AnonlibError(f"unknown anonymizer {name!r}: choose one of {', '.join(NAMES)}")
     if name == "noop":
         return lambda images, masks, seeds: (images.copy(), [OK] * len(images))
-    if name.startswith("ia-"):
-        from anonlib.anonymizers.instance_augmentation import VARIANTS, InstanceAugmentation
+    if name in VARIANTS:
+        from anonlib.anonymizers.instance_augmentation import InstanceAugmentation
 
         return closed(InstanceAugmentation(conditions=VARIANTS[name], **settings))
     from anonlib.anonymizers import simple

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib import cache, config, provenance
-from anonlib.anonymizers import STATUSES, anonymizer, image_seed
+from anonlib.anonymizers import STATUSES, VARIANTS, anonymizer, image_seed
 from anonlib.anonymizers.maps import SHARD, Maps, control_maps, known
 from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
@@ -123,21 +123,16 @@ def _maps_by_row(faces: FaceSet, wanted: list[tuple]) -> Callable[[str, np.ndarr
     """
     rows = {}
     for name, _, source, _ in wanted:
-        for condition in conditions_of(name):
+        for condition in VARIANTS.get(name, ()):
             rows[condition] = np.union1d(rows.get(condition, []), source).astype(int)
     rows |= {condition: np.arange(len(faces)) for condition in rows if condition in config.EDGES}
     found = control_maps({condition: faces.images[at] for condition, at in rows.items()})
 
     def maps(name: str, part: np.ndarray) -> Maps:
-        place = {condition: np.searchsorted(rows[condition], part) for condition in conditions_of(name)}
+        place = {condition: np.searchsorted(rows[condition], part) for condition in VARIANTS.get(name, ())}
         return {condition: tuple(one[at] for one in found[condition]) for condition, at in place.items()}
 
     return maps
-
-
-def conditions_of(name: str) -> tuple[str, ...]:
-    """Return the control maps that an anonymizer of this name needs."""
-    return tuple(part for part in name[3:].split("+") if part != "none") if name.startswith("ia-") else ()
 
 
 def anonymize_all(faces: FaceSet, settings: config.Profile) -> dict[str, Anonymized]:
@@ -173,10 +168,10 @@ def status_table(made: dict[str, Anonymized]) -> pd.DataFrame:
 
 def _options(name: str, generator: config.Generator) -> dict:
     """Return what the registry wants to know of the generator, the model as the profile names it; nothing without."""
-    if not name.startswith("ia-"):
+    if name not in VARIANTS:
         return {}
     folder = provenance.project_root() / generator.bundle
-    needed = ["model_index.json", *(f"controlnet-{condition}" for condition in conditions_of(name))]
+    needed = ["model_index.json", *(f"controlnet-{condition}" for condition in VARIANTS.get(name, ()))]
     if missing := [part for part in needed if not (folder / part).exists()]:
         # said here, before the first photo of any method is painted
         raise AnonlibError(f"no {missing[0]} in the model bundle {folder}: `make models` trains it")

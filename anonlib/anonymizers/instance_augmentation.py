@@ -15,13 +15,6 @@ from anonlib.faces import dilate
 
 SCALES = {"depth": 0.7, "hed": 0.1, "canny": 0.1}  # the public code's weights for people; Canny takes HED's place
 GUIDANCE = (7.0, 7.5)
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "ia-none": (),
-    "ia-depth": ("depth",),
-    "ia-hed": ("hed",),
-    "ia-canny": ("canny",),
-    "ia-depth+hed": ("depth", "hed"),
-}
 Annotator = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 

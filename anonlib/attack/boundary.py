@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 
 from anonlib import cache, config
-from anonlib.anonymizers import dataset
+from anonlib.anonymizers import VARIANTS, dataset
 from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.dataset import Anonymized
-from anonlib.anonymizers.instance_augmentation import VARIANTS
 from anonlib.attack import campaign
 from anonlib.attack.attackers import attack_config
 from anonlib.attack.campaign import FACE, Outcome
