@@ -141,7 +141,7 @@ class Profile:
     evaluate: Evaluate
 
 
-_SMALL = Generator(bundle="anonlib/diffusion/small", size=128, steps=6, batch=8)
+_SMALL = Generator(bundle="anonlib/diffusion/small", size=128, steps=5, batch=8)
 
 _DEMO = Profile(
     name="demo",
@@ -159,7 +159,7 @@ _DEMO = Profile(
         batch=128,
         face_steps=120,
         face_batch=48,
-        face_frozen=4,
+        face_frozen=5,
         together=True,
         seeds=(0, 1, 2),
         scratch_seeds=(0,),

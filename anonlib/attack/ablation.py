@@ -17,7 +17,7 @@ from anonlib.evaluate.tables import GOOD_ENOUGH, MAXIMUM, attack_table, probe_va
 
 PUBLISHED = ("backbone", "batch")  # axes of which the first paper tells a value
 SHORT = f"{FACE}-short"  # with the profile's own temperature and batch, on as many pairs as the others
-CHECKS = 3  # times that a training of contrastive-face is validated, whatever its number of steps
+CHECKS = 2  # times that a training of contrastive-face is validated, whatever its number of steps
 
 
 @dataclass(frozen=True)
