@@ -54,6 +54,18 @@ def test_the_profiles_own_backbone_is_the_campaigns_attacker() -> None:
     assert len(own) == 1 and all(job in trained for job in own[0].jobs), "found in the cache, not trained again"
 
 
+def test_the_longest_training_begins_first_and_none_is_done_twice(monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(campaign, "train", lambda faces, made, todo: asked.extend(todo))
+    chosen = ablation.variants("ia-hed", DEMO)
+    ablation.run(None, {}, chosen)
+    assert len(asked) == sum(len(one.jobs) for one in chosen) - 1 and all(asked.count(job) == 1 for job in asked)
+    first = [job.label for job in asked if not job.start and job.attacker == "contrastive"]
+    assert first[0] == "contrastive-backbone-vit-shallow" and first[-1] == "contrastive-backbone-swin"
+    costs = [campaign.cost(job) for job in asked]
+    assert costs == sorted(costs, reverse=True)
+
+
 def test_each_anonymizer_has_its_own_ablation_where_each_has_its_own_attacker() -> None:
     apart = replace(DEMO, attack=replace(DEMO.attack, together=False))
     assert {one.jobs[-1].learns for one in ablation.variants("ia-hed", apart)} == {("ia-hed",)}

@@ -208,7 +208,7 @@ def test_a_claim_fails_only_where_its_interval_leaves_no_doubt(written) -> None:
     assert [found[name] for name in claims.PREMISES] == ["PASS"] * 3
 
 
-LEADER = "attack/ia-depth+hed/maximum/full/leader_noop_top1"
+LEADER = "attack/noop/contrastive/full/top1"
 
 
 @pytest.mark.parametrize("premise", claims.PREMISES)
@@ -229,11 +229,13 @@ def test_a_second_weaker_attacker_takes_nothing_from_what_the_leader_found(writt
     assert found.pop("no-op, contrastive-face") == "FAIL" and set(found.values()) == {"PASS"}
 
 
-def test_the_leaders_own_no_op_stands_beside_what_he_found(written) -> None:
-    assert written[LEADER]["value"] == written["attack/noop/contrastive/full/top1"]["value"]
-    ranks = joined(told("ia-hed", "sface", 0.4), told("ia-hed", "w600k", 0.2), told("noop", "w600k", 0.9))
-    tables.record_table(tables.attack_table(ranks, draws=50))
-    assert "attack/ia-hed/maximum/full/leader_noop_top1" not in provenance.results(), "he was not tried on originals"
+def test_the_leader_is_who_finds_the_most_not_who_happens_to_find_as_much_elsewhere(written) -> None:
+    best = written["attack/ia-depth+hed/maximum/full/top1"]
+    other = {"attack/ia-depth+hed/a-from-elsewhere/full/top1": best | {"notebook": "05_blackbox"}}
+    blind = {"attack/noop/a-from-elsewhere/full/top1": best | {"value": 0.1, "lo": 0.0, "hi": 0.2}}
+    assert judged(other | written | blind)["no-op, the leader"] == "PASS"
+    mine = {"attack/ia-depth+hed/a-from-elsewhere/full/top1": best}
+    assert judged(mine | written | blind)["no-op, the leader"] == "FAIL"
 
 
 def test_edges_alone_need_an_attacker_who_can_read_edges(written) -> None:

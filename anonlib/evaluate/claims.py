@@ -23,14 +23,14 @@ PREMISES = ("no-op, the leader", "background-only", "permuted")
 class Claim:
     """One expectation: `judge` is given the results and says PASS, FAIL or INCONCLUSIVE, what was measured, and why.
 
-    keys: the results that it reads, the first of which names the notebook and cell. premises: claims without which this
-    one cannot be told, whatever its number.
+    keys: the results that it reads, or how they are found; the first of them names the notebook and cell. premises:
+    claims without which this one cannot be told, whatever its number.
     """
 
     name: str
     statement: str
     expected: str
-    keys: tuple[str, ...]
+    keys: tuple[str, ...] | Callable[[Results], tuple[str, ...]]
     judge: Callable[..., tuple[str, str, str]]
     premises: tuple[str, ...] = PREMISES
 
@@ -43,17 +43,18 @@ def verified(results: Results) -> pd.DataFrame:
     """
     rows, held = [], set()
     for claim in CLAIMS:
-        missing = [key for key in claim.keys if key not in results]
+        keys = claim.keys(results) if callable(claim.keys) else claim.keys
+        missing = [key for key in keys if key not in results]
         broken = [name for name in claim.premises if name not in held]
         if missing:
             verdict, measured, reason = INCONCLUSIVE, EM_DASH, f"{missing[0]} was not measured"
         else:
-            verdict, measured, reason = claim.judge(*(results[key] for key in claim.keys))
+            verdict, measured, reason = claim.judge(*(results[key] for key in keys))
         if broken and not missing:
             verdict, reason = INCONCLUSIVE, f"does not count while this does not hold: {'; '.join(broken)}"
         if verdict == PASS:
             held.add(claim.name)
-        place = results.get(claim.keys[0], {})
+        place = results.get(keys[0], {})
         cell = place.get("cell")
         rows.append(
             {
@@ -116,6 +117,19 @@ def _rate(found: Mapping[str, Any]) -> str:
 
 
 _TOP1, _CHANCE = "attack/{}/{}/full/top1".format, "data/chance_top1"
+
+
+def _leaders_noop(results: Results) -> tuple[str, ...]:
+    """Return the key of what the attacker who is the maximum on RICHEST finds where nobody anonymized."""
+    best = results.get(_TOP1(RICHEST, MAXIMUM))
+    for key, found in results.items() if best else ():
+        group, *names = key.split("/")
+        told = (group, names[0], *names[2:]) == ("attack", RICHEST, "full", "top1") and names[1] != MAXIMUM
+        if told and (found["notebook"], found["value"]) == (best["notebook"], best["value"]):
+            return (_TOP1("noop", names[1]),)
+    return (_TOP1("noop", MAXIMUM),)
+
+
 _GAIN, _MORE = (f"attack/{RICHEST}/{MAXIMUM}/full/gain_over_{base}" for base in (ALONE, "single"))
 
 _STRONGER = f"boundary/{SWEPT}/gain_of_strength"
@@ -147,7 +161,7 @@ CLAIMS = (
         "no-op, the leader",
         f"who finds the most behind {RICHEST} finds the people whom nobody anonymized",
         f"{100 * LEADS:.0f} % or more",
-        (f"attack/{RICHEST}/{MAXIMUM}/full/leader_noop_top1",),
+        _leaders_noop,
         _at_least(LEADS),
         premises=(),
     ),

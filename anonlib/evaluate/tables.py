@@ -46,17 +46,8 @@ def attack_table(
 
 
 def record_table(table: pd.DataFrame) -> None:
-    """Record attack/<anonymizer>/<attacker>/<protocol>/<measure> for all rows.
-
-    Of a row of the maximum also leader_noop_top1: what the attacker who leads there finds where nobody anonymized.
-    """
-    rows = table.to_dict("records")
-    originals = {(row["attacker"], row["protocol"]): row for row in rows if row["anonymizer"] == "noop"}
-    for row in rows:
-        leader = originals.get((row["strongest"], row["protocol"]))
-        if row["attacker"] != row["strongest"] and leader:
-            key = f"attack/{row['anonymizer']}/{row['attacker']}/{row['protocol']}/leader_noop_top1"
-            record(key, leader["top1"], leader["top1_lo"], leader["top1_hi"], leader["people"])
+    """Record attack/<anonymizer>/<attacker>/<protocol>/<measure> for all rows."""
+    for row in table.to_dict("records"):
         for measure in MEASURES:
             key = f"attack/{row['anonymizer']}/{row['attacker']}/{row['protocol']}/{measure}"
             record(key, row[measure], row[f"{measure}_lo"], row[f"{measure}_hi"], row["people"])
