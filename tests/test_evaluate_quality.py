@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from anonlib.evaluate import quality
 
@@ -83,3 +84,14 @@ def test_inception_features_do_not_depend_on_the_batch():
     np.testing.assert_allclose(
         quality.inception_features(images, batch=2), quality.inception_features(images, batch=3), rtol=1e-3, atol=1e-4
     )
+
+
+def test_lpips_trains_a_network_though_a_measurement_loaded_it_first():
+    from anonlib.networks.lpips import load_lpips
+
+    load_lpips.cache_clear()
+    with torch.inference_mode():
+        load_lpips()
+    image = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    load_lpips()(image, torch.ones(1, 3, 64, 64)).sum().backward()
+    assert image.grad.abs().sum() > 0

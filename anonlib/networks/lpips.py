@@ -36,5 +36,6 @@ class LPIPS(nn.Module):
 
 @lru_cache(maxsize=1)
 def load_lpips() -> LPIPS:
-    """Return the distance with its published weights, frozen."""
-    return LPIPS(torch.load(asset_path("lpips"), map_location="cpu", weights_only=True)).eval()
+    """Return the distance with its published weights, frozen; a training may use it whoever asked for it first."""
+    with torch.inference_mode(False):
+        return LPIPS(torch.load(asset_path("lpips"), map_location="cpu", weights_only=True)).eval()
