@@ -226,7 +226,8 @@ def test_data_sets_stand_side_by_side_in_the_readme(tmp_path):
         (tmp_path / folder / "results.json").write_text(json.dumps(results))
     lines = tool("readme").filled("<!-- datasets -->\nold\n<!-- end -->", tmp_path).splitlines()
     assert lines[1].count("200 in the gallery, chance 0.50 %") == 2 and "CelebA" not in lines[1]
-    assert lines[3] == "| ia-hed | 10.0 % [5.0 %, 15.0 %] | 25.0 % [20.0 %, 30.0 %] |" and len(lines) == 5
+    assert lines[3] == "| ia-hed | 10.0 % [5.0 %, 15.0 %] | 25.0 % [20.0 %, 30.0 %] |"
+    assert "LFW: 200 people searched for" in lines[5] and "95 % intervals by identity" in lines[5] and len(lines) == 7
 
 
 def test_citation_and_package_have_one_version():

@@ -4,10 +4,16 @@ A block from `<!-- figures/NAME.md -->` to `<!-- end -->` is that table; `<!-- p
 committed results say of its time and memory, `<!-- datasets -->` what the strongest attacker finds in each data set.
 """
 
-import json
 import re
-import sys
 from pathlib import Path
+
+import pandas as pd
+
+from anonlib import config
+from anonlib.evaluate import summary
+from anonlib.provenance import results
+from anonlib.render import EM_DASH as DASH
+from anonlib.render import spell
 
 PAGES = ("README.md", "CLAIMS.md")
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,7 +21,6 @@ BLOCK = re.compile(r"(<!-- (figures/\S+\.md|profiles|datasets) -->\n).*?(<!-- en
 PROFILES = {"smoke": "figures/smoke", "demo": "figures"}
 DATASETS = {"people who do not exist": "figures", "LFW": "figures/lfw", "CelebA": "figures/celeba"}
 COSTS = (("seconds", "{:.0f} min", 60), ("cached_seconds", "{:.0f} s", 1), ("peak_gib", "{:.1f} GiB", 1))
-DASH = "\N{EM DASH}"
 
 
 def main() -> None:
@@ -41,10 +46,10 @@ def profiles(root: Path) -> str:
     rows = ["| profile | from an empty cache | the same command again | peak memory | people attacked |"]
     rows.append("|---|---|---|---|---|")
     for profile, folder in PROFILES.items():
-        results = results_of(root / folder)
-        people = next((entry["n"] for key, entry in results.items() if key.endswith("/maximum/full/top1")), DASH)
+        found = results(root / folder)
+        people = next((entry["n"] for key, entry in found.items() if key.endswith("/maximum/full/top1")), DASH)
         told = [
-            form.format(results[key]["value"] / scale) if (key := f"run/{profile}/{name}") in results else DASH
+            form.format(found[key]["value"] / scale) if (key := f"run/{profile}/{name}") in found else DASH
             for name, form, scale in COSTS
         ]
         rows.append(f"| `{profile}` | {' | '.join(told)} | {people} |")
@@ -52,26 +57,33 @@ def profiles(root: Path) -> str:
 
 
 def datasets(root: Path) -> str:
-    """Return the table of the data sets: Full-Ref top-1 of the strongest attacker on each anonymizer."""
-    sys.path.insert(0, str(ROOT))
-    from anonlib.evaluate import summary
-
-    found = {name: results for name, folder in DATASETS.items() if (results := results_of(root / folder))}
-    leads = {name: summary.headline(results).set_index("anonymizer") for name, results in found.items()}
-    chances = {name: results["data/chance_top1"] for name, results in found.items()}
-    heads = [f"{name}: {chance['n']} in the gallery, chance {chance['value']:.2%}" for name, chance in chances.items()]
+    """Return the table of the data sets: top-1 of the strongest attacker on each anonymizer, and its caption."""
+    found = {name: told for name, folder in DATASETS.items() if (told := results(root / folder))}
+    leads = {name: summary.headline(told).set_index("anonymizer") for name, told in found.items()}
+    heads = [
+        f"{name}: {chance['n']} in the gallery, chance {spell(chance['value'], '.2%')}"
+        for name, chance in ((name, told["data/chance_top1"]) for name, told in found.items())
+    ]
     rows = [f"| anonymizer | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for anonymizer in next(iter(leads.values())).index:
         told = [lead.loc[anonymizer] if anonymizer in lead.index else None for lead in leads.values()]
-        spelled = [DASH if row is None else f"{row.full:.1%} [{row.full_lo:.1%}, {row.full_hi:.1%}]" for row in told]
-        rows.append(f"| {anonymizer} | {' | '.join(spelled)} |")
-    return "\n".join(rows).replace("%", " %")
+        cells = [DASH if row is None else _interval(row) for row in told]
+        rows.append(f"| {anonymizer} | {' | '.join(cells)} |")
+    facts = [
+        f"{name}: {lead.people.max()} people searched for, at least {spell(lead.painted.min(), '.1%')} of the photos "
+        f"painted, the strongest trained on {', '.join(dict.fromkeys(lead.trained_on))}"
+        for name, lead in leads.items()
+    ]
+    numbers = config.PROFILES["demo"]
+    seeds, level = " ".join(map(str, numbers.attack.seeds)), spell(numbers.evaluate.confidence, ".0%")
+    caption = f"Top-1 in Full-Ref of the strongest attacker, closed set, no threshold; {level} intervals by identity. "
+    caption += f"Of {'; of '.join(facts)}. Photos that failed closed count as not found. Training seed(s) {seeds}."
+    return "\n".join(rows) + f"\n\n{caption}"
 
 
-def results_of(folder: Path) -> dict[str, dict]:
-    """Return what a run recorded, nothing where there was none."""
-    file = folder / "results.json"
-    return json.loads(file.read_text()) if file.exists() else {}
+def _interval(row: pd.Series) -> str:
+    lo, hi = spell(row.full_lo, ".1%"), spell(row.full_hi, ".1%")
+    return f"{spell(row.full, '.1%')} [{lo}, {hi}]"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import numpy as np
 from anonlib import cache
 from anonlib.conditions import annotate
 
-_NONE = np.zeros((0, 128, 128, 3), np.uint8), np.zeros(0, bool)
 SHARD = 128  # photos; who paints fills the last batch of each group of equal guidance up, so small ones waste work
 Maps = dict[str, tuple[np.ndarray, np.ndarray]]  # by condition: maps (N, 128, 128, 3) uint8 and flags (N,) bool
 
@@ -25,9 +24,10 @@ def control_maps(photos: Mapping[str, np.ndarray]) -> Maps:
     made = cache.map_shards("annotate", annotate_shards, {"shards": shards}, shard_size=1) if shards else []
     found = {}
     for name, images in photos.items():
-        own, made = made[: -(-len(images) // SHARD)], made[-(-len(images) // SHARD) :]
-        maps, valid = (np.concatenate([part[key] for part in own]) for key in ("maps", "valid")) if own else _NONE
-        found[name] = maps, valid
+        count = -(-len(images) // SHARD)
+        own, made = made[:count], made[count:]
+        maps = np.concatenate([images[:0], *(part["maps"] for part in own)])
+        found[name] = maps, np.concatenate([np.zeros(0, bool), *(part["valid"] for part in own)])
     return found
 
 
