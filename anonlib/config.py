@@ -113,6 +113,7 @@ class Boundary:
     blurs: tuple[float, ...]  # px, at the largest strength, as all that follow
     pixels: tuple[int, ...]  # a side of the control map
     hidden: tuple[str, ...]  # regions of the face that are blank in the control map
+    train_people: int | None  # of attacker-train, who are painted; None: all
     steps: int  # that an attacker of notebook 03 is trained on, on all of these together
 
 
@@ -163,7 +164,7 @@ _DEMO = Profile(
         together=True,
         seeds=(0, 1, 2),
         scratch_seeds=(0,),
-        transfer_steps=60,
+        transfer_steps=40,
         temperature=0.1,
         edges=EDGES,
         edge_batch=32,
@@ -172,7 +173,7 @@ _DEMO = Profile(
         backbones=("resnet18", "resnet50-narrow", "convnext", "swin", "vit-shallow"),
         temperatures=(0.02, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0),
         batches=(8, 16, 32, 48, 96),
-        face_pairs=1920,
+        face_pairs=1440,
         face_frozen=6,
         seed=0,
     ),
@@ -182,6 +183,7 @@ _DEMO = Profile(
         blurs=(2.0, 5.0),
         pixels=(32, 16),
         hidden=("eyes", "nose", "mouth", "outline", "hair"),
+        train_people=400,
         steps=60,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=2000, confidence=0.95),
@@ -269,6 +271,7 @@ _FULL = Profile(
         blurs=(1.0, 2.0, 3.0, 5.0, 8.0),
         pixels=(64, 48, 32, 24, 16, 8),
         hidden=("eyes", "nose", "mouth", "outline", "hair"),
+        train_people=None,
         steps=10000,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),

@@ -384,13 +384,15 @@ def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> Non
         "pixels": (),
         "hidden": (),
         "anonymizer": "ia-canny",
+        "train_people": PEOPLE["train"] - 1,
         "steps": 1,
     }
     numbers = replace(numbers, boundary=replace(numbers.boundary, **weaker))
     points = boundary.points(numbers.boundary)
     mixed, probes = boundary.paint(faces, points, numbers)
     assert [name for name in probes] == [point.name for point in points]
-    assert set(faces.split[mixed.source]) == {"train", "validation", "test"}
+    drawn = {split: len(set(faces.identity[mixed.source][faces.split[mixed.source] == split])) for split in PEOPLE}
+    assert drawn == PEOPLE | {"train": PEOPLE["train"] - 1}
     for one in probes.values():
         assert Counter(faces.split[one.source]) == {"test": PEOPLE["test"]}
     outcomes = boundary.attack(faces, mixed, probes, known, numbers)
