@@ -223,11 +223,14 @@ def test_data_sets_stand_side_by_side_in_the_readme(tmp_path):
                    for protocol in ("full", "few", "single")}  # fmt: skip
         results["attack/ia-hed/blackbox/full/top1"] = found | {"value": rate - 0.01}
         results["data/chance_top1"] = {"value": 0.005, "n": 200}
+        if rate == 0.25:
+            results["attack/ia-hed-strength-1.0/contrastive-face-mixed/full/top1"] = found
         (tmp_path / folder / "results.json").write_text(json.dumps(results))
     lines = tool("readme").filled("<!-- datasets -->\nold\n<!-- end -->", tmp_path).splitlines()
     assert lines[1].count("200 in the gallery, chance 0.50 %") == 2 and "CelebA" not in lines[1]
     assert lines[3] == "| ia-hed | 10.0 % [5.0 %, 15.0 %] | 25.0 % [20.0 %, 30.0 %] |"
-    assert "LFW: 200 people searched for" in lines[5] and "95 % intervals by identity" in lines[5] and len(lines) == 7
+    assert lines[4] == "| ia-hed at strength 1 | \u2014 | 25.0 % [20.0 %, 30.0 %] |"
+    assert "LFW: 200 people searched for" in lines[6] and "95 % intervals by identity" in lines[6] and len(lines) == 8
 
 
 def test_citation_and_package_have_one_version():

@@ -5,12 +5,14 @@ committed results say of its time and memory, `<!-- datasets -->` what the stron
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from anonlib import config
+from anonlib.attack import boundary
 from anonlib.evaluate import summary
+from anonlib.evaluate.tables import BLACKBOX
 from anonlib.provenance import results
 from anonlib.render import EM_DASH as DASH
 from anonlib.render import spell
@@ -20,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- (figures/\S+\.md|profiles|datasets) -->\n).*?(<!-- end -->)", re.DOTALL)
 PROFILES = {"smoke": "figures/smoke", "demo": "figures"}
 DATASETS = {"people who do not exist": "figures", "LFW": "figures/lfw", "CelebA": "figures/celeba"}
+ENTRY = {"full": "value", "full_lo": "lo", "full_hi": "hi"}  # of a headline, as results.json names them
 COSTS = (("seconds", "{:.0f} min", 60), ("cached_seconds", "{:.0f} s", 1), ("peak_gib", "{:.1f} GiB", 1))
 
 
@@ -57,7 +60,10 @@ def profiles(root: Path) -> str:
 
 
 def datasets(root: Path) -> str:
-    """Return the table of the data sets: top-1 of the strongest attacker on each anonymizer, and its caption."""
+    """Return the table of the data sets: top-1 of the strongest attacker on each anonymizer, and its caption.
+
+    Below it stand the ceiling of the black box and the largest control strength, the two ends of what edges can tell.
+    """
     found = {name: told for name, folder in DATASETS.items() if (told := results(root / folder))}
     leads = {name: summary.headline(told).set_index("anonymizer") for name, told in found.items()}
     heads = [
@@ -67,8 +73,11 @@ def datasets(root: Path) -> str:
     rows = [f"| anonymizer | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for anonymizer in next(iter(leads.values())).index:
         told = [lead.loc[anonymizer] if anonymizer in lead.index else None for lead in leads.values()]
-        cells = [DASH if row is None else _interval(row) for row in told]
+        cells = [DASH if row is None else _cell(row.rename(ENTRY)) for row in told]
         rows.append(f"| {anonymizer} | {' | '.join(cells)} |")
+    for name, key in _ends().items():
+        cells = [_cell(told[key]) if key in told else DASH for told in found.values()]
+        rows += [f"| {name} | {' | '.join(cells)} |"] if set(cells) != {DASH} else []
     facts = [
         f"{name}: {lead.people.max()} people searched for, at least {spell(lead.painted.min(), '.1%')} of the photos "
         f"painted, the strongest trained on {', '.join(dict.fromkeys(lead.trained_on))}"
@@ -81,9 +90,21 @@ def datasets(root: Path) -> str:
     return "\n".join(rows) + f"\n\n{caption}"
 
 
-def _interval(row: pd.Series) -> str:
-    lo, hi = spell(row.full_lo, ".1%"), spell(row.full_hi, ".1%")
-    return f"{spell(row.full, '.1%')} [{lo}, {hi}]"
+def _ends() -> dict[str, str]:
+    """Return what stands below the anonymizers, and its key in results."""
+    numbers = config.PROFILES["demo"].boundary
+    strongest = max((one for one in boundary.points(numbers) if one.axis == "strength"), key=lambda one: one.value)
+    return {
+        "edge maps alone of photos that nobody anonymized": f"attack/noop/{BLACKBOX}/full/top1",
+        f"{numbers.anonymizer} at strength {strongest.value:g}": (
+            f"attack/{strongest.name}/{boundary.ATTACKER}/full/top1"
+        ),
+    }
+
+
+def _cell(entry: Mapping[str, Any]) -> str:
+    lo, hi = spell(entry["lo"], ".1%"), spell(entry["hi"], ".1%")
+    return f"{spell(entry['value'], '.1%')} [{lo}, {hi}]"
 
 
 if __name__ == "__main__":
