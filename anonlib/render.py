@@ -111,6 +111,12 @@ def spell(value: Any, form: str) -> str:
     return re.sub(r"(?<=\d)%$", " %", format(value, form))
 
 
+def spell_entry(entry: Mapping[str, Any], form: str) -> str:
+    """Return a number of results.json with its interval, where it has one: "68.1 % [60.2 %, 75.0 %]"."""
+    value, lo, hi = (spell(entry[key], form) for key in ("value", "lo", "hi"))
+    return value if entry["lo"] is None else f"{value} [{lo}, {hi}]"
+
+
 def _missing(value: Any) -> bool:
     return value is None or isinstance(value, float) and math.isnan(value)
 

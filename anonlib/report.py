@@ -174,9 +174,7 @@ def _list(item: dict[str, Any]) -> None:
 
 def _field(entry: Mapping[str, Any], part: str, form: str, field: str) -> str:
     if part == "interval":
-        value = render.spell(entry["value"], form)
-        lo, hi = (render.spell(entry[end], form) for end in ("lo", "hi"))
-        return value if entry["lo"] is None else f"{value} [{lo}, {hi}]"
+        return render.spell_entry(entry, form)
     if part not in entry:
         raise AnonlibError(f"field {{{field}}}: {config.nearest(part, [*entry, 'interval'])}")
     return render.spell(entry[part], form)

@@ -5,9 +5,7 @@ committed results say of its time and memory, `<!-- datasets -->` what the stron
 """
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from anonlib import config
 from anonlib.attack import boundary
@@ -15,7 +13,7 @@ from anonlib.evaluate import summary
 from anonlib.evaluate.tables import BLACKBOX
 from anonlib.provenance import results
 from anonlib.render import EM_DASH as DASH
-from anonlib.render import spell
+from anonlib.render import spell, spell_entry
 
 PAGES = ("README.md", "CLAIMS.md")
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,20 +71,23 @@ def datasets(root: Path) -> str:
     rows = [f"| anonymizer | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for anonymizer in next(iter(leads.values())).index:
         told = [lead.loc[anonymizer] if anonymizer in lead.index else None for lead in leads.values()]
-        cells = [DASH if row is None else _cell(row.rename(ENTRY)) for row in told]
+        cells = [DASH if row is None else spell_entry(row.rename(ENTRY), ".1%") for row in told]
         rows.append(f"| {anonymizer} | {' | '.join(cells)} |")
-    for name, key in _ends().items():
-        cells = [_cell(told[key]) if key in told else DASH for told in found.values()]
-        rows += [f"| {name} | {' | '.join(cells)} |"] if set(cells) != {DASH} else []
+    ends = {name: key for name, key in _ends().items() if any(key in told for told in found.values())}
+    for name, key in ends.items():
+        cells = [spell_entry(told[key], ".1%") if key in told else DASH for told in found.values()]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
     facts = [
         f"{name}: {lead.people.max()} people searched for, at least {spell(lead.painted.min(), '.1%')} of the photos "
         f"painted, the strongest trained on {', '.join(dict.fromkeys(lead.trained_on))}"
         for name, lead in leads.items()
     ]
     numbers = config.PROFILES["demo"]
-    seeds, level = " ".join(map(str, numbers.attack.seeds)), spell(numbers.evaluate.confidence, ".0%")
+    seeds, one = (" ".join(map(str, part)) for part in (numbers.attack.seeds, numbers.attack.scratch_seeds))
+    level = spell(numbers.evaluate.confidence, ".0%")
     caption = f"Top-1 in Full-Ref of the strongest attacker, closed set, no threshold; {level} intervals by identity. "
-    caption += f"Of {'; of '.join(facts)}. Photos that failed closed count as not found. Training seed(s) {seeds}."
+    caption += f"Of {'; of '.join(facts)}. Photos that failed closed count as not found. Training seed(s) {seeds}"
+    caption += f"; of {' and of '.join(ends)}: {one}." if ends else "."
     return "\n".join(rows) + f"\n\n{caption}"
 
 
@@ -100,11 +101,6 @@ def _ends() -> dict[str, str]:
             f"attack/{strongest.name}/{boundary.ATTACKER}/full/top1"
         ),
     }
-
-
-def _cell(entry: Mapping[str, Any]) -> str:
-    lo, hi = spell(entry["lo"], ".1%"), spell(entry["hi"], ".1%")
-    return f"{spell(entry['value'], '.1%')} [{lo}, {hi}]"
 
 
 if __name__ == "__main__":

@@ -55,9 +55,7 @@ def paint(faces: FaceSet, chosen: list[Point], settings: config.Profile) -> tupl
     rows = dataset.chosen_rows(faces, replace(settings.anonymize, probes=1))
     probes, name = rows[faces.split[rows] == "test"], settings.boundary.anonymizer
     people = {"train": settings.boundary.train_people or len(faces), "validation": len(faces)}
-    part = np.zeros(len(faces), bool)
-    part[subset(faces.table, people)] = True
-    learned = rows[part[rows]]
+    learned = np.intersect1d(rows, subset(faces.table, people))
     shas = faces.table["sha256"].iloc[learned]
     mixed = [chosen[int(sha[:8], 16) % len(chosen)].options for sha in shas]
     everything = [(learned, mixed), *((probes, [point.options] * len(probes)) for point in chosen)]

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from anonlib.evaluate.tables import GOOD_ENOUGH, MAXIMUM
-from anonlib.render import EM_DASH, spell
+from anonlib.render import EM_DASH, spell, spell_entry
 
 Results = Mapping[str, Mapping[str, Any]]
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
@@ -116,7 +116,7 @@ def _gains(gain: Mapping[str, Any], p: Mapping[str, Any]) -> tuple[str, str, str
 
 
 def _rate(found: Mapping[str, Any]) -> str:
-    return f"{spell(found['value'], '.1%')} [{spell(found['lo'], '.1%')}, {spell(found['hi'], '.1%')}]"
+    return spell_entry(found, ".1%")
 
 
 _TOP1, _CHANCE = "attack/{}/{}/full/top1".format, "data/chance_top1"
