@@ -14,6 +14,11 @@ from anonlib.attack.jobs import Job
 from anonlib.attack.transfer import embed_all
 from anonlib.data.faceset import FaceSet
 
+# From a recognizer, of which no stage is kept. With contrastive-face's own 1.2e-3 it forgets more than it learns: on
+# untouched Canny edges 93 % of 150 drawn people set aside are found and 30 % of 610 real ones; with this rate, in as
+# many steps, 97 % and 45 % (98 % of the drawn ones at 7e-4), and no fewer behind what an anonymizer painted.
+RATE = 4e-4
+
 
 def ranks(
     faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack, evaluate: config.Evaluate
@@ -55,7 +60,7 @@ def jobs(edge: str, numbers: config.Attack) -> list[Job]:
     found = []
     for seed in numbers.scratch_seeds:
         short = {"temperature": numbers.temperature, "seed": seed}
-        face = short | {"steps": numbers.face_steps, "batch": numbers.edge_batch}
+        face = short | {"steps": numbers.face_steps, "batch": numbers.edge_batch, "lr": RATE}
         own = {"backbone": numbers.backbones[0], "image_size": numbers.sizes[0]}
         own |= short | {"steps": numbers.steps, "batch": numbers.batch}
         found.append(Job(campaign.PHOTOS, campaign.FACE, f"blackbox-{edge}-face", face, keep=True))

@@ -161,19 +161,29 @@ def _trained(
 def _recognized(faces: FaceSet, made: dict[str, Anonymized]) -> list[Outcome]:
     """Embed with every recognizer: the references once, and every anonymizer's probes."""
     sets = [faces.images[faces.split == "test"], *[one.images[probe_rows(faces, one)] for one in made.values()]]
-    shards = [images[at : at + EMBED_SHARD] for images in sets for at in range(0, len(images), EMBED_SHARD)]
-    ends = np.cumsum([len(images) for images in sets])[:-1]
     untrained = {name: attacker.recognizer for name, attacker in ATTACKERS.items() if attacker.recognizer}
-    items = {"recognizer": [name for name in untrained.values() for _ in shards], "images": shards * len(untrained)}
-    rows = cache.map_shards("embed", embed_shards, items, shard_size=1)
-    outcomes = []
-    for place, name in enumerate(untrained):
-        own = np.concatenate(rows[place * len(shards) : (place + 1) * len(shards)])
-        references, *seen = np.split(own, ends)
+    rows, outcomes = recognize(sets, list(untrained.values())), []
+    for name, recognizer in untrained.items():
+        references, *seen = rows[recognizer]
         outcomes += [
             Outcome(anonymizer, name, 0, part, references) for anonymizer, part in zip(made, seen, strict=True)
         ]
     return outcomes
+
+
+def recognize(sets: list[np.ndarray], recognizers: list[str]) -> dict[str, list[np.ndarray]]:
+    """Return by recognizer its embeddings (N, d), L2-normalized, of each set of aligned photos (N, 128, 128, 3) uint8.
+
+    A set is embedded once, whatever others it is given with.
+    """
+    shards = [images[at : at + EMBED_SHARD] for images in sets for at in range(0, len(images), EMBED_SHARD)]
+    items = {"recognizer": [name for name in recognizers for _ in shards], "images": shards * len(recognizers)}
+    rows = cache.map_shards("embed", embed_shards, items, shard_size=1)
+    ends, found = np.cumsum([len(images) for images in sets])[:-1], {}
+    for name in recognizers:
+        own, rows = rows[: len(shards)], rows[len(shards) :]
+        found[name] = np.split(np.concatenate(own), ends)
+    return found
 
 
 def ranks(

@@ -9,7 +9,6 @@ import pandas as pd
 from anonlib.assets import asset_path
 from anonlib.evaluate.statistics import bootstrap_interval
 from anonlib.faces import detect
-from anonlib.recognizers import embed
 
 SAMPLED = 200_000  # pairs of photos that an interval of the equal error rate is drawn from
 
@@ -130,11 +129,6 @@ def spread(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:
         for name, column in frame.items()
     ]
     return pd.DataFrame(rows).sort_values(["attribute", "dataset"], kind="stable", ignore_index=True)
-
-
-def judge(images: np.ndarray, recognizer: str) -> np.ndarray:
-    """Return a recognizer's embeddings (N, d) of aligned images; a shard function."""
-    return embed(recognizer, images)
 
 
 def score_sample(mated: np.ndarray, non_mated: np.ndarray, most: int = 5000, seed: int = 0) -> pd.DataFrame:
