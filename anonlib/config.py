@@ -60,7 +60,8 @@ class Anonymize:
     baselines: tuple[str, ...]
     replicates: int  # anonymized versions of one photo, each with its own seed
     probes: int | None  # anonymized photos a test person
-    train_photos: int | None  # anonymized photos a person of attacker-train
+    train_photos: int | None  # of attacker-train that are anonymized, in all: its people take turns; None: all
+    validation_photos: int | None  # likewise
     train_conditions: int | None  # under how many of the conditions each of these people is painted; None: all
 
     @property
@@ -113,7 +114,7 @@ class Boundary:
     blurs: tuple[float, ...]  # px, at the largest strength, as all that follow
     pixels: tuple[int, ...]  # a side of the control map
     hidden: tuple[str, ...]  # regions of the face that are blank in the control map
-    train_people: int | None  # of attacker-train, who are painted; None: all
+    train_photos: int | None  # of attacker-train that are painted, in all; None: all
     steps: int  # that an attacker of notebook 03 is trained on, on all of these together
 
 
@@ -150,7 +151,13 @@ _DEMO = Profile(
     data=Data(train_people=750, validation_people=50, test_people=200, images=12),
     generator=_SMALL,
     anonymize=Anonymize(
-        conditions=CONDITIONS, baselines=(), replicates=1, probes=2, train_photos=1, train_conditions=3
+        conditions=CONDITIONS,
+        baselines=(),
+        replicates=1,
+        probes=2,
+        train_photos=750,
+        validation_photos=50,
+        train_conditions=3,
     ),
     attack=Attack(
         backbones=("resnet18",),
@@ -183,7 +190,7 @@ _DEMO = Profile(
         blurs=(2.0, 5.0),
         pixels=(32, 16),
         hidden=("eyes", "nose", "mouth", "outline", "hair"),
-        train_people=400,
+        train_photos=400,
         steps=60,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=2000, confidence=0.95),
@@ -195,6 +202,7 @@ _SMOKE = dataclasses.replace(
     minutes=6,
     data=Data(train_people=20, validation_people=6, test_people=12, images=6),
     generator=dataclasses.replace(_SMALL, steps=4),
+    anonymize=dataclasses.replace(_DEMO.anonymize, train_photos=20, validation_photos=6),
     attack=dataclasses.replace(
         _DEMO.attack,
         steps=14,
@@ -214,7 +222,13 @@ _SMOKE = dataclasses.replace(
         face_pairs=64,
     ),
     boundary=dataclasses.replace(
-        _DEMO.boundary, strengths=(0.1, 1.0), blurs=(5.0,), pixels=(16,), hidden=("eyes", "hair"), steps=6
+        _DEMO.boundary,
+        strengths=(0.1, 1.0),
+        blurs=(5.0,),
+        pixels=(16,),
+        hidden=("eyes", "hair"),
+        train_photos=20,
+        steps=6,
     ),
     evaluate=dataclasses.replace(_DEMO.evaluate, draws=200),
 )
@@ -238,6 +252,7 @@ _FULL = Profile(
         replicates=1,
         probes=None,
         train_photos=None,
+        validation_photos=None,
         train_conditions=None,
     ),
     attack=Attack(
@@ -271,7 +286,7 @@ _FULL = Profile(
         blurs=(1.0, 2.0, 3.0, 5.0, 8.0),
         pixels=(64, 48, 32, 24, 16, 8),
         hidden=("eyes", "nose", "mouth", "outline", "hair"),
-        train_people=None,
+        train_photos=None,
         steps=10000,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),

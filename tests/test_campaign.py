@@ -56,7 +56,8 @@ def settings(bundle: str, **changes) -> config.Profile:
         "anonymize.conditions": ["none", "canny"],
         "anonymize.baselines": ["blur"],
         "anonymize.probes": 1,
-        "anonymize.train_photos": 1,
+        "anonymize.train_photos": PEOPLE["train"],
+        "anonymize.validation_photos": PEOPLE["validation"],
         "attack.sizes": [32],
         "attack.steps": 2,
         "attack.tune_steps": 1,
@@ -93,15 +94,22 @@ def finished(cache: Path, tiny_bundle: str):
 
 
 def test_photos_are_chosen_by_content_and_the_same_in_other_company() -> None:
-    faces, numbers = textures(), config.load("smoke", {"anonymize.probes": 1, "anonymize.train_photos": 2}).anonymize
+    some = {"anonymize.probes": 1, "anonymize.train_photos": 12, "anonymize.validation_photos": 2}
+    faces, numbers = textures(), config.load("smoke", some).anonymize
     rows = dataset.chosen_rows(faces, numbers)
-    assert Counter(faces.identity[rows]) == {person: 1 if person >= "07" else 2 for person in set(faces.identity)}
+    by_person = Counter(faces.identity[rows])
+    assert sorted(by_person[f"{k:02d}"] for k in range(5)) == [2, 2, 2, 3, 3], "people take turns"
+    assert {by_person[person] for person in by_person if person >= "05"} == {1}
     assert set(rows % PHOTOS) == {0, 1, 2}, "not always the first photo: it may be the plainest"
-    fewer = faces.select(rows=np.flatnonzero((faces.split == "test") | (faces.identity == "00")))
+    fewer = faces.select(rows=np.flatnonzero((faces.split == "test") | np.isin(faces.identity, ["00", "05", "06"])))
+    names = {name for name in faces.table["file"].iloc[rows] if name in set(fewer.table["file"])}
     files = set(fewer.table["file"].iloc[dataset.chosen_rows(fewer, numbers)])
-    assert files == {name for name in faces.table["file"].iloc[rows] if name in set(fewer.table["file"])}
-    everything = config.load("smoke", {"anonymize.train_photos": None, "anonymize.probes": None}).anonymize
-    assert len(dataset.chosen_rows(faces, everything)) == len(faces)
+    own = set(faces.table["file"][faces.identity == "00"])
+    assert files - own == names - own and files & own == own, "one who is alone is painted in all photos"
+    half = dataset.chosen_rows(faces, replace(numbers, train_photos=6))
+    assert set(half) < set(rows), "fewer photos are the first ones of more"
+    everything = dict.fromkeys(some)
+    assert len(dataset.chosen_rows(faces, config.load("smoke", everything).anonymize)) == len(faces)
 
 
 def test_every_anonymizer_gets_the_same_photos_and_all_are_counted(finished) -> None:
@@ -215,6 +223,8 @@ def test_everyone_attacks_everything_and_a_second_run_computes_nothing(finished,
     monkeypatch.setenv(provenance.LEDGER, str(ledger))
     slower = {name: replace(one, seconds=one.seconds + 1) for name, one in made.items()}
     again = campaign.run(faces, slower, numbers.attack)
+    (alone,) = campaign.recognize([faces.images[faces.split == "test"]], ["sface"])["sface"]
+    np.testing.assert_array_equal(alone, next(one.references for one in again if one.attacker == "sface"))
     assert all(json.loads(line)["hit"] for line in ledger.read_text().splitlines()), "seconds are never the same twice"
     for first, second in zip(outcomes, again, strict=True):
         np.testing.assert_array_equal(first.probes, second.probes)
@@ -384,7 +394,7 @@ def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> Non
         "pixels": (),
         "hidden": (),
         "anonymizer": "ia-canny",
-        "train_people": PEOPLE["train"] - 1,
+        "train_photos": PEOPLE["train"] - 1,
         "steps": 1,
     }
     numbers = replace(numbers, boundary=replace(numbers.boundary, **weaker))
@@ -418,7 +428,8 @@ def test_another_value_of_an_ablation_trains_for_that_value_only(finished, monke
 
 
 def test_people_of_attacker_train_take_turns_under_the_conditionings() -> None:
-    faces, numbers = textures({"train": 60, "validation": 3, "test": 3}), config.load("demo").anonymize
+    faces = textures({"train": 60, "validation": 3, "test": 3})
+    numbers = config.load("demo", {"anonymize.train_photos": 60}).anonymize
     rows = dataset.chosen_rows(faces, numbers)
     parts = {name: dataset.share(faces, rows, name, numbers) for name in numbers.anonymizers}
     painted = Counter(row for name, part in parts.items() if name != "noop" for row in part)
@@ -428,8 +439,8 @@ def test_people_of_attacker_train_take_turns_under_the_conditionings() -> None:
     sizes = [len(part) for name, part in parts.items() if name != "noop"]
     assert max(sizes) - min(sizes) < 20, "each conditioning gets about as many"
     alone = faces.select(rows=np.flatnonzero(faces.identity == faces.identity[rows[5]]))
-    (row,) = dataset.chosen_rows(alone, numbers)
     for name, part in parts.items():
-        assert len(dataset.share(alone, np.array([row]), name, numbers)) == (rows[5] in part), "whoever else is there"
+        own = dataset.share(alone, np.arange(PHOTOS), name, numbers)
+        assert len(own) == PHOTOS * (rows[5] in part), "whoever else is there"
     everybody = replace(numbers, train_conditions=None)
     assert all(len(dataset.share(faces, rows, name, everybody)) == len(rows) for name in parts)

@@ -39,15 +39,19 @@ class Anonymized:
 
 
 def chosen_rows(faces: FaceSet, numbers: config.Anonymize) -> np.ndarray:
-    """Return the rows to anonymize, ascending: so many photos a person of train, validation and test as are asked for.
+    """Return the rows to anonymize, ascending: so many photos of each test person, and of train and validation in all.
 
-    A person's photos are drawn by content hash: the same ones for every anonymizer, whoever else is in the set.
+    There people take turns, so few people give more photos each, and an attacker on them has as much to learn from. A
+    person's photos are drawn by content hash: the same ones for every anonymizer, whoever else is in the set.
     """
-    by_content = faces.table[["identity", "sha256"]].sort_values(["identity", "sha256"], kind="stable")
-    place = by_content.groupby("identity").cumcount().sort_index().to_numpy()
-    limits = {"train": numbers.train_photos, "validation": numbers.train_photos, "test": numbers.probes}
-    wanted = [(faces.split == split) & (place < (limit or len(faces))) for split, limit in limits.items()]
-    return np.flatnonzero(np.any(wanted, axis=0))
+    told = faces.table[["identity", "split", "sha256"]]
+    by_content = told.sort_values(["identity", "sha256"], kind="stable")
+    told = told.assign(place=by_content.groupby("identity").cumcount())
+    chosen = [told.index[(told.split == "test") & (told.place < (numbers.probes or len(told)))]]
+    for split, total in (("train", numbers.train_photos), ("validation", numbers.validation_photos)):
+        turns = told[told.split == split].sort_values(["place", "sha256"], kind="stable")
+        chosen.append(turns.index[:total])
+    return np.sort(np.concatenate(chosen))
 
 
 def anonymize(

@@ -15,7 +15,6 @@ from anonlib.attack.campaign import FACE, Outcome
 from anonlib.attack.jobs import Job
 from anonlib.attack.transfer import embed_all
 from anonlib.data.faceset import FaceSet
-from anonlib.data.splits import subset
 from anonlib.evaluate.comparisons import against
 from anonlib.evaluate.datacard import attributes
 from anonlib.evaluate.tables import probe_values
@@ -49,13 +48,11 @@ def points(numbers: config.Boundary) -> list[Point]:
 def paint(faces: FaceSet, chosen: list[Point], settings: config.Profile) -> tuple[Anonymized, dict[str, Anonymized]]:
     """Return what the attacker trains on, each photo under one point drawn by its content, and each point's probes.
 
-    Of test people one photo each is taken, the same for all points; of attacker-train so many people as `train_people`
-    says, drawn by name.
+    Of test people one photo each is taken, the same for all points; of attacker-train the first `train_photos`.
     """
-    rows = dataset.chosen_rows(faces, replace(settings.anonymize, probes=1))
-    probes, name = rows[faces.split[rows] == "test"], settings.boundary.anonymizer
-    people = {"train": settings.boundary.train_people or len(faces), "validation": len(faces)}
-    learned = np.intersect1d(rows, subset(faces.table, people))
+    numbers = replace(settings.anonymize, probes=1, train_photos=settings.boundary.train_photos)
+    rows, name = dataset.chosen_rows(faces, numbers), settings.boundary.anonymizer
+    probes, learned = rows[faces.split[rows] == "test"], rows[faces.split[rows] != "test"]
     shas = faces.table["sha256"].iloc[learned]
     mixed = [chosen[int(sha[:8], 16) % len(chosen)].options for sha in shas]
     everything = [(learned, mixed), *((probes, [point.options] * len(probes)) for point in chosen)]

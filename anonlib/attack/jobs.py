@@ -80,16 +80,16 @@ def _together(made: dict[str, Made]) -> Made:
     return {key: np.concatenate([one[key] for one in made.values()]) for key in ("images", "status", "source")}
 
 
-def transfer_shards(trained: list[dict], photos: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """Embed photos, by name, with an attacker trained before: (N, d) float32 by name, L2-normalized.
+def transfer_shards(trained: list[dict], photos: list[np.ndarray]) -> list[np.ndarray]:
+    """Embed each set of photos with an attacker trained before: (N, d) float32, L2-normalized.
 
-    trained: for each the attacker's name, its changes, weights, embedding and fusion.
+    trained: for each set the attacker's name, its changes, weights, embedding and fusion.
     """
     found = []
-    for one, sets in zip(trained, photos, strict=True):
+    for one, images in zip(trained, photos, strict=True):
         config = attack_config(one["attacker"], **one["changes"])
         attacker = restored(config, one["weights"], one["embedding"], one["fusion"])
-        found.append({name: embed(attacker, images) for name, images in sets.items()})
+        found.append(embed(attacker, images))
     return found
 
 

@@ -4,6 +4,7 @@ import itertools
 
 from torch import Tensor, nn
 
+from anonlib.attack.stages import recalled
 from anonlib.compat import prepare_torch
 from anonlib.errors import AnonlibError
 from anonlib.networks.mobilefacenet import MobileFaceNet, face_tensor, pretrained_mobilefacenet
@@ -27,13 +28,22 @@ BACKBONES = (*TIMM, "swin", "mobilefacenet")
 class AttackNetwork(nn.Module):
     """Map images (B, 3, s, s), RGB in 0..255, to (h, z): what the backbone says and what the head makes of it."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, recognizer: bool = False):
+    def __init__(self, backbone: nn.Module, head: nn.Module, recognizer: bool = False, frozen: int = 0):
         super().__init__()
-        self.backbone, self.head, self.recognizer = backbone, head, recognizer
+        self.backbone, self.head, self.recognizer, self.frozen = backbone, head, recognizer, frozen
+        for stage in self._frozen_stages():
+            stage.requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.backbone(face_tensor(images))
+        if self.frozen:
+            x = recalled(self._frozen_stages(), images, lambda: self.backbone(face_tensor(images), last=self.frozen))
+            h = self.backbone(x, first=self.frozen)
+        else:
+            h = self.backbone(face_tensor(images))
         return h, self.head(h)
+
+    def _frozen_stages(self) -> list[nn.Module]:
+        return list(itertools.islice(self.backbone.children(), self.frozen))
 
     def train(self, mode: bool = True) -> "AttackNetwork":
         """Set the mode; a recognizer keeps the batch statistics it was trained with."""
@@ -73,10 +83,7 @@ def build_attacker(
         if image_size != 112:
             raise AnonlibError(f"mobilefacenet sees 112 px images, not {image_size}")
         if init == "face":
-            recognizer = pretrained_mobilefacenet()
-            for stage in itertools.islice(recognizer.children(), frozen):
-                stage.requires_grad_(False)
-            return AttackNetwork(recognizer, nn.Identity(), recognizer=True)
+            return AttackNetwork(pretrained_mobilefacenet(), nn.Identity(), recognizer=True, frozen=frozen)
         return AttackNetwork(MobileFaceNet(), projection_head(512, projection_dim))
     prepare_torch()  # timm imports torchvision
     import timm

@@ -1,5 +1,6 @@
 """Attackers on photos that they were not trained for: another anonymizer's, or another kind of edge map."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -41,4 +42,16 @@ def embed_all(trained: list[Outcome], photos: list[dict[str, np.ndarray]]) -> li
         | {"embedding": one.embedding, "fusion": one.fusion}
         for one in trained
     ]
-    return cache.map_shards("transfer", transfer_shards, {"trained": told, "photos": photos}, shard_size=1)
+    # who embeds the same photos follows one another: stages that both have kept are worked out once
+    tasks = [
+        (name, place)
+        for name in dict.fromkeys(itertools.chain(*photos))
+        for place, own in enumerate(photos)
+        if name in own
+    ]
+    items = {"trained": [told[place] for _, place in tasks], "photos": [photos[place][name] for name, place in tasks]}
+    found = [{} for _ in trained]
+    rows = cache.map_shards("transfer", transfer_shards, items, shard_size=1) if tasks else []
+    for (name, place), own in zip(tasks, rows, strict=True):
+        found[place][name] = own
+    return found

@@ -1,5 +1,7 @@
 """MobileFaceNet (Chen et al. 2018, arXiv 1804.07573) with the parameter names of the asset "mobilefacenet"."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -108,13 +110,11 @@ class MobileFaceNet(nn.Module):
         self.linear = nn.Linear(512, EMBEDDING_DIM, bias=False)
         self.bn = nn.BatchNorm1d(EMBEDDING_DIM)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv2_dw(self.conv1(x))
-        x = self.conv_3(self.conv_23(x))
-        x = self.conv_4(self.conv_34(x))
-        x = self.conv_5(self.conv_45(x))
-        x = self.conv_6_dw(self.conv_6_sep(x))
-        return self.bn(self.linear(x.flatten(1)))
+    def forward(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
+        """Run the stages `first` up to `last`, of 12; x is what the stages before `first` gave."""
+        for stage in itertools.islice(self.children(), first, last):
+            x = stage(x.flatten(1) if stage is self.linear else x)
+        return x
 
 
 def face_tensor(faces: Tensor) -> Tensor:
