@@ -11,7 +11,8 @@ FROZEN = 3
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> AttackNetwork:
-    monkeypatch.setattr(stages, "_recent", stages.OrderedDict())
+    for name in ("SEEN", "LEARNED"):
+        monkeypatch.setattr(stages, name, stages.Memory(2**28))
     return build_attacker("mobilefacenet", init="face", image_size=112, frozen=FROZEN).eval()
 
 
@@ -49,27 +50,29 @@ def test_another_network_or_number_type_is_not_answered_from_memory(network: Att
         assert not torch.allclose(network(photos(1))[0], changed, rtol=1e-3)
 
 
-def test_training_is_worked_out_every_time(network: AttackNetwork) -> None:
-    runs = worked_out(network)
-    for _ in range(2):
-        network(photos(1))[0].sum().backward()
-    assert len(runs) == 2 and not stages._recent
+def test_a_batch_that_comes_again_trains_the_same(network: AttackNetwork) -> None:
+    runs, gradients = worked_out(network.train()), []
+    for frozen in (FROZEN, FROZEN, 0):  # worked out, from memory, the plain way
+        network.frozen = frozen
+        network.zero_grad()
+        network(photos(1).float())[0].square().sum().backward()
+        gradients.append([one.grad for one in network.parameters() if one.requires_grad])
+    assert len(runs) == 2
+    for memory, plain in zip(gradients[1], gradients[2], strict=True):
+        torch.testing.assert_close(memory, plain)
+    assert len(stages.LEARNED.kept) == 1 and not stages.SEEN.kept, "what is trained on does not push others out"
 
 
-def test_the_memory_forgets_what_was_not_asked_for_longest(
-    network: AttackNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs = worked_out(network)
-    with torch.inference_mode():
-        network(photos(1))
-        size = next(iter(stages._recent.values())).nbytes
-        monkeypatch.setattr(stages, "LIMIT", 2 * size)
-        for seed in (2, 1, 3):  # 2 has to go
-            network(photos(seed))
-        assert len(runs) == 3 and len(stages._recent) == 2
-        network(photos(1))
-        assert len(runs) == 3
-        network(photos(2))
-        assert len(runs) == 4
-        monkeypatch.setattr(stages, "LIMIT", size - 1)  # too large to keep at all
-        assert torch.equal(network(photos(4))[0], network(photos(4))[0]) and not stages._recent
+def test_the_memory_forgets_what_was_not_asked_for_longest() -> None:
+    memory, runs = stages.Memory(2 * 40), []
+
+    def ask(key: int) -> torch.Tensor:
+        return memory.recall((key,), lambda: (runs.append(key), torch.full((10,), float(key)))[1])
+
+    for key in (1, 2, 1, 3):  # 2 has to go
+        assert ask(key)[0] == key
+    assert runs == [1, 2, 3]
+    ask(1), ask(2)
+    assert runs == [1, 2, 3, 2]
+    memory.limit = 39  # too little for any
+    assert ask(4)[0] == 4 and not memory.kept

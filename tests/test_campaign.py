@@ -387,7 +387,7 @@ def test_photos_may_be_painted_with_options_of_their_own(cache: Path, tiny_bundl
 
 
 def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> None:
-    faces, numbers, _, known = finished
+    faces, numbers, made, known = finished
     weaker = {
         "strengths": (0.5, 1.0),
         "blurs": (2.0,),
@@ -405,7 +405,7 @@ def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> Non
     assert drawn == PEOPLE | {"train": PEOPLE["train"] - 1}
     for one in probes.values():
         assert Counter(faces.split[one.source]) == {"test": PEOPLE["test"]}
-    outcomes = boundary.attack(faces, mixed, probes, known, numbers)
+    outcomes = boundary.attack(faces, mixed, probes, made, known, numbers)
     assert [one.anonymizer for one in outcomes] == list(probes)
     ranks = campaign.ranks(faces, probes, outcomes, numbers.evaluate)
     rates = tables.attack_table(ranks, None, 0.95, 50)

@@ -21,7 +21,7 @@ from anonlib.evaluate.tables import probe_values
 from anonlib.provenance import record
 
 ATTACKER = f"{FACE}-mixed"
-RATE = 0.5  # of contrastive-face's, for one who is trained on
+RATE = 1 / 3  # of contrastive-face's, for one who is trained on
 KEPT = ("yaw", "pitch", "smile", "brightness")  # attributes that an anonymized photo should share with the original
 
 
@@ -73,18 +73,22 @@ def attack(
     faces: FaceSet,
     mixed: Anonymized,
     probes: dict[str, Anonymized],
+    made: dict[str, Anonymized],
     known: list[Outcome],
     settings: config.Profile,
 ) -> list[Outcome]:
-    """Return what one attacker, trained on all points together, sees of each point's probes.
+    """Return what one attacker, trained on all points together and on all anonymizers, sees of each point's probes.
 
-    known: of a campaign; its first attacker from a face recognizer who knows the anonymizer is trained on.
+    known: of a campaign on `made`; its first attacker from a face recognizer who knows the anonymizer is trained on.
+    On the points' 400 photos alone he gets no better (mean reciprocal rank of validation people's .596, then .594 at
+    the most), with those of all anonymizers he does (.602; of test people's at the largest strength .370, then .410).
     """
     numbers, boundary = settings.attack, settings.boundary
     changes = {"batch": numbers.face_batch, "temperature": numbers.temperature, "frozen": numbers.face_frozen}
     changes |= {"steps": boundary.steps, "seed": numbers.seeds[0], "lr": RATE * attack_config(FACE).lr}
-    job = Job(("mixed",), FACE, ATTACKER, changes, keep=True, start=(boundary.anonymizer, FACE))
-    (trained,) = campaign.train(faces, {"mixed": mixed}, [job], known)
+    learns = ("mixed", *(name for name in made if name not in campaign.PHOTOS))
+    job = Job(learns, FACE, ATTACKER, changes, keep=True, judged="mixed", start=(boundary.anonymizer, FACE))
+    (trained,) = campaign.train(faces, made | {"mixed": mixed}, [job], known)
     (seen,) = embed_all([trained], [{name: one.images for name, one in probes.items()}])
     return [replace(trained, anonymizer=name, probes=seen[name], weights=None) for name in probes]
 

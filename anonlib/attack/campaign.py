@@ -128,10 +128,12 @@ def train(faces: FaceSet, made: dict[str, Anonymized], todo: list[Job], known: I
     """Train for each job, and embed its anonymizers' probes, an outcome each; in parallel, each job cached by itself.
 
     A job that goes on with a network, of its own seed, finds it among `known` or waits for it among `todo`, where it is
-    kept. The others wait for nobody but run after those, so that no process is idle between the two.
+    kept. Of the others, who wait for nobody, half run with those and half later, so that no process is idle meanwhile.
     """
     needed = {(*job.start, job.changes["seed"]) for job in todo if job.start}
     first = [job for job in todo if needed & {(name, job.label, job.changes["seed"]) for name in job.learns}]
+    others = [job for job in todo if not job.start and job not in first]
+    first += others[: len(others) // 2] if first else []
     outcomes = _trained(faces, made, first, [None] * len(first))
     weights = {(one.anonymizer, one.attacker, one.seed): one.weights for one in (*known, *outcomes)}
     later = [job for job in todo if job not in first]
