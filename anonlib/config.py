@@ -91,6 +91,7 @@ class Attack:
     temperature: float
     edges: tuple[str, ...]  # that black-box attackers train on and are tested on
     edge_batch: int  # theirs, from a face recognizer of which no stage is kept
+    edge_photos: int | None  # theirs of each person of attacker-train; None: all
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class Boundary:
     hidden: tuple[str, ...]  # regions of the face that are blank in the control map
     train_photos: int | None  # of attacker-train that are painted, in all; None: all
     steps: int  # that an attacker of notebook 03 is trained on, on all of these together
+    seeds: int  # of attack.seeds, the first ones: whose attackers these are
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ _DEMO = Profile(
         temperature=0.1,
         edges=EDGES,
         edge_batch=32,
+        edge_photos=6,
     ),
     ablate=Ablate(
         backbones=("resnet18", "resnet50-narrow", "convnext", "swin", "vit-shallow"),
@@ -192,6 +195,7 @@ _DEMO = Profile(
         hidden=("eyes", "nose", "mouth", "outline", "hair"),
         train_photos=400,
         steps=60,
+        seeds=2,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=2000, confidence=0.95),
 )
@@ -229,6 +233,7 @@ _SMOKE = dataclasses.replace(
         hidden=("eyes", "hair"),
         train_photos=20,
         steps=6,
+        seeds=1,
     ),
     evaluate=dataclasses.replace(_DEMO.evaluate, draws=200),
 )
@@ -271,6 +276,7 @@ _FULL = Profile(
         temperature=0.1,
         edges=EDGES,
         edge_batch=128,
+        edge_photos=None,
     ),
     ablate=Ablate(
         backbones=("resnet18", "resnet50", "convnext-tiny", "swin-tiny", "vit"),
@@ -288,6 +294,7 @@ _FULL = Profile(
         hidden=("eyes", "nose", "mouth", "outline", "hair"),
         train_photos=None,
         steps=10000,
+        seeds=5,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),
 )
@@ -297,6 +304,8 @@ _LEAST = {
     "attack.face_frozen": 0,
     "attack.tune_steps": 0,
     "ablate.face_frozen": 0,
+    "ablate.seed": 0,
+    "evaluate.reference_seed": 0,
 }  # of every other whole number 1
 _GROUPS = ("data", "generator", "anonymize", "attack", "ablate", "boundary", "evaluate")
 _CHOICES = {
@@ -434,7 +443,7 @@ def _check(profile: Profile) -> None:
             for item in value:
                 if item not in _CHOICES[key]:
                     raise AnonlibError(f"parameter {key}: unknown {item!r}: {nearest(item, _CHOICES[key])}")
-        elif _is(value, int) and "seed" not in key and value < (least := _LEAST.get(key, 1)):
+        elif _is(value, int) and value < (least := _LEAST.get(key, 1)):
             raise AnonlibError(f"parameter {key} must be {least} or more, not {value}")
     if not 0 < profile.evaluate.confidence < 1:
         raise AnonlibError(f"parameter evaluate.confidence must be between 0 and 1, not {profile.evaluate.confidence}")

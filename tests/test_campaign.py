@@ -112,6 +112,17 @@ def test_photos_are_chosen_by_content_and_the_same_in_other_company() -> None:
     assert len(dataset.chosen_rows(faces, config.load("smoke", everything).anonymize)) == len(faces)
 
 
+def test_edges_are_made_of_some_photos_a_person_and_of_all_that_are_anonymized() -> None:
+    faces, all_of_two = textures(), {"anonymize.train_photos": 2 * PEOPLE["train"], "anonymize.probes": 1}
+    for most, wanted in ((1, {2}), (3, {3}), (None, {PHOTOS})):
+        numbers = config.load("smoke", all_of_two | {"attack.edge_photos": most})
+        rows = dataset.edge_rows(faces, numbers)
+        assert set(dataset.chosen_rows(faces, numbers.anonymize)) <= set(rows.tolist())
+        train = faces.split[rows] == "train"
+        assert set(Counter(faces.identity[rows[train]]).values()) == wanted
+        assert (~train).sum() == (faces.split != "train").sum(), "validation and test people give all"
+
+
 def test_every_anonymizer_gets_the_same_photos_and_all_are_counted(finished) -> None:
     faces, _, made, _ = finished
     assert tuple(made) == NAMES
@@ -332,13 +343,16 @@ def test_a_world_of_edges_has_maps_for_pixels_and_empty_ones_fail(finished) -> N
 
 def test_the_black_box_attack_never_sees_what_the_anonymizer_made(finished, monkeypatch) -> None:
     faces, numbers, made, _ = finished
-    numbers = replace(numbers, attack=replace(numbers.attack, edges=("hed", "canny")))
+    numbers = replace(numbers, attack=replace(numbers.attack, edges=("hed", "canny"), edge_photos=2))
     trained_on, real = [], campaign.train
     monkeypatch.setattr(campaign, "train", lambda f, m, todo: trained_on.append((f, m)) or real(f, m, todo))
-    table = blackbox.ranks(faces, made, numbers.attack, numbers.evaluate)
+    table = blackbox.ranks(faces, made, numbers)
     assert [list(m) for _, m in trained_on] == [["noop"], ["noop"]]
-    for edge, (_, m) in zip(numbers.attack.edges, trained_on, strict=True):
-        np.testing.assert_array_equal(m["noop"].images, annotate(edge, faces.images[m["noop"].source])[0])
+    for edge, (maps, m) in zip(numbers.attack.edges, trained_on, strict=True):
+        np.testing.assert_array_equal(m["noop"].images, annotate(edge, faces.images[made["noop"].source])[0])
+        np.testing.assert_array_equal(m["noop"].images, maps.images[m["noop"].source])
+        assert set(Counter(maps.identity[maps.split == "train"]).values()) <= {2, 3}, "2, and one that is anonymized"
+        assert (maps.split != "train").sum() == (faces.split != "train").sum()
     names = {f"blackbox-{edge}{face}" for edge in numbers.attack.edges for face in ("", "-face")}
     crossed = {f"{name}-on-{'hed' if 'canny' in name else 'canny'}" for name in names}
     assert set(table.attacker) == names | crossed and set(table.anonymizer) == set(NAMES)
@@ -396,6 +410,7 @@ def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> Non
         "anonymizer": "ia-canny",
         "train_photos": PEOPLE["train"] - 1,
         "steps": 1,
+        "seeds": 2,
     }
     numbers = replace(numbers, boundary=replace(numbers.boundary, **weaker))
     points = boundary.points(numbers.boundary)
@@ -406,7 +421,7 @@ def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> Non
     for one in probes.values():
         assert Counter(faces.split[one.source]) == {"test": PEOPLE["test"]}
     outcomes = boundary.attack(faces, mixed, probes, made, known, numbers)
-    assert [one.anonymizer for one in outcomes] == list(probes)
+    assert [(one.anonymizer, one.seed) for one in outcomes] == [(name, 0) for name in probes]
     ranks = campaign.ranks(faces, probes, outcomes, numbers.evaluate)
     rates = tables.attack_table(ranks, None, 0.95, 50)
     kept = pd.DataFrame({"anonymizer": list(probes), "kept": [0.5, 0.9, np.nan], "faces": 4})

@@ -40,6 +40,8 @@ def test_override_replaces_one_number():
         ("attack.steps", None, "must be int"),
         ("attack.steps", 0, "1 or more"),
         ("attack.face_frozen", -1, "0 or more"),
+        ("boundary.seeds", 0, "1 or more"),
+        ("ablate.seed", -1, "0 or more"),
         ("attack.together", 1, "must be bool"),
         ("attack.temperature", -0.1, "above 0"),
         ("attack.temperature", "warm", "must be float"),
@@ -71,6 +73,7 @@ def test_unknown_profile_names_the_nearest():
         ("anonymize.conditions", "none,depth+hed", ["none", "depth+hed"]),
         ("anonymize.conditions", "none", ["none"]),
         ("data.test_people", "all", None),
+        ("ablate.seed", "0", 0),
         ("generator.revision", "12345678", "12345678"),
     ],
 )

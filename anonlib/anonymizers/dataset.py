@@ -44,14 +44,29 @@ def chosen_rows(faces: FaceSet, numbers: config.Anonymize) -> np.ndarray:
     There people take turns, so few people give more photos each, and an attacker on them has as much to learn from. A
     person's photos are drawn by content hash: the same ones for every anonymizer, whoever else is in the set.
     """
-    told = faces.table[["identity", "split", "sha256"]]
-    by_content = told.sort_values(["identity", "sha256"], kind="stable")
-    told = told.assign(place=by_content.groupby("identity").cumcount())
+    told = _by_content(faces)
     chosen = [told.index[(told.split == "test") & (told.place < (numbers.probes or len(told)))]]
     for split, total in (("train", numbers.train_photos), ("validation", numbers.validation_photos)):
         turns = told[told.split == split].sort_values(["place", "sha256"], kind="stable")
         chosen.append(turns.index[:total])
     return np.sort(np.concatenate(chosen))
+
+
+def edge_rows(faces: FaceSet, settings: config.Profile) -> np.ndarray:
+    """Return the rows whose edges are made, ascending: all but those of attacker-train that nobody asks for.
+
+    There a person gives his first `attack.edge_photos`, by content hash, and those that are anonymized.
+    """
+    told, most = _by_content(faces), settings.attack.edge_photos
+    wanted = (told.split != "train") | (told.place < (most or len(told)))
+    return np.union1d(np.flatnonzero(wanted), chosen_rows(faces, settings.anonymize))
+
+
+def _by_content(faces: FaceSet) -> pd.DataFrame:
+    """Return identity, split and sha256 of each photo and its place among the person's, by content hash."""
+    told = faces.table[["identity", "split", "sha256"]]
+    by_content = told.sort_values(["identity", "sha256"], kind="stable")
+    return told.assign(place=by_content.groupby("identity").cumcount())
 
 
 def anonymize(
@@ -96,7 +111,7 @@ def _made(
 ) -> list[Anonymized]:
     """Return one result for each wanted (name, options besides the generator's, source rows, replicates)."""
     generators = {name: _options(name, settings.generator) for name, *_ in wanted}
-    shards, models, places, maps = [], set(), [[] for _ in wanted], _maps_by_row(faces, wanted)
+    shards, models, places, maps = [], set(), [[] for _ in wanted], _maps_by_row(faces, wanted, settings)
     for (name, extra, source, replicate), own in zip(wanted, places, strict=True):
         generator = generators[name]
         models |= {provenance.project_root() / generator["model"]} if generator else set()
@@ -120,16 +135,17 @@ def _made(
     ]
 
 
-def _maps_by_row(faces: FaceSet, wanted: list[tuple]) -> Callable[[str, np.ndarray], Maps]:
+def _maps_by_row(faces: FaceSet, wanted: list[tuple], settings: config.Profile) -> Callable[[str, np.ndarray], Maps]:
     """Return a function that gives the control maps that an anonymizer needs of some rows, each map made once.
 
-    Edges are made of all photos at once: attackers who see nothing else want them of all, and find them there.
+    Edges are made of `edge_rows` at once: attackers who see nothing else want them of these, and find them there.
     """
     rows = {}
     for name, _, source, _ in wanted:
         for condition in VARIANTS.get(name, ()):
             rows[condition] = np.union1d(rows.get(condition, []), source).astype(int)
-    rows |= {condition: np.arange(len(faces)) for condition in rows if condition in config.EDGES}
+    for condition in rows.keys() & set(config.EDGES):
+        rows[condition] = np.union1d(rows[condition], edge_rows(faces, settings))
     found = control_maps({condition: faces.images[at] for condition, at in rows.items()})
 
     def maps(name: str, part: np.ndarray) -> Maps:

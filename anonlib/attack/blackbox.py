@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
+from anonlib.anonymizers import dataset
 from anonlib.anonymizers.contract import ERROR, OK
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.anonymizers.maps import control_maps
@@ -21,16 +22,17 @@ from anonlib.data.faceset import FaceSet
 RATE = 4e-4
 
 
-def ranks(
-    faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack, evaluate: config.Evaluate
-) -> pd.DataFrame:
+def ranks(faces: FaceSet, made: dict[str, Anonymized], settings: config.Profile) -> pd.DataFrame:
     """Return where each probe's true person came out, as `campaign.ranks`, for attackers that know edges alone.
 
     made: by name, "noop" among them: its rows are the upper limit, edge maps of photos that nobody anonymized. Names:
     blackbox-<edge> from scratch and blackbox-<edge>-face from a face recognizer; tested on the other kind of edges,
-    <name>-on-<edge>. A photo whose map is empty counts as a failed one (P1, black-box attack).
+    <name>-on-<edge>. A photo whose map is empty counts as a failed one (P1, black-box attack). He trains on
+    `attack.edge_photos` of a person.
     """
-    trained = []
+    numbers, trained = settings.attack, []
+    rows = np.union1d(dataset.edge_rows(faces, settings), made["noop"].source)
+    faces, made = faces.select(rows=rows), {name: _among(rows, one) for name, one in made.items()}
     for edge in numbers.edges:
         world = seen_as(edge, faces, {"noop": made["noop"]})
         trained += [(edge, one) for one in campaign.train(*world, jobs(edge, numbers))]
@@ -47,7 +49,7 @@ def ranks(
             rows, label = own | more, one.attacker if edge == seen else f"{one.attacker}-on-{seen}"
             told = replace(one, attacker=label, references=rows["references"])
             outcomes += [replace(told, anonymizer=name, probes=rows[name]) for name in painted]
-        parts.append(campaign.ranks(faces, painted, outcomes, evaluate))
+        parts.append(campaign.ranks(faces, painted, outcomes, settings.evaluate))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -88,6 +90,12 @@ def seen_as(edge: str, faces: FaceSet, made: dict[str, Anonymized]) -> tuple[Fac
         one, (images, flags) = parts.get(name, noop), found[name]
         seen[name] = replace(one, images=images, status=np.where((one.status == OK) & ~flags, ERROR, one.status))
     return replace(faces, images=own), seen
+
+
+def _among(rows: np.ndarray, one: Anonymized) -> Anonymized:
+    """Return the anonymized photos whose sources are among these rows, by their place there."""
+    kept = one.select(np.flatnonzero(np.isin(one.source, rows)))
+    return replace(kept, source=np.searchsorted(rows, kept.source))
 
 
 def _maps(edge: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib.assets import asset_path
-from anonlib.evaluate.statistics import bootstrap_interval
+from anonlib.evaluate.statistics import rate_interval
 from anonlib.faces import detect
 
 SAMPLED = 200_000  # pairs of photos that an interval of the equal error rate is drawn from
@@ -77,7 +77,7 @@ def one_reference_rank1(
     references = np.array([rng.choice(np.flatnonzero(identity == person)) for person in people])
     probes = np.setdiff1d(np.arange(len(identity)), references)
     found = people[(embeddings[probes] @ embeddings[references].T).argmax(1)]
-    return bootstrap_interval((found == identity[probes]).astype(float), identity[probes], level, seed=seed)
+    return rate_interval(found == identity[probes], identity[probes], level, seed=seed)
 
 
 @lru_cache(maxsize=1)
