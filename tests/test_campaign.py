@@ -439,6 +439,7 @@ def test_another_value_of_an_ablation_trains_for_that_value_only(finished, monke
     monkeypatch.setenv(provenance.LEDGER, str(tmp_path / "ledger"))
     outcomes = ablation.run(faces, made, ablation.variants("ia-canny", more))
     assert [one.job.changes["temperature"] for one in outcomes] == [0.5, 0.1]
+    assert {one.anonymizer for one in outcomes} == {"ia-canny"} < set(outcomes[0].job.learns), "judged by one of them"
     assert [json.loads(line)["hit"] for line in (tmp_path / "ledger").read_text().splitlines()] == [False, True]
 
 

@@ -73,8 +73,8 @@ def datasets(root: Path) -> str:
         told = [lead.loc[anonymizer] if anonymizer in lead.index else None for lead in leads.values()]
         cells = [DASH if row is None else spell_entry(row.rename(ENTRY), ".1%") for row in told]
         rows.append(f"| {anonymizer} | {' | '.join(cells)} |")
-    ends = {name: key for name, key in _ends().items() if any(key in told for told in found.values())}
-    for name, key in ends.items():
+    ends = {name: told for name, told in _ends().items() if any(told[0] in one for one in found.values())}
+    for name, (key, _) in ends.items():
         cells = [spell_entry(told[key], ".1%") if key in told else DASH for told in found.values()]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     facts = [
@@ -83,24 +83,29 @@ def datasets(root: Path) -> str:
         for name, lead in leads.items()
     ]
     numbers = config.PROFILES["demo"]
-    seeds, one = (" ".join(map(str, part)) for part in (numbers.attack.seeds, numbers.attack.scratch_seeds))
-    level = spell(numbers.evaluate.confidence, ".0%")
+    seeds, level = _spelled(numbers.attack.seeds), spell(numbers.evaluate.confidence, ".0%")
     caption = f"Top-1 in Full-Ref of the strongest attacker, closed set, no threshold; {level} intervals by identity. "
     caption += f"Of {'; of '.join(facts)}. Photos that failed closed count as not found. Training seed(s) {seeds}"
-    caption += f"; of {' and of '.join(ends)}: {one}." if ends else "."
-    return "\n".join(rows) + f"\n\n{caption}"
+    caption += "".join(f"; of {name}: {own}" for name, (_, own) in ends.items())
+    return "\n".join(rows) + f"\n\n{caption}."
 
 
-def _ends() -> dict[str, str]:
-    """Return what stands below the anonymizers, and its key in results."""
-    numbers = config.PROFILES["demo"].boundary
+def _ends() -> dict[str, tuple[str, str]]:
+    """Return what stands below the anonymizers, its key in results, and its training seeds."""
+    attack, numbers = config.PROFILES["demo"].attack, config.PROFILES["demo"].boundary
     strongest = max((one for one in boundary.points(numbers) if one.axis == "strength"), key=lambda one: one.value)
+    edges, strong = f"attack/noop/{BLACKBOX}", f"attack/{strongest.name}/{boundary.ATTACKER}"
     return {
-        "edge maps alone of photos that nobody anonymized": f"attack/noop/{BLACKBOX}/full/top1",
+        "edge maps alone of photos that nobody anonymized": (f"{edges}/full/top1", _spelled(attack.scratch_seeds)),
         f"{numbers.anonymizer} at strength {strongest.value:g}": (
-            f"attack/{strongest.name}/{boundary.ATTACKER}/full/top1"
+            f"{strong}/full/top1",
+            _spelled(attack.seeds[: numbers.seeds]),
         ),
     }
+
+
+def _spelled(seeds: tuple[int, ...]) -> str:
+    return " ".join(map(str, seeds))
 
 
 if __name__ == "__main__":

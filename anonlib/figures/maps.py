@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import colors, patheffects
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from anonlib.figures import sheets, style
 
@@ -36,16 +39,32 @@ def frontier(
         bars = np.abs(np.stack([part[y] - part[lo], part[hi] - part[y]]).astype(float))
         look = style.look(index) | {"linestyle": "none"}
         axes.errorbar(part[x], part[y], yerr=bars, capsize=2, elinewidth=0.8, label=str(kind), **look)
-    halo = patheffects.withStroke(linewidth=2.5, foreground="white")  # the line may pass behind
-    for row in data.to_dict("records"):
-        place = {"xy": (row[x], row[y]), "xytext": (4, 4), "textcoords": "offset points"}
-        axes.annotate(str(row[text]), **place, fontsize=7, color="#333333", path_effects=[halo])
     style.percent(axes.yaxis)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.set_ylim(bottom=0)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(set(data[series])))
+    _label(axes, data[[x, y]].to_numpy(float), data[text].astype(str).tolist())
     return figure
+
+
+def _label(axes: Axes, points: np.ndarray, texts: list[str]) -> None:
+    """Write a text beside each point (N, 2), on the side where it covers the fewest points and other texts."""
+    halo = patheffects.withStroke(linewidth=2.5, foreground="white")  # lines may pass behind
+    figure = axes.get_figure()
+    figure.draw_without_rendering()  # only then it is settled where points and texts lie
+    half = figure.dpi / 72 * style.RC["lines.markersize"] / 2 + 1
+    taken = [Bbox.from_extents(*(spot - half), *(spot + half)) for spot in axes.transData.transform(points)]
+    for point, text in zip(points, texts, strict=True):
+        look = {"textcoords": "offset points", "fontsize": 7, "color": "#333333", "path_effects": [halo]}
+        note = axes.annotate(text, point, xytext=(0, 0), va="center", **look)
+
+        def covered(side: tuple[str, int, int], note: Annotation = note) -> int:
+            note.set(ha=side[0], position=side[1:])
+            return note.get_window_extent().count_overlaps(taken)
+
+        covered(min(SIDES, key=covered))
+        taken.append(note.get_window_extent())
 
 
 def regions(data: Mapping[str, Any], *, name: str, value: str, label: str) -> Figure:
@@ -76,4 +95,5 @@ def regions(data: Mapping[str, Any], *, name: str, value: str, label: str) -> Fi
     return figure
 
 
+SIDES = [(ha, x, y) for y in (7, -7, 0, 14, -14) for ha, x in (("left", 4), ("right", -4))]  # of a point, in points
 COLOURS = colors.LinearSegmentedColormap.from_list("leak", ["#0072b2", "#f5f5f5", "#d55e00"])
