@@ -90,12 +90,7 @@ def map_shards(
     from anonlib import workers as pool
 
     params, inputs = dict(params or {}), dict(inputs or {})
-    count = _length(name, items)
-    base = components(function, params, inputs, code, models)
-    shards = [
-        {key: column[at : at + shard_size] for key, column in items.items()} for at in range(0, count, shard_size)
-    ]
-    entries = [Entry(name, base | {"items": store.digest(shard)}) for shard in shards]
+    entries, shards = _shards(name, function, items, params, inputs, shard_size, code, models)
     found = [read(entry.folder) for entry in entries]
     missing = [index for index, header in enumerate(found) if header is None]
     workers = min(workers or pool.default_workers(), len(shards))
@@ -107,8 +102,42 @@ def map_shards(
         made = pool.run(name, function, jobs, inputs, workers, total=len(shards), guess=guess)
         found = [header or made[entry.key] for header, entry in zip(found, entries, strict=True)]
     for index, (entry, header) in enumerate(zip(entries, found, strict=True)):
-        provenance.note_step(name, entry.key, index not in missing, header["seconds"] / workers, base["models"])
+        models = entry.components["models"]
+        provenance.note_step(name, entry.key, index not in missing, header["seconds"] / workers, models)
     return store.concatenate([store.load(entry.folder) for entry in entries])
+
+
+def lacking(
+    name: str,
+    function: Callable[..., Any],
+    items: Mapping[str, Any],
+    params: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    shard_size: int = 32,
+    code: Iterable[ModuleType | str] = (),
+    models: Iterable[Path | str] = (),
+) -> int:
+    """Return how many shards `map_shards` would have to compute, computing none."""
+    entries, _ = _shards(name, function, items, dict(params or {}), dict(inputs or {}), shard_size, code, models)
+    return sum(read(entry.folder) is None for entry in entries)
+
+
+def _shards(
+    name: str,
+    function: Callable[..., Any],
+    items: Mapping[str, Any],
+    params: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    size: int,
+    code: Iterable[ModuleType | str],
+    models: Iterable[Path | str],
+) -> tuple[list[Entry], list[dict[str, Any]]]:
+    """Return each shard's entry and its part of the items."""
+    base = components(function, params, inputs, code, models)
+    places = range(0, _length(name, items), size)
+    shards = [{key: column[at : at + size] for key, column in items.items()} for at in places]
+    return [Entry(name, base | {"items": store.digest(shard)}) for shard in shards], shards
 
 
 def components(

@@ -177,7 +177,7 @@ _DEMO = Profile(
         temperature=0.1,
         edges=EDGES,
         edge_batch=32,
-        edge_photos=6,
+        edge_photos=4,
     ),
     ablate=Ablate(
         backbones=("resnet18", "resnet50-narrow", "convnext", "swin", "vit-shallow"),

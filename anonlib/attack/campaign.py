@@ -128,12 +128,14 @@ def train(faces: FaceSet, made: dict[str, Anonymized], todo: list[Job], known: I
     """Train for each job, and embed its anonymizers' probes, an outcome each; in parallel, each job cached by itself.
 
     A job that goes on with a network, of its own seed, finds it among `known` or waits for it among `todo`, where it is
-    kept. Of the others, who wait for nobody, half run with those and half later, so that no process is idle meanwhile.
+    kept. Of the others, who wait for nobody, half run with those and half later, so that no process is idle meanwhile;
+    where those are in the cache already, all run later.
     """
     needed = {(*job.start, job.changes["seed"]) for job in todo if job.start}
     first = [job for job in todo if needed & {(name, job.label, job.changes["seed"]) for name in job.learns}]
     others = [job for job in todo if not job.start and job not in first]
-    first += others[: len(others) // 2] if first else []
+    if first and cache.lacking("attack", attack_shard, **_shards(faces, made, first, [None] * len(first))):
+        first += others[::2]
     outcomes = _trained(faces, made, first, [None] * len(first))
     weights = {(one.anonymizer, one.attacker, one.seed): one.weights for one in (*known, *outcomes)}
     later = [job for job in todo if job not in first]
@@ -146,11 +148,7 @@ def _trained(
 ) -> list[Outcome]:
     if not todo:
         return []
-    given = {
-        name: {"images": one.images, "status": one.status, "source": one.source} for name, one in made.items()
-    }  # not the seconds: they are never the same twice
-    items = {"job": todo, "made": [{name: given[name] for name in job.learns} for job in todo], "start": start}
-    told = cache.map_shards("attack", attack_shard, items, inputs={"faces": faces}, shard_size=1)["outcome"]
+    told = cache.map_shards("attack", attack_shard, **_shards(faces, made, todo, start))["outcome"]
     outcomes = []
     for job, one in zip(todo, told, strict=True):
         seen = one.pop("probes")
@@ -158,6 +156,15 @@ def _trained(
         control = ATTACKERS[job.attacker].control
         outcomes += [Outcome(name, *told_of, probes, control=control, job=job, **one) for name, probes in seen.items()]
     return outcomes
+
+
+def _shards(faces: FaceSet, made: dict[str, Anonymized], todo: list[Job], start: list[Weights | None]) -> dict:
+    """Return how the trainings are told to the cache: a shard each."""
+    given = {
+        name: {"images": one.images, "status": one.status, "source": one.source} for name, one in made.items()
+    }  # not the seconds: they are never the same twice
+    items = {"job": todo, "made": [{name: given[name] for name in job.learns} for job in todo], "start": start}
+    return {"items": items, "inputs": {"faces": faces}, "shard_size": 1}
 
 
 def _recognized(faces: FaceSet, made: dict[str, Anonymized]) -> list[Outcome]:
