@@ -41,3 +41,11 @@ def fast_dtype(device: str) -> "torch.dtype":
     able = torch.cpu.get_capabilities()
     amd = able.get("avx512_bf16") and "amd" in str(able.get("cpu_name", "")).lower()
     return torch.bfloat16 if able.get("amx_bf16") or amd else torch.float32
+
+
+def autocast(device: str, dtype: "torch.dtype | None" = None) -> "torch.autocast":
+    """Return the context in which torch multiplies in `dtype`, None for `fast_dtype`; the rest stays float32."""
+    import torch
+
+    dtype = dtype or fast_dtype(device)
+    return torch.autocast(device, dtype, enabled=dtype != torch.float32)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from anonlib.assets import asset_path
-from anonlib.compat import fast_dtype
+from anonlib.compat import autocast
 from anonlib.errors import AnonlibError
 from anonlib.faces import person_mask
 from anonlib.infer import compiled
@@ -70,8 +70,7 @@ def hed(images: np.ndarray, batch: int = 8) -> np.ndarray:
 
     net, maps = load_hed(), []
     mean = torch.tensor(MEAN_BGR).view(1, 3, 1, 1)
-    dtype = fast_dtype("cpu")
-    with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+    with torch.inference_mode(), autocast("cpu"):
         for start in range(0, len(images), batch):
             x = torch.from_numpy(images[start : start + batch, ..., ::-1].copy()).permute(0, 3, 1, 2).float() - mean
             maps.append((net(x)[:, 0].float() * 255).round().to(torch.uint8).numpy())

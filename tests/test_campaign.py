@@ -308,6 +308,27 @@ def test_an_attacker_that_was_kept_embeds_later_as_it_did_at_once(finished) -> N
         np.testing.assert_allclose(again["own"], one.probes, atol=1e-5)
 
 
+@pytest.mark.parametrize("missing", [0, 2])
+def test_who_waits_for_nobody_fills_the_first_phase_only_where_it_has_work(monkeypatch, missing) -> None:
+    phases: list[list[jobs.Job]] = []
+
+    def trained(faces, made, todo, start):
+        phases.append(todo)
+        told = [(job.learns[0], job.label, job.changes["seed"]) for job in todo]
+        return [campaign.Outcome(*one, None, None, weights={}) for one in told]
+
+    monkeypatch.setattr(campaign, "_trained", trained)
+    monkeypatch.setattr(campaign, "_shards", lambda *of_all: {})
+    monkeypatch.setattr(campaign.cache, "lacking", lambda name, function: missing)
+    todo = campaign.jobs(NAMES, config.load("demo").attack)
+    campaign.train(None, {}, todo)
+    first, later = phases
+    assert len(first + later) == len(todo) and all(job in first + later for job in todo)
+    assert all(job.start is None for job in first) and any(job.start for job in later)
+    face = [sum(job.attacker == "contrastive-face" for job in phase) for phase in phases]
+    assert face == ([3, 3] if missing else [0, 6])
+
+
 def test_transfer_takes_every_attacker_to_every_other_anonymizer(finished) -> None:
     faces, numbers, made, _ = finished
     homes, moved = transfer.across(faces, made, numbers.attack)

@@ -8,6 +8,7 @@ import torch
 
 from anonlib.anonymizers.contract import ERROR, OK
 from anonlib.anonymizers.control import weakened
+from anonlib.compat import autocast
 from anonlib.conditions import annotate
 from anonlib.diffusion.bundle import SMALL, load_pipeline
 from anonlib.diffusion.captions import NEGATIVE, prompt
@@ -93,7 +94,7 @@ class InstanceAugmentation:
         if controls:
             kwargs["control_image"] = [_unit(control) for control in controls]
             kwargs["controlnet_conditioning_scale"] = [self.scales[name] for name in self.conditions]
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(pipeline.device.type):
             made = pipeline(**kwargs).images
         return np.rint(made * 255).astype(np.uint8)
 

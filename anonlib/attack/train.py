@@ -16,7 +16,7 @@ from anonlib import store
 from anonlib.attack.losses import contrastive_loss
 from anonlib.attack.models import build_attacker
 from anonlib.attack.pairs import Pairs, augment, draw_pairs, framed, people_of, see, window
-from anonlib.compat import fast_dtype
+from anonlib.compat import autocast
 from anonlib.errors import AnonlibError
 from anonlib.evaluate.identification import FUSIONS, hits, mated, rank_of_true
 from anonlib.recognizers import normalized
@@ -173,9 +173,7 @@ def _prepared(config: AttackConfig, images: np.ndarray, masks: np.ndarray | None
 
 
 def _autocast(config: AttackConfig, device: str) -> torch.autocast:
-    kind = torch.device(device).type
-    dtype = getattr(torch, config.dtype) if config.dtype else fast_dtype(kind)
-    return torch.autocast(kind, dtype, enabled=dtype != torch.float32)
+    return autocast(torch.device(device).type, getattr(torch, config.dtype) if config.dtype else None)
 
 
 def _outputs(
