@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anonlib import config
+from anonlib import config, data
 from anonlib.anonymizers import control
 from anonlib.attack import boundary
+from anonlib.data.synthetic import EMBEDDED
 from anonlib.errors import AnonlibError
+from anonlib.faces import detect
 from anonlib.figures import maps as drawn
 
 DEMO = config.load("demo")
@@ -44,24 +46,46 @@ def test_blur_and_fewer_pixels_are_opencvs() -> None:
 
 
 def test_a_hidden_region_is_black_in_the_map_and_nothing_else_changes(monkeypatch) -> None:
+    angle = np.linspace(0, 2 * np.pi, 36, endpoint=False)
+    points = np.full((468, 3), 64.0)
+    for group, (x, y, radius) in zip(
+        [part for parts in control.POINTS.values() for part in parts],
+        [(50, 55, 6), (78, 55, 6), (64, 68, 7), (64, 85, 8), (64, 64, 40)],
+        strict=True,
+    ):
+        turn = angle[: len(group)] * 36 / len(group)
+        points[group, :2] = np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], 1)
     labels = np.zeros((2, 128, 128), np.uint8)
-    labels[:, 40:100, 40:90] = 1
-    labels[:, 60:64, 50:58] = 4  # an eye
-    labels[:, 70:80, 60:68] = 10  # the nose
-    labels[:, 86:90, 56:72] = 12  # a lip
-    labels[:, 20:40, 40:90] = 17  # hair
+    labels[:, 5:20, 40:90] = 17  # hair
     monkeypatch.setattr(control, "parse", lambda images: labels)
+    monkeypatch.setattr(control, "face_mesh", lambda image: points if image.any() else None)
     maps = np.full((2, 128, 128, 3), 200, np.uint8)
     for name in control.REGIONS:
         inside = control.region(maps, name)
         seen = control.weakened(maps, maps, hidden=name)
         assert inside.any() and not seen[inside].any() and (seen[~inside] == 200).all()
     eyes, outline, hair = (control.region(maps, name)[0] for name in ("eyes", "outline", "hair"))
-    assert eyes[60 - control.GROW, 54] and not eyes[60 - control.GROW - 1, 54]
-    assert outline[100 + control.GROW - 1, 64] and outline[100 - control.GROW, 64] and not outline[75, 64]
-    assert hair[30, 60] and not hair[60, 60]
+    assert eyes[55 - 6 - control.GROW, 50] and not eyes[55 - 6 - control.GROW - 3, 50] and not eyes[55, 64]
+    assert outline[104 + control.GROW, 64] and outline[104 - control.GROW + 2, 64] and not outline[64, 64]
+    assert hair[12, 60] and not hair[60, 60]
+    assert not control.region(np.zeros_like(maps), "nose").any(), "nobody is there"
     with pytest.raises(AnonlibError, match="ears"):
         control.region(maps, "ears")
+
+
+def test_the_regions_lie_where_the_detector_sees_eyes_nose_and_mouth() -> None:
+    if not EMBEDDED.exists():
+        pytest.skip("the embedded faces are not there: make data")
+    photos = data.load("synthetic", people={"test": 6, "train": 2, "validation": 2}, images=2).images
+    seen = {name: control.region(photos, name) for name in control.REGIONS}
+    assert len(photos) >= 10 and all(one.reshape(len(photos), -1).any(1).all() for one in seen.values())
+    for row, photo in enumerate(photos):
+        points = np.rint(detect(photo)[0].points).astype(int)  # two eyes, the nose's tip, two corners of the mouth
+        for name, rows in {"eyes": points[:2], "nose": points[2:3], "mouth": points[3:]}.items():
+            for x, y in rows:
+                assert seen[name][row, y, x], f"{name} of photo {row}"
+                assert not any(seen[other][row, y, x] for other in {"eyes", "mouth"} - {name})
+        assert not seen["outline"][row, points[2, 1], points[2, 0]], "a band around the face"
 
 
 def test_points_weaken_one_thing_at_a_time_at_full_strength() -> None:
@@ -105,8 +129,8 @@ def test_both_pictures_are_drawn() -> None:
     table = pd.DataFrame({"value": ["eyes", "mouth"], "difference": [-0.2, 0.05]})
     masks = np.zeros((2, 128, 128), bool)
     masks[0, 50:60, 40:90], masks[1, 90:100, 50:80] = True, True
-    data = {"table": table, "image": np.full((128, 128, 3), 128, np.uint8), "masks": masks}
-    figure = drawn.regions(data, name="value", value="difference", label="change of top-1")
+    face = {"table": table, "image": np.full((128, 128, 3), 128, np.uint8), "masks": masks}
+    figure = drawn.regions(face, name="value", value="difference", label="change of top-1")
     painted = figure.axes[1].images[0].get_array()
     eyes, mouth, rest = painted[55, 60].astype(int), painted[95, 60].astype(int), painted[20, 20].astype(int)
     assert eyes[2] > eyes[0] and mouth[0] > mouth[2] and np.ptp(rest) <= 1
