@@ -129,7 +129,7 @@ def _papermill(plan_: Plan, name: str, target: Path) -> None:
             progress_bar=False,
             cwd=str(notebooks.folder()),
             start_timeout=300,  # a loaded machine
-            extra_arguments=["--log-level=ERROR"],  # the kernel's, or it warns of its sockets each time
+            extra_arguments=["--log-level=CRITICAL"],  # the kernel's, or it tells of its sockets and of its end
         )
     except DeadKernelError:
         raise AnonlibError(
