@@ -102,24 +102,14 @@ def map_shards(
         made = pool.run(name, function, jobs, inputs, workers, total=len(shards), guess=guess)
         found = [header or made[entry.key] for header, entry in zip(found, entries, strict=True)]
     for index, (entry, header) in enumerate(zip(entries, found, strict=True)):
-        models = entry.components["models"]
-        provenance.note_step(name, entry.key, index not in missing, header["seconds"] / workers, models)
+        known_models = entry.components["models"]
+        provenance.note_step(name, entry.key, index not in missing, header["seconds"] / workers, known_models)
     return store.concatenate([store.load(entry.folder) for entry in entries])
 
 
-def lacking(
-    name: str,
-    function: Callable[..., Any],
-    items: Mapping[str, Any],
-    params: Mapping[str, Any] | None = None,
-    inputs: Mapping[str, Any] | None = None,
-    *,
-    shard_size: int = 32,
-    code: Iterable[ModuleType | str] = (),
-    models: Iterable[Path | str] = (),
-) -> int:
-    """Return how many shards `map_shards` would have to compute, computing none."""
-    entries, _ = _shards(name, function, items, dict(params or {}), dict(inputs or {}), shard_size, code, models)
+def lacking(name: str, function: Callable[..., Any], items: Mapping[str, Any], **told: Any) -> int:
+    """Return how many shards `map_shards` would have to compute, told the same, and compute none."""
+    entries, _ = _shards(name, function, items, **told)
     return sum(read(entry.folder) is None for entry in entries)
 
 
@@ -127,16 +117,16 @@ def _shards(
     name: str,
     function: Callable[..., Any],
     items: Mapping[str, Any],
-    params: Mapping[str, Any],
-    inputs: Mapping[str, Any],
-    size: int,
-    code: Iterable[ModuleType | str],
-    models: Iterable[Path | str],
+    params: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    shard_size: int = 32,
+    code: Iterable[ModuleType | str] = (),
+    models: Iterable[Path | str] = (),
 ) -> tuple[list[Entry], list[dict[str, Any]]]:
     """Return each shard's entry and its part of the items."""
-    base = components(function, params, inputs, code, models)
-    places = range(0, _length(name, items), size)
-    shards = [{key: column[at : at + size] for key, column in items.items()} for at in places]
+    base = components(function, params or {}, inputs or {}, code, models)
+    places = range(0, _length(name, items), shard_size)
+    shards = [{key: column[at : at + shard_size] for key, column in items.items()} for at in places]
     return [Entry(name, base | {"items": store.digest(shard)}) for shard in shards], shards
 
 

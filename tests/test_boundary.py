@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from anonlib import config, data
 from anonlib.anonymizers import control
 from anonlib.attack import boundary
+from anonlib.attack.campaign import Outcome
 from anonlib.data.synthetic import EMBEDDED
 from anonlib.errors import AnonlibError
 from anonlib.faces import detect
@@ -110,6 +112,27 @@ def test_the_front_is_what_no_other_point_beats() -> None:
         )
         assert found[k] == (not beaten)
     assert boundary.front(np.array([0.1, 0.1]), np.array([0.5, 0.5])).all(), "equal ones are both on it"
+
+
+def test_the_attackers_of_the_first_seeds_go_on_and_each_is_tested_on_every_point(monkeypatch) -> None:
+    def train(faces, made, todo, known):
+        assert known == "those of notebook 03" and set(made) == {"noop", "ia-hed", "mixed"}
+        return [Outcome("mixed", job.label, job.changes["seed"], None, None, job=job, weights={}) for job in todo]
+
+    monkeypatch.setattr(boundary.campaign, "train", train)
+    told = {"a": np.full((1, 2), 1.0), "b": np.full((1, 2), 2.0)}
+    monkeypatch.setattr(
+        boundary, "embed_all", lambda all_of, photos: [{k: told[k] + one.seed for k in photos[0]} for one in all_of]
+    )
+    probes = {name: SimpleNamespace(images=None) for name in told}
+    settings = replace(DEMO, attack=replace(DEMO.attack, seeds=(7, 3, 5)))
+    given = (None, "mixed photos", probes, {"noop": None, "ia-hed": None}, "those of notebook 03", settings)
+    found = boundary.attack(*given)
+    assert [(one.seed, one.anonymizer, one.probes[0, 0]) for one in found] == [
+        (7, "a", 8), (7, "b", 9), (3, "a", 4), (3, "b", 5)
+    ]  # fmt: skip
+    assert {one.job.start for one in found} == {(DEMO.boundary.anonymizer, "contrastive-face")}
+    assert {one.job.learns for one in found} == {("mixed", "ia-hed")}
 
 
 def test_both_pictures_are_drawn() -> None:
