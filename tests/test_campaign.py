@@ -113,9 +113,10 @@ def test_photos_are_chosen_by_content_and_the_same_in_other_company() -> None:
 
 
 def test_edges_are_made_of_some_photos_a_person_and_of_all_that_are_anonymized() -> None:
-    faces, all_of_two = textures(), {"anonymize.train_photos": 2 * PEOPLE["train"], "anonymize.probes": 1}
-    for most, wanted in ((1, {2}), (3, {3}), (None, {PHOTOS})):
-        numbers = config.load("smoke", all_of_two | {"attack.edge_photos": most})
+    faces = textures()
+    for painted, most, wanted in ((1, 1, {1}), (2, 1, {2}), (1, 2, {2}), (2, 3, {3}), (2, None, {PHOTOS})):
+        some = {"anonymize.train_photos": painted * PEOPLE["train"], "anonymize.probes": 1}
+        numbers = config.load("smoke", some | {"attack.edge_photos": most})
         rows = dataset.edge_rows(faces, numbers)
         assert set(dataset.chosen_rows(faces, numbers.anonymize)) <= set(rows.tolist())
         train = faces.split[rows] == "train"
