@@ -15,7 +15,7 @@ from anonlib.attack import boundary
 from anonlib.attack.campaign import Outcome
 from anonlib.data.synthetic import EMBEDDED
 from anonlib.errors import AnonlibError
-from anonlib.faces import detect
+from anonlib.faces import GLASSES, HAIR, detect
 from anonlib.figures import maps as drawn
 
 DEMO = config.load("demo")
@@ -58,7 +58,8 @@ def test_a_hidden_region_is_black_in_the_map_and_nothing_else_changes(monkeypatc
         turn = angle[: len(group)] * 36 / len(group)
         points[group, :2] = np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], 1)
     labels = np.zeros((2, 128, 128), np.uint8)
-    labels[:, 5:20, 40:90] = 17  # hair
+    labels[:, 5:20, 40:90] = HAIR[0]
+    labels[:, 70:72, 44:56] = GLASSES[0]
     monkeypatch.setattr(control, "parse", lambda images: labels)
     monkeypatch.setattr(control, "face_mesh", lambda image: points if image.any() else None)
     maps = np.full((2, 128, 128, 3), 200, np.uint8)
@@ -68,6 +69,7 @@ def test_a_hidden_region_is_black_in_the_map_and_nothing_else_changes(monkeypatc
         assert inside.any() and not seen[inside].any() and (seen[~inside] == 200).all()
     eyes, outline, hair = (control.region(maps, name)[0] for name in ("eyes", "outline", "hair"))
     assert eyes[55 - 6 - control.GROW, 50] and not eyes[55 - 6 - control.GROW - 3, 50] and not eyes[55, 64]
+    assert eyes[71, 50] and not hair[71, 50] and not outline[71, 50], "the rim of the glasses"
     assert outline[104 + control.GROW, 64] and outline[104 - control.GROW + 2, 64] and not outline[64, 64]
     assert hair[12, 60] and not hair[60, 60]
     assert not control.region(np.zeros_like(maps), "nose").any(), "nobody is there"

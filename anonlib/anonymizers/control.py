@@ -5,9 +5,9 @@ import numpy as np
 
 from anonlib.conditions import face_mesh
 from anonlib.errors import AnonlibError
-from anonlib.faces import parse
+from anonlib.faces import GLASSES, HAIR, HAT, parse
 
-HAIR = (17, 18)  # CelebAMask's classes: hair, hat
+PARSED = {"hair": (*HAIR, *HAT), "eyes": GLASSES}  # the parser's classes: the rims of glasses hang below the eyes
 # Points of the face mesh whose hulls are a region: both eyes with their brows, the nose, the lips, the face.
 POINTS: dict[str, list[list[int]]] = {
     "eyes": [[33, 7, 163, 144, 145, 153, 154, 155, 133, 70, 63, 105, 66, 107, 55],
@@ -17,7 +17,7 @@ POINTS: dict[str, list[list[int]]] = {
     "outline": [[10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
                  149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]],
 }  # fmt: skip
-REGIONS = (*POINTS, "hair")
+REGIONS = tuple(POINTS | PARSED)
 GROW = 4  # px around a region, whose edges lie on its border; half the width of the outline
 
 
@@ -45,15 +45,17 @@ def weakened(
 def region(images: np.ndarray, name: str) -> np.ndarray:
     """Return where a region of the face lies in aligned images (N, 128, 128, 3) uint8: (N, 128, 128) bool.
 
-    Hair is what the parser says, the others follow the face mesh: the parser misses small eyes at this size. The
-    outline is a band around the border of the face. Empty where there is none: no face is found, or it has no hair.
+    Hair and glasses are what the parser says, the rest follows the face mesh: the parser misses small eyes at this
+    size. The outline is a band around the border of the face. Empty where there is none: no face is found, or it has
+    no hair.
     Raises AnonlibError for an unknown region.
     """
     if name not in REGIONS:
         raise AnonlibError(f"unknown region {name!r}: choose one of {', '.join(REGIONS)}")
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * GROW + 1, 2 * GROW + 1))
-    parts = np.isin(parse(images), HAIR) if name == "hair" else [_hulls(image, POINTS[name]) for image in images]
-    inside = np.asarray(parts, np.uint8)
+    inside = np.stack([_hulls(image, POINTS.get(name, [])) for image in images])
+    if name in PARSED:
+        inside |= np.isin(parse(images), PARSED[name])
     grown = np.stack([cv2.dilate(one, kernel) for one in inside])
     if name == "outline":
         grown -= np.stack([cv2.erode(one, kernel) for one in inside])
@@ -62,7 +64,7 @@ def region(images: np.ndarray, name: str) -> np.ndarray:
 
 def _hulls(image: np.ndarray, groups: list[list[int]]) -> np.ndarray:
     """Return where the hulls of these groups of face mesh points lie, (H, W) uint8: 1 inside of one."""
-    found, points = np.zeros(image.shape[:2], np.uint8), face_mesh(image)
+    found, points = np.zeros(image.shape[:2], np.uint8), face_mesh(image) if groups else None
     for group in groups if points is not None else []:
         cv2.fillConvexPoly(found, cv2.convexHull(np.rint(points[group, :2]).astype(np.int32)), 1)
     return found
