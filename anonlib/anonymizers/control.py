@@ -47,8 +47,7 @@ def region(images: np.ndarray, name: str) -> np.ndarray:
 
     Hair and glasses are what the parser says, the rest follows the face mesh: the parser misses small eyes at this
     size. The outline is a band around the border of the face. Empty where there is none: no face is found, or it has
-    no hair.
-    Raises AnonlibError for an unknown region.
+    no hair. Raises AnonlibError for an unknown region.
     """
     if name not in REGIONS:
         raise AnonlibError(f"unknown region {name!r}: choose one of {', '.join(REGIONS)}")
