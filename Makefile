@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 PY ?= $(VENV)/bin/python
 DATASET_OPTION = $(if $(DATASET),--dataset "$(DATASET)")
-RUN_OPTIONS = --profile "$(PROFILE)" $(DATASET_OPTION)
+NAMES = --profile "$(PROFILE)" $(DATASET_OPTION)
+RUN_OPTIONS = $(NAMES) $(if $(MODEL),-p "generator.bundle=$(MODEL)")
 
 ifdef ACCEPT
 export ANONLIB_ACCEPT := $(ACCEPT)
@@ -17,14 +18,16 @@ READY := $(VENV)/.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup paper figures explain verify test data models lab clean readme format lint lock
+.PHONY: help setup fetch anonymize paper figures explain verify test data models lab clean readme format lint lock
 
 help: ## list the targets and their options
 	@echo 'make paper [PROFILE=smoke|demo|full] [DATASET=name or folder of person/image] [ACCEPT=noncommercial]'
+	@echo '           [MODEL=folder of a diffusers pipeline]'
 	@echo
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'ACCEPT=noncommercial  accept, once, the assets that are for non-commercial research only'
+	@echo 'ACCEPT=openrail       accept, once, the terms of Stable Diffusion (PROFILE=full); both: with a comma'
 	@echo 'TORCH=cpu|cuda        choose the build of torch (default: CUDA where there is an NVIDIA GPU)'
 	@echo 'PY=python             use the environment that is active, a conda one for example'
 
@@ -38,8 +41,14 @@ endif
 setup: $(READY) ## make .venv from the lock, fetch the assets and check their hashes
 	@$(PY) -m anonlib.cli fetch
 
+fetch: setup ## PROFILE=full: download the models that it takes from the hub; a stopped download goes on
+	@$(PY) -m anonlib.cli fetch --profile "$(PROFILE)" --model "$(MODEL)"
+
 paper: setup ## run the notebooks: every figure and table of the paper, into figures/
 	@$(PY) -m anonlib.run $(RUN_OPTIONS)
+
+anonymize: setup ## IN=folder OUT=new folder [METHOD=ia-depth+hed]: anonymize the faces in photos of any size
+	@$(PY) -m anonlib.cli anonymize "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)" $(if $(METHOD),--method "$(METHOD)")
 
 figures: $(READY) ## draw the figures again from the tables; no model is loaded
 	@$(PY) -m anonlib.cli figures $(DATASET_OPTION)
@@ -48,7 +57,7 @@ explain: $(READY) ## say what is stale and why, without running anything
 	@$(PY) -m anonlib.cli explain $(RUN_OPTIONS)
 
 verify: $(READY) ## re-read the results: PASS, FAIL or INCONCLUSIVE for every claim, an error where one fails
-	@$(PY) -m anonlib.cli verify $(RUN_OPTIONS)
+	@$(PY) -m anonlib.cli verify $(NAMES)
 
 test: setup ## run the tests, the notebooks among them
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} HF_HUB_OFFLINE=1 $(PY) -m pytest $(ARGS)

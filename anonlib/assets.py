@@ -169,19 +169,18 @@ def asset_path(name: str) -> Path:
     if name not in ASSETS:
         raise AnonlibError(f"unknown asset {name!r}: choose one of {', '.join(sorted(ASSETS))}")
     asset = ASSETS[name]
-    _check_licence(name, asset)
+    if asset.noncommercial:
+        require_licence("noncommercial", f"asset {name!r} is for non-commercial research ({asset.licence})")
     target = cache_root() / "assets" / asset.sha256[:16] / asset.inside.rstrip("/")
     if not target.exists():
         _unpack(name, asset, target)
     return target
 
 
-def _check_licence(name: str, asset: Asset) -> None:
-    if asset.noncommercial and "noncommercial" not in _accepted():
-        raise AnonlibError(
-            f"asset {name!r} is for non-commercial research ({asset.licence}): "
-            f"if that is your use, say so once with {ACCEPT_VARIABLE}=noncommercial"
-        )
+def require_licence(term: str, told: str) -> None:
+    """Raise AnonlibError unless the user has accepted a term, now or before; told: what is offered on which terms."""
+    if term not in _accepted():
+        raise AnonlibError(f"{told}: if that suits your use, say so once with {ACCEPT_VARIABLE}={term}")
 
 
 def _accepted() -> set[str]:

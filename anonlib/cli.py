@@ -1,4 +1,4 @@
-"""`python -m anonlib.cli`: figures, explain, verify, fetch, data, models, clean."""
+"""`python -m anonlib.cli`: figures, explain, verify, fetch, anonymize, data, models, clean."""
 
 import argparse
 import shutil
@@ -8,6 +8,8 @@ from typing import NoReturn
 
 from anonlib import assets, config, progress
 from anonlib.errors import AnonlibError
+
+MODEL = "a diffusers folder in place of the profile's pipeline"
 
 
 class Parser(argparse.ArgumentParser):
@@ -106,6 +108,34 @@ def fetch(options: argparse.Namespace) -> int:
                 raise
             refused.append(f"not fetched: {error}")
     print("\n".join([f"{len(wanted) - len(refused)} of {len(wanted)} assets are here", *refused]))
+    if options.profile:
+        print(f"{_fetch_models(options.profile, options.model)} models of the hub are here")
+    return 0
+
+
+def _fetch_models(profile: str, model: str) -> int:
+    """Fetch the models that a profile names and that are on the hub; return how many those are."""
+    from anonlib import bundles
+
+    settings = config.load(profile, {"generator.bundle": model} if model else {})
+    conditions = {part for name in settings.anonymize.conditions for part in name.split("+")} - {"none"}
+    return bundles.fetch(bundles.of(settings.generator), tuple(sorted(conditions)))
+
+
+def anonymize(options: argparse.Namespace) -> int:
+    """Anonymize the faces in a folder of photos, any size, any number of people, into a new folder."""
+    from pathlib import Path
+
+    from anonlib import anonymizers
+    from anonlib.anonymizers import album
+
+    names = [name for name in anonymizers.NAMES if name != "noop"]
+    if options.method not in names:
+        raise AnonlibError(f"unknown anonymizer {options.method!r}: {config.nearest(options.method, names)}")
+    settings = config.load(options.profile, {"generator.bundle": options.model} if options.model else {})
+    table = album.anonymize_folder(Path(options.source), Path(options.target), options.method, settings.generator)
+    print(album.summary(table))
+    print("Anonymized is no promise of anonymous: attack it first, see the notebooks. Bodies and places stay.")
     return 0
 
 
@@ -141,7 +171,7 @@ def main(arguments: list[str]) -> int:
     """Parse the command line and do what it says; return the exit code."""
     parser = Parser(prog="python -m anonlib.cli", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for function in (figures, explain, verify, fetch, data, models, clean):
+    for function in (figures, explain, verify, fetch, anonymize, data, models, clean):
         command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
         if function is explain:
@@ -150,9 +180,17 @@ def main(arguments: list[str]) -> int:
             _add_names(command)
         elif function is figures:
             command.add_argument("--dataset", default="", help="only those of this data set (default: all)")
+        elif function is anonymize:
+            command.add_argument("source", help="folder of photos, however deep")
+            command.add_argument("target", help="folder that is made")
+            command.add_argument("--method", default="ia-depth+hed", help="anonymizer (default: ia-depth+hed)")
+            command.add_argument("--profile", default="demo", help="whose generator paints (default: demo)")
+            command.add_argument("--model", default="", help=MODEL)
         elif function is fetch:
             command.add_argument("names", nargs="*", help="assets (default: all)")
             command.add_argument("--list", action="store_true", help="only list them")
+            command.add_argument("--profile", default="", help="also the models that this profile takes from the hub")
+            command.add_argument("--model", default="", help=MODEL)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in ("data", "models"):
         raise AnonlibError(f"unknown option {rest[0]!r}; see {parser.prog} {options.command} --help")

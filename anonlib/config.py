@@ -247,9 +247,13 @@ _FULL = Profile(
         size=512,
         steps=40,
         batch=16,
+        revision="8a4288a76071f7280aedbdb3253bdb9e9d5d84bb",
         controlnet_depth="lllyasviel/control_v11f1p_sd15_depth",
+        controlnet_depth_revision="539f99181d33db39cf1af2e517cd8056785f0a87",
         controlnet_hed="lllyasviel/control_v11p_sd15_softedge",
+        controlnet_hed_revision="b5bcad0c48e9b12f091968cf5eadbb89402d6bc9",
         controlnet_canny="lllyasviel/control_v11p_sd15_canny",
+        controlnet_canny_revision="115a470d547982438f70198e353a921996e2e819",
     ),
     anonymize=Anonymize(
         conditions=CONDITIONS,

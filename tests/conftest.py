@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from anonlib import assets
@@ -46,3 +47,29 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv("ANONLIB_CACHE", str(root))
         patch.setenv("ANONLIB_QUIET", "1")
         yield root
+
+
+PLACES = ((30, 40, 256), (60, 420, 160), (330, 330, 300))  # top, left and side of each face in the crowd
+
+
+@pytest.fixture(scope="session")
+def photos() -> np.ndarray:
+    """Three drawn faces, one a person."""
+    from anonlib import data
+    from anonlib.data.synthetic import EMBEDDED
+
+    if not EMBEDDED.exists():
+        pytest.skip("the embedded faces are not there: make data")
+    faces = data.load("synthetic", people={"test": 3, "train": 2, "validation": 2}, images=2).select(split="test")
+    return faces.images[np.unique(faces.identity, return_index=True)[1]]
+
+
+@pytest.fixture(scope="session")
+def crowd(photos) -> np.ndarray:
+    """One picture of three people at three distances."""
+    import cv2
+
+    picture = np.full((660, 700, 3), 110, np.uint8)
+    for photo, (top, left, side) in zip(photos, PLACES, strict=True):
+        picture[top : top + side, left : left + side] = cv2.resize(photo, (side, side), interpolation=cv2.INTER_CUBIC)
+    return picture

@@ -1,5 +1,6 @@
 """Every anonymizer keeps the contract: fails closed, counts add up, one image gives the same pixels in any batch."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -7,6 +8,7 @@ import torch
 from anonlib import anonymizers
 from anonlib.anonymizers import maps
 from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK, closed, image_seed
+from anonlib.bundles import Bundle, Source
 from anonlib.conditions import annotate
 from anonlib.diffusion.bundle import load_pipeline
 from anonlib.errors import AnonlibError
@@ -28,7 +30,7 @@ def every(tiny_bundle):
     """Return the anonymizer of a name with two steps on the tiny bundle."""
 
     def make(name: str):
-        settings = {"model": tiny_bundle, "steps": 2, "batch": 4} if name.startswith("ia-") else {}
+        settings = {"bundle": Bundle(Source(tiny_bundle)), "steps": 2, "batch": 4} if name.startswith("ia-") else {}
         return anonymizers.anonymizer(name, **settings)
 
     return make
@@ -82,6 +84,18 @@ def test_the_condition_reaches_the_picture(every):
     without, _ = every("ia-none")(images, masks, seeds)
     with_edges, _ = every("ia-hed")(images, masks, seeds)
     assert np.abs(without.astype(int) - with_edges).max() > 0
+
+
+def test_a_photo_is_painted_at_the_generator_s_size_and_given_back_at_its_own(tiny_bundle):
+    def detail(size: int) -> float:
+        made, status = anonymizers.anonymizer("ia-hed", bundle=Bundle(Source(tiny_bundle)), steps=2, size=size)(
+            *scene(1)
+        )
+        assert status == [OK] and made.shape == (1, 128, 128, 3)
+        half = cv2.resize(made[0], (64, 64), interpolation=cv2.INTER_AREA)
+        return float(np.abs(cv2.resize(half, (128, 128), interpolation=cv2.INTER_CUBIC).astype(int) - made[0]).mean())
+
+    assert detail(64) < 0.5 * detail(128), "painted at 64 px there is little between the pixels"
 
 
 def test_an_original_never_passes():
@@ -151,7 +165,7 @@ def test_unknown_names_are_refused_in_one_line():
 
 
 def test_a_control_map_is_embedded_once_and_the_next_one_anew(tiny_bundle, every):
-    pipeline = load_pipeline(tiny_bundle, ("hed",))
+    pipeline = load_pipeline(Bundle(Source(tiny_bundle)), ("hed",))
     once, seen = pipeline.controlnet.nets[0].controlnet_cond_embedding, []
     hook = once.embedding.register_forward_hook(lambda _, given, made: seen.append(given[0]))
     images, masks, _ = scene(2)
@@ -167,7 +181,7 @@ def test_a_control_map_is_embedded_once_and_the_next_one_anew(tiny_bundle, every
 def test_maps_that_were_made_before_paint_the_same_pictures(every, tiny_bundle) -> None:
     images, masks, seeds = scene(3)
     annotator = maps.known(images[::-1], {"hed": annotate("hed", images[::-1])})
-    settings = {"model": tiny_bundle, "steps": 2, "batch": 4, "annotator": annotator}
+    settings = {"bundle": Bundle(Source(tiny_bundle)), "steps": 2, "batch": 4, "annotator": annotator}
     painted, status = anonymizers.anonymizer("ia-hed", **settings)(images, masks, seeds)
     np.testing.assert_array_equal(painted, every("ia-hed")(images, masks, seeds)[0])
     assert status == [OK] * 3

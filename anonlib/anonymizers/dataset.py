@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from anonlib import cache, config, provenance
+from anonlib import bundles, cache, config
 from anonlib.anonymizers import STATUSES, VARIANTS, anonymizer, image_seed
 from anonlib.anonymizers.maps import SHARD, Maps, control_maps, known
 from anonlib.data.faceset import FaceSet
-from anonlib.errors import AnonlibError
 
 QUICK = ("noop", "blur", "pixelate", "mask")  # milliseconds a photo: not worth a process, nor a place in the cache
 FIELDS = ("images", "status", "source", "replicate", "seconds")
@@ -110,11 +109,12 @@ def _made(
     faces: FaceSet, wanted: list[tuple[str, dict, np.ndarray, np.ndarray]], settings: config.Profile
 ) -> list[Anonymized]:
     """Return one result for each wanted (name, options besides the generator's, source rows, replicates)."""
-    generators = {name: _options(name, settings.generator) for name, *_ in wanted}
+    generators = {name: options(name, settings.generator) for name, *_ in wanted}
     shards, models, places, maps = [], set(), [[] for _ in wanted], _maps_by_row(faces, wanted, settings)
     for (name, extra, source, replicate), own in zip(wanted, places, strict=True):
         generator = generators[name]
-        models |= {provenance.project_root() / generator["model"]} if generator else set()
+        if generator:
+            models |= {source.label for source in generator["bundle"].sources(VARIANTS[name])}
         told = ({"steps": generator["steps"]} if generator else {}) | extra
         for at in range(0, len(source), SHARD):
             part, repeat = source[at : at + SHARD], replicate[at : at + SHARD].tolist()
@@ -127,7 +127,7 @@ def _made(
     made = dict(zip(quick, anonymize_shards([shards[k] for k in quick]), strict=True))
     if slow:
         items = {"shards": [shards[k] for k in slow]}
-        found = cache.map_shards("anonymize", anonymize_shards, items, shard_size=1, models=sorted(models))
+        found = cache.map_shards("anonymize", anonymize_shards, items, shard_size=1, models=sorted(models, key=str))
         made |= dict(zip(slow, found, strict=True))
     return [
         Anonymized(name, source=source, replicate=replicate, **_joined([made[k] for k in own]))
@@ -186,13 +186,13 @@ def status_table(made: dict[str, Anonymized]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _options(name: str, generator: config.Generator) -> dict:
-    """Return what the registry wants to know of the generator, the model as the profile names it; nothing without."""
+def options(name: str, generator: config.Generator) -> dict:
+    """Return what the registry wants to know of a profile's generator, nothing where the anonymizer has none.
+
+    Raises AnonlibError where a part of the model is missing.
+    """
     if name not in VARIANTS:
         return {}
-    folder = provenance.project_root() / generator.bundle
-    needed = ["model_index.json", *(f"controlnet-{condition}" for condition in VARIANTS.get(name, ()))]
-    if missing := [part for part in needed if not (folder / part).exists()]:
-        # said here, before the first photo of any method is painted
-        raise AnonlibError(f"no {missing[0]} in the model bundle {folder}: `make models` trains it")
-    return {"steps": generator.steps, "batch": generator.batch, "model": generator.bundle}
+    named = bundles.of(generator)
+    bundles.check(named, VARIANTS[name])  # said here, before the first photo of any method is painted
+    return {"steps": generator.steps, "batch": generator.batch, "bundle": named, "size": generator.size}

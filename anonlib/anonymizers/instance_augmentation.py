@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 import torch
 
 from anonlib.anonymizers.contract import ERROR, OK
 from anonlib.anonymizers.control import weakened
+from anonlib.bundles import OWN, Bundle
 from anonlib.compat import autocast
 from anonlib.conditions import annotate
-from anonlib.diffusion.bundle import SMALL, load_pipeline
+from anonlib.diffusion.bundle import load_pipeline
 from anonlib.diffusion.captions import NEGATIVE, prompt
 from anonlib.faces import dilate
 
@@ -24,8 +26,8 @@ class InstanceAugmentation:
     """Settings of the anonymizer; calling it anonymizes a batch under the contract of anonymizers/contract.py.
 
     conditions: names of control maps. scales: control strength a condition. steps: UniPC steps. batch: images a call of
-    the pipeline. model: a diffusers folder. blur, pixels, hidden: how the maps are weakened, see `control.weakened`.
-    annotator: what makes them.
+    the pipeline. bundle: what paints. size: pixels a side at which it does; photos of another size are scaled there and
+    back. blur, pixels, hidden: how the maps are weakened, see `control.weakened`. annotator: what makes them.
     """
 
     conditions: tuple[str, ...]
@@ -33,7 +35,8 @@ class InstanceAugmentation:
     scales: dict[str, float] = field(default_factory=lambda: dict(SCALES))
     guidance: tuple[float, ...] = GUIDANCE
     batch: int = 8
-    model: str = str(SMALL)
+    bundle: Bundle = OWN
+    size: int = 128
     blur: float = 0.0
     pixels: int | None = None
     hidden: str | None = None
@@ -77,26 +80,34 @@ class InstanceAugmentation:
         guidance: float,
         seeds: list[int],
     ) -> np.ndarray:
-        pipeline = load_pipeline(self.model, self.conditions)
+        pipeline, side = load_pipeline(self.bundle, self.conditions), (self.size, self.size)
         kwargs = {
             "prompt": texts,
             "negative_prompt": [NEGATIVE] * len(texts),
-            "image": _unit(images),
-            "mask_image": torch.from_numpy(masks)[:, None].float() / 255,
+            "image": _unit(_resized(images, side)),
+            "mask_image": torch.from_numpy(_resized(masks, side, cv2.INTER_NEAREST))[:, None].float() / 255,
             "strength": 1.0,
             "num_inference_steps": self.steps,
             "guidance_scale": guidance,
             "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
-            "height": images.shape[1],
-            "width": images.shape[2],
+            "height": self.size,
+            "width": self.size,
             "output_type": "np",
         }
         if controls:
-            kwargs["control_image"] = [_unit(control) for control in controls]
+            kwargs["control_image"] = [_unit(_resized(control, side)) for control in controls]
             kwargs["controlnet_conditioning_scale"] = [self.scales[name] for name in self.conditions]
         with torch.inference_mode(), autocast(pipeline.device.type):
             made = pipeline(**kwargs).images
-        return np.rint(made * 255).astype(np.uint8)
+        return _resized(np.rint(made * 255).astype(np.uint8), images.shape[1:3])
+
+
+def _resized(images: np.ndarray, side: tuple[int, int], how: int | None = None) -> np.ndarray:
+    """Return images (B, H, W[, 3]) uint8 at another (height, width): areas averaged to shrink, cubic to enlarge."""
+    if images.shape[1:3] == side:
+        return images
+    how = how if how is not None else cv2.INTER_AREA if side[0] < images.shape[1] else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(image, side[::-1], interpolation=how) for image in images])
 
 
 def _unit(images: np.ndarray) -> torch.Tensor:

@@ -16,6 +16,7 @@ from anonlib.data.splits import FRACTIONS, assign_splits, drop_copies, subset
 from anonlib.errors import AnonlibError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
+UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError)
 SMALLEST_FACE = 32  # pixels of the shorter side of the detector's box: below, the aligned face is enlarged over 3 times
 CROWD = 1536  # long side at which a large photo is searched again when no face was found at the ordinary size
 
@@ -47,7 +48,7 @@ def files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise AnonlibError(f"{folder} is {'a file, not a folder' if folder.exists() else 'not there'}")
-    photos = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES and _visible(path, folder))
+    photos = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES and visible(path, folder))
     if not photos:
         loose = any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
         hint = "its images lie loose, not in one folder a person: " if loose else ""
@@ -142,7 +143,7 @@ def _face_of(read: Callable[[str], bytes], file: str) -> tuple[np.ndarray, dict]
     try:
         data = read(file)
         rgb = read_rgb(data)
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise _UnusableError(f"unreadable: {' '.join(str(error).split())[:80]}") from error
     found = faces.detect(rgb)
     if not found and max(rgb.shape) > CROWD // 2:
@@ -169,6 +170,7 @@ def _two_people(name: str, table: pd.DataFrame, skipped: list[tuple[str, str]]) 
         )
 
 
-def _visible(path: Path, folder: Path) -> bool:
+def visible(path: Path, folder: Path) -> bool:
+    """Return whether a path in a folder is a file, and neither it nor a folder on the way is hidden."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return not hidden and (path.is_file() or path.is_symlink())

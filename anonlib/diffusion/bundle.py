@@ -12,16 +12,12 @@ from diffusers import (
     StableDiffusionInpaintPipeline,
     UniPCMultistepScheduler,
 )
+from safetensors import SafetensorError
 
+from anonlib.bundles import Bundle, check
 from anonlib.errors import AnonlibError
-from anonlib.provenance import project_root
 
-SMALL = Path(__file__).with_name("small")  # the bundle that the project trains and ships
-
-
-def controlnet_folder(bundle: Path, condition: str) -> Path:
-    """Return the folder of one ControlNet of a local bundle."""
-    return bundle / f"controlnet-{condition}"
+PLAIN = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}  # parts that are not used
 
 
 class _Once(nn.Module):
@@ -38,30 +34,22 @@ class _Once(nn.Module):
 
 
 @lru_cache(maxsize=2)
-def load_pipeline(model: str, conditions: tuple[str, ...] = (), revision: str | None = None) -> DiffusionPipeline:
+def load_pipeline(bundle: Bundle, conditions: tuple[str, ...] = ()) -> DiffusionPipeline:
     """Return the inpainting pipeline of a bundle with the ControlNets of `conditions`, ready on the device.
 
-    model: a local diffusers folder (relative to the project) whose ControlNets lie in `controlnet-<condition>`. Without
-    conditions it is plain inpainting. Raises AnonlibError when the folder or one of its ControlNets is missing.
+    Without conditions it is plain inpainting. Raises AnonlibError when a part of it is missing or damaged.
     """
     _hush()
-    folder = project_root() / model
-    if not (folder / "model_index.json").exists():
-        raise AnonlibError(
-            f"no model bundle at {folder}: run `make models`, or give the folder of a diffusers pipeline"
-        )
-    missing = [name for name in conditions if not controlnet_folder(folder, name).exists()]
-    if missing:
-        raise AnonlibError(f"the bundle {folder.name} has no ControlNet for {', '.join(missing)}: run `make models`")
-    options = {"local_files_only": True, "revision": revision, "dtype": torch.float32, "safety_checker": None}
-    nets = [
-        ControlNetModel.from_pretrained(controlnet_folder(folder, name), local_files_only=True, dtype=torch.float32)
-        for name in conditions
-    ]
-    if nets:
-        pipeline = StableDiffusionControlNetInpaintPipeline.from_pretrained(folder, controlnet=nets, **options)
-    else:
-        pipeline = StableDiffusionInpaintPipeline.from_pretrained(folder, **options)
+    check(bundle, conditions)
+    try:
+        nets = [_load(ControlNetModel, bundle.control(name).folder) for name in conditions]
+        if nets:
+            pipeline = _load(StableDiffusionControlNetInpaintPipeline, bundle.pipeline.folder, controlnet=nets, **PLAIN)
+        else:
+            pipeline = _load(StableDiffusionInpaintPipeline, bundle.pipeline.folder, **PLAIN)
+    except (OSError, ValueError, SafetensorError) as error:
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        raise AnonlibError(f"{bundle.pipeline.name} cannot be loaded ({told[0]}): fetch or train it again") from error
     pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     for net in nets:
@@ -69,6 +57,12 @@ def load_pipeline(model: str, conditions: tuple[str, ...] = (), revision: str | 
     for net in (pipeline.unet, pipeline.vae, *nets):
         net.to(memory_format=torch.channels_last)
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _load(kind: type, folder: Path, **options) -> object:
+    """Return a model or pipeline of a folder, in float32, of weights in half precision where it has such files."""
+    variant = "fp16" if any(folder.glob("**/*.fp16.*")) else None
+    return kind.from_pretrained(folder, local_files_only=True, dtype=torch.float32, variant=variant, **options)
 
 
 def _hush() -> None:

@@ -8,8 +8,9 @@ import numpy as np
 
 from anonlib import cache, config
 from anonlib.anonymizers.instance_augmentation import InstanceAugmentation
+from anonlib.bundles import OWN, SMALL, Bundle, Source
 from anonlib.conditions import annotate
-from anonlib.diffusion.bundle import SMALL, load_pipeline
+from anonlib.diffusion.bundle import load_pipeline
 from anonlib.diffusion.train_vae import to_tensor
 from anonlib.errors import AnonlibError
 from anonlib.evaluate.quality import (
@@ -32,7 +33,7 @@ CONTROLS = (None, "hed", "depth", "canny")
 SHARD = 100
 
 
-def reconstruct(images: np.ndarray, model: str = str(SMALL), batch: int = 16) -> np.ndarray:
+def reconstruct(images: np.ndarray, model: Bundle = OWN, batch: int = 16) -> np.ndarray:
     """Return what the autoencoder makes of images (N, 128, 128, 3) uint8; a shard function."""
     import torch
 
@@ -45,7 +46,7 @@ def reconstruct(images: np.ndarray, model: str = str(SMALL), batch: int = 16) ->
 
 
 def sample(
-    captions: list[str], seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE, model: str = str(SMALL),
+    captions: list[str], seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE, model: Bundle = OWN,
     size: int = 128, batch: int = 16,
 ) -> np.ndarray:  # fmt: skip
     """Return a wholly new picture for each caption, (N, size, size, 3) uint8: all of it masked; a shard function."""
@@ -73,7 +74,7 @@ def sample(
 
 def repaint(
     images: np.ndarray, masks: np.ndarray, seeds: list[int], condition: list[str | None], steps: int = STEPS,
-    model: str = str(SMALL), batch: int = 8,
+    model: Bundle = OWN, batch: int = 8,
 ) -> np.ndarray:  # fmt: skip
     """Return images with the person painted anew, each under its one control at full strength, or none; a shard
     function."""
@@ -82,7 +83,7 @@ def repaint(
         rows = [row for row, one in enumerate(condition) if one == name]
         conditions = (name,) if name else ()
         scales = dict.fromkeys(conditions, 1.0)
-        paint = InstanceAugmentation(conditions, steps, scales=scales, batch=batch, model=model)
+        paint = InstanceAugmentation(conditions, steps, scales=scales, batch=batch, bundle=model)
         made[rows] = paint(images[rows], masks[rows], [seeds[row] for row in rows])[0]
     return made
 
@@ -135,7 +136,7 @@ def measure(held_out: dict[str, np.ndarray], target: Path = SMALL) -> dict:
 def measure_samples(held_out: dict[str, np.ndarray], target: Path) -> dict:
     """Return what the autoencoder loses (PSNR in dB, LPIPS) and how far samples are from drawn faces (FID, its limit
     for many pictures, KID)."""
-    images, model = held_out["images"][:IMAGES], {"model": str(target)}
+    images, model = held_out["images"][:IMAGES], {"model": Bundle(Source(str(target)))}
     shard = {"shard_size": SHARD, "models": [target]}
     again = cache.map_shards("reconstruct", reconstruct, {"images": images}, model, **shard)
     texts = {"captions": held_out["captions"][:IMAGES].tolist(), "seeds": list(range(len(images)))}
@@ -165,9 +166,10 @@ def measure_controls(held_out: dict[str, np.ndarray], target: Path) -> dict:
     """
     images, masks = (held_out[key][:FOLLOWERS] for key in ("images", "masks"))
     seeds, shard = list(range(len(images))), {"shard_size": SHARD // 4, "models": [target]}
-    painted = repaint_all(images, masks, seeds, {"steps": STEPS, "model": str(target)}, **shard)
+    model = {"model": Bundle(Source(str(target)))}
+    painted = repaint_all(images, masks, seeds, {"steps": STEPS, **model}, **shard)
     told = {name or "none": following(images, made, masks) for name, made in painted.items()}
-    again = cache.map_shards("reconstruct", reconstruct, {"images": images}, {"model": str(target)}, **shard)
+    again = cache.map_shards("reconstruct", reconstruct, {"images": images}, model, **shard)
     return {"images": len(images), "steps": STEPS, "following": told | {"decoded": following(images, again, masks)}}
 
 

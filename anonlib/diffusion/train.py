@@ -9,9 +9,9 @@ from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionInpaintPipe
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.assets import cache_root
+from anonlib.bundles import SMALL, controlnet_folder
 from anonlib.data.generate.pool import HELD_OUT, SHARD, draw_shard, load_pool
 from anonlib.diffusion.build import build_controlnet, build_scheduler, build_text_encoder, build_tokenizer, build_unet
-from anonlib.diffusion.bundle import SMALL, controlnet_folder
 from anonlib.diffusion.measure import measure
 from anonlib.diffusion.train_decoder import train_decoder
 from anonlib.diffusion.train_unet import Latents, prepare_latents, train_controlnet, train_unet

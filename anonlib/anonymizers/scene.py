@@ -1,0 +1,97 @@
+"""Whole photos, any size, any number of people: each face found, aligned, anonymized and put back, the far ones first.
+
+What lies outside the aligned frame of a face (body, clothes, place) stays as it is.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from anonlib.anonymizers.contract import ERROR, NO_FACE, OK, Anonymizer, image_seed
+from anonlib.faces import Face, align, alignment, detect, dilate, person_mask
+
+LONGEST = (
+    512,
+    1536,
+)  # px of the long side at which a photo is searched: large faces are found at one, small at the other
+SOFT = 5.0  # px of the 128 px frame: sigma of the blend around a person, as in Instance Augmentation
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One photo: image (H, W, 3) uint8, all zero unless status is "ok"; faces: the status of each, the far ones first.
+
+    A face that is not "ok" is black in the image, its whole frame.
+    """
+
+    image: np.ndarray
+    status: str
+    faces: tuple[str, ...]
+
+
+def anonymize_scenes(photos: list[np.ndarray], method: Anonymizer, name: str, parameters: dict) -> list[Scene]:
+    """Return what an anonymizer makes of photos (H, W, 3) uint8 RGB of any size, the faces of all in its batches.
+
+    name, parameters: what the seeds follow from, see `contract.image_seed`. A photo in which nobody is found is
+    "no_face"; one that shows a face afterwards where nothing was painted is an "error": no original passes.
+    """
+    found = [faces_of(photo) for photo in photos]
+    frames = [align(photo, face.points) for photo, faces in zip(photos, found, strict=True) for face in faces]
+    if not frames:
+        return [_blank(photo, NO_FACE) for photo in photos]
+    images = np.stack(frames)
+    masks = person_mask(images)
+    made, status = method(images, masks, [image_seed(image, name, parameters) for image in images])
+    areas = np.where((np.array(status) == OK)[:, None, None], dilate(masks), 255).astype(np.uint8)
+    scenes, at = [], 0
+    for photo, faces in zip(photos, found, strict=True):
+        own = slice(at, at + len(faces))
+        scenes.append(_composed(photo, faces, made[own], areas[own], tuple(status[own])))
+        at = own.stop
+    return scenes
+
+
+def faces_of(photo: np.ndarray) -> list[Face]:
+    """Return the faces of a photo (H, W, 3) uint8 RGB, the smallest, that is the farthest, first."""
+    found: list[Face] = []
+    for longest in LONGEST if max(photo.shape) > LONGEST[0] else LONGEST[:1]:
+        found += [face for face in detect(photo, longest) if not any(_holds(old, _centre(face)) for old in found)]
+    return sorted(found, key=lambda face: float(face.box[2] * face.box[3]))
+
+
+def _composed(
+    photo: np.ndarray, faces: list[Face], made: np.ndarray, areas: np.ndarray, status: tuple[str, ...]
+) -> Scene:
+    """Return a photo with what was made of its faces in their places."""
+    if not faces:
+        return _blank(photo, NO_FACE)
+    canvas, painted = photo.astype(np.float32), np.zeros(photo.shape[:2], bool)
+    size = photo.shape[1::-1]
+    for face, picture, area in zip(faces, made, areas, strict=True):
+        matrix = alignment(face.points)
+        scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+        back = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP}
+        there = cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE, **back)
+        inside = cv2.warpAffine(area, matrix, size, **back) > 0
+        soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), SOFT / scale)
+        weight = np.where(inside, 1.0, soft)[..., None]  # nothing of the person himself is mixed in
+        canvas = weight * there + (1 - weight) * canvas
+        painted |= inside
+    image = np.rint(canvas).astype(np.uint8)
+    if any(not painted[y, x] for x, y in map(_centre, faces_of(image)) if 0 <= x < size[0] and 0 <= y < size[1]):
+        return Scene(np.zeros_like(photo), ERROR, status)
+    return Scene(image, OK, status)
+
+
+def _blank(photo: np.ndarray, status: str) -> Scene:
+    return Scene(np.zeros_like(photo), status, ())
+
+
+def _centre(face: Face) -> tuple[int, int]:
+    return int(face.points[:, 0].mean()), int(face.points[:, 1].mean())
+
+
+def _holds(face: Face, point: tuple[int, int]) -> bool:
+    x, y, width, height = face.box
+    return bool(x <= point[0] <= x + width and y <= point[1] <= y + height)

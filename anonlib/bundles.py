@@ -1,0 +1,98 @@
+"""Which models paint: a pipeline and its ControlNets, in folders of this machine or on a model hub."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from anonlib import config, hub
+from anonlib.errors import AnonlibError
+from anonlib.provenance import project_root
+
+SMALL = Path(__file__).parent / "diffusion" / "small"  # the bundle that the project trains and ships
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from: a diffusers folder (relative to the project), or a hub name with its commit."""
+
+    name: str
+    revision: str | None = None
+
+    @property
+    def local(self) -> Path | None:
+        """Return the folder on this machine that the name means; None where it is a hub name."""
+        here = project_root() / self.name
+        return here if here.exists() else None
+
+    @property
+    def folder(self) -> Path:
+        """Return where the model lies; AnonlibError where it is neither here nor fetched."""
+        return self.local or hub.folder(self.name, self.revision)
+
+    @property
+    def label(self) -> Path | str:
+        """Return what stands for the model in a cache key: its folder, or name and commit."""
+        return self.local or f"{self.name}@{self.revision}"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A pipeline and the ControlNets that are not in folders `controlnet-<condition>` of it, by condition."""
+
+    pipeline: Source
+    controls: tuple[tuple[str, Source], ...] = ()
+
+    def control(self, condition: str) -> Source:
+        """Return where the ControlNet of a condition comes from: the pipeline's own folder goes first."""
+        own = Source(str(controlnet_folder(Path(self.pipeline.name), condition)))
+        return own if own.local else dict(self.controls).get(condition, own)
+
+    def sources(self, conditions: tuple[str, ...]) -> list[Source]:
+        """Return what has to be there to follow these conditions."""
+        return [self.pipeline, *(self.control(condition) for condition in conditions)]
+
+
+OWN = Bundle(Source(str(SMALL)))
+
+
+def of(generator: config.Generator) -> Bundle:
+    """Return the bundle that a profile's generator names."""
+    named = {name: getattr(generator, f"controlnet_{name}") for name in ("depth", "hed", "canny")}
+    controls = [
+        (name, Source(repository, getattr(generator, f"controlnet_{name}_revision")))
+        for name, repository in named.items()
+        if repository
+    ]
+    return Bundle(Source(generator.bundle, generator.revision), tuple(controls))
+
+
+def fetch(bundle: Bundle, conditions: tuple[str, ...]) -> int:
+    """Fetch what these conditions need from the hub and is not in a folder of this machine; return how many models."""
+    distant = {source.name: source.revision for source in bundle.sources(conditions) if not source.local}
+    hub.fetch(distant)
+    return len(distant)
+
+
+def controlnet_folder(bundle: Path, condition: str) -> Path:
+    """Return the folder of one ControlNet of a local bundle."""
+    return bundle / f"controlnet-{condition}"
+
+
+def check(bundle: Bundle, conditions: tuple[str, ...]) -> None:
+    """Raise AnonlibError, saying what to do, unless the bundle has what these conditions need."""
+    pipeline = bundle.pipeline
+    if not pipeline.local and (pipeline.name.startswith(("/", ".")) or pipeline.revision is None):
+        raise AnonlibError(
+            f"no model bundle at {project_root() / pipeline.name}: `make models` trains the small one; "
+            "else give a diffusers folder, or a hub name with its revision"
+        )
+    if not (pipeline.folder / "model_index.json").exists():
+        raise AnonlibError(
+            f"{pipeline.folder} is no diffusers pipeline, it has no model_index.json: give another folder, "
+            "or run `make models`, which trains the small one"
+        )
+    for condition in conditions:
+        control = bundle.control(condition)
+        if not control.local and control.revision is None:
+            raise AnonlibError(f"the bundle {pipeline.name} has no ControlNet for {condition}: run `make models`")
+        if not (control.folder / "config.json").exists():
+            raise AnonlibError(f"{control.folder} is no ControlNet: it has no config.json")

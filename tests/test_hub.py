@@ -1,0 +1,242 @@
+"""Models of a hub: only what is needed, checked by hash, never half there, every mistake one line."""
+
+import hashlib
+import http.server
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anonlib import anonymizers, bundles, cli, config, hub
+from anonlib.bundles import Bundle, Source
+from anonlib.errors import AnonlibError
+from tests.test_anonymizers import scene
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+PIPELINE, CONTROL = "toy/inpainting", "toy/control-hed"
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    """The part of a hub's interface that its client asks: a commit's files, and each file by parts."""
+
+    def __init__(self, folder: Path):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.folder, self.broken, self.asked = folder, set(), []
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_HEAD(self):  # noqa: N802
+        self.do_GET()
+
+    def do_GET(self):  # noqa: N802
+        path = self.path.partition("?")[0].strip("/")
+        if path.startswith("api/models/"):
+            owner, name, _, commit = path.removeprefix("api/models/").split("/")[:4]
+            self._tree(self.server.folder / owner / name, commit)
+        else:
+            owner, name, _, _, file = path.split("/", 4)
+            self._file(self.server.folder / owner / name / file, f"{owner}/{name}/{file}")
+
+    def _tree(self, repository: Path, commit: str):
+        if not repository.exists():
+            return self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
+        if commit != COMMIT:
+            return self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        told = []
+        for file in sorted(one for one in repository.rglob("*") if one.is_file()):
+            content, size = file.read_bytes(), file.stat().st_size
+            row = {"type": "file", "path": str(file.relative_to(repository)), "size": size, "oid": "0" * 40}
+            if file.suffix in (".safetensors", ".bin", ".ckpt"):
+                row["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": size, "pointerSize": 130}
+            told.append(row)
+        return self._send(200, json.dumps(told).encode(), {"Content-Type": "application/json"})
+
+    def _file(self, file: Path, name: str):
+        content = file.read_bytes()
+        tag = hashlib.sha256(content).hexdigest()
+        if self.command == "GET":
+            self.server.asked.append(name)
+            if name in self.server.broken:
+                content = bytes(len(content))
+        self._send(200, content, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
+
+    def _send(self, status: int, content: bytes, headers: dict[str, str]):
+        self.send_response(status)
+        for key, value in ({"Content-Length": str(len(content))} | headers).items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *told):
+        pass
+
+
+@pytest.fixture
+def distant(tiny_bundle, tmp_path, monkeypatch):
+    """A hub on this machine with a tiny pipeline and a ControlNet, and nothing fetched yet."""
+    from huggingface_hub import constants
+
+    web = tmp_path / "web"
+    shutil.copytree(tiny_bundle, web / PIPELINE, ignore=shutil.ignore_patterns("controlnet-*"))
+    shutil.copytree(Path(tiny_bundle) / "controlnet-hed", web / CONTROL)
+    for waste in ("whole.ckpt", "whole.safetensors", "safety_checker/model.safetensors", "unet/other.bin"):
+        (web / PIPELINE / waste).parent.mkdir(exist_ok=True)
+        (web / PIPELINE / waste).write_bytes(b"not wanted")
+    server = Hub(web)
+    monkeypatch.setattr(constants, "ENDPOINT", server.address)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.address + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("ANONLIB_ACCEPT", raising=False)
+    yield server
+    server.shutdown()
+
+
+def bundle() -> Bundle:
+    return Bundle(Source(PIPELINE, COMMIT), (("hed", Source(CONTROL, COMMIT)),))
+
+
+def test_of_each_network_the_best_form_of_its_weights_is_taken():
+    names = ["model_index.json", "whole.safetensors", "README.md", "unet/config.json", "safety_checker/config.json"]
+    names += [f"unet/diffusion_pytorch_model{form}" for form in hub.FORMS]
+    names += ["vae/diffusion_pytorch_model.bin", "vae/diffusion_pytorch_model.fp16.bin", "tokenizer/merges.txt"]
+    names += ["text_encoder/model-00001-of-00002.safetensors", "text_encoder/model-00002-of-00002.safetensors"]
+    assert hub.wanted(names) == [
+        "model_index.json",
+        "text_encoder/model-00001-of-00002.safetensors",
+        "text_encoder/model-00002-of-00002.safetensors",
+        "tokenizer/merges.txt",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/diffusion_pytorch_model.fp16.bin",
+    ]
+    single = ["config.json", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "images/a.json"]
+    assert hub.wanted(single) == ["config.json", "diffusion_pytorch_model.safetensors"]
+
+
+def test_a_bundle_of_the_hub_is_fetched_once_and_then_paints_offline(distant, monkeypatch, capsys):
+    from huggingface_hub import constants
+
+    assert bundles.fetch(bundle(), ("hed",)) == 2
+    assert "GB" in capsys.readouterr().err
+    assert not [name for name in distant.asked if "whole" in name or "other" in name or "safety" in name]
+    distant.shutdown()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert bundles.fetch(bundle(), ("hed",)) == 2, "what is here asks for nothing"
+    images, masks, seeds = scene(2)
+    settings = {"steps": 2, "batch": 2}
+    made, status = anonymizers.anonymizer("ia-hed", bundle=bundle(), **settings)(images, masks, seeds)
+    local = Bundle(Source(str(distant.folder / PIPELINE)), (("hed", Source(str(distant.folder / CONTROL))),))
+    same, _ = anonymizers.anonymizer("ia-hed", bundle=local, **settings)(images, masks, seeds)
+    assert status == ["ok", "ok"]
+    np.testing.assert_array_equal(made, same)
+
+
+def test_a_file_that_arrives_damaged_is_told_and_the_next_try_mends_it(distant):
+    weights = f"{CONTROL}/diffusion_pytorch_model.safetensors"
+    distant.broken.add(weights)
+    with pytest.raises(AnonlibError, match=r"arrived damaged.*again"):
+        hub.fetch({CONTROL: COMMIT})
+    with pytest.raises(AnonlibError, match="make fetch"):
+        hub.folder(CONTROL, COMMIT)
+    distant.broken.clear()
+    hub.fetch({CONTROL: COMMIT})
+    assert (hub.folder(CONTROL, COMMIT) / "config.json").exists()
+
+
+@pytest.mark.parametrize("name", ["diffusion_pytorch_model.safetensors", "config.json"])
+def test_a_file_that_was_cut_afterwards_is_noticed_before_it_is_used_and_fetched_again(distant, name):
+    hub.fetch({CONTROL: COMMIT})
+    file = hub.folder(CONTROL, COMMIT) / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    with pytest.raises(AnonlibError, match="damaged or gone: `make fetch"):
+        hub.folder(CONTROL, COMMIT)
+    hub.fetch({CONTROL: COMMIT})
+    assert (hub.folder(CONTROL, COMMIT) / name).read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "told"),
+    [
+        (PIPELINE, None, "needs a revision"),
+        (PIPELINE, "main", "40 hex digits"),
+        ("just-a-name", COMMIT, "owner/model"),
+        (PIPELINE, "f" * 40, "has no commit"),
+        ("toy/nothing", COMMIT, "correct the name"),
+    ],
+)
+def test_a_wrong_name_or_revision_is_one_line(distant, name, revision, told):
+    with pytest.raises(AnonlibError, match=told):
+        hub.fetch({name: revision})
+
+
+def test_a_licence_is_asked_for_before_anything_is_downloaded(distant, monkeypatch):
+    monkeypatch.setitem(hub.OFFERS, CONTROL, hub.Offer("a licence", "a toy", "openrail"))
+    with pytest.raises(AnonlibError, match="ANONLIB_ACCEPT=openrail"):
+        hub.fetch({CONTROL: COMMIT})
+    assert not distant.asked
+    monkeypatch.setenv("ANONLIB_ACCEPT", "openrail")
+    hub.fetch({CONTROL: COMMIT})
+
+
+def test_too_little_disk_and_no_network_are_one_line(distant, monkeypatch):
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(AnonlibError, match="make room, or set HF_HOME"):
+        hub.fetch({CONTROL: COMMIT})
+    distant.shutdown()
+    distant.server_close()
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # it tries five times
+    with pytest.raises(AnonlibError, match="run the same command again"):
+        hub.fetch({CONTROL: COMMIT})
+
+
+def test_offline_says_so(distant, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(AnonlibError, match="HF_HUB_OFFLINE is set"):
+        hub.fetch({CONTROL: COMMIT})
+
+
+def test_the_full_profile_names_commits_and_asks_for_the_terms_of_all_its_models(distant):
+    generator = config.load("full").generator
+    for source in bundles.of(generator).sources(("depth", "hed", "canny")):
+        hub.check_name(source.name, source.revision)
+        assert hub.OFFERS[source.name].term == "openrail"
+    with pytest.raises(AnonlibError, match="ANONLIB_ACCEPT=openrail"):
+        cli.main(["fetch", "yunet", "--profile", "full"])
+
+
+def test_a_folder_in_place_of_the_pipeline_needs_no_hub_and_its_own_controls_go_first(tiny_bundle):
+    generator = config.load("full", {"generator.bundle": tiny_bundle}).generator
+    told = bundles.of(generator)
+    assert bundles.fetch(told, ("depth", "hed")) == 0
+    assert told.control("hed").local == Path(tiny_bundle) / "controlnet-hed"
+    assert told.pipeline.label == Path(tiny_bundle)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "told"),
+    [
+        (Source("/no/such/folder"), "no model bundle"),
+        (Source("owner/model"), "with its revision"),
+        (Source("anonlib"), "no model_index"),
+        (Source("owner/model", COMMIT), "not here yet: `make fetch PROFILE=full`"),
+    ],
+)
+def test_a_bundle_that_is_not_there_is_told_before_anything_is_painted(pipeline, told, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path))
+    with pytest.raises(AnonlibError, match=told):
+        bundles.check(Bundle(pipeline), ())
