@@ -36,19 +36,28 @@ class Source:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A pipeline and the ControlNets that are not in folders `controlnet-<condition>` of it, by condition."""
+    """A pipeline, the ControlNets that are not in folders `controlnet-<condition>` of it, and who makes their maps.
+
+    controls, annotators: by condition; a condition without an annotator has the project's own, see `conditions`.
+    """
 
     pipeline: Source
     controls: tuple[tuple[str, Source], ...] = ()
+    annotators: tuple[tuple[str, Source], ...] = ()
 
     def control(self, condition: str) -> Source:
         """Return where the ControlNet of a condition comes from: the pipeline's own folder goes first."""
         own = Source(str(controlnet_folder(Path(self.pipeline.name), condition)))
         return own if own.local else dict(self.controls).get(condition, own)
 
+    def annotator(self, condition: str) -> Source | None:
+        """Return the network that makes the maps of a condition; None: the project's own annotator does."""
+        return dict(self.annotators).get(condition)
+
     def sources(self, conditions: tuple[str, ...]) -> list[Source]:
         """Return what has to be there to follow these conditions."""
-        return [self.pipeline, *(self.control(condition) for condition in conditions)]
+        networks = [one for one in map(self.annotator, conditions) if one]
+        return [self.pipeline, *map(self.control, conditions), *networks]
 
 
 OWN = Bundle(Source(str(SMALL)))
@@ -56,13 +65,16 @@ OWN = Bundle(Source(str(SMALL)))
 
 def of(generator: config.Generator) -> Bundle:
     """Return the bundle that a profile's generator names."""
-    named = {name: getattr(generator, f"controlnet_{name}") for name in ("depth", "hed", "canny")}
-    controls = [
-        (name, Source(repository, getattr(generator, f"controlnet_{name}_revision")))
-        for name, repository in named.items()
-        if repository
-    ]
-    return Bundle(Source(generator.bundle, generator.revision), tuple(controls))
+
+    def named(fields: dict[str, str]) -> tuple[tuple[str, Source], ...]:
+        told = {condition: (getattr(generator, field), f"{field}_revision") for condition, field in fields.items()}
+        return tuple(
+            (key, Source(name, getattr(generator, revision))) for key, (name, revision) in told.items() if name
+        )
+
+    controls = named({"depth": "controlnet_depth", "hed": "controlnet_hed", "canny": "controlnet_canny"})
+    annotators = named({"depth": "annotator_depth", "hed": "annotator_hed"})
+    return Bundle(Source(generator.bundle, generator.revision), controls, annotators)
 
 
 def fetch(bundle: Bundle, conditions: tuple[str, ...]) -> int:
@@ -96,3 +108,5 @@ def check(bundle: Bundle, conditions: tuple[str, ...]) -> None:
             raise AnonlibError(f"the bundle {pipeline.name} has no ControlNet for {condition}: run `make models`")
         if not (control.folder / "config.json").exists():
             raise AnonlibError(f"{control.folder} is no ControlNet: it has no config.json")
+        if (network := bundle.annotator(condition)) and not any(network.folder.iterdir()):
+            raise AnonlibError(f"{network.folder} is empty: `make fetch PROFILE=full` downloads the annotators")

@@ -9,7 +9,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from anonlib import annotators
 from anonlib.assets import asset_path
+from anonlib.bundles import Source
 from anonlib.compat import autocast
 from anonlib.errors import AnonlibError
 from anonlib.faces import person_mask
@@ -19,19 +21,23 @@ CANNY_LOW, CANNY_HIGH = 60, 140
 MINIMUM_SPREAD = 2.0  # standard deviation in grey levels of its inner half below which a map counts as empty
 
 
-def annotate(name: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def annotate(name: str, images: np.ndarray, network: Source | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return control maps (N, H, W, 3) uint8 and flags (N,) bool of images (N, H, W, 3) uint8 RGB.
 
-    name: one of ANNOTATORS. A map whose flag is False holds no control and must not be used.
-    Raises AnonlibError for an unknown name.
+    name: one of ANNOTATORS, or of `annotators.NAMES` where a network is given, which then makes the maps. A map whose
+    flag is False holds no control and must not be used. Raises AnonlibError for an unknown name.
     """
-    if name not in ANNOTATORS:
-        raise AnonlibError(f"unknown condition {name!r}: choose one of {', '.join(sorted(ANNOTATORS))}")
-    maps = ANNOTATORS[name](images) if len(images) else np.zeros(images.shape[:3], np.uint8)
+    known = annotators.NAMES if network else sorted(ANNOTATORS)
+    if name not in known:
+        raise AnonlibError(f"unknown condition {name!r}: choose one of {', '.join(known)}")
+    if network:
+        maps = annotators.maps(name, images, network.folder)
+    else:
+        maps = ANNOTATORS[name](images) if len(images) else np.zeros(images.shape[:3], np.uint8)
     rows, columns = maps.shape[1] // 4, maps.shape[2] // 4
     inner = maps[:, rows : 3 * rows, columns : 3 * columns]  # a network's map glows at the border of a flat picture too
     valid = inner.reshape(len(maps), -1).std(1) >= MINIMUM_SPREAD
-    return np.repeat(maps[..., None], 3, axis=3), valid
+    return maps if maps.ndim == 4 else np.repeat(maps[..., None], 3, axis=3), valid
 
 
 def canny(images: np.ndarray) -> np.ndarray:

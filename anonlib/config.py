@@ -50,6 +50,10 @@ class Generator:
     controlnet_hed_revision: str | None = None
     controlnet_canny: str | None = None
     controlnet_canny_revision: str | None = None
+    annotator_depth: str | None = None  # None: the project's own, see anonlib/conditions.py
+    annotator_depth_revision: str | None = None
+    annotator_hed: str | None = None
+    annotator_hed_revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -254,6 +258,10 @@ _FULL = Profile(
         controlnet_hed_revision="b5bcad0c48e9b12f091968cf5eadbb89402d6bc9",
         controlnet_canny="lllyasviel/control_v11p_sd15_canny",
         controlnet_canny_revision="115a470d547982438f70198e353a921996e2e819",
+        annotator_depth="LiheYoung/depth-anything-large-hf",
+        annotator_depth_revision="27ccb0920352c0c37b3a96441873c8d37bd52fb6",
+        annotator_hed="lllyasviel/Annotators",
+        annotator_hed_revision="982e7edaec38759d914a963c48c4726685de7d96",
     ),
     anonymize=Anonymize(
         conditions=CONDITIONS,

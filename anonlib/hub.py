@@ -23,12 +23,14 @@ SPARE = 2**30  # bytes of the disk that a download must leave free
 class Offer:
     """On which terms a repository is offered, and what it is here for; which commit is taken, the profile says.
 
-    term: what the user has to accept once, see `assets.require_licence`.
+    term: what the user has to accept once, see `assets.require_licence`. files: these alone are taken; none: see
+    `wanted`.
     """
 
     licence: str
     use: str
     term: str | None = None
+    files: tuple[str, ...] = ()
 
 
 _OPENRAIL = "CreativeML OpenRAIL-M, which forbids some uses"
@@ -40,6 +42,9 @@ OFFERS: dict[str, Offer] = {  # of the models that the papers use
         "lllyasviel/control_v11p_sd15_softedge": "ControlNet for HED soft edges",
         "lllyasviel/control_v11p_sd15_canny": "ControlNet for Canny edges",
     }.items()
+} | {
+    "LiheYoung/depth-anything-large-hf": Offer("Apache-2.0", "depth annotator"),
+    "lllyasviel/Annotators": Offer("none stated", "HED annotator", files=("ControlNetHED.pth",)),
 }
 
 
@@ -165,9 +170,10 @@ def _listing(repository: str, revision: str) -> dict[str, File]:
     with _clear(repository, revision):
         tree = HfApi().list_repo_tree(repository, recursive=True, revision=revision)
         files = {one.path: one for one in tree if isinstance(one, RepoFile)}
-    chosen = wanted(files)
-    if not any(WEIGHTS.fullmatch(PurePosixPath(name).name) for name in chosen):
-        raise AnonlibError(f"{repository} at {revision[:8]} holds no weights of a pipeline or a network")
+    alone = OFFERS[repository].files if repository in OFFERS else ()
+    chosen = list(alone) or wanted(files)
+    if not (alone or _weights(chosen)) or not files.keys() >= set(alone):
+        raise AnonlibError(f"{repository} at {revision[:8]} does not hold the weights that are wanted: another commit?")
     return {name: File(files[name].size, files[name].lfs.sha256 if files[name].lfs else None) for name in chosen}
 
 

@@ -212,17 +212,28 @@ def test_offline_says_so(distant, monkeypatch):
 
 def test_the_full_profile_names_commits_and_asks_for_the_terms_of_all_its_models(distant):
     generator = config.load("full").generator
-    for source in bundles.of(generator).sources(("depth", "hed", "canny")):
+    told = bundles.of(generator).sources(("depth", "hed", "canny"))
+    for source in told:
         hub.check_name(source.name, source.revision)
-        assert hub.OFFERS[source.name].term == "openrail"
+    assert [hub.OFFERS[source.name].term for source in told] == ["openrail"] * 4 + [None] * 2
     with pytest.raises(AnonlibError, match="ANONLIB_ACCEPT=openrail"):
         cli.main(["fetch", "yunet", "--profile", "full"])
+
+
+def test_of_a_repository_of_many_networks_the_named_files_alone_are_taken(distant, monkeypatch):
+    name = "diffusion_pytorch_model.safetensors"
+    monkeypatch.setitem(hub.OFFERS, CONTROL, hub.Offer("a licence", "a toy", files=(name,)))
+    hub.fetch({CONTROL: COMMIT})
+    assert [file.name for file in hub.folder(CONTROL, COMMIT).iterdir()] == [name]
+    monkeypatch.setitem(hub.OFFERS, PIPELINE, hub.Offer("a licence", "a toy", files=("gone.pth",)))
+    with pytest.raises(AnonlibError, match="does not hold the weights"):
+        hub.fetch({PIPELINE: COMMIT})
 
 
 def test_a_folder_in_place_of_the_pipeline_needs_no_hub_and_its_own_controls_go_first(tiny_bundle):
     generator = config.load("full", {"generator.bundle": tiny_bundle}).generator
     told = bundles.of(generator)
-    assert bundles.fetch(told, ("depth", "hed")) == 0
+    assert [source.name for source in told.sources(("canny",)) if not source.local] == []
     assert told.control("hed").local == Path(tiny_bundle) / "controlnet-hed"
     assert told.pipeline.label == Path(tiny_bundle)
 

@@ -138,15 +138,17 @@ def _made(
 def _maps_by_row(faces: FaceSet, wanted: list[tuple], settings: config.Profile) -> Callable[[str, np.ndarray], Maps]:
     """Return a function that gives the control maps that an anonymizer needs of some rows, each map made once.
 
-    Edges are made of `edge_rows` at once: attackers who see nothing else want them of these, and find them there.
+    Edges by the project's own annotators are made of `edge_rows` at once: attackers who see nothing else want them of
+    these, and find them there.
     """
-    rows = {}
+    rows, bundle = {}, bundles.of(settings.generator)
     for name, _, source, _ in wanted:
         for condition in VARIANTS.get(name, ()):
             rows[condition] = np.union1d(rows.get(condition, []), source).astype(int)
-    for condition in rows.keys() & set(config.EDGES):
+    networks = {condition: one for condition in rows if (one := bundle.annotator(condition))}
+    for condition in rows.keys() & set(config.EDGES) - networks.keys():
         rows[condition] = np.union1d(rows[condition], edge_rows(faces, settings))
-    found = control_maps({condition: faces.images[at] for condition, at in rows.items()})
+    found = control_maps({condition: faces.images[at] for condition, at in rows.items()}, networks)
 
     def maps(name: str, part: np.ndarray) -> Maps:
         place = {condition: np.searchsorted(rows[condition], part) for condition in VARIANTS.get(name, ())}

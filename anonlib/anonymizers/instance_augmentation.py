@@ -27,7 +27,8 @@ class InstanceAugmentation:
 
     conditions: names of control maps. scales: control strength a condition. steps: UniPC steps. batch: images a call of
     the pipeline. bundle: what paints. size: pixels a side at which it does; photos of another size are scaled there and
-    back. blur, pixels, hidden: how the maps are weakened, see `control.weakened`. annotator: what makes them.
+    back. blur, pixels, hidden: how the maps are weakened, see `control.weakened`. annotator: what makes
+    them; None: what the bundle names.
     """
 
     conditions: tuple[str, ...]
@@ -40,13 +41,13 @@ class InstanceAugmentation:
     blur: float = 0.0
     pixels: int | None = None
     hidden: str | None = None
-    annotator: Annotator = annotate
+    annotator: Annotator | None = None
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
         """Inpaint each masked person; without a valid control map an image is an error, never a free guess."""
         valid, controls = np.ones(len(images), bool), {}
         for name in self.conditions:
-            maps, good = self.annotator(name, images)
+            maps, good = self._annotate(name, images)
             controls[name] = weakened(maps, images, self.blur, self.pixels, self.hidden)
             valid &= good
         result, grown = np.zeros_like(images), dilate(masks)
@@ -58,6 +59,9 @@ class InstanceAugmentation:
             made = self._paint(images[full], grown[full], maps, words, guidance, [seeds[row] for row in full])
             result[rows] = made[: len(rows)]
         return result, [OK if good else ERROR for good in valid]
+
+    def _annotate(self, name: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.annotator(name, images) if self.annotator else annotate(name, images, self.bundle.annotator(name))
 
     def _groups(self, seeds: list[int], valid: np.ndarray) -> Iterator[tuple[list[int], list[str], float]]:
         """Yield batches (rows, prompts, guidance) of images that drew the same guidance scale."""

@@ -5,23 +5,28 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from anonlib import cache
+from anonlib.bundles import Source
 from anonlib.conditions import annotate
 
 SHARD = 128  # photos; who paints fills the last batch of each group of equal guidance up, so small ones waste work
 Maps = dict[str, tuple[np.ndarray, np.ndarray]]  # by condition: maps (N, 128, 128, 3) uint8 and flags (N,) bool
 
 
-def control_maps(photos: Mapping[str, np.ndarray]) -> Maps:
+def control_maps(photos: Mapping[str, np.ndarray], networks: Mapping[str, Source] | None = None) -> Maps:
     """Return the maps and flags of each condition's own photos (N, 128, 128, 3) uint8; see `conditions.annotate`.
 
-    All of them are made together, in shards that are cached.
+    networks: what makes the maps of a condition instead of the project's own annotator. All of them are made together,
+    in shards that are cached.
     """
+    networks = networks or {}
     shards = [
-        {"condition": name, "images": images[at : at + SHARD]}
+        {"condition": name, "images": images[at : at + SHARD], "network": networks.get(name)}
         for name, images in photos.items()
         for at in range(0, len(images), SHARD)
     ]
-    made = cache.map_shards("annotate", annotate_shards, {"shards": shards}, shard_size=1) if shards else []
+    models = sorted({source.label for source in networks.values()}, key=str)
+    items = {"shards": shards}
+    made = cache.map_shards("annotate", annotate_shards, items, shard_size=1, models=models) if shards else []
     found = {}
     for name, images in photos.items():
         count = -(-len(images) // SHARD)
@@ -33,7 +38,8 @@ def control_maps(photos: Mapping[str, np.ndarray]) -> Maps:
 
 def annotate_shards(shards: list[dict]) -> list[dict]:
     """Annotate each shard: its maps and their validity flags."""
-    return [dict(zip(("maps", "valid"), annotate(one["condition"], one["images"]), strict=True)) for one in shards]
+    made = [annotate(one["condition"], one["images"], one["network"]) for one in shards]
+    return [dict(zip(("maps", "valid"), one, strict=True)) for one in made]
 
 
 def known(images: np.ndarray, maps: Maps) -> Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]:

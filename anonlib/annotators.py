@@ -1,0 +1,149 @@
+"""The papers' own annotators: networks of controlnet-aux and Depth-Anything, weights from the hub, whole batches.
+
+controlnet-aux builds the networks and reads their files; it takes one image a call, so the few lines around each
+network are here for a batch.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from anonlib.compat import autocast, prepare_torch
+from anonlib.errors import AnonlibError
+
+if TYPE_CHECKING:
+    import torch
+
+RESOLUTION = 512  # px of the short side at which a network looks, as in controlnet-aux
+MULTIPLE = 64  # px of which both sides are a multiple then
+DEPTH_RESOLUTION, DEPTH_MULTIPLE = 518, 14  # of Depth-Anything
+MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels
+Maps = Callable[["torch.nn.Module", "torch.Tensor"], "torch.Tensor"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One annotator of controlnet-aux: its class, what holds its network, and maps of a batch.
+
+    maps: network, images (B, 3, H, W) float RGB in [0, 1] -> (B, 1 or 3, H, W) in [0, 1].
+    """
+
+    detector: str
+    network: str
+    files: tuple[str, ...]
+    maps: Maps
+
+
+def _hed(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
+    import torch
+    import torch.nn.functional as F
+
+    sides = [F.interpolate(side.float(), images.shape[2:], mode="bilinear") for side in net(images * 255)]
+    return torch.stack(sides).mean(0).sigmoid()
+
+
+def _normal(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
+    return (net(_standard(images))[0][-1][:, :3] + 1) / 2
+
+
+def _depth(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
+    return _stretched(net(_standard(images)).predicted_depth[:, None])
+
+
+def _standard(images: "torch.Tensor") -> "torch.Tensor":
+    """Return images as networks trained on ImageNet want them."""
+    mean, spread = (images.new_tensor(told).view(1, 3, 1, 1) for told in (MEAN, SPREAD))
+    return (images - mean) / spread
+
+
+def _midas(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
+    return _stretched(net(images * 2 - 1)[:, None])
+
+
+KINDS: dict[str, Kind] = {
+    "hed": Kind("HEDdetector", "netNetwork", ("ControlNetHED.pth",), _hed),
+    "sketch": Kind("PidiNetDetector", "netNetwork", ("table5_pidinet.pth",), lambda net, x: net(x.flip(1))[-1]),
+    "lineart": Kind("LineartDetector", "model", ("sk_model.pth", "sk_model2.pth"), lambda net, x: 1 - net(x)),
+    "normal": Kind("NormalBaeDetector", "model", ("scannet.pt",), _normal),
+    "midas": Kind("MidasDetector", "model", ("dpt_hybrid-midas-501f0c75.pt",), _midas),
+}
+NAMES = (*KINDS, "depth")
+
+
+def maps(name: str, images: np.ndarray, folder: Path, batch: int = 8) -> np.ndarray:
+    """Return control maps (N, H, W) or (N, H, W, 3) uint8 of images (N, H, W, 3) uint8 RGB by a network in `folder`.
+
+    name: one of NAMES; "depth" is Depth-Anything, nearness scaled to 0..255 in each image. The maps are made at
+    RESOLUTION or more and brought back to the images' size. Raises AnonlibError where a file is missing or unfit.
+    """
+    if not len(images):
+        return np.zeros(images.shape[:3], np.uint8)
+    if name == "depth":
+        return _in_batches(images, DEPTH_RESOLUTION, DEPTH_MULTIPLE, batch, partial(_depth, depth_network(folder)))
+    return _in_batches(images, RESOLUTION, MULTIPLE, batch, partial(KINDS[name].maps, network(name, folder)))
+
+
+def _in_batches(
+    images: np.ndarray, resolution: int, multiple: int, batch: int, make: Callable[["torch.Tensor"], "torch.Tensor"]
+) -> np.ndarray:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    height, width = images.shape[1:3]
+    grow = resolution / min(height, width)
+    sides = [round(side * grow / multiple) * multiple for side in (width, height)]
+    how, back = (cv2.INTER_LANCZOS4, cv2.INTER_AREA) if grow > 1 else (cv2.INTER_AREA, cv2.INTER_LINEAR)
+    found = []
+    with torch.inference_mode(), autocast(device):
+        for start in range(0, len(images), batch):
+            part = np.stack([cv2.resize(image, sides, interpolation=how) for image in images[start : start + batch]])
+            x = torch.from_numpy(part).to(device).permute(0, 3, 1, 2).float() / 255
+            made = (make(x).float().clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+            found += [cv2.resize(one, (width, height), interpolation=back) for one in made]
+    return np.stack(found)
+
+
+def _stretched(values: "torch.Tensor") -> "torch.Tensor":
+    """Return each map (B, 1, H, W) from its least value, 0, to its largest, 1; a flat one is all 0."""
+    values = values.float()
+    least, most = values.amin((2, 3), keepdim=True), values.amax((2, 3), keepdim=True)
+    return (values - least) / (most - least).clamp_min(1e-30)
+
+
+@lru_cache(maxsize=4)
+def network(name: str, folder: Path) -> "torch.nn.Module":
+    """Return the network of one of KINDS with its weights, ready on the device."""
+    kind = KINDS[name]
+    if missing := [file for file in kind.files if not (folder / file).exists()]:
+        raise AnonlibError(f"{folder} has no {missing[0]}: `make fetch PROFILE=full` downloads the annotators")
+    prepare_torch()
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package imports every detector it has, and each complains
+        import controlnet_aux
+    try:
+        found = getattr(controlnet_aux, kind.detector).from_pretrained(folder)
+    except Exception as error:  # what a damaged or foreign file raises is anything
+        raise AnonlibError(f"{folder / kind.files[0]} is damaged or not for {kind.detector}: fetch it again") from error
+    return getattr(found, kind.network).eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@lru_cache(maxsize=1)
+def depth_network(folder: Path) -> "torch.nn.Module":
+    """Return Depth-Anything of a folder, ready on the device."""
+    prepare_torch()
+    import torch
+    from transformers import AutoModelForDepthEstimation
+
+    try:
+        found = AutoModelForDepthEstimation.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise AnonlibError(f"{folder} holds no depth network that can be read: fetch it again") from error
+    return found.eval().to("cuda" if torch.cuda.is_available() else "cpu")

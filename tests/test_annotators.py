@@ -1,0 +1,119 @@
+"""The papers' annotators with random weights: a batch gives what controlnet-aux gives of its images one by one."""
+
+import types
+
+import cv2
+import numpy as np
+import pytest
+
+from anonlib import annotators, anonymizers
+from anonlib.bundles import Bundle, Source
+from anonlib.conditions import annotate
+from anonlib.errors import AnonlibError
+from tests.test_anonymizers import scene
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A folder with the file of each annotator, every network as it is initialized."""
+    from anonlib.compat import prepare_torch
+
+    prepare_torch()
+    import controlnet_aux  # noqa: F401
+    import torch
+    from controlnet_aux.hed import ControlNetHED_Apache2
+    from controlnet_aux.lineart import Generator
+    from controlnet_aux.normalbae import NNET
+    from controlnet_aux.pidi.model import pidinet
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("annotators")
+    told = types.SimpleNamespace(
+        mode="client", architecture="BN", pretrained="scannet", sampling_ratio=0.4, importance_ratio=0.7
+    )
+    for file, state in {
+        "ControlNetHED.pth": ControlNetHED_Apache2().state_dict(),
+        "table5_pidinet.pth": {"state_dict": pidinet().state_dict()},
+        "sk_model.pth": Generator(3, 1, 3).state_dict(),
+        "sk_model2.pth": Generator(3, 1, 3).state_dict(),
+        "scannet.pt": {"model": NNET(told).state_dict()},
+    }.items():
+        torch.save(state, folder / file)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (3, 16, 16, 3)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
+
+
+@pytest.mark.parametrize("name", ["hed", "sketch", "lineart", "normal"])
+def test_a_batch_gives_what_the_library_gives_one_by_one(weights, pictures, name, monkeypatch):
+    import controlnet_aux
+    import torch
+
+    monkeypatch.setattr(annotators, "RESOLUTION", 128)
+    monkeypatch.setattr(annotators, "autocast", lambda device: torch.autocast(device, enabled=False))
+    made = annotators.maps(name, pictures, weights, batch=2)
+    library = getattr(controlnet_aux, annotators.KINDS[name].detector).from_pretrained(weights)
+    theirs = [library(one, detect_resolution=128, image_resolution=128, output_type="np") for one in pictures]
+    ours = made if made.ndim == 4 else np.repeat(made[..., None], 3, 3)
+    assert np.std(theirs) > 0
+    assert np.abs(ours.astype(int) - np.stack(theirs)).max() <= 1
+
+
+def test_depth_is_stretched_in_each_image_and_has_its_size(pictures, tmp_path):
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+    backbone = Dinov2Config(
+        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64, image_size=518, patch_size=14,
+        out_features=["stage1", "stage2", "stage3", "stage4"], reshape_hidden_states=False, apply_layernorm=True,
+    )  # fmt: skip
+    config = DepthAnythingConfig(
+        backbone_config=backbone, reassemble_hidden_size=32, neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=16,
+        head_hidden_size=8,
+    )  # fmt: skip
+    DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path)
+    large = np.stack([cv2.resize(one, (518, 518)) for one in pictures])
+    made = annotators.maps("depth", large, tmp_path, batch=2)
+    assert made.shape == (3, 518, 518) and made.dtype == np.uint8
+    assert (made.reshape(3, -1).min(1) == 0).all() and (made.reshape(3, -1).max(1) == 255).all()
+    np.testing.assert_array_equal(annotators.maps("depth", large[2:], tmp_path)[0], made[2])
+    maps, valid = annotate("depth", pictures[:2], Source(str(tmp_path)))
+    assert valid.all() and maps.shape == (2, 128, 128, 3)
+
+
+def test_what_a_network_finds_empty_is_not_valid(weights, pictures):
+    flat = np.full_like(pictures[:1], 127)
+    _, valid = annotate("hed", np.concatenate([flat, pictures[:1]]), Source(str(weights)))
+    assert not valid[0]
+
+
+def test_an_anonymizer_follows_the_maps_of_the_network_that_its_bundle_names(weights, tiny_bundle, monkeypatch):
+    from anonlib.anonymizers import instance_augmentation
+
+    seen, weakened = [], instance_augmentation.weakened
+    monkeypatch.setattr(
+        instance_augmentation, "weakened", lambda maps, *told: seen.append(maps) or weakened(maps, *told)
+    )
+    images, masks, seeds = scene(1)
+    for networks in ((("hed", Source(str(weights))),), ()):
+        bundle = Bundle(Source(tiny_bundle), annotators=networks)
+        _, status = anonymizers.anonymizer("ia-hed", bundle=bundle, steps=1, batch=1)(images, masks, seeds)
+        assert status == ["ok"]
+    np.testing.assert_array_equal(seen[0], annotate("hed", images, Source(str(weights)))[0])
+    np.testing.assert_array_equal(seen[1], annotate("hed", images)[0])
+    assert (seen[0] != seen[1]).any()
+
+
+def test_a_missing_or_damaged_file_is_one_line(weights, pictures, tmp_path):
+    with pytest.raises(AnonlibError, match=r"no ControlNetHED.pth: `make fetch"):
+        annotators.maps("hed", pictures, tmp_path)
+    (tmp_path / "ControlNetHED.pth").write_bytes(b"nothing")
+    with pytest.raises(AnonlibError, match="damaged or not for HEDdetector"):
+        annotators.maps("hed", pictures, tmp_path)
+    with pytest.raises(AnonlibError, match="no depth network"):
+        annotators.maps("depth", pictures, tmp_path)
+    with pytest.raises(AnonlibError, match="unknown condition 'sketch'"):
+        annotate("sketch", pictures)
