@@ -224,13 +224,16 @@ def test_data_sets_stand_side_by_side_in_the_readme(tmp_path):
         results["attack/ia-hed/blackbox/full/top1"] = found | {"value": rate - 0.01}
         results["data/chance_top1"] = {"value": 0.005, "n": 200}
         if rate == 0.25:
-            results["attack/ia-hed-strength-1.0/contrastive-face-mixed/full/top1"] = found
+            strong = "attack/ia-hed-strength-1.0/contrastive-face-mixed/full"
+            results |= {f"{strong}/top1": found, f"{strong}/mean_rank": {"value": 46.2, "lo": 39.6, "hi": 52.0, "n": 9}}
         (tmp_path / folder / "results.json").write_text(json.dumps(results))
     lines = tool("readme").filled("<!-- datasets -->\nold\n<!-- end -->", tmp_path).splitlines()
     assert lines[1].count("200 in the gallery, chance 0.50 %") == 2 and "CelebA" not in lines[1]
     assert lines[3] == "| ia-hed | 10.0 % [5.0 %, 15.0 %] | 25.0 % [20.0 %, 30.0 %] |"
     assert lines[4] == "| ia-hed at strength 1 | \u2014 | 25.0 % [20.0 %, 30.0 %] |"
-    assert "LFW: 200 people searched for" in lines[6] and "95 % intervals by identity" in lines[6] and len(lines) == 8
+    assert lines[5] == "| mean rank, ia-hed at strength 1 | \u2014 | 46 [40, 52] |"
+    assert "LFW: 200 people searched for" in lines[7] and "95 % intervals by identity" in lines[7] and len(lines) == 9
+    assert lines[7].endswith("by chance half the gallery.")
 
 
 def test_citation_and_package_have_one_version():

@@ -5,11 +5,13 @@ committed results say of its time and memory, `<!-- datasets -->` what the stron
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from anonlib import config
 from anonlib.attack import boundary
 from anonlib.evaluate import summary
+from anonlib.evaluate.published import RICHEST
 from anonlib.evaluate.tables import BLACKBOX
 from anonlib.provenance import results
 from anonlib.render import EM_DASH as DASH
@@ -22,6 +24,17 @@ PROFILES = {"smoke": "figures/smoke", "demo": "figures"}
 DATASETS = {"people who do not exist": "figures", "LFW": "figures/lfw", "CelebA": "figures/celeba"}
 ENTRY = {"full": "value", "full_lo": "lo", "full_hi": "hi"}  # of a headline, as results.json names them
 COSTS = (("seconds", "{:.0f} min", 60), ("cached_seconds", "{:.0f} s", 1), ("peak_gib", "{:.1f} GiB", 1))
+RANK = "mean rank"
+
+
+@dataclass(frozen=True)
+class End:
+    """A row below the anonymizers: its name, its key in results, how its number is spelled, and its training seeds."""
+
+    name: str
+    key: str
+    form: str
+    seeds: str
 
 
 def main() -> None:
@@ -60,7 +73,8 @@ def profiles(root: Path) -> str:
 def datasets(root: Path) -> str:
     """Return the table of the data sets: top-1 of the strongest attacker on each anonymizer, and its caption.
 
-    Below it stand the ceiling of the black box and the largest control strength, the two ends of what edges can tell.
+    Below it stand the ceiling of the black box and the largest control strength, the two ends of what edges can tell,
+    and mean ranks, which tell more than top-1 where few are found.
     """
     found = {name: told for name, folder in DATASETS.items() if (told := results(root / folder))}
     leads = {name: summary.headline(told).set_index("anonymizer") for name, told in found.items()}
@@ -73,10 +87,10 @@ def datasets(root: Path) -> str:
         told = [lead.loc[anonymizer] if anonymizer in lead.index else None for lead in leads.values()]
         cells = [DASH if row is None else spell_entry(row.rename(ENTRY), ".1%") for row in told]
         rows.append(f"| {anonymizer} | {' | '.join(cells)} |")
-    ends = {name: told for name, told in _ends().items() if any(told[0] in one for one in found.values())}
-    for name, (key, _) in ends.items():
-        cells = [spell_entry(told[key], ".1%") if key in told else DASH for told in found.values()]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
+    ends = [end for end in _ends() if any(end.key in one for one in found.values())]
+    for end in ends:
+        cells = [spell_entry(told[end.key], end.form) if end.key in told else DASH for told in found.values()]
+        rows.append(f"| {end.name} | {' | '.join(cells)} |")
     facts = [
         f"{name}: {lead.people.max()} people searched for, at least {spell(lead.painted.min(), '.1%')} of the photos "
         f"painted, the strongest trained on {', '.join(dict.fromkeys(lead.trained_on))}"
@@ -86,22 +100,29 @@ def datasets(root: Path) -> str:
     seeds, level = _spelled(numbers.attack.seeds), spell(numbers.evaluate.confidence, ".0%")
     caption = f"Top-1 in Full-Ref of the strongest attacker, closed set, no threshold; {level} intervals by identity. "
     caption += f"Of {'; of '.join(facts)}. Photos that failed closed count as not found. Training seed(s) {seeds}"
-    caption += "".join(f"; of {name}: {own}" for name, (_, own) in ends.items())
+    caption += "".join(f"; of {end.name}: {end.seeds}" for end in ends if end.seeds != seeds)
+    if any(end.name.startswith(RANK) for end in ends):
+        caption += ". Mean rank: of the person searched for, by one attacker; by chance half the gallery"
     return "\n".join(rows) + f"\n\n{caption}."
 
 
-def _ends() -> dict[str, tuple[str, str]]:
-    """Return what stands below the anonymizers, its key in results, and its training seeds."""
+def _ends() -> list[End]:
+    """Return the rows below the anonymizers."""
     attack, numbers = config.PROFILES["demo"].attack, config.PROFILES["demo"].boundary
     strongest = max((one for one in boundary.points(numbers) if one.axis == "strength"), key=lambda one: one.value)
-    edges, strong = f"attack/noop/{BLACKBOX}", f"attack/{strongest.name}/{boundary.ATTACKER}"
-    return {
-        "edge maps alone of photos that nobody anonymized": (f"{edges}/full/top1", _spelled(attack.scratch_seeds)),
-        f"{numbers.anonymizer} at strength {strongest.value:g}": (
-            f"{strong}/full/top1",
-            _spelled(attack.seeds[: numbers.seeds]),
-        ),
-    }
+    strong, told = (
+        f"{numbers.anonymizer} at strength {strongest.value:g}",
+        f"attack/{strongest.name}/{boundary.ATTACKER}",
+    )
+    every, one, some = _spelled(attack.seeds), _spelled(attack.scratch_seeds), _spelled(attack.seeds[: numbers.seeds])
+    alone = "edge maps alone of photos that nobody anonymized"
+    return [
+        End(alone, f"attack/noop/{BLACKBOX}/full/top1", ".1%", one),
+        End(strong, f"{told}/full/top1", ".1%", some),
+        End(f"{RANK}, the background alone", "attack/noop/background-only/full/mean_rank", ".0f", one),
+        End(f"{RANK}, {RICHEST}", f"attack/{RICHEST}/contrastive-face/full/mean_rank", ".0f", every),
+        End(f"{RANK}, {strong}", f"{told}/full/mean_rank", ".0f", some),
+    ]
 
 
 def _spelled(seeds: tuple[int, ...]) -> str:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from anonlib.evaluate.published import RICHEST
 from anonlib.evaluate.tables import GOOD_ENOUGH, MAXIMUM
 from anonlib.render import EM_DASH, spell, spell_entry
 
 Results = Mapping[str, Mapping[str, Any]]
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
-ALONE, RICHEST = "ia-none", "ia-depth+hed"
+ALONE = "ia-none"
 EDGES, READABLE = "blackbox-hed-face", 0.4  # the black-box attacker, and what he has to find where edges are untouched
 SWEPT = "ia-hed"  # whose control strength is varied
 TIMES_CHANCE, ALPHA = 10, 0.05
