@@ -1,6 +1,7 @@
 """Stable Diffusion 1.5 at full size with random weights: saved as a hub has it, loaded by our loader, painted with."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def stable_diffusion(tmp_path_factory) -> Iterator[Path]:
         PNDMScheduler,
         StableDiffusionInpaintPipeline,
         UNet2DConditionModel,
-    )  # fmt: skip
+    )
     from transformers import CLIPTextModel
 
     from anonlib.diffusion.build import build_tokenizer
@@ -83,16 +84,18 @@ def stable_diffusion(tmp_path_factory) -> Iterator[Path]:
     unet, vae, text = drawn(UNet2DConditionModel, UNET), drawn(AutoencoderKL, VAE), drawn(CLIPTextModel, TEXT)
     pipeline = StableDiffusionInpaintPipeline(vae, text, tokenizer, unet, scheduler, None, None, None, False)
     pipeline.save_pretrained(folder / "pipeline", variant="fp16")
+    del pipeline, unet, vae, text
     drawn(ControlNetModel, CONTROL).save_pretrained(folder / "pipeline" / "controlnet-canny", variant="fp16")
     yield folder / "pipeline"
     load_pipeline.cache_clear()
+    shutil.rmtree(folder)  # 3 GB
 
 
 @pytest.mark.slow
 def test_stable_diffusion_loads_as_published_and_paints(stable_diffusion):
-    bundle = Bundle(Source(str(stable_diffusion)))
     from anonlib.diffusion.bundle import load_pipeline
 
+    bundle = Bundle(Source(str(stable_diffusion)))
     pipeline = load_pipeline(bundle, ("canny",))
     nets = {"unet": pipeline.unet, "controlnet": pipeline.controlnet.nets[0], "vae": pipeline.vae}
     for name, published in {"unet": UNET, "controlnet": CONTROL, "vae": VAE}.items():
