@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from anonlib import assets, data
-from anonlib.bundles import Bundle, Source
 from anonlib.errors import AnonlibError
 
 
@@ -27,7 +26,7 @@ def measure(monkeypatch: pytest.MonkeyPatch, tmp_path):
 
 
 def test_a_sample_follows_its_own_seed_and_caption(measure, tiny_bundle) -> None:
-    told = {"steps": 2, "guidance": 3.0, "model": Bundle(Source(tiny_bundle)), "size": 64, "batch": 2}
+    told = {"steps": 2, "guidance": 3.0, "model": tiny_bundle, "size": 64, "batch": 2}
     warm, cold = (f"photo of a person, plain, {light} light" for light in ("warm", "cold"))
     made = measure.sample([warm, warm, cold], [1, 2, 1], **told)
     assert made.shape == (3, 64, 64, 3) and made.dtype == np.uint8

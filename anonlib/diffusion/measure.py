@@ -8,7 +8,7 @@ import numpy as np
 
 from anonlib import cache, config
 from anonlib.anonymizers.instance_augmentation import InstanceAugmentation
-from anonlib.bundles import OWN, SMALL, Bundle, Source
+from anonlib.bundles import SMALL, Bundle, Source
 from anonlib.conditions import annotate
 from anonlib.diffusion.bundle import load_pipeline
 from anonlib.diffusion.train_vae import to_tensor
@@ -33,11 +33,11 @@ CONTROLS = (None, "hed", "depth", "canny")
 SHARD = 100
 
 
-def reconstruct(images: np.ndarray, model: Bundle = OWN, batch: int = 16) -> np.ndarray:
+def reconstruct(images: np.ndarray, model: str = str(SMALL), batch: int = 16) -> np.ndarray:
     """Return what the autoencoder makes of images (N, 128, 128, 3) uint8; a shard function."""
     import torch
 
-    vae, made = load_pipeline(model).vae, []
+    vae, made = load_pipeline(Bundle(Source(model))).vae, []
     with torch.inference_mode():
         for start in range(0, len(images), batch):
             latents = vae.encode(to_tensor(images[start : start + batch])).latent_dist.mean
@@ -46,13 +46,13 @@ def reconstruct(images: np.ndarray, model: Bundle = OWN, batch: int = 16) -> np.
 
 
 def sample(
-    captions: list[str], seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE, model: Bundle = OWN,
+    captions: list[str], seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE, model: str = str(SMALL),
     size: int = 128, batch: int = 16,
 ) -> np.ndarray:  # fmt: skip
     """Return a wholly new picture for each caption, (N, size, size, 3) uint8: all of it masked; a shard function."""
     import torch
 
-    pipeline, made = load_pipeline(model), []
+    pipeline, made = load_pipeline(Bundle(Source(model))), []
     for start in range(0, len(captions), batch):
         texts = list(captions[start : start + batch])
         with torch.inference_mode():
@@ -74,7 +74,7 @@ def sample(
 
 def repaint(
     images: np.ndarray, masks: np.ndarray, seeds: list[int], condition: list[str | None], steps: int = STEPS,
-    model: Bundle = OWN, batch: int = 8,
+    model: str = str(SMALL), batch: int = 8,
 ) -> np.ndarray:  # fmt: skip
     """Return images with the person painted anew, each under its one control at full strength, or none; a shard
     function."""
@@ -83,7 +83,7 @@ def repaint(
         rows = [row for row, one in enumerate(condition) if one == name]
         conditions = (name,) if name else ()
         scales = dict.fromkeys(conditions, 1.0)
-        paint = InstanceAugmentation(conditions, steps, scales=scales, batch=batch, bundle=model)
+        paint = InstanceAugmentation(conditions, steps, scales=scales, batch=batch, bundle=Bundle(Source(model)))
         made[rows] = paint(images[rows], masks[rows], [seeds[row] for row in rows])[0]
     return made
 
@@ -136,7 +136,7 @@ def measure(held_out: dict[str, np.ndarray], target: Path = SMALL) -> dict:
 def measure_samples(held_out: dict[str, np.ndarray], target: Path) -> dict:
     """Return what the autoencoder loses (PSNR in dB, LPIPS) and how far samples are from drawn faces (FID, its limit
     for many pictures, KID)."""
-    images, model = held_out["images"][:IMAGES], {"model": Bundle(Source(str(target)))}
+    images, model = held_out["images"][:IMAGES], {"model": str(target)}
     shard = {"shard_size": SHARD, "models": [target]}
     again = cache.map_shards("reconstruct", reconstruct, {"images": images}, model, **shard)
     texts = {"captions": held_out["captions"][:IMAGES].tolist(), "seeds": list(range(len(images)))}
@@ -166,10 +166,9 @@ def measure_controls(held_out: dict[str, np.ndarray], target: Path) -> dict:
     """
     images, masks = (held_out[key][:FOLLOWERS] for key in ("images", "masks"))
     seeds, shard = list(range(len(images))), {"shard_size": SHARD // 4, "models": [target]}
-    model = {"model": Bundle(Source(str(target)))}
-    painted = repaint_all(images, masks, seeds, {"steps": STEPS, **model}, **shard)
+    painted = repaint_all(images, masks, seeds, {"steps": STEPS, "model": str(target)}, **shard)
     told = {name or "none": following(images, made, masks) for name, made in painted.items()}
-    again = cache.map_shards("reconstruct", reconstruct, {"images": images}, model, **shard)
+    again = cache.map_shards("reconstruct", reconstruct, {"images": images}, {"model": str(target)}, **shard)
     return {"images": len(images), "steps": STEPS, "following": told | {"decoded": following(images, again, masks)}}
 
 
