@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from anonlib.compat import autocast, prepare_torch
+from anonlib.compat import autocast, device, prepare_torch
 from anonlib.errors import AnonlibError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 RESOLUTION = 512  # px of the short side at which a network looks, as in controlnet-aux
 MULTIPLE = 64  # px of which both sides are a multiple then
 DEPTH_RESOLUTION, DEPTH_MULTIPLE = 518, 14  # of Depth-Anything
-MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels
 Maps = Callable[["torch.nn.Module", "torch.Tensor"], "torch.Tensor"]
 
 
@@ -49,17 +48,15 @@ def _hed(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
 
 
 def _normal(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
-    return (net(_standard(images))[0][-1][:, :3] + 1) / 2
+    from anonlib.networks.imagenet import standardized
+
+    return (net(standardized(images))[0][-1][:, :3] + 1) / 2
 
 
 def _depth(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
-    return _stretched(net(_standard(images)).predicted_depth[:, None])
+    from anonlib.networks.imagenet import standardized
 
-
-def _standard(images: "torch.Tensor") -> "torch.Tensor":
-    """Return images as networks trained on ImageNet want them."""
-    mean, spread = (images.new_tensor(told).view(1, 3, 1, 1) for told in (MEAN, SPREAD))
-    return (images - mean) / spread
+    return _stretched(net(standardized(images)).predicted_depth[:, None])
 
 
 def _midas(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
@@ -94,16 +91,15 @@ def _in_batches(
 ) -> np.ndarray:
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     height, width = images.shape[1:3]
     grow = resolution / min(height, width)
     sides = [round(side * grow / multiple) * multiple for side in (width, height)]
     how, back = (cv2.INTER_LANCZOS4, cv2.INTER_AREA) if grow > 1 else (cv2.INTER_AREA, cv2.INTER_LINEAR)
     found = []
-    with torch.inference_mode(), autocast(device):
+    with torch.inference_mode(), autocast(device()):
         for start in range(0, len(images), batch):
             part = np.stack([cv2.resize(image, sides, interpolation=how) for image in images[start : start + batch]])
-            x = torch.from_numpy(part).to(device).permute(0, 3, 1, 2).float() / 255
+            x = torch.from_numpy(part).to(device()).permute(0, 3, 1, 2).float() / 255
             made = (make(x).float().clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
             found += [cv2.resize(one, (width, height), interpolation=back) for one in made]
     return np.stack(found)
@@ -123,8 +119,6 @@ def network(name: str, folder: Path) -> "torch.nn.Module":
     if missing := [file for file in kind.files if not (folder / file).exists()]:
         raise AnonlibError(f"{folder} has no {missing[0]}: `make fetch PROFILE=full` downloads the annotators")
     prepare_torch()
-    import torch
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package imports every detector it has, and each complains
         import controlnet_aux
@@ -132,18 +126,17 @@ def network(name: str, folder: Path) -> "torch.nn.Module":
         found = getattr(controlnet_aux, kind.detector).from_pretrained(folder)
     except Exception as error:  # what a damaged or foreign file raises is anything
         raise AnonlibError(f"{folder / kind.files[0]} is damaged or not for {kind.detector}: fetch it again") from error
-    return getattr(found, kind.network).eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return getattr(found, kind.network).eval().to(device())
 
 
 @lru_cache(maxsize=1)
 def depth_network(folder: Path) -> "torch.nn.Module":
     """Return Depth-Anything of a folder, ready on the device."""
     prepare_torch()
-    import torch
     from transformers import AutoModelForDepthEstimation
 
     try:
         found = AutoModelForDepthEstimation.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         raise AnonlibError(f"{folder} holds no depth network that can be read: fetch it again") from error
-    return found.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return found.eval().to(device())

@@ -117,9 +117,14 @@ def _fetch_models(profile: str, model: str) -> int:
     """Fetch the models that a profile names and that are on the hub; return how many those are."""
     from anonlib import bundles
 
-    settings = config.load(profile, {"generator.bundle": model} if model else {})
+    settings = _settings(profile, model)
     conditions = {part for name in settings.anonymize.conditions for part in name.split("+")} - {"none"}
     return bundles.fetch(bundles.of(settings.generator), tuple(sorted(conditions)))
+
+
+def _settings(profile: str, model: str) -> config.Profile:
+    """Return a profile, with a pipeline of the user's own where he names one."""
+    return config.load(profile, {"generator.bundle": model} if model else {})
 
 
 def anonymize(options: argparse.Namespace) -> int:
@@ -132,7 +137,7 @@ def anonymize(options: argparse.Namespace) -> int:
     names = [name for name in anonymizers.NAMES if name != "noop"]
     if options.method not in names:
         raise AnonlibError(f"unknown anonymizer {options.method!r}: {config.nearest(options.method, names)}")
-    settings = config.load(options.profile, {"generator.bundle": options.model} if options.model else {})
+    settings = _settings(options.profile, options.model)
     table = album.anonymize_folder(Path(options.source), Path(options.target), options.method, settings.generator)
     print(album.summary(table))
     print("Anonymized is no promise of anonymous: attack it first, see the notebooks. Bodies and places stay.")

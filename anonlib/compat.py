@@ -28,6 +28,13 @@ def prepare_torch(threads: int | None = None) -> None:
         pass  # diffusers and transformers work without torchvision
 
 
+def device() -> str:
+    """Return "cuda" where there is a GPU that torch can use, else "cpu"."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def fast_dtype(device: str) -> "torch.dtype":
     """Return torch.bfloat16 where this device multiplies it faster than float32, else torch.float32.
 

@@ -96,18 +96,15 @@ def parse(images: np.ndarray, size: int = 256, batch: int = 16) -> np.ndarray:
     import torch.nn.functional as F
 
     from anonlib.networks.bisenet import load_bisenet
+    from anonlib.networks.imagenet import standardized
 
     net = load_bisenet()
-    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-    deviation = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
     labels = np.empty(images.shape[:3], np.uint8)
     with torch.inference_mode():
         for start in range(0, len(images), batch):
             x = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float() / 255
             x = F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
-            scores = F.interpolate(
-                net((x - mean) / deviation), size=images.shape[1:3], mode="bilinear", align_corners=False
-            )
+            scores = F.interpolate(net(standardized(x)), size=images.shape[1:3], mode="bilinear", align_corners=False)
             labels[start : start + batch] = scores.argmax(1).numpy().astype(np.uint8)
     return labels
 

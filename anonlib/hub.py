@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from anonlib import progress
 from anonlib.assets import cache_root, require_licence, sha256_of
-from anonlib.errors import AnonlibError
+from anonlib.errors import AnonlibError, first_line
+from anonlib.provenance import write_text
 
 FORMS = (".fp16.safetensors", ".safetensors", ".fp16.bin", ".bin")  # of a network's weights, the best first
 WEIGHTS = re.compile(r"(diffusion_pytorch_model|pytorch_model|model)(-\d+-of-\d+)?(\.fp16)?\.(safetensors|bin)")
@@ -194,13 +194,8 @@ def _download(repository: str, revision: str, files: dict[str, File]) -> None:
             break
     else:
         raise AnonlibError(f"{repository}: {damaged[0]} arrived damaged and was deleted: run the same command again")
-    record = _record(repository, revision)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    part = record.with_suffix(f".part{os.getpid()}")
-    part.write_text(
-        json.dumps({"folder": str(base), "files": {name: asdict(one) for name, one in found.items()}}, indent=1)
-    )
-    os.replace(part, record)
+    told = {"folder": str(base), "files": {name: asdict(one) for name, one in found.items()}}
+    write_text(_record(repository, revision), json.dumps(told, indent=1))
 
 
 def _record(repository: str, revision: str) -> Path:
@@ -225,5 +220,6 @@ def _clear(repository: str, revision: str) -> Iterator[None]:
             f"the hub has no {repository}: correct the name, or `hf auth login` if it is private"
         ) from None
     except Exception as error:  # the hub's answers, the network, the disk
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise AnonlibError(f"{repository} could not be fetched ({told[0]}): run the same command again") from error
+        raise AnonlibError(
+            f"{repository} could not be fetched ({first_line(error)}): run the same command again"
+        ) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from anonlib import config
 from anonlib.attack import boundary
+from anonlib.attack.campaign import BACKGROUND, FACE
 from anonlib.evaluate import summary
 from anonlib.evaluate.published import RICHEST
 from anonlib.evaluate.tables import BLACKBOX
@@ -102,7 +103,8 @@ def datasets(root: Path) -> str:
     caption += f"Of {'; of '.join(facts)}. Photos that failed closed count as not found. Training seed(s) {seeds}"
     caption += "".join(f"; of {end.name}: {end.seeds}" for end in ends if end.seeds != seeds)
     if any(end.name.startswith(RANK) for end in ends):
-        caption += ". Mean rank: of the person searched for, by one attacker; by chance half the gallery"
+        caption += f". Mean rank: of the person searched for, by {BACKGROUND}, {FACE} and {boundary.ATTACKER}; "
+        caption += "by chance half the gallery"
     return "\n".join(rows) + f"\n\n{caption}."
 
 
@@ -119,8 +121,8 @@ def _ends() -> list[End]:
     return [
         End(alone, f"attack/noop/{BLACKBOX}/full/top1", ".1%", one),
         End(strong, f"{told}/full/top1", ".1%", some),
-        End(f"{RANK}, the background alone", "attack/noop/background-only/full/mean_rank", ".0f", one),
-        End(f"{RANK}, {RICHEST}", f"attack/{RICHEST}/contrastive-face/full/mean_rank", ".0f", every),
+        End(f"{RANK}, the background alone", f"attack/noop/{BACKGROUND}/full/mean_rank", ".0f", one),
+        End(f"{RANK}, {RICHEST}", f"attack/{RICHEST}/{FACE}/full/mean_rank", ".0f", every),
         End(f"{RANK}, {strong}", f"{told}/full/mean_rank", ".0f", some),
     ]
 

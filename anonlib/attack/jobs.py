@@ -10,6 +10,7 @@ from anonlib.assets import cache_root
 from anonlib.attack.attackers import attack, attack_config
 from anonlib.attack.pairs import Pairs
 from anonlib.attack.train import embed, restored, weights_of
+from anonlib.compat import device
 from anonlib.config import digest
 from anonlib.data.faceset import FaceSet
 
@@ -51,7 +52,6 @@ def attack_shard(
 
 
 def _attack(job: Job, made: dict[str, Made], start: dict[str, np.ndarray] | None, faces: FaceSet) -> dict:
-    import torch
 
     train, validation = (pairs_of(faces, _together(made), split) for split in ("train", "validation"))
     judged = {job.judged: made[job.judged]} if job.judged else made
@@ -61,10 +61,9 @@ def _attack(job: Job, made: dict[str, Made], start: dict[str, np.ndarray] | None
     known = [pairs.fingerprint() for pairs in (train, validation) if pairs is not None]
     name = digest([asdict(config), known, store.digest(start) if start else ""])[:32]
     checkpoint = cache_root() / "attack" / f"{name}.pt"
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     photos = (test.anonymized, test.originals, test.anonymized_masks, test.masks)
     began = time.process_time()
-    seen = attack(job.attacker, train, validation, *photos, checkpoint, start=start, device=device, **job.changes)
+    seen = attack(job.attacker, train, validation, *photos, checkpoint, start=start, device=device(), **job.changes)
     seconds = time.process_time() - began
     checkpoint.unlink(missing_ok=True)
     trained = seen.trained

@@ -15,7 +15,8 @@ from diffusers import (
 from safetensors import SafetensorError
 
 from anonlib.bundles import Bundle, check
-from anonlib.errors import AnonlibError
+from anonlib.compat import device
+from anonlib.errors import AnonlibError, first_line
 
 PLAIN = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}  # parts that are not used
 
@@ -48,15 +49,16 @@ def load_pipeline(bundle: Bundle, conditions: tuple[str, ...] = ()) -> Diffusion
         else:
             pipeline = _load(StableDiffusionInpaintPipeline, bundle.pipeline.folder, **PLAIN)
     except (OSError, ValueError, SafetensorError) as error:
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise AnonlibError(f"{bundle.pipeline.name} cannot be loaded ({told[0]}): fetch or train it again") from error
+        raise AnonlibError(
+            f"{bundle.pipeline.name} cannot be loaded ({first_line(error)}): fetch or train it again"
+        ) from error
     pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     for net in nets:
         net.controlnet_cond_embedding = _Once(net.controlnet_cond_embedding)
     for net in (pipeline.unet, pipeline.vae, *nets):
         net.to(memory_format=torch.channels_last)
-    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    return pipeline.to(device())
 
 
 def _load(kind: type, folder: Path, **options) -> object:

@@ -12,6 +12,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from anonlib import compat
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -29,7 +31,7 @@ def with_mirrors(images: np.ndarray) -> np.ndarray:
 
 def device() -> torch.device:
     """Return the GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(compat.device())
 
 
 def autocast() -> torch.autocast:
