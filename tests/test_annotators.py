@@ -76,10 +76,13 @@ def test_depth_is_stretched_in_each_image_and_has_its_size(pictures, tmp_path):
     )  # fmt: skip
     DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path)
     large = np.stack([cv2.resize(one, (518, 518)) for one in pictures])
+    large[1] //= 4
     made = annotators.maps("depth", large, tmp_path, batch=2)
     assert made.shape == (3, 518, 518) and made.dtype == np.uint8
     assert (made.reshape(3, -1).min(1) == 0).all() and (made.reshape(3, -1).max(1) == 255).all()
     np.testing.assert_array_equal(annotators.maps("depth", large[2:], tmp_path)[0], made[2])
+    alone = np.concatenate([annotators.maps("depth", one[None], tmp_path) for one in large])
+    assert np.abs(alone.astype(int) - made).max() <= 1, "each map is stretched by itself"
     maps, valid = annotate("depth", pictures[:2], Source(str(tmp_path)))
     assert valid.all() and maps.shape == (2, 128, 128, 3)
 
