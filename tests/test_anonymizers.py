@@ -10,7 +10,6 @@ from anonlib.anonymizers import maps
 from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK, closed, image_seed
 from anonlib.bundles import Bundle, Source
 from anonlib.conditions import annotate
-from anonlib.diffusion.bundle import load_pipeline
 from anonlib.errors import AnonlibError
 
 
@@ -162,20 +161,6 @@ def test_seed_follows_pixels_method_parameters_and_replicate():
 def test_unknown_names_are_refused_in_one_line():
     with pytest.raises(AnonlibError, match="ia-depth"):
         anonymizers.anonymizer("ia-deth")
-
-
-def test_a_control_map_is_embedded_once_and_the_next_one_anew(tiny_bundle, every):
-    pipeline = load_pipeline(Bundle(Source(tiny_bundle)), ("hed",))
-    once, seen = pipeline.controlnet.nets[0].controlnet_cond_embedding, []
-    hook = once.embedding.register_forward_hook(lambda _, given, made: seen.append(given[0]))
-    images, masks, _ = scene(2)
-    for image, mask in zip(images, masks, strict=True):
-        every("ia-hed")(image[None], mask[None], [0])  # two steps each
-    hook.remove()
-    assert len(seen) == 2 and not torch.equal(*seen)
-    with torch.inference_mode():
-        for given in seen:
-            torch.testing.assert_close(once(given), once.embedding(given))
 
 
 def test_maps_that_were_made_before_paint_the_same_pictures(every, tiny_bundle) -> None:

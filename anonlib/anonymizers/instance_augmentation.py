@@ -1,6 +1,6 @@
 """Instance Augmentation (Kupyn & Rupprecht, 2024) as P1 attacks it: a person inpainted under edge and depth control."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
@@ -10,10 +10,9 @@ import torch
 from anonlib.anonymizers.contract import ERROR, OK
 from anonlib.anonymizers.control import weakened
 from anonlib.bundles import OWN, Bundle
-from anonlib.compat import autocast
 from anonlib.conditions import annotate
-from anonlib.diffusion.bundle import load_pipeline
 from anonlib.diffusion.captions import NEGATIVE, prompt
+from anonlib.diffusion.painter import Order, painter
 from anonlib.faces import dilate
 
 SCALES = {"depth": 0.7, "hed": 0.1, "canny": 0.1}  # the public code's weights for people; Canny takes HED's place
@@ -27,8 +26,8 @@ class InstanceAugmentation:
 
     conditions: names of control maps. scales: control strength a condition. steps: UniPC steps. batch: images a call of
     the pipeline. bundle: what paints. size: pixels a side at which it does; photos of another size are scaled there and
-    back. blur, pixels, hidden: how the maps are weakened, see `control.weakened`. annotator: what makes
-    them; None: what the bundle names.
+    back. compiled: whether a GPU compiles the networks first, see `Graph`. blur, pixels, hidden: how the maps are
+    weakened, see `control.weakened`. annotator: what makes them; None: what the bundle names.
     """
 
     conditions: tuple[str, ...]
@@ -38,6 +37,7 @@ class InstanceAugmentation:
     batch: int = 8
     bundle: Bundle = OWN
     size: int = 128
+    compiled: bool = False
     blur: float = 0.0
     pixels: int | None = None
     hidden: str | None = None
@@ -50,60 +50,40 @@ class InstanceAugmentation:
             maps, good = self._annotate(name, images)
             controls[name] = weakened(maps, images, self.blur, self.pixels, self.hidden)
             valid &= good
-        result, grown = np.zeros_like(images), dilate(masks)
-        for rows, texts, guidance in self._groups(seeds, valid):
-            # always a full batch: kernels round differently for other sizes; an image must not depend on its company
-            full = [*rows, *[rows[-1]] * (self.batch - len(rows))]
-            words = [*texts, *[texts[-1]] * (self.batch - len(texts))]
-            maps = [controls[name][full] for name in self.conditions]
-            made = self._paint(images[full], grown[full], maps, words, guidance, [seeds[row] for row in full])
-            result[rows] = made[: len(rows)]
+        result, grown, good = np.zeros_like(images), dilate(masks), np.flatnonzero(valid)
+        batches = [good[at : at + self.batch] for at in range(0, len(good), self.batch)]
+        orders = (self._order(images, grown, controls, seeds, rows) for rows in batches)
+        made = painter(self.bundle, self.conditions, self.compiled)(orders) if batches else []
+        for rows, pictures in zip(batches, made, strict=True):
+            found = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+            result[rows] = _resized(found[: len(rows)], images.shape[1:3])
         return result, [OK if good else ERROR for good in valid]
 
     def _annotate(self, name: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.annotator(name, images) if self.annotator else annotate(name, images, self.bundle.annotator(name))
 
-    def _groups(self, seeds: list[int], valid: np.ndarray) -> Iterator[tuple[list[int], list[str], float]]:
-        """Yield batches (rows, prompts, guidance) of images that drew the same guidance scale."""
-        drawn: dict[float, list[tuple[int, str]]] = {}
-        for row in np.flatnonzero(valid):
-            rng = np.random.default_rng(seeds[row])
-            guidance, text = float(rng.choice(self.guidance)), prompt(rng)
-            drawn.setdefault(guidance, []).append((int(row), text))
-        for guidance, members in sorted(drawn.items()):
-            for start in range(0, len(members), self.batch):
-                part = members[start : start + self.batch]
-                yield [row for row, _ in part], [text for _, text in part], guidance
-
-    def _paint(
+    def _order(
         self,
         images: np.ndarray,
         masks: np.ndarray,
-        controls: list[np.ndarray],
-        texts: list[str],
-        guidance: float,
+        controls: dict[str, np.ndarray],
         seeds: list[int],
-    ) -> np.ndarray:
-        pipeline, side = load_pipeline(self.bundle, self.conditions), (self.size, self.size)
-        kwargs = {
-            "prompt": texts,
-            "negative_prompt": [NEGATIVE] * len(texts),
-            "image": _unit(_resized(images, side)),
-            "mask_image": torch.from_numpy(_resized(masks, side, cv2.INTER_NEAREST))[:, None].float() / 255,
-            "strength": 1.0,
-            "num_inference_steps": self.steps,
-            "guidance_scale": guidance,
-            "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
-            "height": self.size,
-            "width": self.size,
-            "output_type": "np",
-        }
-        if controls:
-            kwargs["control_image"] = [_unit(_resized(control, side)) for control in controls]
-            kwargs["controlnet_conditioning_scale"] = [self.scales[name] for name in self.conditions]
-        with torch.inference_mode(), autocast(pipeline.device.type):
-            made = pipeline(**kwargs).images
-        return _resized(np.rint(made * 255).astype(np.uint8), images.shape[1:3])
+        rows: np.ndarray,
+    ) -> Order:
+        # always a full batch: kernels round differently for other sizes; an image must not depend on its company
+        full, side = np.pad(rows, (0, self.batch - len(rows)), mode="edge"), (self.size, self.size)
+        draws = [np.random.default_rng(seeds[row]) for row in full]
+        return Order(
+            images=_unit(_resized(images[full], side)),
+            masks=torch.from_numpy(_resized(masks[full], side, cv2.INTER_NEAREST))[:, None].ge(128).float(),
+            controls={name: _unit(_resized(maps[full], side)) for name, maps in controls.items()},
+            scales=self.scales,
+            guidance=[float(rng.choice(self.guidance)) for rng in draws],
+            texts=[prompt(rng) for rng in draws],
+            negative=NEGATIVE,
+            steps=self.steps,
+            seeds=[seeds[row] for row in full],
+        )
 
 
 def _resized(images: np.ndarray, side: tuple[int, int], how: int | None = None) -> np.ndarray:

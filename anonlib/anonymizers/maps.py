@@ -8,7 +8,7 @@ from anonlib import cache
 from anonlib.bundles import Source
 from anonlib.conditions import annotate
 
-SHARD = 128  # photos; who paints fills the last batch of each group of equal guidance up, so small ones waste work
+SHARD = 128  # photos; who paints fills the last batch up, so small ones waste work
 Maps = dict[str, tuple[np.ndarray, np.ndarray]]  # by condition: maps (N, 128, 128, 3) uint8 and flags (N,) bool
 
 

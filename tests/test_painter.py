@@ -1,0 +1,145 @@
+"""Our painter gives what diffusers' own pipeline gives; its stages overlap, in order, and lose no error."""
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anonlib.bundles import Bundle, Source
+from anonlib.compat import prepare_torch
+
+prepare_torch()
+import torch  # noqa: E402
+
+from anonlib.diffusion import graphs  # noqa: E402
+from anonlib.diffusion.bundle import load_pipeline  # noqa: E402
+from anonlib.diffusion.overlap import overlapped  # noqa: E402
+from anonlib.diffusion.painter import Order, Painter  # noqa: E402
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """Compute in float32: what is compared may differ by rounding only."""
+    monkeypatch.setattr(graphs, "fast_dtype", lambda device: torch.float32)
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle) -> Bundle:
+    return Bundle(Source(tiny_bundle))
+
+
+def order(conditions: tuple[str, ...], count: int = 3, size: int = 64) -> Order:
+    """Random pictures, masks and maps, each with a text, a guidance scale and a seed of its own."""
+    generator = torch.Generator().manual_seed(1)
+    maps = {name: torch.rand(count, 3, size, size, generator=generator) for name in conditions}
+    return Order(
+        images=torch.rand(count, 3, size, size, generator=generator),
+        masks=(torch.rand(count, 1, size, size, generator=generator) > 0.3).float(),
+        controls=maps,
+        scales=dict(zip(conditions, (0.7, 0.4), strict=False)),
+        guidance=[7.0, 7.5, 2.0][:count],
+        texts=["photo of a person", "photo of a person, brown hair", "photo"][:count],
+        negative="bald",
+        steps=3,
+        seeds=list(range(10, 10 + count)),
+    )
+
+
+def stock(bundle: Bundle, given: Order, row: int) -> np.ndarray:
+    """Return what diffusers' pipeline paints of one image of an order, (3, H, W)."""
+    conditions, one = tuple(given.controls), slice(row, row + 1)
+    told = {"control_image": [given.controls[name][one] for name in conditions]} if conditions else {}
+    if conditions:
+        told["controlnet_conditioning_scale"] = [given.scales[name] for name in conditions]
+    with torch.inference_mode():
+        made = load_pipeline(bundle, conditions)(
+            prompt=given.texts[one],
+            negative_prompt=[given.negative],
+            image=given.images[one],
+            mask_image=given.masks[one],
+            strength=1.0,
+            num_inference_steps=given.steps,
+            guidance_scale=given.guidance[row],
+            generator=[torch.Generator().manual_seed(given.seeds[row])],
+            height=given.images.shape[2],
+            width=given.images.shape[3],
+            output_type="pt",
+            **told,
+        )
+    return made.images[0].numpy()
+
+
+@pytest.mark.parametrize("conditions", [(), ("hed",), ("depth", "hed")])
+@pytest.mark.parametrize("large", [False, True], ids=["openvino", "torch"])
+def test_a_batch_is_what_diffusers_paints_one_by_one(bundle, exact, conditions, large, monkeypatch):
+    if large:
+        monkeypatch.setattr(graphs, "LARGE", 0)
+        monkeypatch.setattr(graphs, "autocast", lambda device, dtype=None: torch.autocast(device, enabled=False))
+    given = order(conditions)
+    made = next(Painter(bundle, conditions)([given])).numpy()
+    for row in range(3):
+        np.testing.assert_allclose(made[row], stock(bundle, given, row), atol=2e-4)  # a twentieth of a grey level
+
+
+def test_a_network_is_converted_once_and_again_for_other_weights(bundle, exact, own_cache):
+    kept = own_cache / "graphs"
+    next(Painter(bundle, ())([order(())]))
+    first = sorted(kept.glob("*/network.xml"))
+    next(Painter(bundle, ())([order((), count=2)]))
+    assert len(first) == 3 and sorted(kept.glob("*/network.xml")) == first
+    changed = Painter(bundle, ())
+    with torch.no_grad():
+        changed.pipeline.unet.conv_in.bias.add_(1)
+    next(changed([order(())]))
+    assert len(list(kept.glob("*/network.xml"))) == 4
+
+
+def test_texts_are_encoded_once(bundle, exact):
+    painter = Painter(bundle, ())
+    seen = []
+    painter.pipeline.text_encoder.register_forward_hook(lambda *given: seen.append(given))
+    given = order(())
+    list(painter([given, replace(given, texts=["photo"] * 3)]))
+    assert len(seen) == 4  # three texts and the negative one
+
+
+def test_stages_overlap_and_keep_the_order():
+    inside, together = set(), []
+
+    def stage(name: str, work: float):
+        def run(item):
+            inside.add(name)
+            together.append(frozenset(inside))
+            time.sleep(work)
+            inside.discard(name)
+            return [*item, (name, threading.current_thread().name)]
+
+        return run
+
+    found = list(overlapped([[k] for k in range(6)], stage("a", 0.01), stage("b", 0.03), stage("c", 0.01)))
+    assert [one[0] for one in found] == list(range(6))
+    assert [[name for name, _ in one[1:]] for one in found] == [["a", "b", "c"]] * 6
+    assert {one[2][1] for one in found} == {threading.current_thread().name}, "the main stage stays with the caller"
+    assert any({"a", "b"} <= one for one in together) and any({"b", "c"} <= one for one in together)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_an_error_of_any_stage_reaches_the_caller(at):
+    begun = []
+
+    def before(item):
+        begun.append(item)
+        return item
+
+    def broken(item):
+        if item == 1:
+            raise ValueError("broken here")
+        return item
+
+    stages = [before, lambda item: item, lambda item: item]
+    stages[at] = (lambda item: broken(before(item))) if at == 0 else broken
+    with pytest.raises(ValueError, match="broken here"):
+        list(overlapped(range(100), *stages))
+    assert len(begun) < 10, "nothing is begun after an error"
