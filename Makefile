@@ -3,6 +3,7 @@ PROFILE ?= demo
 TORCH ?= auto
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 PY ?= $(VENV)/bin/python
 DATASET_OPTION = $(if $(DATASET),--dataset "$(DATASET)")
 NAMES = --profile "$(PROFILE)" $(DATASET_OPTION)
@@ -18,7 +19,7 @@ READY := $(VENV)/.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fetch anonymize paper figures explain verify test data models lab clean readme format lint lock
+.PHONY: help setup fetch anonymize paper figures explain verify test bench data models lab clean readme format lint lock
 
 help: ## list the targets and their options
 	@echo 'make paper [PROFILE=smoke|demo|full] [DATASET=name or folder of person/image] [ACCEPT=noncommercial]'
@@ -61,6 +62,13 @@ verify: $(READY) ## re-read the results: PASS, FAIL or INCONCLUSIVE for every cl
 
 test: setup ## run the tests, the notebooks among them
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} HF_HUB_OFFLINE=1 $(PY) -m pytest $(ARGS)
+
+bench: $(PEERS)/.lock setup ## measure speeds on this CPU against other libraries' (12 minutes), into figures/bench.json
+	@PYTHONPATH=$(PEERS) HF_HUB_OFFLINE=1 $(PY) -m tools.bench.cpu
+
+$(PEERS)/.lock: requirements/bench.lock $(READY)
+	@$(PY) -m pip install --quiet --no-deps --require-hashes --target $(PEERS) --upgrade -r requirements/bench.lock
+	@touch $@
 
 data: setup ## make the embedded faces again from the face generator
 	@$(PY) -m anonlib.cli data

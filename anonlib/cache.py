@@ -79,12 +79,14 @@ def map_shards(
     workers: int | None = None,
     code: Iterable[ModuleType | str] = (),
     models: Iterable[Path | str] = (),
+    gpus_each: int = 1,
 ) -> Any:
     """Return function(**items, **inputs, **params), computed and cached shard by shard in single-thread processes.
 
     items: equally long arrays or lists, cut along their first axis; the function must treat every row on its own.
     inputs: what every shard needs whole; workers read it from one copy on disk.
-    workers: processes; None takes $ANONLIB_WORKERS, else one a core. Shard size and workers do not change the result.
+    workers: processes; None takes $ANONLIB_WORKERS, else one for each `gpus_each` GPUs, else one a core. Shard size and
+    workers do not change the result.
     A killed call, made again, computes only the shards that are missing. Raises AnonlibError when a worker dies.
     """
     from anonlib import workers as pool
@@ -93,13 +95,14 @@ def map_shards(
     entries, shards = _shards(name, function, items, params, inputs, shard_size, code, models)
     found = [read(entry.folder) for entry in entries]
     missing = [index for index, header in enumerate(found) if header is None]
-    workers = min(workers or pool.default_workers(), len(shards))
+    workers = min(workers or pool.default_workers(gpus_each), len(shards))
     known = [header["seconds"] for header in found if header]
     if missing:
         announce(entries[missing[0]])
         jobs = [pool.Job(entries[index], shards[index], params) for index in missing]
         guess = sum(known) / len(known) if known else None
-        made = pool.run(name, function, jobs, inputs, workers, total=len(shards), guess=guess)
+        told = {"total": len(shards), "guess": guess, "gpus_each": gpus_each}
+        made = pool.run(name, function, jobs, inputs, workers, **told)
         found = [header or made[entry.key] for header, entry in zip(found, entries, strict=True)]
     for index, (entry, header) in enumerate(zip(entries, found, strict=True)):
         known_models = entry.components["models"]

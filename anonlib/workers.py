@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache as memoize
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import BaseContext
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ ENVIRONMENT = {  # of a worker; libraries read it as the new process imports the
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
 }
-GPU = Path("/dev/nvidiactl")
+DEVICES = Path("/dev")  # where NVIDIA's driver puts nvidia0, nvidia1 ...
 GIB_A_WORKER = 2.0  # room for a diffusion pipeline with its libraries
 
 _loaded: dict[str, str] = {}  # module -> hash of its code, of the step that the process copied by workers has loaded
@@ -49,14 +50,23 @@ class Job:
     params: Mapping[str, Any]
 
 
-def default_workers() -> int:
-    """Return $ANONLIB_WORKERS, else 1 beside an NVIDIA GPU, else one a usable core as far as the free memory goes."""
+def gpus() -> list[str]:
+    """Return the NVIDIA GPUs that may be used, as $CUDA_VISIBLE_DEVICES names them, which is obeyed where it is set."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [one.strip() for one in named.split(",") if one.strip() not in ("", "-1")]
+    found = [one.name.removeprefix("nvidia") for one in DEVICES.glob("nvidia*")]
+    return sorted((one for one in found if one.isdecimal()), key=int)
+
+
+def default_workers(gpus_each: int = 1) -> int:
+    """Return $ANONLIB_WORKERS, else one for so many GPUs, else one a usable core as far as the free memory goes."""
     if named := os.environ.get("ANONLIB_WORKERS"):
         if not named.isdecimal() or int(named) < 1:
             raise AnonlibError(f"ANONLIB_WORKERS must be a number of processes, 1 or more, not {named!r}")
         return int(named)
-    if GPU.exists():  # one process keeps a GPU busy; more would only share its memory
-        return 1
+    if found := gpus():  # one process keeps a GPU busy; more would only share its memory
+        return max(1, len(found) // gpus_each)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, int(psutil.virtual_memory().available / 2**30 / GIB_A_WORKER)))
 
@@ -70,18 +80,24 @@ def run(
     *,
     total: int,
     guess: float | None,
+    gpus_each: int = 1,
 ) -> dict[str, dict[str, Any]]:
     """Compute all jobs and return their cache headers by key, saying how many of `total` shards are left and how long.
 
-    guess: seconds a shard takes, from earlier ones, or None. Raises AnonlibError when a worker dies.
+    guess: seconds a shard takes, from earlier ones, or None. gpus_each: how many GPUs a worker sees, its own as long as
+    there are enough. Raises AnonlibError when a worker dies.
     """
     log = cache.folder_of(name) / "workers.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     before = {variable: os.environ.get(variable) for variable in ENVIRONMENT}
     with tempfile.TemporaryDirectory() as shared:
         store.save(dict(inputs), Path(shared))
-        start = (os.environ | ENVIRONMENT, str(log), function.__module__, function.__qualname__, shared)
-        pool = ProcessPoolExecutor(workers, mp_context=_context(function), initializer=_begin, initargs=start)
+        context = _context(function)
+        devices = context.SimpleQueue()
+        for group in _groups(gpus(), gpus_each, workers):
+            devices.put(group)
+        start = (devices, os.environ | ENVIRONMENT, str(log), function.__module__, function.__qualname__, shared)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=start)
         try:
             os.environ.update(ENVIRONMENT)
             return _drain(name, pool, jobs, workers, total, guess)
@@ -96,12 +112,18 @@ def run(
                 os.environ.pop(variable) if value is None else os.environ.update({variable: value})
 
 
+def _groups(found: list[str], each: int, workers: int) -> list[str]:
+    """Return which GPUs each worker sees; with more workers than groups of GPUs they share."""
+    groups = [",".join(found[at : at + each]) for at in range(0, max(1, len(found) - each + 1), each)]
+    return [groups[worker % len(groups)] for worker in range(workers)]
+
+
 def _context(function: Callable[..., Any]) -> BaseContext:
     """Return how workers start: on Linux as copies of one process that has loaded the libraries of the first step, so
     that a notebook's later steps begin at once. Elsewhere, beside a GPU (a copied process cannot use one that was asked
     for before), and where the code was edited since, each loads them anew.
     """
-    if not sys.platform.startswith("linux") or GPU.exists():
+    if not sys.platform.startswith("linux") or gpus():
         return get_context("spawn")
     code = sources.code_hashes([function.__module__])
     if not _loaded:
@@ -136,12 +158,14 @@ def _report(name: str, left: int, total: int, seconds: float | None, send: Calla
     send(f"{name}: {left} of {total} shards left" + ("" if seconds is None else f", {progress.about(seconds)}"))
 
 
-def _begin(environment: Mapping[str, str], log: str, *start: str) -> None:
-    """Prepare a worker: the parent's variables as they are now, its own log, and an end when the parent ends."""
+def _begin(devices: SimpleQueue, environment: Mapping[str, str], log: str, *start: str) -> None:
+    """Prepare a worker: the parent's variables as they are now, its own GPUs and log, an end when the parent ends."""
     global _start
     _start = start
     os.environ.clear()
     os.environ.update(environment)
+    if group := devices.get():
+        os.environ["CUDA_VISIBLE_DEVICES"] = group
     threading.Thread(target=_end_with_parent, daemon=True).start()
     words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(words, 1)

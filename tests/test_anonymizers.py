@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from anonlib import anonymizers
 from anonlib.anonymizers import maps

@@ -103,11 +103,14 @@ def test_augmentation_is_seeded_bounded_and_varied() -> None:
     stored = pr.framed(faces(6), "full", 32)
 
     def again(seed: int) -> torch.Tensor:
-        return pr.augment(stored, "full", 32, 0.1, 0.3, torch.Generator().manual_seed(seed))
+        changes = pr.drawn_changes(6, 32, 0.1, 0.3, torch.Generator().manual_seed(seed))
+        return pr.augment(stored, "full", 32, changes)
 
     assert torch.equal(again(1), again(1)) and not torch.equal(again(1), again(2))
     assert again(1).min() >= 0 and again(1).max() <= 255 and again(1).dtype == torch.float32
-    still = pr.augment(stored, "full", 32, 0.0, 0.0, torch.Generator().manual_seed(0))
+    changes = pr.drawn_changes(6, 32, 0.1, 0.3, torch.Generator().manual_seed(1))
+    assert torch.equal(pr.augment(stored[2:5], "full", 32, changes.select(slice(2, 5))), again(1)[2:5])
+    still = pr.augment(stored, "full", 32, pr.drawn_changes(6, 32, 0.0, 0.0, torch.Generator().manual_seed(0)))
     flipped = [torch.equal(a, b.flip(2).float()) for a, b in zip(still.round(), stored, strict=True)]
     kept = [torch.equal(a, b.float()) for a, b in zip(still.round(), stored, strict=True)]
     assert all(a != b for a, b in zip(flipped, kept, strict=True)), "each image is as it was or mirrored"

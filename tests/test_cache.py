@@ -17,6 +17,7 @@ from anonlib.errors import AnonlibError
 
 HELPER = """
     import os
+    import time
     import numpy as np
     from pathlib import Path
 
@@ -31,6 +32,10 @@ HELPER = """
     def scaled(values, by=1.0):
         note("scaled")
         return {"values": values * by, "names": [str(v) for v in values]}
+
+    def devices(k):
+        time.sleep(0.2)
+        return [os.environ.get("CUDA_VISIBLE_DEVICES") for _ in k]
 
     def rows(values, names, table, by):
         note(len(values))
@@ -361,6 +366,22 @@ def test_the_key_is_kept_in_readable_parts(helper):
     assert parts["params"] == {"by": 3.0} and set(parts["inputs"]) == {"values"}
     assert parts["function"] == "steps_under_test:scaled" and list(parts["code"]) == ["steps_under_test"]
     assert len(parts["lock"]) == 64
+
+
+def test_gpus_are_shared_out(monkeypatch, tmp_path, helper):
+    monkeypatch.delenv("ANONLIB_WORKERS", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("nvidia0", "nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(workers, "DEVICES", tmp_path)
+    assert workers.gpus() == ["0", "2", "10"]
+    assert [workers.default_workers(each) for each in (1, 2, 3, 4)] == [3, 1, 1, 1]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,8,9")
+    assert workers.gpus() == ["5", "7", "8", "9"] and workers.default_workers(2) == 2
+    told = cache.map_shards("devices", helper.devices, {"k": list(range(8))}, shard_size=1, workers=2, gpus_each=2)
+    assert set(told) == {"5,7", "8,9"}, "each worker has GPUs of its own"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert workers.gpus() == []
 
 
 def test_number_of_workers(monkeypatch):

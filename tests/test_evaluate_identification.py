@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from anonlib.evaluate import identification as ident
+from anonlib.evaluate.gallery import FUSIONS, reference_order
 from anonlib.recognizers import normalized
 
 
@@ -29,7 +30,7 @@ def gallery(people: int = 7, photos: int = 4, width: int = 3, seed: int = 0, lev
 def brute_force(
     g: dict[str, np.ndarray], references: int | None, seed: int, fusion: str
 ) -> tuple[list[int], list[int]]:
-    place = ident.reference_order(g["ref_id"], g["ref_source"], seed)
+    place = reference_order(g["ref_id"], g["ref_source"], seed)
     better, tied = [], []
     for emb, name, source in zip(g["probe_emb"], g["probe_id"], g["probe_source"], strict=True):
         score = {}
@@ -46,7 +47,7 @@ def brute_force(
 @pytest.mark.parametrize("levels", [0, 2])
 @pytest.mark.parametrize("references", [None, 1, 2, 5])
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("fusion", ident.FUSIONS)
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_ranks_equal_brute_force(references: int | None, seed: int, levels: int, fusion: str) -> None:
     g = gallery(seed=seed, levels=levels)
     ranks = ident.rank_of_true(**g, references=references, seed=seed, fusion=fusion)
@@ -91,11 +92,11 @@ def test_row_order_does_not_matter_and_neither_does_chunking(monkeypatch: pytest
 
 def test_draws_are_nested_seeded_and_per_person() -> None:
     g = gallery(people=20, photos=6)
-    place = ident.reference_order(g["ref_id"], g["ref_source"], seed=0)
+    place = reference_order(g["ref_id"], g["ref_source"], seed=0)
     for person in set(g["ref_id"]):
         assert sorted(place[g["ref_id"] == person]) == list(range(6))
-    other = ident.reference_order(g["ref_id"], g["ref_source"], seed=1)
-    assert (place != other).any() and (ident.reference_order(g["ref_id"], g["ref_source"], 0) == place).all()
+    other = reference_order(g["ref_id"], g["ref_source"], seed=1)
+    assert (place != other).any() and (reference_order(g["ref_id"], g["ref_source"], 0) == place).all()
     firsts = np.array([g["ref_source"][(g["ref_id"] == p) & (place == 0)][0] for p in sorted(set(g["ref_id"]))])
     assert len({int(name.split("/")[1]) % 6 for name in firsts}) > 2, "not always the same photo of a person"
 
@@ -142,7 +143,7 @@ def test_more_references_help_when_embeddings_mean_something() -> None:
             ident.top1(ident.rank_of_true(emb, identity, source, emb, identity, source, k, fusion=fusion))
             for k in (1, 3, None)
         ]
-        for fusion in ident.FUSIONS
+        for fusion in FUSIONS
     }
     assert top["max"][0] == top["mean"][0], "one reference is its own mean"
     assert top["max"][0] < top["max"][1] < top["max"][2] and top["mean"][0] < top["mean"][1] < top["mean"][2]

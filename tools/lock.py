@@ -1,4 +1,4 @@
-"""Resolve pyproject.toml into requirements/cuda.lock, requirements/cpu.lock and environment.yml: `make lock`.
+"""Resolve pyproject.toml into the locks in requirements/ and environment.yml: `make lock`.
 
 Versions already locked are kept; `make lock ARGS=--upgrade` looks for newer ones.
 """
@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -26,19 +27,25 @@ HEADER = "# Made by `make lock` from requirements/cuda.lock: the same packages f
 
 
 def main(arguments: list[str]) -> None:
-    """Write both locks and environment.yml; arguments go to `uv pip compile`."""
-    compile_cuda_lock(arguments)
+    """Write the locks and environment.yml; arguments go to `uv pip compile`."""
+    compiled("cuda", ["pyproject.toml", "--extra", "dev", *arguments])
+    peers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["bench"]
+    compiled("bench", ["-", "--no-deps", *arguments], "\n".join(peers))
     cuda = (LOCKS / "cuda.lock").read_text()
     (LOCKS / "cpu.lock").write_text(cpu_lock(cuda, (LOCKS / "cpu-wheels.sha256").read_text()))
     (ROOT / "environment.yml").write_text(environment(cuda))
 
 
-def compile_cuda_lock(arguments: list[str]) -> None:
-    """Resolve for every platform and Python, hashing the registry's own files whatever else lies on this disk."""
-    command = [Path(sys.executable).parent / "uv", "pip", "compile", "pyproject.toml", "--extra", "dev", "--quiet"]
+def compiled(lock: str, what: list[str], text: str | None = None) -> None:
+    """Resolve for every platform and Python, hashing the registry's own files whatever else lies on this disk.
+
+    what: the files with the requirements, and options; text: what "-" among them stands for.
+    """
+    command = [Path(sys.executable).parent / "uv", "pip", "compile", *what, "--quiet"]
     command += ["--universal", "--python-version", "3.11", "--generate-hashes", "--custom-compile-command", "make lock"]
     variables = {key: value for key, value in os.environ.items() if key != "UV_FIND_LINKS"}
-    subprocess.run([*command, "-o", "requirements/cuda.lock", *arguments], cwd=ROOT, env=variables, check=True)
+    target = ["-o", f"requirements/{lock}.lock"]
+    subprocess.run([*command, *target], cwd=ROOT, env=variables, check=True, input=text, text=True)
 
 
 def cpu_lock(cuda: str, wheels: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from anonlib import recognizers
 from anonlib.attack.pairs import Pairs
+from anonlib.attack.together import processes, train_together
 from anonlib.attack.train import AttackConfig, TrainedAttacker, embed, train_attacker
 from anonlib.errors import AnonlibError
 from anonlib.evaluate.identification import permuted_identities
@@ -128,6 +129,7 @@ def attack(
     probes: anonymized photos (P, 128, 128, 3) uint8, blank ones included. references: original photos (R, 128, 128, 3)
     uint8, or (R, d) float32 where a recognizer has embedded them before. Masks are those of the originals, for the
     attackers that need them. start: weights to begin with instead of the attacker's own. threads: of a recognizer.
+    Where $ANONLIB_TOGETHER names several processes, they train it together.
     changes: fields of AttackConfig. Raises AnonlibError.
     """
     config = attack_config(name, **changes)
@@ -139,7 +141,11 @@ def attack(
         raise AnonlibError(
             f"attacker {name!r} has to be trained: give it pairs of photos and their anonymized versions"
         )
-    trained = train_attacker(config, train, validation, checkpoint, progress, device, start)
+    if (count := processes()) > 1:
+        trained = train_together(count, config, train, validation, checkpoint, start)
+        trained.network.to(device)
+    else:
+        trained = train_attacker(config, train, validation, checkpoint, progress, device, start)
     return Embeddings(embed(trained, probes, probe_masks), embed(trained, references, reference_masks), trained)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from anonlib import cache, config
 from anonlib.anonymizers import dataset
 from anonlib.anonymizers.dataset import QUICK, Anonymized
+from anonlib.attack import together
 from anonlib.attack.attackers import ATTACKERS, COSTS, attack_config, probe_labels, tuned
 from anonlib.attack.jobs import Job, attack_shard, embed_shards
 from anonlib.data.faceset import FaceSet
@@ -148,7 +149,8 @@ def _trained(
 ) -> list[Outcome]:
     if not todo:
         return []
-    told = cache.map_shards("attack", attack_shard, **_shards(faces, made, todo, start))["outcome"]
+    shards = _shards(faces, made, todo, start)
+    told = cache.map_shards("attack", attack_shard, **shards, gpus_each=together.processes())["outcome"]
     outcomes = []
     for job, one in zip(todo, told, strict=True):
         seen = one.pop("probes")

@@ -152,16 +152,34 @@ def window(
     return stored.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def augment(stored: Tensor, frame: str, size: int, shift: float, light: float, generator: torch.Generator) -> Tensor:
-    """Return (B, 3, size, size) float32 in 0..255: mirrored half of the time, moved, and with changed light.
+@dataclass(frozen=True)
+class Changes:
+    """How some photos are changed: moved by px (2, B), mirrored (B,), contrast and brightness (2, B, 1, 1, 1)."""
+
+    moves: Tensor
+    mirrored: Tensor
+    light: Tensor
+
+    def select(self, rows: slice | Tensor) -> "Changes":
+        """Return the changes of these photos."""
+        return Changes(self.moves[:, rows], self.mirrored[rows], self.light[:, rows])
+
+
+def drawn_changes(count: int, size: int, shift: float, light: float, generator: torch.Generator) -> Changes:
+    """Draw changes: mirrored half of the time, moved, and with changed light.
 
     shift: largest move as a share of the size. light: largest relative change of brightness and of contrast.
     Everything random comes from `generator` (on the CPU), so that a seed gives the same batch anywhere.
     """
-    n, far = len(stored), round(shift * size)
-    moves = torch.randint(-far, far + 1, (2, n), generator=generator).to(stored.device)
-    flip = (torch.rand(n, generator=generator) < 0.5).to(stored.device)
-    gain, offset = ((2 * torch.rand(2, n, 1, 1, 1, generator=generator) - 1) * light).to(stored.device)
-    x = window(stored, frame, size, moves[0], moves[1], flip).float()
+    far = round(shift * size)
+    moves = torch.randint(-far, far + 1, (2, count), generator=generator)
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    return Changes(moves, mirrored, (2 * torch.rand(2, count, 1, 1, 1, generator=generator) - 1) * light)
+
+
+def augment(stored: Tensor, frame: str, size: int, changes: Changes) -> Tensor:
+    """Return framed photos (B, 3, S, S) changed, (B, 3, size, size) float32 in 0..255."""
+    moves, mirrored, light = (one.to(stored.device) for one in (changes.moves, changes.mirrored, changes.light))
+    x = window(stored, frame, size, moves[0], moves[1], mirrored).float()
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    return ((x - mean) * (1 + gain) + mean * (1 + offset)).clamp(0, 255)
+    return ((x - mean) * (1 + light[0]) + mean * (1 + light[1])).clamp(0, 255)

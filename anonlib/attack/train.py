@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from anonlib import store
 from anonlib.attack.losses import contrastive_loss
 from anonlib.attack.models import build_attacker
-from anonlib.attack.pairs import Pairs, augment, draw_pairs, framed, people_of, see, window
+from anonlib.attack.pairs import Pairs, augment, draw_pairs, drawn_changes, framed, people_of, see, window
+from anonlib.attack.team import Alone
 from anonlib.compat import autocast
 from anonlib.errors import AnonlibError
-from anonlib.evaluate.identification import FUSIONS, hits, mated, rank_of_true
+from anonlib.evaluate.gallery import FUSIONS
+from anonlib.evaluate.identification import hits, mated, rank_of_true
 from anonlib.recognizers import normalized
 
+ALONE = Alone()
 ENOUGH = 30  # validation probes: fewer may all be found by luck
 
 
@@ -69,6 +72,7 @@ def train_attacker(
     progress: Callable[[int, int], None] | None = None,
     device: str = "cpu",
     start: Mapping[str, np.ndarray] | None = None,
+    team: Alone = ALONE,
 ) -> TrainedAttacker:
     """Train with P1's loss on pairs (original, anonymized) of the same person; K different people a step.
 
@@ -78,44 +82,52 @@ def train_attacker(
     validation people can tell; where ENOUGH probes are all found, training ends. Without validation people it is the
     last state, z and the largest cosine. checkpoint: written at every validation; a killed run continues from it to
     the same weights (same thread count), a finished one is only read. progress: called with (step, steps). start: a
-    state, as `weights_of` gives it, in the place of step 0's.
+    state, as `weights_of` gives it, in the place of step 0's. team: the processes that train it together; the batch is
+    that of all, and the first one validates and writes.
     Raises AnonlibError for fewer than 2 people or a checkpoint of another run.
     """
     people = people_of(train)
     photos = _prepared(config, train.originals, train.masks).to(device)
     anonymized = _prepared(config, train.anonymized, train.anonymized_masks).to(device)
     network = with_weights(seeded_network(config), start).to(device, memory_format=torch.channels_last)
+    learner = team.prepared(network)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
     run = {"config": asdict(config), "data": _fingerprint(train, validation) if checkpoint else ""}
     run["start"] = store.digest(dict(start)) if start and checkpoint else ""
     state = _resumed(checkpoint, run, network, optimizer) or {"step": 0, "best": None, "curve": []}
-    if state["step"] == 0 and state["best"] is None:
-        _validate(config, network, validation, state)
+    if state["best"] is None and (validation is not None or config.steps == 0):
+        _validate(config, network, validation, state, team)
+    pairs = min(config.batch, len(people)) // team.size * team.size
     for step in range(state["step"], config.steps):
         if validation is not None and len(validation.usable) >= ENOUGH and state["best"]["score"] == 1:
             break  # everybody is found: there is nothing left to choose by
         for group in optimizer.param_groups:
             group["lr"] = config.lr * schedule(step, config.steps, config.warmup)
         rng = np.random.default_rng([config.seed, step])  # a step's randomness depends on its number only
-        rows = [torch.from_numpy(r).to(device) for r in draw_pairs(people, train.source, config.batch, rng)]
+        rows = np.stack(draw_pairs(people, train.source, pairs, rng))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        stored = torch.cat([photos[rows[0]], anonymized[rows[1]]])
-        batch = augment(stored, config.frame, config.image_size, config.shift, config.light, generator)
+        changes = drawn_changes(2 * pairs, config.image_size, config.shift, config.light, generator)
+        own = np.arange(pairs)[team.share(pairs)]
+        first, second = torch.from_numpy(rows[:, own]).to(device)
+        stored = torch.cat([photos[first], anonymized[second]])
+        batch = augment(stored, config.frame, config.image_size, changes.select(np.append(own, pairs + own)))
         network.train()
         with _autocast(config, device):
-            z, z_hat = network(batch.contiguous(memory_format=torch.channels_last))[1].chunk(2)
-        loss = contrastive_loss(z, z_hat, config.temperature)
+            z, z_hat = learner(batch.contiguous(memory_format=torch.channels_last))[1].chunk(2)
+        loss = contrastive_loss(team.joined(z), team.joined(z_hat), config.temperature)
         if not torch.isfinite(loss):
             raise AnonlibError(f"training of {config.name!r} diverged at step {step + 1}: lower its lr ({config.lr:g})")
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)  # here: the next step's activations take their place
         state["step"] = step + 1
         state["curve"].append({"step": step + 1, "loss": loss.item()})
         if state["step"] % config.validate_every == 0 or state["step"] == config.steps:
-            _validate(config, network, validation, state)
-            _save(checkpoint, {**run, **state, "network": network.state_dict(), "optimizer": optimizer.state_dict()})
+            _validate(config, network, validation, state, team)
+            if team.rank == 0:
+                saved = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+                _save(checkpoint, {**run, **state, **saved})
         if progress:
             progress(state["step"], config.steps)
     best = state["best"]
@@ -197,8 +209,29 @@ def _outputs(
     return {name: np.concatenate(column) for name, column in zip("hz", zip(*parts, strict=True), strict=True)}
 
 
-def _validate(config: AttackConfig, network: nn.Module, validation: Pairs | None, state: dict) -> None:
+def _validate(
+    config: AttackConfig, network: nn.Module, validation: Pairs | None, state: dict, team: Alone = ALONE
+) -> None:
     """Add validation measures to the curve; keep the network if it is the best so far or there is no validation."""
+    found = _scores(config, network, validation) if team.rank == 0 else None
+    measured, scores = team.agreed(found)
+    if state["curve"]:
+        state["curve"][-1] |= measured
+    elif measured:
+        state["curve"].append({"step": 0, "loss": float("nan"), **measured})
+    name, fusion = way = max(scores, key=scores.__getitem__)
+    if state["best"] is None or scores[way] >= state["best"]["score"]:
+        kept = state["best"]["network"] if state["best"] else {}  # its memory is used again
+        for key, value in network.state_dict().items():
+            kept[key] = kept[key].copy_(value) if key in kept else value.detach().clone()
+        chosen = {"embedding": name, "fusion": fusion, "score": scores[way], "step": state["step"]}
+        state["best"] = {"network": kept, **chosen}
+
+
+def _scores(
+    config: AttackConfig, network: nn.Module, validation: Pairs | None
+) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
+    """Return what is told of validation people, and the score by output and fusion; (z, max) alone without them."""
     ways = [("z", "max")] if validation is None else list(itertools.product("hz", FUSIONS))
     measured, scores = {}, dict.fromkeys(ways, 0.0)
     if validation is not None:
@@ -213,15 +246,7 @@ def _validate(config: AttackConfig, network: nn.Module, validation: Pairs | None
             scores[name, fusion] = float((1 / mated(ranks)["rank"]).mean())
             measured[f"{name}_{fusion}_top1"] = float(hits(ranks).mean())
             measured[f"{name}_{fusion}_score"] = scores[name, fusion]
-    if state["curve"]:
-        state["curve"][-1] |= measured
-    elif measured:
-        state["curve"].append({"step": 0, "loss": float("nan"), **measured})
-    name, fusion = way = max(ways, key=scores.__getitem__)
-    if state["best"] is None or scores[way] >= state["best"]["score"]:
-        kept = {key: value.detach().clone() for key, value in network.state_dict().items()}
-        chosen = {"embedding": name, "fusion": fusion, "score": scores[way], "step": state["step"]}
-        state["best"] = {"network": kept, **chosen}
+    return measured, scores
 
 
 def _validation_ranks(probes: np.ndarray, references: np.ndarray, validation: Pairs, fusion: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Three stages of a stream of batches at the same time: the next one is prepared and the last one finished meanwhile."""
+"""Three stages of a stream of batches at once: the next is prepared and the last one finished meanwhile."""
 
 import contextlib
 from collections import deque

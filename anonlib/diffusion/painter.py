@@ -161,7 +161,10 @@ class _Unet(nn.Module):
     def forward(self, sample: Tensor, time: Tensor, states: Tensor, *residuals: Tensor) -> tuple[Tensor]:
         told = {}
         if residuals:
-            told["down_block_additional_residuals"], told["mid_block_additional_residual"] = residuals[:-1], residuals[-1]
+            told["down_block_additional_residuals"], told["mid_block_additional_residual"] = (
+                residuals[:-1],
+                residuals[-1],
+            )
         return self.unet(sample, time, states, return_dict=False, **told)
 
 

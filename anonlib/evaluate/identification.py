@@ -1,30 +1,16 @@
 """Closed-set identification: a probe is an anonymized photo, the gallery holds original photos of people."""
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from anonlib.evaluate.gallery import FUSIONS, PROBES, Gallery, labels
 
 TIE = 1e-6  # cosines closer than float32 can tell apart are ties
-FUSIONS = ("max", "mean")  # how a person's references become one score: the largest cosine, or the mean of all
-
-
-def _labels(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values)
-    return values.astype(str) if values.dtype == object else values
-
-
-def reference_order(ref_id: np.ndarray, ref_source: np.ndarray, seed: int) -> np.ndarray:
-    """Return for each reference its place (0, 1, ...) in its person's seeded draw.
-
-    The draw depends on identities, sources and the seed only, not on the order of the rows, the attacker or the
-    anonymizer: "one reference a person" is place 0 for all of them, so that comparisons are paired.
-    """
-    by_name = np.lexsort((ref_source, ref_id))
-    shuffled = by_name[np.random.default_rng(seed).permutation(len(by_name))]
-    grouped = shuffled[np.argsort(ref_id[shuffled], kind="stable")]
-    _, sizes = np.unique(ref_id, return_counts=True)
-    place = np.empty(len(grouped), int)
-    place[grouped] = np.concatenate([np.arange(n) for n in sizes]) if len(sizes) else 0
-    return place
 
 
 def person_scores(
@@ -42,44 +28,24 @@ def person_scores(
     probe_emb (P, d) and ref_emb (R, d): L2-normalized rows. references: how many a person, drawn by `reference_order`;
     None takes all. A reference with the probe's own source is never used for it: the next one of the draw steps in.
     Without sources nothing is excluded. fusion: one of FUSIONS; the mean gains where a single cosine is mostly noise.
-    Returns scores (P, n) float32, -inf without any reference, and the n people.
+    Returns scores (P, n) float32, -inf without any reference, and the n people, sorted.
     """
-    if fusion not in FUSIONS:
-        raise ValueError(f"fusion is one of {', '.join(FUSIONS)}, not {fusion!r}")
-    ref_id = _labels(ref_id)
-    if references is not None and references < 1:
-        raise ValueError(f"references must be None or at least 1, not {references}")
-    if (probe_source is None) != (ref_source is None):
-        raise ValueError("give the sources of both the probes and the references, or of neither")
-    if not (np.isfinite(probe_emb).all() and np.isfinite(ref_emb).all()):
-        raise ValueError("an embedding is not a finite number: nothing may be ranked by it")
-    if ref_source is None:
-        probe_photo, ref_photo = np.full(len(probe_emb), -1), np.arange(len(ref_id))
-    else:
-        _, photo = np.unique(np.concatenate([_labels(probe_source), _labels(ref_source)]), return_inverse=True)
-        probe_photo, ref_photo = photo[: len(probe_emb)], photo[len(probe_emb) :]
-    place = reference_order(ref_id, ref_photo, seed)
-    order = np.lexsort((place, ref_id))
-    ref_emb, ref_id, ref_photo, place = ref_emb[order], ref_id[order], ref_photo[order], place[order]
-    people, first, total = np.unique(ref_id, return_index=True, return_counts=True)
-    limit = len(ref_id) if references is None else references
-    used = place < limit
-    scores = np.empty((len(probe_emb), len(people)), np.float32)
-    chunk = max(1, 8_000_000 // max(1, len(ref_id)))  # at most about 32 MB of cosines at a time
-    for start in range(0, len(probe_emb), chunk):
-        cosine = probe_emb[start : start + chunk] @ ref_emb.T
-        if fusion == "max":
-            drawn = np.maximum.reduceat(np.where(used, cosine, -np.inf), first, axis=1)
-        else:
-            drawn = np.add.reduceat(np.where(used, cosine, 0), first, axis=1) / np.minimum(total, limit)
-        scores[start : start + chunk] = drawn
-        rows, columns = np.nonzero(ref_photo == probe_photo[start : start + chunk, None])
-        owners = np.searchsorted(first, columns, side="right") - 1
-        for row, person in sorted(set(zip(rows, owners, strict=True))):
-            span = slice(first[person], first[person + 1] if person + 1 < len(first) else None)
-            left = cosine[row, span][ref_photo[span] != probe_photo[start + row]][:limit]
-            scores[start + row, person] = getattr(left, fusion)() if len(left) else -np.inf
-    return scores, people
+    gallery, photos = _gallery(probe_emb, ref_emb, ref_id, probe_source, ref_source, references, seed, fusion)
+    probe_emb = probe_emb.astype(np.float32, copy=False)
+    scores = np.empty((len(probe_emb), len(gallery.people)), np.float32)
+
+    def fill(part: slice) -> None:
+        rows, columns = gallery.own(photos[part])
+        for span, block in gallery.blocks(probe_emb[part]):
+            scores[part, span] = block
+        for row, column in zip(rows, columns, strict=True):
+            scores[part.start + row, column] = gallery.score(
+                probe_emb[part.start + row], photos[part.start + row], column
+            )
+
+    list(_over(fill, len(probe_emb)))
+    order = np.argsort(gallery.people)
+    return scores[:, order], gallery.people[order]
 
 
 def rank_of_true(
@@ -96,35 +62,103 @@ def rank_of_true(
 ) -> pd.DataFrame:
     """Return one row a probe, in order: where its true person came among the people of the gallery.
 
-    status: what the anonymizer said of each probe, all "ok" when None. Arguments else as in `person_scores`.
+    status: what the anonymizer said of each probe, all "ok" when None. Arguments else as in `person_scores`, whose
+    table of scores is never whole in memory here: 20,000 probes against 200,000 references of 512 numbers take some
+    0.5 GiB.
     Columns: identity, source, status, mated, better (people scored higher), tied (other people scored the same),
     people (size of the gallery), rank (1 is best; the average over ties). A probe that is not "ok" is NOT identified:
     it is listed with its status, last place and no hit. A probe whose person has no reference left is listed with
     mated = False and rank nan: it is no search for somebody who is there, so the rates leave it out.
     """
-    probe_id = _labels(probe_id)
+    probe_id = labels(probe_id)
     status = np.full(len(probe_id), "ok", object) if status is None else np.array(status, object)
-    scores, people = person_scores(probe_emb, ref_emb, ref_id, probe_source, ref_source, references, seed, fusion)
-    column = np.minimum(np.searchsorted(people, probe_id), len(people) - 1)
-    true = np.where(people[column] == probe_id, scores[np.arange(len(probe_id)), column], -np.inf)
-    with np.errstate(invalid="ignore"):  # -inf - -inf: a person without references against one without
-        ahead = scores - true[:, None]
-    better = (ahead > TIE).sum(1)
-    tied = np.maximum((np.abs(ahead) <= TIE).sum(1) - 1, 0)
+    gallery, photos = _gallery(probe_emb, ref_emb, ref_id, probe_source, ref_source, references, seed, fusion)
+    probe_emb = probe_emb.astype(np.float32, copy=False)
+    own = gallery.columns_of(probe_id)
+    found = list(_over(lambda part: _places(gallery, probe_emb[part], photos[part], own[part]), len(probe_emb)))
+    true, better, tied = (np.concatenate(column) for column in zip(*found, strict=True))
     failed = status != "ok"
-    better[failed], tied[failed] = len(people) - 1, 0
+    better[failed], tied[failed] = len(gallery.people) - 1, 0
     table = pd.DataFrame(
         {
             "identity": probe_id,
-            "source": np.arange(len(probe_id)) if probe_source is None else _labels(probe_source),
+            "source": np.arange(len(probe_id)) if probe_source is None else labels(probe_source),
             "status": status,
             "mated": ~np.isneginf(true),
             "better": better,
             "tied": tied,
-            "people": len(people),
+            "people": len(gallery.people),
         }
     )
     return table.assign(rank=(1 + table.better + table.tied / 2).where(table.mated))
+
+
+def _gallery(
+    probe_emb: np.ndarray,
+    ref_emb: np.ndarray,
+    ref_id: np.ndarray,
+    probe_source: np.ndarray | None,
+    ref_source: np.ndarray | None,
+    references: int | None,
+    seed: int,
+    fusion: str,
+) -> tuple[Gallery, np.ndarray]:
+    """Return the gallery and a number for the photo of each probe, -1 without sources."""
+    if fusion not in FUSIONS:
+        raise ValueError(f"fusion is one of {', '.join(FUSIONS)}, not {fusion!r}")
+    if references is not None and references < 1:
+        raise ValueError(f"references must be None or at least 1, not {references}")
+    if (probe_source is None) != (ref_source is None):
+        raise ValueError("give the sources of both the probes and the references, or of neither")
+    if not (np.isfinite(probe_emb).all() and np.isfinite(ref_emb).all()):
+        raise ValueError("an embedding is not a finite number: nothing may be ranked by it")
+    if ref_source is None:
+        probe_photo, ref_photo = np.full(len(probe_emb), -1), np.arange(len(ref_id))
+    else:
+        _, photo = np.unique(np.concatenate([labels(probe_source), labels(ref_source)]), return_inverse=True)
+        probe_photo, ref_photo = photo[: len(probe_emb)], photo[len(probe_emb) :]
+    return Gallery(ref_emb, labels(ref_id), ref_photo, references, seed, fusion), probe_photo
+
+
+def _over(work: Callable[[slice], Any], count: int) -> Iterator[Any]:
+    """Yield what `work` makes of each slice of `count` probes, in order, in as many threads as numpy multiplies with.
+
+    Each thread multiplies by itself, so that what is done with the products is shared among them as well.
+    """
+    parts = [slice(start, min(start + PROBES, count)) for start in range(0, max(count, 1), PROBES)]
+    if len(parts) == 1:
+        yield work(parts[0])
+        return
+    threads = max((one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"), default=1)
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(work, parts)
+
+
+def _places(
+    gallery: Gallery, probes: np.ndarray, photos: np.ndarray, own: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return of each probe the score of its true person (column `own`), how many people are better and how many tie."""
+    rows, columns = gallery.own(photos)
+    known = np.array([gallery.score(probes[r], photos[r], c) for r, c in zip(rows, columns, strict=True)], np.float32)
+    pairs = zip(probes, photos, own, strict=True)
+    true = np.array([gallery.score(*one) if one[2] >= 0 else -np.inf for one in pairs], np.float32)
+    better, tied = np.zeros((2, len(probes)), int)
+    most, least = (true + TIE)[:, None], (true - TIE)[:, None]
+    for span, scores in gallery.blocks(probes):
+        inside = (columns >= span.start) & (columns < span.stop)
+        scores[rows[inside], columns[inside] - span.start] = known[inside]
+        there = np.flatnonzero((own >= span.start) & (own < span.stop))
+        scores[there, own[there] - span.start] = -np.inf  # neither better than itself nor tied
+        near = np.flatnonzero(scores.max(1) >= least[:, 0])  # where somebody is, and counting is worth its while
+        above = _count(scores[near] > most[near])
+        better[near] += above
+        tied[near] += _count(scores[near] >= least[near]) - above
+    return true, better, np.where(np.isneginf(true), 0, tied)
+
+
+def _count(flags: np.ndarray) -> np.ndarray:
+    """Return how many flags of each row are set."""
+    return flags.view(np.uint8).sum(1, dtype=np.uint32).astype(int)
 
 
 def mated(ranks: pd.DataFrame) -> pd.DataFrame:
@@ -172,5 +206,5 @@ def counts(ranks: pd.DataFrame) -> dict[str, int]:
 
 def permuted_identities(identity: np.ndarray, seed: int) -> np.ndarray:
     """Return labels in which every person's probes bear the name of one person drawn without replacement."""
-    people, row = np.unique(_labels(identity), return_inverse=True)
+    people, row = np.unique(labels(identity), return_inverse=True)
     return people[np.random.default_rng(seed).permutation(len(people))][row]
