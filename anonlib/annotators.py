@@ -56,7 +56,8 @@ def _normal(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
 def _depth(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     from anonlib.networks.imagenet import standardized
 
-    return _stretched(net(standardized(images)).predicted_depth[:, None])
+    nearness = net(standardized(images)).predicted_depth[:, None].float().clamp_min(0)
+    return nearness / nearness.amax((2, 3), keepdim=True).clamp_min(1e-30)
 
 
 def _midas(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":

@@ -17,6 +17,12 @@ class Source:
     name: str
     revision: str | None = None
 
+    @classmethod
+    def of(cls, text: str) -> "Source":
+        """Return what "folder" or "owner/model@commit" means."""
+        name, _, revision = text.rpartition("@")
+        return cls(name, revision) if name and not (project_root() / text).exists() else cls(text)
+
     @property
     def local(self) -> Path | None:
         """Return the folder on this machine that the name means; None where it is a hub name."""
@@ -31,7 +37,7 @@ class Source:
     @property
     def label(self) -> Path | str:
         """Return what stands for the model in a cache key: its folder, or name and commit."""
-        return self.local or f"{self.name}@{self.revision}"
+        return self.local or f"{self.name}@{hub.pinned(self.name, self.revision)}"
 
 
 @dataclass(frozen=True)
@@ -64,17 +70,15 @@ OWN = Bundle(Source(str(SMALL)))
 
 
 def of(generator: config.Generator) -> Bundle:
-    """Return the bundle that a profile's generator names."""
+    """Return the bundle that a profile's generator names; AnonlibError for a control or annotator without a name."""
 
-    def named(fields: dict[str, str]) -> tuple[tuple[str, Source], ...]:
-        told = {condition: (getattr(generator, field), f"{field}_revision") for condition, field in fields.items()}
-        return tuple(
-            (key, Source(name, getattr(generator, revision))) for key, (name, revision) in told.items() if name
-        )
+    def named(texts: tuple[str, ...]) -> tuple[tuple[str, Source], ...]:
+        pairs = [text.partition("=")[::2] for text in texts]
+        if wrong := [text for text, pair in zip(texts, pairs, strict=True) if not all(pair)]:
+            raise AnonlibError(f"{wrong[0]!r} is no condition=model: depth=owner/model@commit, say, or depth=folder")
+        return tuple((condition, Source.of(model)) for condition, model in pairs)
 
-    controls = named({"depth": "controlnet_depth", "hed": "controlnet_hed", "canny": "controlnet_canny"})
-    annotators = named({"depth": "annotator_depth", "hed": "annotator_hed"})
-    return Bundle(Source(generator.bundle, generator.revision), controls, annotators)
+    return Bundle(Source.of(generator.bundle), named(generator.controls), named(generator.annotators))
 
 
 def fetch(bundle: Bundle, conditions: tuple[str, ...]) -> int:

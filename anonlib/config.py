@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from anonlib.errors import AnonlibError
 
-CONDITIONS = ("none", "depth", "hed", "canny", "depth+hed")
+CONDITIONS = ("none", "depth", "hed", "canny", "depth+hed")  # that the small bundle can follow
+MORE_CONDITIONS = ("normal", "lineart", "sketch", "depth+hed+normal", "depth+sketch", "depth+sketch+lineart")
 BASELINES = ("blur", "pixelate", "mask")
 BACKBONES = (
     "resnet18", "resnet50", "resnet50-narrow", "convnext", "convnext-tiny", "swin", "swin-tiny", "vit", "vit-shallow"
@@ -37,23 +38,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Generator:
-    """The latent diffusion bundle: a folder (relative to the project) or hub names, and how it is run."""
+    """The latent diffusion model and how it is run. A model is a folder (relative to the project) or owner/model@commit
+    on the hub."""
 
     bundle: str
     size: int  # pixels a side at which the generator works
     steps: int
     batch: int
-    revision: str | None = None
-    controlnet_depth: str | None = None  # None: the bundle's own folder controlnet-depth
-    controlnet_depth_revision: str | None = None
-    controlnet_hed: str | None = None
-    controlnet_hed_revision: str | None = None
-    controlnet_canny: str | None = None
-    controlnet_canny_revision: str | None = None
-    annotator_depth: str | None = None  # None: the project's own, see anonlib/conditions.py
-    annotator_depth_revision: str | None = None
-    annotator_hed: str | None = None
-    annotator_hed_revision: str | None = None
+    compiled: bool = False  # on a GPU: compile the networks before the first photo, which takes minutes
+    controls: tuple[
+        str, ...
+    ] = ()  # "condition=model", where the bundle's own folder controlnet-<condition> is not meant
+    annotators: tuple[str, ...] = ()  # "condition=model", where the project's own do not make the maps
 
 
 @dataclass(frozen=True)
@@ -242,26 +238,27 @@ _SMOKE = dataclasses.replace(
     evaluate=dataclasses.replace(_DEMO.evaluate, draws=200),
 )
 
+_ANNOTATORS = "lllyasviel/Annotators@982e7edaec38759d914a963c48c4726685de7d96"
+_DEPTH = "depth=LiheYoung/depth-anything-large-hf@27ccb0920352c0c37b3a96441873c8d37bd52fb6"
+
 _FULL = Profile(
     name="full",
     minutes=1440,
     data=Data(train_people=None, validation_people=None, test_people=None, images=None),
     generator=Generator(
-        bundle="stable-diffusion-v1-5/stable-diffusion-inpainting",
+        bundle="stable-diffusion-v1-5/stable-diffusion-inpainting@8a4288a76071f7280aedbdb3253bdb9e9d5d84bb",
         size=512,
         steps=40,
         batch=16,
-        revision="8a4288a76071f7280aedbdb3253bdb9e9d5d84bb",
-        controlnet_depth="lllyasviel/control_v11f1p_sd15_depth",
-        controlnet_depth_revision="539f99181d33db39cf1af2e517cd8056785f0a87",
-        controlnet_hed="lllyasviel/control_v11p_sd15_softedge",
-        controlnet_hed_revision="b5bcad0c48e9b12f091968cf5eadbb89402d6bc9",
-        controlnet_canny="lllyasviel/control_v11p_sd15_canny",
-        controlnet_canny_revision="115a470d547982438f70198e353a921996e2e819",
-        annotator_depth="LiheYoung/depth-anything-large-hf",
-        annotator_depth_revision="27ccb0920352c0c37b3a96441873c8d37bd52fb6",
-        annotator_hed="lllyasviel/Annotators",
-        annotator_hed_revision="982e7edaec38759d914a963c48c4726685de7d96",
+        compiled=True,
+        controls=(
+            "depth=lllyasviel/control_v11f1p_sd15_depth@539f99181d33db39cf1af2e517cd8056785f0a87",
+            "hed=lllyasviel/control_v11p_sd15_softedge@b5bcad0c48e9b12f091968cf5eadbb89402d6bc9",
+            "canny=lllyasviel/control_v11p_sd15_canny@115a470d547982438f70198e353a921996e2e819",
+            "normal=lllyasviel/control_v11p_sd15_normalbae@cb7296e6587a219068e9d65864e38729cd862aa8",
+            "lineart=lllyasviel/control_v11p_sd15_lineart@8a158f547e031c5b8fbca19ead09a74767ff4db0",
+        ),
+        annotators=(_DEPTH, *(f"{name}={_ANNOTATORS}" for name in ("hed", "normal", "lineart"))),
     ),
     anonymize=Anonymize(
         conditions=CONDITIONS,
@@ -311,7 +308,28 @@ _FULL = Profile(
     evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),
 )
 
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in (_SMOKE, _DEMO, _FULL)}
+# Instance Augmentation's second generator. The adapters' commits are those of their first fetch, see `hub.pinned`.
+_XL = dataclasses.replace(
+    _FULL,
+    name="xl",
+    minutes=4320,
+    generator=Generator(
+        bundle="SG161222/RealVisXL_V3.0@11ee564ebf4bd96d90ed5d473cb8e7f2e6450bcf",
+        size=1024,
+        steps=40,
+        batch=4,
+        compiled=True,
+        controls=tuple(
+            f"{condition}=TencentARC/t2i-adapter-{name}-sdxl-1.0@first"
+            for condition, name in {"depth": "depth-midas", "sketch": "sketch", "lineart": "lineart"}.items()
+        ),
+        annotators=(_DEPTH, *(f"{name}={_ANNOTATORS}" for name in ("sketch", "lineart"))),
+    ),
+    anonymize=dataclasses.replace(_FULL.anonymize, conditions=("none", "depth", "sketch", "lineart", "depth+sketch")),
+    boundary=dataclasses.replace(_FULL.boundary, anonymizer="ia-depth+sketch"),
+)
+
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (_SMOKE, _DEMO, _FULL, _XL)}
 _LEAST = {
     "attack.face_frozen": 0,
     "attack.tune_steps": 0,
@@ -321,7 +339,7 @@ _LEAST = {
 }  # of every other whole number 1
 _GROUPS = ("data", "generator", "anonymize", "attack", "ablate", "boundary", "evaluate")
 _CHOICES = {
-    "anonymize.conditions": CONDITIONS,
+    "anonymize.conditions": CONDITIONS + MORE_CONDITIONS,
     "anonymize.baselines": BASELINES,
     "attack.backbones": BACKBONES,
     "attack.edges": EDGES,

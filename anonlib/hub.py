@@ -11,11 +11,12 @@ from pathlib import Path, PurePosixPath
 from anonlib import progress
 from anonlib.assets import cache_root, require_licence, sha256_of
 from anonlib.errors import AnonlibError, first_line
-from anonlib.provenance import write_text
+from anonlib.provenance import read_json, update_json, write_text
 
 FORMS = (".fp16.safetensors", ".safetensors", ".fp16.bin", ".bin")  # of a network's weights, the best first
 WEIGHTS = re.compile(r"(diffusion_pytorch_model|pytorch_model|model)(-\d+-of-\d+)?(\.fp16)?\.(safetensors|bin)")
 UNUSED = {"safety_checker", "feature_extractor", "image_encoder"}  # folders of a pipeline
+FIRST = "first"  # in the place of a commit, where none could be looked up when this was written
 SPARE = 2**30  # bytes of the disk that a download must leave free
 
 
@@ -34,18 +35,29 @@ class Offer:
 
 
 _OPENRAIL = "CreativeML OpenRAIL-M, which forbids some uses"
-OFFERS: dict[str, Offer] = {  # of the models that the papers use
-    name: Offer(_OPENRAIL, f"Stable Diffusion 1.5, {use}", "openrail")
-    for name, use in {
-        "stable-diffusion-v1-5/stable-diffusion-inpainting": "inpainting",
-        "lllyasviel/control_v11f1p_sd15_depth": "ControlNet for depth",
-        "lllyasviel/control_v11p_sd15_softedge": "ControlNet for HED soft edges",
-        "lllyasviel/control_v11p_sd15_canny": "ControlNet for Canny edges",
-    }.items()
-} | {
-    "LiheYoung/depth-anything-large-hf": Offer("Apache-2.0", "depth annotator"),
-    "lllyasviel/Annotators": Offer("none stated", "HED annotator", files=("ControlNetHED.pth",)),
-}
+_ANNOTATOR_FILES = ("ControlNetHED.pth", "scannet.pt", "sk_model.pth", "sk_model2.pth", "table5_pidinet.pth")
+OFFERS: dict[str, Offer] = (
+    {  # of the models that the papers use
+        name: Offer(_OPENRAIL, f"Stable Diffusion 1.5, {use}", "openrail")
+        for name, use in {
+            "stable-diffusion-v1-5/stable-diffusion-inpainting": "inpainting",
+            "lllyasviel/control_v11f1p_sd15_depth": "ControlNet for depth",
+            "lllyasviel/control_v11p_sd15_softedge": "ControlNet for HED soft edges",
+            "lllyasviel/control_v11p_sd15_canny": "ControlNet for Canny edges",
+            "lllyasviel/control_v11p_sd15_normalbae": "ControlNet for surface normals",
+            "lllyasviel/control_v11p_sd15_lineart": "ControlNet for line art",
+        }.items()
+    }
+    | {
+        "LiheYoung/depth-anything-large-hf": Offer("Apache-2.0", "depth annotator"),
+        "lllyasviel/Annotators": Offer("none stated", "annotators of edges, lines and normals", files=_ANNOTATOR_FILES),
+        "SG161222/RealVisXL_V3.0": Offer("OpenRAIL++, which forbids some uses", "Stable Diffusion XL", "openrail"),
+    }
+    | {
+        f"TencentARC/t2i-adapter-{name}-sdxl-1.0": Offer("Apache-2.0", f"T2I-Adapter of Stable Diffusion XL for {use}")
+        for name, use in {"depth-midas": "depth", "sketch": "sketches", "lineart": "line art"}.items()
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -90,8 +102,17 @@ def check_name(repository: str, revision: str | None) -> None:
     """Raise AnonlibError unless these are a hub name and a commit: a branch moves, and what it gives with it."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise AnonlibError(f"{repository!r} is neither a folder of this machine nor a hub name owner/model")
-    if not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
+    if revision != FIRST and not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
         raise AnonlibError(f"{repository} needs a revision, the 40 hex digits of a commit, not {revision!r}")
+
+
+def pinned(repository: str, revision: str | None) -> str | None:
+    """Return the commit that a revision means: FIRST is the newest one at the first fetch, and that one ever after."""
+    return read_json(_pins()).get(repository, FIRST) if revision == FIRST else revision
+
+
+def _pins() -> Path:
+    return cache_root() / "hub" / "pins.json"
 
 
 def folder(repository: str, revision: str | None) -> Path:
@@ -100,7 +121,7 @@ def folder(repository: str, revision: str | None) -> Path:
     Raises AnonlibError for a bad name or revision, when it has not been fetched, and when a file has another size.
     """
     check_name(repository, revision)
-    record = _record(repository, revision)
+    record = _record(repository, revision := pinned(repository, revision))
     if not record.exists():
         raise AnonlibError(f"{repository} at {revision[:8]} is not here yet: `make fetch PROFILE=full` downloads it")
     told = json.loads(record.read_text())
@@ -122,7 +143,7 @@ def fetch(repositories: Mapping[str, str]) -> None:
         offer = OFFERS.get(repository)
         if offer and offer.term:
             require_licence(offer.term, f"{repository} is under {offer.licence}")
-    lacking = {name: revision for name, revision in repositories.items() if not _is_here(name, revision)}
+    lacking = {name: _commit(name, one) for name, one in repositories.items() if not _is_here(name, one)}
     plans = {name: _listing(name, revision) for name, revision in lacking.items()}
     for name, files in plans.items():
         offer = OFFERS.get(name)
@@ -131,6 +152,20 @@ def fetch(repositories: Mapping[str, str]) -> None:
     _check_disk([one for files in plans.values() for one in files.values()])
     for name, files in plans.items():
         _download(name, lacking[name], files)
+        if repositories[name] == FIRST:
+            update_json(_pins(), lambda pins, name=name: pins | {name: lacking[name]})
+            progress.say(f"pinned from now on: {name}@{lacking[name]}")
+
+
+def _commit(repository: str, revision: str) -> str:
+    """Return the commit to download: for FIRST the newest one, unless it was pinned before."""
+    revision = pinned(repository, revision)
+    if revision != FIRST:
+        return revision
+    from huggingface_hub import HfApi
+
+    with _clear(repository, revision):
+        return HfApi().model_info(repository).sha
 
 
 def _is_here(repository: str, revision: str) -> bool:

@@ -8,8 +8,10 @@ import pytest
 
 from anonlib import annotators, anonymizers
 from anonlib.bundles import Bundle, Source
+from anonlib.compat import autocast
 from anonlib.conditions import annotate
 from anonlib.errors import AnonlibError
+from anonlib.networks.imagenet import standardized
 from tests.test_anonymizers import scene
 
 
@@ -63,7 +65,11 @@ def test_a_batch_gives_what_the_library_gives_one_by_one(weights, pictures, name
     assert np.abs(ours.astype(int) - np.stack(theirs)).max() <= 1
 
 
-def test_depth_is_stretched_in_each_image_and_has_its_size(pictures, tmp_path):
+def test_nearness_is_a_share_of_each_image_s_largest_and_has_its_size(pictures, tmp_path):
+    from anonlib.compat import prepare_torch
+
+    prepare_torch()
+    import torch
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
     backbone = Dinov2Config(
@@ -74,15 +80,21 @@ def test_depth_is_stretched_in_each_image_and_has_its_size(pictures, tmp_path):
         backbone_config=backbone, reassemble_hidden_size=32, neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=16,
         head_hidden_size=8,
     )  # fmt: skip
-    DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path)
+    net = DepthAnythingForDepthEstimation(config)
+    net.head.conv3.bias.data.fill_(1)  # nothing is infinitely far: what was stretched would show
+    net.save_pretrained(tmp_path)
     large = np.stack([cv2.resize(one, (518, 518)) for one in pictures])
     large[1] //= 4
     made = annotators.maps("depth", large, tmp_path, batch=2)
     assert made.shape == (3, 518, 518) and made.dtype == np.uint8
-    assert (made.reshape(3, -1).min(1) == 0).all() and (made.reshape(3, -1).max(1) == 255).all()
+    seen = torch.from_numpy(large[:1]).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode(), autocast("cpu"):
+        near = annotators.depth_network(tmp_path)(standardized(seen)).predicted_depth[0].float()
+    np.testing.assert_array_equal(made[0], (near / near.max() * 255).to(torch.uint8))
+    assert made[0].min() > 0 and (made.reshape(3, -1).max(1) == 255).all(), "not stretched, as Instance Augmentation"
     np.testing.assert_array_equal(annotators.maps("depth", large[2:], tmp_path)[0], made[2])
     alone = np.concatenate([annotators.maps("depth", one[None], tmp_path) for one in large])
-    assert np.abs(alone.astype(int) - made).max() <= 1, "each map is stretched by itself"
+    assert np.abs(alone.astype(int) - made).max() <= 1, "each map by itself"
     maps, valid = annotate("depth", pictures[:2], Source(str(tmp_path)))
     assert valid.all() and maps.shape == (2, 128, 128, 3)
 

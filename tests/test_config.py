@@ -10,8 +10,8 @@ from anonlib.errors import AnonlibError
 
 def test_profiles_differ_in_numbers_only():
     names = {name: set(config.values(profile)) for name, profile in config.PROFILES.items()}
-    assert names["smoke"] == names["demo"] == names["full"]
-    assert set(names) == {"smoke", "demo", "full"}
+    assert names["smoke"] == names["demo"] == names["full"] == names["xl"]
+    assert set(names) == {"smoke", "demo", "full", "xl"}
     for profile in config.PROFILES.values():
         assert config.load(profile.name) == profile  # every shipped profile passes its own checks
 
@@ -74,7 +74,7 @@ def test_unknown_profile_names_the_nearest():
         ("anonymize.conditions", "none", ["none"]),
         ("data.test_people", "all", None),
         ("ablate.seed", "0", 0),
-        ("generator.revision", "12345678", "12345678"),
+        ("generator.bundle", "12345678", "12345678"),
     ],
 )
 def test_command_line_values_take_the_type_of_the_number(key, text, value):

@@ -24,7 +24,7 @@ class Hub(http.server.ThreadingHTTPServer):
 
     def __init__(self, folder: Path):
         super().__init__(("127.0.0.1", 0), Answer)
-        self.folder, self.broken, self.asked = folder, set(), []
+        self.folder, self.broken, self.asked, self.newest = folder, set(), [], COMMIT
         self.address = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -37,7 +37,10 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):  # noqa: N802
         path = self.path.partition("?")[0].strip("/")
-        if path.startswith("api/models/"):
+        if path.startswith("api/models/") and path.count("/") == 3:
+            told = {"id": path.removeprefix("api/models/"), "sha": self.server.newest}
+            self._send(200, json.dumps(told).encode(), {"Content-Type": "application/json"})
+        elif path.startswith("api/models/"):
             owner, name, _, commit = path.removeprefix("api/models/").split("/")[:4]
             self._tree(self.server.folder / owner / name, commit)
         else:
@@ -210,12 +213,37 @@ def test_offline_says_so(distant, monkeypatch):
         hub.fetch({CONTROL: COMMIT})
 
 
+def test_what_has_no_commit_yet_is_pinned_at_its_first_fetch(distant, monkeypatch, capsys):
+    source = Source(CONTROL, hub.FIRST)
+    with pytest.raises(AnonlibError, match="not here yet"):
+        _ = source.folder
+    hub.fetch({CONTROL: hub.FIRST})
+    assert f"{CONTROL}@{COMMIT}" in capsys.readouterr().err and source.label == f"{CONTROL}@{COMMIT}"
+    distant.newest = "f" * 40
+    hub.fetch({CONTROL: hub.FIRST})
+    assert source.folder == hub.folder(CONTROL, COMMIT), "a newer one is nobody's business"
+
+
+def test_of_the_xl_profile_every_part_is_offered():
+    bundle = bundles.of(config.load("xl").generator)
+    for source in bundle.sources(("depth", "sketch", "lineart")):
+        hub.check_name(source.name, source.revision)
+        assert source.name in hub.OFFERS
+
+
+@pytest.mark.parametrize("text", ["depth", "=model", "depth="])
+def test_a_control_without_a_name_is_one_line(text):
+    generator = config.load("demo", {"generator.controls": [text]}).generator
+    with pytest.raises(AnonlibError, match="no condition=model"):
+        bundles.of(generator)
+
+
 def test_the_full_profile_names_commits_and_asks_for_the_terms_of_all_its_models(distant):
     generator = config.load("full").generator
-    told = bundles.of(generator).sources(("depth", "hed", "canny"))
+    told = bundles.of(generator).sources(("depth", "hed", "canny", "normal", "lineart"))
     for source in told:
         hub.check_name(source.name, source.revision)
-    assert [hub.OFFERS[source.name].term for source in told] == ["openrail"] * 4 + [None] * 2
+    assert [hub.OFFERS[source.name].term for source in told] == ["openrail"] * 6 + [None] * 4
     with pytest.raises(AnonlibError, match="ANONLIB_ACCEPT=openrail"):
         cli.main(["fetch", "yunet", "--profile", "full"])
 

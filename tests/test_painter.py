@@ -14,9 +14,11 @@ prepare_torch()
 import torch  # noqa: E402
 
 from anonlib.diffusion import graphs  # noqa: E402
-from anonlib.diffusion.bundle import load_pipeline  # noqa: E402
+from anonlib.diffusion.bundle import load_pipeline, read_control, read_pipeline  # noqa: E402
 from anonlib.diffusion.overlap import overlapped  # noqa: E402
 from anonlib.diffusion.painter import Order, Painter  # noqa: E402
+from anonlib.errors import AnonlibError  # noqa: E402
+from tests.models import write_xl  # noqa: E402
 
 
 @pytest.fixture
@@ -81,6 +83,71 @@ def test_a_batch_is_what_diffusers_paints_one_by_one(bundle, exact, conditions, 
     made = next(Painter(bundle, conditions)([given])).numpy()
     for row in range(3):
         np.testing.assert_allclose(made[row], stock(bundle, given, row), atol=2e-4)  # a twentieth of a grey level
+
+
+@pytest.fixture(scope="module")
+def xl(tmp_path_factory) -> Bundle:
+    return Bundle(Source(str(write_xl(tmp_path_factory.mktemp("xl")))))
+
+
+def stock_xl(bundle: Bundle, given: Order, row: int) -> np.ndarray:
+    """Return what diffusers' pipeline paints of one image, the adapters' features handed to its UNet; (3, H, W)."""
+    pipeline, one = read_pipeline(bundle), slice(row, row + 1)
+    with torch.inference_mode():
+        found = []
+        for name, maps in given.controls.items():
+            adapter = read_control(bundle, name)
+            seen = maps[one, : adapter.config.in_channels]
+            found.append([given.scales[name] * feature for feature in adapter(seen)])
+        features = [torch.cat([sum(column)] * 2) for column in zip(*found, strict=True)]
+
+        def add(unet, args, kwargs):
+            return args, kwargs | ({"down_intrablock_additional_residuals": list(features)} if features else {})
+
+        pipeline.unet.register_forward_pre_hook(add, with_kwargs=True)
+        made = pipeline(
+            prompt=given.texts[row],
+            negative_prompt=given.negative,
+            image=given.images[one],
+            mask_image=given.masks[one],
+            strength=given.strength,
+            num_inference_steps=given.steps,
+            guidance_scale=given.guidance[row],
+            generator=[torch.Generator().manual_seed(given.seeds[row])],
+            height=given.images.shape[2],
+            width=given.images.shape[3],
+            output_type="pt",
+        )
+    return made.images[0].numpy()
+
+
+@pytest.mark.parametrize("conditions", [(), ("depth",), ("depth", "sketch")])
+@pytest.mark.parametrize("strength", [1.0, 0.9999, 0.5])
+def test_stable_diffusion_xl_follows_t2i_adapters(xl, exact, conditions, strength):
+    given = replace(order(conditions), strength=strength, steps=4)
+    made = next(Painter(xl, conditions)([given])).numpy()
+    for row in range(3):
+        np.testing.assert_allclose(made[row], stock_xl(xl, given, row), atol=5e-4)
+
+
+def test_what_is_not_masked_stays_and_controls_matter(xl, exact):
+    given = order(("depth",))
+    painter = Painter(xl, ("depth",))
+    made = next(painter([given]))
+    other = next(painter([replace(given, scales={"depth": 0.0})]))
+    assert (made - other).abs().mean() > 0.002
+    nothing = replace(given, masks=torch.zeros_like(given.masks))
+    latents, prepared = painter.denoised(painter.prepared(nothing)), painter.prepared(nothing)
+    torch.testing.assert_close(latents, prepared.latents)
+
+
+def test_controls_of_two_kinds_and_too_few_steps_are_one_line(xl, bundle, exact):
+    mixed = Bundle(xl.pipeline, (("hed", bundle.control("hed")),))
+    for conditions in (("hed",), ("depth", "hed")):
+        with pytest.raises(AnonlibError, match="T2I-Adapters"):
+            Painter(mixed, conditions)
+    with pytest.raises(AnonlibError, match="strength 0.1 leaves nothing of 4 steps"):
+        next(Painter(xl, ())([replace(order(()), strength=0.1, steps=4)]))
 
 
 def test_a_network_is_converted_once_and_again_for_other_weights(bundle, exact, own_cache):

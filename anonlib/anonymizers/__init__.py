@@ -1,14 +1,11 @@
 """The anonymizers by name. Diffusion stands beside blur and pixelation and obeys the same contract."""
 
 from anonlib.anonymizers.contract import OK, STATUSES, Anonymizer, closed, image_seed
+from anonlib.config import CONDITIONS, MORE_CONDITIONS
 from anonlib.errors import AnonlibError
 
 VARIANTS: dict[str, tuple[str, ...]] = {  # of Instance Augmentation, and the control maps that each of them follows
-    "ia-none": (),
-    "ia-depth": ("depth",),
-    "ia-hed": ("hed",),
-    "ia-canny": ("canny",),
-    "ia-depth+hed": ("depth", "hed"),
+    f"ia-{one}": () if one == "none" else tuple(one.split("+")) for one in CONDITIONS + MORE_CONDITIONS
 }
 NAMES = ("noop", *VARIANTS, "blur", "pixelate", "mask")
 

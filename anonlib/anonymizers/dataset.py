@@ -197,4 +197,5 @@ def options(name: str, generator: config.Generator) -> dict:
         return {}
     named = bundles.of(generator)
     bundles.check(named, VARIANTS[name])  # said here, before the first photo of any method is painted
-    return {"steps": generator.steps, "batch": generator.batch, "bundle": named, "size": generator.size}
+    told = {"steps": generator.steps, "batch": generator.batch, "size": generator.size}
+    return told | {"compiled": generator.compiled, "bundle": named}

@@ -1,7 +1,7 @@
 """Instance Augmentation (Kupyn & Rupprecht, 2024) as P1 attacks it: a person inpainted under edge and depth control."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,8 +15,11 @@ from anonlib.diffusion.captions import NEGATIVE, prompt
 from anonlib.diffusion.painter import Order, painter
 from anonlib.faces import dilate
 
-SCALES = {"depth": 0.7, "hed": 0.1, "canny": 0.1}  # the public code's weights for people; Canny takes HED's place
+# The public code's weights for people; what it names no weight for has that of its kind: Canny edges that of HED edges.
+SCALES = {"depth": 0.7, "hed": 0.1, "canny": 0.1, "lineart": 0.1, "normal": 0.1}  # of ControlNets
+ADAPTER_SCALES = {"depth": 0.9, "sketch": 0.5, "lineart": 0.5}  # of T2I-Adapters of Stable Diffusion XL
 GUIDANCE = (7.0, 7.5)
+XL_STRENGTH = 0.9999  # the last step's noise is left out: painting starts from the original, nearly drowned in noise
 Annotator = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -24,7 +27,7 @@ Annotator = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
 class InstanceAugmentation:
     """Settings of the anonymizer; calling it anonymizes a batch under the contract of anonymizers/contract.py.
 
-    conditions: names of control maps. scales: control strength a condition. steps: UniPC steps. batch: images a call of
+    conditions: names of control maps. scales: control strength a condition; None: the public code's. steps: UniPC steps. batch: images a call of
     the pipeline. bundle: what paints. size: pixels a side at which it does; photos of another size are scaled there and
     back. compiled: whether a GPU compiles the networks first, see `Graph`. blur, pixels, hidden: how the maps are
     weakened, see `control.weakened`. annotator: what makes them; None: what the bundle names.
@@ -32,7 +35,7 @@ class InstanceAugmentation:
 
     conditions: tuple[str, ...]
     steps: int
-    scales: dict[str, float] = field(default_factory=lambda: dict(SCALES))
+    scales: dict[str, float] | None = None
     guidance: tuple[float, ...] = GUIDANCE
     batch: int = 8
     bundle: Bundle = OWN
@@ -50,11 +53,9 @@ class InstanceAugmentation:
             maps, good = self._annotate(name, images)
             controls[name] = weakened(maps, images, self.blur, self.pixels, self.hidden)
             valid &= good
-        result, grown, good = np.zeros_like(images), dilate(masks), np.flatnonzero(valid)
+        result, good = np.zeros_like(images), np.flatnonzero(valid)
         batches = [good[at : at + self.batch] for at in range(0, len(good), self.batch)]
-        orders = (self._order(images, grown, controls, seeds, rows) for rows in batches)
-        made = painter(self.bundle, self.conditions, self.compiled)(orders) if batches else []
-        for rows, pictures in zip(batches, made, strict=True):
+        for rows, pictures in zip(batches, self._painted(images, dilate(masks), controls, seeds, batches), strict=True):
             found = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
             result[rows] = _resized(found[: len(rows)], images.shape[1:3])
         return result, [OK if good else ERROR for good in valid]
@@ -62,28 +63,37 @@ class InstanceAugmentation:
     def _annotate(self, name: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.annotator(name, images) if self.annotator else annotate(name, images, self.bundle.annotator(name))
 
-    def _order(
+    def _painted(
         self,
         images: np.ndarray,
         masks: np.ndarray,
         controls: dict[str, np.ndarray],
         seeds: list[int],
-        rows: np.ndarray,
-    ) -> Order:
-        # always a full batch: kernels round differently for other sizes; an image must not depend on its company
-        full, side = np.pad(rows, (0, self.batch - len(rows)), mode="edge"), (self.size, self.size)
-        draws = [np.random.default_rng(seeds[row]) for row in full]
-        return Order(
-            images=_unit(_resized(images[full], side)),
-            masks=torch.from_numpy(_resized(masks[full], side, cv2.INTER_NEAREST))[:, None].ge(128).float(),
-            controls={name: _unit(_resized(maps[full], side)) for name, maps in controls.items()},
-            scales=self.scales,
-            guidance=[float(rng.choice(self.guidance)) for rng in draws],
-            texts=[prompt(rng) for rng in draws],
-            negative=NEGATIVE,
-            steps=self.steps,
-            seeds=[seeds[row] for row in full],
-        )
+        batches: list[np.ndarray],
+    ) -> Iterator[torch.Tensor]:
+        """Yield what is painted of each batch of rows, (B, 3, size, size) in [0, 1]; the last ones may be repeated."""
+        if not batches:
+            return
+        paint, side = painter(self.bundle, self.conditions, self.compiled), (self.size, self.size)
+
+        def order(rows: np.ndarray) -> Order:
+            # always a full batch: kernels round differently for other sizes; an image must not depend on its company
+            full = np.pad(rows, (0, self.batch - len(rows)), mode="edge")
+            draws = [np.random.default_rng(seeds[row]) for row in full]
+            return Order(
+                images=_unit(_resized(images[full], side)),
+                masks=torch.from_numpy(_resized(masks[full], side, cv2.INTER_NEAREST))[:, None].ge(128).float(),
+                controls={name: _unit(_resized(maps[full], side)) for name, maps in controls.items()},
+                scales=self.scales or (ADAPTER_SCALES if paint.large else SCALES),
+                guidance=[float(rng.choice(self.guidance)) for rng in draws],
+                texts=[prompt(rng) for rng in draws],
+                negative=NEGATIVE,
+                steps=self.steps,
+                seeds=[seeds[row] for row in full],
+                strength=XL_STRENGTH if paint.large else 1.0,
+            )
+
+        yield from paint(map(order, batches))
 
 
 def _resized(images: np.ndarray, side: tuple[int, int], how: int | None = None) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Load a model bundle: an ordinary diffusers folder, ours or Stable Diffusion's, with its ControlNets beside it."""
 
+import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,54 +10,75 @@ from diffusers import (
     DiffusionPipeline,
     StableDiffusionControlNetInpaintPipeline,
     StableDiffusionInpaintPipeline,
+    StableDiffusionXLInpaintPipeline,
+    T2IAdapter,
     UniPCMultistepScheduler,
 )
 from safetensors import SafetensorError
+from torch import nn
 
 from anonlib.bundles import Bundle, check
 from anonlib.compat import device
 from anonlib.errors import AnonlibError, first_line
 
-PLAIN = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}  # parts that are not used
+UNUSED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 
 @lru_cache(maxsize=2)
 def load_pipeline(bundle: Bundle, conditions: tuple[str, ...] = ()) -> DiffusionPipeline:
-    """Return `read_pipeline` of these in float32, read once: nobody may change it."""
-    return read_pipeline(bundle, conditions)
+    """Return diffusers' own inpainting pipeline of a bundle with its ControlNets, in float32, read once.
+
+    Nobody may change it; what paints is `painter`. Raises AnonlibError when a part of it is missing or damaged.
+    """
+    pipeline = read_pipeline(bundle, conditions)
+    if not conditions:
+        return pipeline
+    nets = [read_control(bundle, name) for name in conditions]
+    found = StableDiffusionControlNetInpaintPipeline(
+        **pipeline.components, requires_safety_checker=False, controlnet=nets
+    )
+    found.set_progress_bar_config(disable=True)
+    return found
 
 
 def read_pipeline(
     bundle: Bundle, conditions: tuple[str, ...] = (), dtype: torch.dtype = torch.float32
 ) -> DiffusionPipeline:
-    """Return the inpainting pipeline of a bundle with the ControlNets of `conditions`, ready on the device.
+    """Return the inpainting pipeline of a bundle, Stable Diffusion's or Stable Diffusion XL's, ready on the device.
 
-    Without conditions it is plain inpainting. Raises AnonlibError when a part of it is missing or damaged.
+    conditions: whose controls have to be there too. Raises AnonlibError when a part is missing or damaged.
     """
     _hush()
     check(bundle, conditions)
-    try:
-        nets = [_read(ControlNetModel, bundle.control(name).folder, dtype) for name in conditions]
-        if nets:
-            parts = PLAIN | {"controlnet": nets}
-            pipeline = _read(StableDiffusionControlNetInpaintPipeline, bundle.pipeline.folder, dtype, **parts)
-        else:
-            pipeline = _read(StableDiffusionInpaintPipeline, bundle.pipeline.folder, dtype, **PLAIN)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise AnonlibError(
-            f"{bundle.pipeline.name} cannot be loaded ({first_line(error)}): fetch or train it again"
-        ) from error
+    folder = bundle.pipeline.folder
+    named = json.loads((folder / "model_index.json").read_text()).get("_class_name", "")
+    kind, options = StableDiffusionInpaintPipeline, UNUSED
+    if "XL" in named:
+        kind, options = StableDiffusionXLInpaintPipeline, {"add_watermarker": False}
+    pipeline = _read(bundle.pipeline.name, kind, folder, dtype, **options)
     pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
-    for net in (pipeline.unet, pipeline.vae, *nets):
+    for net in (pipeline.unet, pipeline.vae):
         net.to(memory_format=torch.channels_last)
     return pipeline.to(device())
 
 
-def _read(kind: type, folder: Path, dtype: torch.dtype, **options) -> object:
+def read_control(bundle: Bundle, condition: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Return what makes a bundle's pipeline follow one condition: a ControlNet or a T2I-Adapter, ready on the device."""
+    source = bundle.control(condition)
+    named = json.loads((source.folder / "config.json").read_text()).get("_class_name", "")
+    kind = T2IAdapter if named == "T2IAdapter" else ControlNetModel
+    net = _read(source.name, kind, source.folder, dtype)
+    return net.to(device(), memory_format=torch.channels_last)
+
+
+def _read(name: str, kind: type, folder: Path, dtype: torch.dtype, **options) -> object:
     """Return a model or pipeline of a folder, of weights in half precision where it has such files."""
     variant = "fp16" if any(folder.glob("**/*.fp16.*")) else None
-    return kind.from_pretrained(folder, local_files_only=True, dtype=dtype, variant=variant, **options)
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, dtype=dtype, variant=variant, **options)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise AnonlibError(f"{name} cannot be loaded ({first_line(error)}): fetch or train it again") from error
 
 
 def _hush() -> None:

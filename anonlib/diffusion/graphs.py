@@ -26,13 +26,15 @@ class Graph:
     """A network that takes tensors and gives one or several, made fast; here always a tuple of float32 tensors.
 
     On a CPU it goes through OpenVINO, unless it is LARGE, with products in `compat.fast_dtype`. On a GPU torch runs it
-    in the type of its weights; compiled=True compiles it at the first call, which takes a minute.
+    in the type of its weights, or of float32 ones in the fast type, unless it is to be exact; compiled=True compiles it
+    at the first call, which takes a minute.
     """
 
-    def __init__(self, network: nn.Module, compiled: bool = False):
+    def __init__(self, network: nn.Module, compiled: bool = False, exact: bool = False):
         self.network = network.eval().requires_grad_(False)
         first = next(network.parameters())
         self.device, self.dtype = first.device.type, first.dtype
+        self.products = None if self.dtype == torch.float32 and not exact else torch.float32  # None: the fast type
         self.torch = self.device != "cpu" or sum(one.numel() for one in network.parameters()) >= LARGE
         self.requests: dict[tuple, ov.InferRequest] = {}
         if compiled:
@@ -43,7 +45,7 @@ class Graph:
         if not self.torch:
             return self._openvino(inputs)
         given = [one.to(self.dtype) if one.is_floating_point() else one for one in inputs]
-        with autocast(self.device, None if self.dtype == torch.float32 else torch.float32):
+        with autocast(self.device, self.products):
             made = self.network(*given)
         return tuple(one.float() for one in ((made,) if isinstance(made, Tensor) else made))
 

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from anonlib.bundles import Bundle
 from anonlib.compat import device, fast_dtype
-from anonlib.diffusion.bundle import read_pipeline
+from anonlib.diffusion.bundle import read_control, read_pipeline
+from anonlib.diffusion.control import follower, summed, twice
 from anonlib.diffusion.graphs import Graph
 from anonlib.diffusion.overlap import Lane, overlapped
+from anonlib.errors import AnonlibError
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Order:
     """A batch to paint: images (B, 3, H, W) in [0, 1], masks (B, 1, H, W), 1 where to paint, else 0.
 
     controls, scales: by condition, maps (B, 3, H, W) in [0, 1] and how strong they are. guidance, texts, seeds: one an
-    image.
+    image. strength: in (0, 1]; below 1 painting starts from the noised original, as Instance Augmentation has it for
+    Stable Diffusion XL.
     """
 
     images: Tensor
@@ -33,41 +36,54 @@ class Order:
     negative: str
     steps: int
     seeds: list[int]
+    strength: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An order with everything that is the same at each step: noise, mask and masked photo beside it, the texts'
-    states, the embedded control maps; all but the noise once without and once with the text."""
+    """An order with everything that is the same at each step, but for the first three once without and once with the
+    text: noise, mask, latents of the photo (of what is not masked, where the UNet sees them), texts, controls."""
 
     order: Order
     noise: Tensor
-    beside: Tensor
-    states: Tensor
-    embedded: list[Tensor]
+    mask: Tensor
+    latents: Tensor
+    texts: list[Tensor]  # the states; with Stable Diffusion XL the pooled ones and the sizes too
+    controls: list[list[Tensor]]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [self.noise, self.mask, self.latents, *self.texts, *(one for part in self.controls for one in part)]
 
 
 class Painter:
     """The networks of an inpainting pipeline, ready to paint orders whose control maps are of these conditions.
 
-    The result is that of diffusers' StableDiffusion(ControlNet)InpaintPipeline at strength 1, up to rounding.
+    The result is that of diffusers' inpainting pipeline, with ControlNets or T2I-Adapters, up to rounding. A UNet of 9
+    channels sees the mask and what is not masked; with one of 4 these pixels are put back after each step.
     """
 
     def __init__(self, bundle: Bundle, conditions: tuple[str, ...], compiled: bool = False):
         dtype = torch.float32 if device() == "cpu" else fast_dtype(device())
         self.pipeline, self.conditions = read_pipeline(bundle, conditions, dtype), conditions
-        self.device, vae = self.pipeline.device, self.pipeline.vae
+        self.device, vae, unet = self.pipeline.device, self.pipeline.vae, self.pipeline.unet
         self.compiled = compiled and self.device.type != "cpu"
-        self.encoder = Graph(nn.Sequential(vae.encoder, vae.quant_conv))  # beside the main thread, so not compiled
-        self.decoder = Graph(nn.Sequential(vae.post_quant_conv, vae.decoder))
-        self.unet = Graph(_Unet(self.pipeline.unet), self.compiled)
-        nets = list(self.pipeline.controlnet.nets) if conditions else []
-        self.embeddings = [Graph(net.controlnet_cond_embedding) for net in nets]
-        for net in nets:
-            net.controlnet_cond_embedding = nn.Identity()  # embedded once an image, not once a step
-        self.controls = [Graph(_Control(net), self.compiled) for net in nets]
+        self.sees_mask = unet.config.in_channels == 9
+        self.large = unet.config.addition_embed_type == "text_time"  # Stable Diffusion XL
+        exact = bool(vae.config.force_upcast) and dtype != torch.float32
+        vae.to(torch.float32 if exact else dtype)
+        self.encoder = Graph(nn.Sequential(vae.encoder, vae.quant_conv), exact=exact)  # beside the main thread, so not
+        self.decoder = Graph(nn.Sequential(vae.post_quant_conv, vae.decoder), exact=exact)  # compiled
+        self.controls = [follower(read_control(bundle, name, dtype), self.compiled) for name in conditions]
+        adapters = sum(one.adapter for one in self.controls)
+        if adapters not in (0, len(self.controls)) or (self.large and self.controls and not adapters):
+            raise AnonlibError(
+                f"{bundle.pipeline.name} is to follow {', '.join(conditions)}: it wants all of them as "
+                f"{'T2I-Adapters' if self.large else 'ControlNets, or all as T2I-Adapters'}"
+            )
+        self.unet = Graph(_Unet(unet, self.large, bool(adapters)), self.compiled)
         self.before, self.main, self.after = (Lane(self.device) for _ in range(3))
-        self.states: dict[str, Tensor] = {}
+        self.known: dict[str, list[Tensor]] = {}
 
     def __call__(self, orders: Iterable[Order]) -> Iterator[Tensor]:
         """Yield the painted images (B, 3, H, W) float32 in [0, 1] of each order, on the CPU.
@@ -87,22 +103,31 @@ class Painter:
         with self.before():
             images, masks = order.images.to(self.device), order.masks.to(self.device)
             shape = (1, vae.config.latent_channels, images.shape[2] // factor, images.shape[3] // factor)
-            noise, drawn = (
+            drawn = [
                 torch.cat([randn_tensor(shape, one, self.device, torch.float32) for one in generators])
                 for _ in range(2)
+            ]
+            noise, sample = drawn if self.sees_mask else drawn[::-1]  # in the order of diffusers' pipelines
+            shown = images * 2 - 1
+            posterior = DiagonalGaussianDistribution(
+                self.encoder(shown * (masks < 0.5) if self.sees_mask else shown)[0]
             )
-            hidden = (images * 2 - 1) * (masks < 0.5)
-            posterior = DiagonalGaussianDistribution(self.encoder(hidden)[0])
-            latents = (posterior.mean + posterior.std * drawn) * vae.config.scaling_factor
-            beside = torch.cat([nn.functional.interpolate(masks, shape[2:]), latents], dim=1)
-            texts = [order.negative] * len(order.texts) + order.texts
-            states = torch.cat([self._state(text) for text in texts])
-            return Prepared(order, noise, torch.cat([beside, beside]), states, self._embedded(order))
+            latents = (posterior.mean + posterior.std * sample) * vae.config.scaling_factor
+            mask = nn.functional.interpolate(masks, shape[2:])
+            told = [self._told(text) for text in [order.negative] * len(order.texts) + order.texts]
+            texts = [torch.cat(column) for column in zip(*told, strict=True)]
+            if self.large:
+                sizes = [*images.shape[2:], 0, 0, *images.shape[2:]]
+                texts.append(torch.tensor([sizes] * len(told), device=self.device, dtype=torch.float32))
+            maps = [order.controls[name].to(self.device) for name in self.conditions]
+            scales = [order.scales[name] for name in self.conditions]
+            controls = [one.prepared(*given) for one, *given in zip(self.controls, maps, scales, strict=True)]
+            return Prepared(order, noise, mask, latents, texts, controls)
 
     @torch.inference_mode()
     def denoised(self, given: Prepared) -> Tensor:
         """Return the latents of the painted images (B, C, H, W)."""
-        with self.main(given.noise, given.beside, given.states, *given.embedded):
+        with self.main(*given.tensors):
             return self._denoised(given)
 
     @torch.inference_mode()
@@ -115,66 +140,61 @@ class Painter:
     def _denoised(self, given: Prepared) -> Tensor:
         scheduler, order = self.pipeline.scheduler, given.order
         scheduler.set_timesteps(order.steps, device=self.device)
-        latents = given.noise * scheduler.init_noise_sigma
+        times, _ = self.pipeline.get_timesteps(order.steps, order.strength, self.device)
+        if not len(times):
+            raise AnonlibError(f"strength {order.strength:g} leaves nothing of {order.steps} steps: raise one of them")
         guidance = torch.tensor(order.guidance, device=self.device)[:, None, None, None]
-        scales = [torch.tensor([order.scales[name]], device=self.device) for name in self.conditions]
-        for time in scheduler.timesteps:
+        states, *more = given.texts
+        beside = twice(torch.cat([given.mask, given.latents], dim=1)) if self.sees_mask else given.noise[:0]
+        x = given.noise * scheduler.init_noise_sigma
+        if order.strength < 1:
+            x = scheduler.add_noise(given.latents, given.noise, times[:1].repeat(len(x)))
+        for number, time in enumerate(times):
             if self.compiled:
                 torch.compiler.cudagraph_mark_step_begin()  # what the last step gave may be written over
-            seen = scheduler.scale_model_input(torch.cat([latents, latents]), time)
-            residuals: list[Tensor] = []
-            for control, about, scale in zip(self.controls, given.embedded, scales, strict=True):
-                found = control(seen, time[None], given.states, about, scale)
-                residuals = [a + b for a, b in zip(residuals, found, strict=True)] if residuals else list(found)
-            both = self.unet(torch.cat([seen, given.beside], dim=1), time[None], given.states, *residuals)[0]
-            without, told = both.chunk(2)
-            guided = without + guidance * (told - without)
-            latents = scheduler.step(guided, time, latents, return_dict=False)[0]
-        return latents
+            seen = scheduler.scale_model_input(twice(x), time)
+            parts = zip(self.controls, given.controls, strict=True)
+            residuals = summed([one.residuals(seen, time[None], states, part) for one, part in parts])
+            seen = torch.cat([seen, beside], dim=1) if self.sees_mask else seen
+            without, told = self.unet(seen, time[None], states, *more, *residuals)[0].chunk(2)
+            x = scheduler.step(without + guidance * (told - without), time, x, return_dict=False)[0]
+            if not self.sees_mask:
+                last = number + 1 == len(times)
+                kept = (
+                    given.latents if last else scheduler.add_noise(given.latents, given.noise, times[number + 1][None])
+                )
+                x = (1 - given.mask) * kept + given.mask * x
+        return x
 
-    def _state(self, text: str) -> Tensor:
-        """Return what the text encoder says of one text, worked out once."""
-        if text not in self.states:
-            told = {"device": self.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
-            self.states[text] = self.pipeline.encode_prompt(text, **told)[0].float()
-        return self.states[text]
-
-    def _embedded(self, order: Order) -> list[Tensor]:
-        maps = [order.controls[name].to(self.device) for name in self.conditions]
-        made = [embedding(one)[0] for embedding, one in zip(self.embeddings, maps, strict=True)]
-        return [torch.cat([one, one]) for one in made]
+    def _told(self, text: str) -> list[Tensor]:
+        """Return what the text encoders say of one text, worked out once: states, with SDXL pooled ones too."""
+        if text not in self.known:
+            options = {"device": self.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+            states, _, *pooled = self.pipeline.encode_prompt(text, **options)
+            self.known[text] = [one.float() for one in (states, *pooled[:1])]
+        return self.known[text]
 
 
 @lru_cache(maxsize=2)
 def painter(bundle: Bundle, conditions: tuple[str, ...] = (), compiled: bool = False) -> Painter:
-    """Return the painter of a bundle with the ControlNets of `conditions`; AnonlibError where a part is missing."""
+    """Return the painter of a bundle with the controls of `conditions`; AnonlibError where a part is missing."""
     return Painter(bundle, conditions, compiled)
 
 
 class _Unet(nn.Module):
-    """The UNet; residuals: of the ControlNets, those of the down blocks and the middle block's."""
+    """The UNet. more: with Stable Diffusion XL the pooled texts and the sizes, then the residuals of the controls."""
 
-    def __init__(self, unet: nn.Module):
+    def __init__(self, unet: nn.Module, large: bool, adapters: bool):
         super().__init__()
-        self.unet = unet
+        self.unet, self.large, self.adapters = unet, large, adapters
 
-    def forward(self, sample: Tensor, time: Tensor, states: Tensor, *residuals: Tensor) -> tuple[Tensor]:
-        told = {}
-        if residuals:
-            told["down_block_additional_residuals"], told["mid_block_additional_residual"] = (
-                residuals[:-1],
-                residuals[-1],
-            )
+    def forward(self, sample: Tensor, time: Tensor, states: Tensor, *more: Tensor) -> tuple[Tensor]:
+        told, residuals = {}, list(more[2:] if self.large else more)
+        if self.large:
+            told["added_cond_kwargs"] = {"text_embeds": more[0], "time_ids": more[1]}
+        if self.adapters:
+            told["down_intrablock_additional_residuals"] = residuals
+        elif residuals:
+            *down, told["mid_block_additional_residual"] = residuals
+            told["down_block_additional_residuals"] = down
         return self.unet(sample, time, states, return_dict=False, **told)
-
-
-class _Control(nn.Module):
-    """A ControlNet: what it adds to the down blocks of the UNet, and last to its middle block."""
-
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        self.net = net
-
-    def forward(self, sample: Tensor, time: Tensor, states: Tensor, about: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-        down, middle = self.net(sample, time, states, about, scale, return_dict=False)
-        return (*down, middle)

@@ -1,0 +1,70 @@
+"""What makes a UNet follow a map: a ControlNet at each step, or a T2I-Adapter once an image."""
+
+import torch
+from torch import Tensor, nn
+
+from anonlib.diffusion.graphs import Graph
+
+
+class ControlNet:
+    """A ControlNet: its condition is embedded once an image, the rest of it runs once a step."""
+
+    adapter = False
+
+    def __init__(self, net: nn.Module, compiled: bool):
+        self.embedding = Graph(net.controlnet_cond_embedding)
+        net.controlnet_cond_embedding = nn.Identity()
+        self.net = Graph(_Steps(net), compiled)
+
+    def prepared(self, maps: Tensor, scale: float) -> list[Tensor]:
+        """Return what of maps (B, 3, H, W) in [0, 1] is the same at each step, without and with the text."""
+        return [twice(self.embedding(maps)[0]), torch.tensor([scale], device=maps.device)]
+
+    def residuals(self, seen: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
+        """Return what is added to the down blocks of the UNet, and last to its middle block."""
+        return list(self.net(seen, time, states, *prepared))
+
+
+class Adapter:
+    """A T2I-Adapter: what it adds is the same at each step."""
+
+    adapter = True
+
+    def __init__(self, net: nn.Module):
+        self.channels = net.config.in_channels
+        self.net = Graph(net)
+
+    def prepared(self, maps: Tensor, scale: float) -> list[Tensor]:
+        """Return its features of maps (B, 3, H, W) in [0, 1], without and with the text, times the scale."""
+        return [twice(one) * scale for one in self.net(maps[:, : self.channels])]
+
+    def residuals(self, seen: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
+        """Return what is added inside of the down blocks of the UNet."""
+        return prepared
+
+
+def follower(net: nn.Module, compiled: bool = False) -> ControlNet | Adapter:
+    """Return what makes the UNet follow maps by this network."""
+    return Adapter(net) if type(net).__name__ == "T2IAdapter" else ControlNet(net, compiled)
+
+
+def summed(parts: list[list[Tensor]]) -> list[Tensor]:
+    """Return the sums of what several controls add, place by place."""
+    return [sum(column[1:], start=column[0]) for column in zip(*parts, strict=True)]
+
+
+def twice(one: Tensor) -> Tensor:
+    """Return a batch for classifier-free guidance: once without and once with the text."""
+    return torch.cat([one, one])
+
+
+class _Steps(nn.Module):
+    """A ControlNet whose condition is embedded already."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, sample: Tensor, time: Tensor, states: Tensor, about: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
+        down, middle = self.net(sample, time, states, about, scale, return_dict=False)
+        return (*down, middle)
