@@ -27,10 +27,11 @@ Annotator = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
 class InstanceAugmentation:
     """Settings of the anonymizer; calling it anonymizes a batch under the contract of anonymizers/contract.py.
 
-    conditions: names of control maps. scales: control strength a condition; None: the public code's. steps: UniPC steps. batch: images a call of
-    the pipeline. bundle: what paints. size: pixels a side at which it does; photos of another size are scaled there and
-    back. compiled: whether a GPU compiles the networks first, see `Graph`. blur, pixels, hidden: how the maps are
-    weakened, see `control.weakened`. annotator: what makes them; None: what the bundle names.
+    conditions: names of control maps. scales: control strength a condition; None: the public code's. steps: UniPC
+    steps. batch: images a call of the painter. bundle: what paints. size: pixels a side at which it does; photos of
+    another size are scaled there and back. compiled: whether a GPU compiles the networks first, see `Graph`. blur,
+    pixels, hidden: how the maps are weakened, see `control.weakened`. annotator: what makes them; None: what the bundle
+    names.
     """
 
     conditions: tuple[str, ...]

@@ -64,7 +64,7 @@ def read_pipeline(
 
 
 def read_control(bundle: Bundle, condition: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Return what makes a bundle's pipeline follow one condition: a ControlNet or a T2I-Adapter, ready on the device."""
+    """Return what makes the pipeline follow a condition: a ControlNet or a T2I-Adapter, ready on the device."""
     source = bundle.control(condition)
     named = json.loads((source.folder / "config.json").read_text()).get("_class_name", "")
     kind = T2IAdapter if named == "T2IAdapter" else ControlNetModel
