@@ -25,9 +25,9 @@ LARGE = 200e6  # parameters from which a CPU runs torch itself: a second copy of
 class Graph:
     """A network that takes tensors and gives one or several, made fast; here always a tuple of float32 tensors.
 
-    On a CPU it goes through OpenVINO, unless it is LARGE, with products in `compat.fast_dtype`. On a GPU torch runs it
-    in the type of its weights, or of float32 ones in the fast type, unless it is to be exact; compiled=True compiles it
-    at the first call, which takes a minute.
+    On a CPU it goes through OpenVINO, with products in `compat.fast_dtype`. On a GPU, and where it is LARGE or in half
+    precision, torch runs it in the type of its weights; float32 ones are multiplied in the fast type, unless it is to
+    be exact. compiled=True compiles it at the first call, which takes a minute.
     """
 
     def __init__(self, network: nn.Module, compiled: bool = False, exact: bool = False):
@@ -35,7 +35,8 @@ class Graph:
         first = next(network.parameters())
         self.device, self.dtype = first.device.type, first.dtype
         self.products = None if self.dtype == torch.float32 and not exact else torch.float32  # None: the fast type
-        self.torch = self.device != "cpu" or sum(one.numel() for one in network.parameters()) >= LARGE
+        whole = self.device == "cpu" and self.dtype == torch.float32
+        self.torch = not whole or sum(one.numel() for one in network.parameters()) >= LARGE
         self.requests: dict[tuple, ov.InferRequest] = {}
         if compiled:
             self.network = torch.compile(self.network, mode="reduce-overhead", fullgraph=True)

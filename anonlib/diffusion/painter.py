@@ -9,11 +9,11 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from anonlib.bundles import Bundle
+from anonlib.bundles import Bundle, check
 from anonlib.compat import device, fast_dtype
 from anonlib.diffusion.bundle import read_control, read_pipeline
 from anonlib.diffusion.control import follower, summed, twice
-from anonlib.diffusion.graphs import Graph
+from anonlib.diffusion.graphs import LARGE, Graph
 from anonlib.diffusion.overlap import Lane, overlapped
 from anonlib.errors import AnonlibError
 
@@ -64,7 +64,8 @@ class Painter:
     """
 
     def __init__(self, bundle: Bundle, conditions: tuple[str, ...], compiled: bool = False):
-        dtype = torch.float32 if device() == "cpu" else fast_dtype(device())
+        check(bundle, conditions)
+        dtype = _dtype(bundle)
         self.pipeline, self.conditions = read_pipeline(bundle, conditions, dtype), conditions
         self.device, vae, unet = self.pipeline.device, self.pipeline.vae, self.pipeline.unet
         self.compiled = compiled and self.device.type != "cpu"
@@ -179,6 +180,12 @@ class Painter:
 def painter(bundle: Bundle, conditions: tuple[str, ...] = (), compiled: bool = False) -> Painter:
     """Return the painter of a bundle with the controls of `conditions`; AnonlibError where a part is missing."""
     return Painter(bundle, conditions, compiled)
+
+
+def _dtype(bundle: Bundle) -> torch.dtype:
+    """Return the type to hold weights in: that of the products on a GPU and for large networks, else float32."""
+    size = sum(file.stat().st_size for file in (bundle.pipeline.folder / "unet").glob("*"))
+    return torch.float32 if device() == "cpu" and size < 2 * LARGE else fast_dtype(device())
 
 
 class _Unet(nn.Module):
