@@ -150,7 +150,7 @@ def test_stable_diffusion_loads_as_published_and_paints(stable_diffusion):
     from anonlib.diffusion.painter import painter
 
     bundle = Bundle(Source(str(stable_diffusion)))
-    loaded = painter(bundle, ("canny",))
+    loaded = painter(bundle, ("canny",), 1, 256)
     pipeline, net = loaded.pipeline, loaded.controls[0].net.network.net
     nets = {"unet": pipeline.unet, "vae": pipeline.vae, "text_encoder": pipeline.text_encoder}
     for name, published in {"unet": UNET, "vae": VAE, "text_encoder": TEXT}.items():
@@ -201,7 +201,7 @@ def test_stable_diffusion_xl_loads_as_published_and_paints(stable_diffusion_xl):
     from anonlib.diffusion.painter import painter
 
     bundle = Bundle(Source(str(stable_diffusion_xl)))
-    loaded = painter(bundle, ("depth", "sketch"))
+    loaded = painter(bundle, ("depth", "sketch"), 1, 256)
     published = {"unet": XL_UNET, "vae": XL_VAE, "text_encoder": TEXT, "text_encoder_2": XL_TEXT}
     nets = {name: getattr(loaded.pipeline, name) for name in published}
     for name, told in published.items():

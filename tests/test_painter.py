@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from anonlib.compat import prepare_torch
 prepare_torch()
 import torch  # noqa: E402
 
-from anonlib.diffusion import graphs  # noqa: E402
+from anonlib.diffusion import graphs, placement  # noqa: E402
 from anonlib.diffusion.bundle import load_pipeline, read_control, read_pipeline  # noqa: E402
 from anonlib.diffusion.overlap import overlapped  # noqa: E402
 from anonlib.diffusion.painter import Order, Painter  # noqa: E402
+from anonlib.diffusion.placement import Placement  # noqa: E402
 from anonlib.errors import AnonlibError  # noqa: E402
 from tests.models import write_xl  # noqa: E402
 
@@ -148,6 +150,29 @@ def test_controls_of_two_kinds_and_too_few_steps_are_one_line(xl, bundle, exact)
             Painter(mixed, conditions)
     with pytest.raises(AnonlibError, match="strength 0.1 leaves nothing of 4 steps"):
         next(Painter(xl, ())([replace(order(()), strength=0.1, steps=4)]))
+
+
+def test_parts_take_turns_where_memory_is_short(bundle, exact, monkeypatch):
+    given, painter, aboard = order(("hed",)), Painter(bundle, ("hed",)), []
+    expected = next(painter([given]))
+    painter.placement, painter.known = Placement(3, sliced=True, in_turns=True), {}
+    for part, nets in painter.parts.items():
+        for net in nets:
+            monkeypatch.setattr(net, "to", lambda where, part=part: aboard.append((part, isinstance(where, str))))
+    torch.testing.assert_close(next(painter([given])), expected, atol=2e-4, rtol=0)
+    steps = list(dict.fromkeys(part for part, _ in aboard))
+    assert steps == ["vae", "texts", "unet"], "each of them works"
+    inside: set[str] = set()
+    for part, leaves in aboard:
+        inside = inside - {part} if leaves else inside | {part}
+        assert len(inside) <= 1, "never two parts at once"
+    assert not inside
+
+
+def test_a_model_that_does_not_fit_into_memory_is_not_begun(bundle, monkeypatch):
+    monkeypatch.setattr(placement.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    with pytest.raises(AnonlibError, match="takes 0.0 GB of memory and 0.0 GB are free"):
+        Painter(bundle, ())
 
 
 def test_a_network_is_converted_once_and_again_for_other_weights(bundle, exact, own_cache):

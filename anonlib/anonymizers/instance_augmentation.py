@@ -55,8 +55,7 @@ class InstanceAugmentation:
             controls[name] = weakened(maps, images, self.blur, self.pixels, self.hidden)
             valid &= good
         result, good = np.zeros_like(images), np.flatnonzero(valid)
-        batches = [good[at : at + self.batch] for at in range(0, len(good), self.batch)]
-        for rows, pictures in zip(batches, self._painted(images, dilate(masks), controls, seeds, batches), strict=True):
+        for rows, pictures in self._painted(images, dilate(masks), controls, seeds, good):
             found = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
             result[rows] = _resized(found[: len(rows)], images.shape[1:3])
         return result, [OK if good else ERROR for good in valid]
@@ -70,16 +69,17 @@ class InstanceAugmentation:
         masks: np.ndarray,
         controls: dict[str, np.ndarray],
         seeds: list[int],
-        batches: list[np.ndarray],
-    ) -> Iterator[torch.Tensor]:
-        """Yield what is painted of each batch of rows, (B, 3, size, size) in [0, 1]; the last ones may be repeated."""
-        if not batches:
+        good: np.ndarray,
+    ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Yield rows and what is painted of them, (B, 3, size, size) in [0, 1]; the last one may be repeated."""
+        if not len(good):
             return
-        paint, side = painter(self.bundle, self.conditions, self.compiled), (self.size, self.size)
+        paint = painter(self.bundle, self.conditions, self.batch, self.size, self.compiled)
+        batch, side = paint.placement.batch, (self.size, self.size)
 
         def order(rows: np.ndarray) -> Order:
             # always a full batch: kernels round differently for other sizes; an image must not depend on its company
-            full = np.pad(rows, (0, self.batch - len(rows)), mode="edge")
+            full = np.pad(rows, (0, batch - len(rows)), mode="edge")
             draws = [np.random.default_rng(seeds[row]) for row in full]
             return Order(
                 images=_unit(_resized(images[full], side)),
@@ -94,7 +94,8 @@ class InstanceAugmentation:
                 strength=XL_STRENGTH if paint.large else 1.0,
             )
 
-        yield from paint(map(order, batches))
+        batches = [good[at : at + batch] for at in range(0, len(good), batch)]
+        yield from zip(batches, paint(map(order, batches)), strict=True)
 
 
 def _resized(images: np.ndarray, side: tuple[int, int], how: int | None = None) -> np.ndarray:

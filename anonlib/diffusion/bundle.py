@@ -30,21 +30,19 @@ def load_pipeline(bundle: Bundle, conditions: tuple[str, ...] = ()) -> Diffusion
 
     Nobody may change it; what paints is `painter`. Raises AnonlibError when a part of it is missing or damaged.
     """
-    pipeline = read_pipeline(bundle, conditions)
-    if not conditions:
-        return pipeline
-    nets = [read_control(bundle, name) for name in conditions]
-    found = StableDiffusionControlNetInpaintPipeline(
-        **pipeline.components, requires_safety_checker=False, controlnet=nets
-    )
-    found.set_progress_bar_config(disable=True)
-    return found
+    found = read_pipeline(bundle, conditions)
+    if conditions:
+        nets = [read_control(bundle, name) for name in conditions]
+        parts = found.components | {"controlnet": nets, "requires_safety_checker": False}
+        found = StableDiffusionControlNetInpaintPipeline(**parts)
+        found.set_progress_bar_config(disable=True)
+    return found.to(device())
 
 
 def read_pipeline(
     bundle: Bundle, conditions: tuple[str, ...] = (), dtype: torch.dtype = torch.float32
 ) -> DiffusionPipeline:
-    """Return the inpainting pipeline of a bundle, Stable Diffusion's or Stable Diffusion XL's, ready on the device.
+    """Return the inpainting pipeline of a bundle, Stable Diffusion's or Stable Diffusion XL's, on the CPU.
 
     conditions: whose controls have to be there too. Raises AnonlibError when a part is missing or damaged.
     """
@@ -60,16 +58,27 @@ def read_pipeline(
     pipeline.set_progress_bar_config(disable=True)
     for net in (pipeline.unet, pipeline.vae):
         net.to(memory_format=torch.channels_last)
-    return pipeline.to(device())
+    return pipeline
 
 
 def read_control(bundle: Bundle, condition: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Return what makes the pipeline follow a condition: a ControlNet or a T2I-Adapter, ready on the device."""
+    """Return what makes the pipeline follow a condition: a ControlNet or a T2I-Adapter, on the CPU."""
     source = bundle.control(condition)
     named = json.loads((source.folder / "config.json").read_text()).get("_class_name", "")
     kind = T2IAdapter if named == "T2IAdapter" else ControlNetModel
-    net = _read(source.name, kind, source.folder, dtype)
-    return net.to(device(), memory_format=torch.channels_last)
+    return _read(source.name, kind, source.folder, dtype).to(memory_format=torch.channels_last)
+
+
+def weights_bytes(bundle: Bundle, conditions: tuple[str, ...], dtype: torch.dtype) -> float:
+    """Return the memory that the weights of a bundle and its controls take in a type, as their files tell."""
+    parts = [one for one in bundle.pipeline.folder.iterdir() if one.is_dir() and not one.name.startswith("controlnet-")]
+    controls = [bundle.control(name).folder for name in conditions]
+    return sum(map(_parameters, [*parts, *controls])) * dtype.itemsize
+
+
+def _parameters(folder: Path) -> float:
+    half, files = (sorted(folder.glob(f"*{ending}")) for ending in (".fp16.safetensors", ".safetensors"))
+    return sum(file.stat().st_size for file in half or files) / (2 if half else 4)
 
 
 def _read(name: str, kind: type, folder: Path, dtype: torch.dtype, **options) -> object:

@@ -11,10 +11,10 @@ class ControlNet:
 
     adapter = False
 
-    def __init__(self, net: nn.Module, compiled: bool):
-        self.embedding = Graph(net.controlnet_cond_embedding)
-        net.controlnet_cond_embedding = nn.Identity()
-        self.net = Graph(_Steps(net), compiled)
+    def __init__(self, net: nn.Module, device: str, compiled: bool):
+        embedding, net.controlnet_cond_embedding = net.controlnet_cond_embedding, nn.Identity()
+        self.modules = [net, embedding]
+        self.embedding, self.net = Graph(embedding, device), Graph(_Steps(net), device, compiled)
 
     def prepared(self, maps: Tensor, scale: float) -> list[Tensor]:
         """Return what of maps (B, 3, H, W) in [0, 1] is the same at each step, without and with the text."""
@@ -30,9 +30,9 @@ class Adapter:
 
     adapter = True
 
-    def __init__(self, net: nn.Module):
-        self.channels = net.config.in_channels
-        self.net = Graph(net)
+    def __init__(self, net: nn.Module, device: str):
+        self.channels, self.modules = net.config.in_channels, [net]
+        self.net = Graph(net, device)
 
     def prepared(self, maps: Tensor, scale: float) -> list[Tensor]:
         """Return its features of maps (B, 3, H, W) in [0, 1], without and with the text, times the scale."""
@@ -43,9 +43,9 @@ class Adapter:
         return prepared
 
 
-def follower(net: nn.Module, compiled: bool = False) -> ControlNet | Adapter:
+def follower(net: nn.Module, device: str, compiled: bool) -> ControlNet | Adapter:
     """Return what makes the UNet follow maps by this network."""
-    return Adapter(net) if type(net).__name__ == "T2IAdapter" else ControlNet(net, compiled)
+    return Adapter(net, device) if type(net).__name__ == "T2IAdapter" else ControlNet(net, device, compiled)
 
 
 def summed(parts: list[list[Tensor]]) -> list[Tensor]:

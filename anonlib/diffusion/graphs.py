@@ -27,15 +27,15 @@ class Graph:
 
     On a CPU it goes through OpenVINO, with products in `compat.fast_dtype`. On a GPU, and where it is LARGE or in half
     precision, torch runs it in the type of its weights; float32 ones are multiplied in the fast type, unless it is to
-    be exact. compiled=True compiles it at the first call, which takes a minute.
+    be exact. device: where the network lies when it is called. compiled=True compiles it at the first call, which takes
+    a minute.
     """
 
-    def __init__(self, network: nn.Module, compiled: bool = False, exact: bool = False):
-        self.network = network.eval().requires_grad_(False)
-        first = next(network.parameters())
-        self.device, self.dtype = first.device.type, first.dtype
+    def __init__(self, network: nn.Module, device: str, compiled: bool = False, exact: bool = False):
+        self.network, self.device = network.eval().requires_grad_(False), device
+        self.dtype = next(network.parameters()).dtype
         self.products = None if self.dtype == torch.float32 and not exact else torch.float32  # None: the fast type
-        whole = self.device == "cpu" and self.dtype == torch.float32
+        whole = device == "cpu" and self.dtype == torch.float32
         self.torch = not whole or sum(one.numel() for one in network.parameters()) >= LARGE
         self.requests: dict[tuple, ov.InferRequest] = {}
         if compiled:

@@ -1,20 +1,23 @@
 """Inpaint a batch as diffusers' own pipelines do, faster: compiled networks, texts and controls worked out once."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from diffusers import DiffusionPipeline
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from anonlib.bundles import Bundle, check
 from anonlib.compat import device, fast_dtype
-from anonlib.diffusion.bundle import read_control, read_pipeline
+from anonlib.diffusion.bundle import read_control, read_pipeline, weights_bytes
 from anonlib.diffusion.control import follower, summed, twice
 from anonlib.diffusion.graphs import LARGE, Graph
 from anonlib.diffusion.overlap import Lane, overlapped
+from anonlib.diffusion.placement import UNET_VALUES, VAE_VALUES, Need, Placement, check_memory, image_bytes, placed
 from anonlib.errors import AnonlibError
 
 
@@ -63,28 +66,38 @@ class Painter:
     channels sees the mask and what is not masked; with one of 4 these pixels are put back after each step.
     """
 
-    def __init__(self, bundle: Bundle, conditions: tuple[str, ...], compiled: bool = False):
+    def __init__(
+        self, bundle: Bundle, conditions: tuple[str, ...], batch: int = 8, size: int = 128, compiled: bool = False
+    ):
         check(bundle, conditions)
-        dtype = _dtype(bundle)
+        dtype, self.device = _dtype(bundle), torch.device(device())
+        check_memory(bundle.pipeline.name, weights_bytes(bundle, conditions, dtype))
         self.pipeline, self.conditions = read_pipeline(bundle, conditions, dtype), conditions
-        self.device, vae, unet = self.pipeline.device, self.pipeline.vae, self.pipeline.unet
-        self.compiled = compiled and self.device.type != "cpu"
+        vae, unet, kind = self.pipeline.vae, self.pipeline.unet, self.device.type
         self.sees_mask = unet.config.in_channels == 9
         self.large = unet.config.addition_embed_type == "text_time"  # Stable Diffusion XL
         exact = bool(vae.config.force_upcast) and dtype != torch.float32
         vae.to(torch.float32 if exact else dtype)
-        self.encoder = Graph(nn.Sequential(vae.encoder, vae.quant_conv), exact=exact)  # beside the main thread, so not
-        self.decoder = Graph(nn.Sequential(vae.post_quant_conv, vae.decoder), exact=exact)  # compiled
-        self.controls = [follower(read_control(bundle, name, dtype), self.compiled) for name in conditions]
-        adapters = sum(one.adapter for one in self.controls)
-        if adapters not in (0, len(self.controls)) or (self.large and self.controls and not adapters):
-            raise AnonlibError(
-                f"{bundle.pipeline.name} is to follow {', '.join(conditions)}: it wants all of them as "
-                f"{'T2I-Adapters' if self.large else 'ControlNets, or all as T2I-Adapters'}"
-            )
-        self.unet = Graph(_Unet(unet, self.large, bool(adapters)), self.compiled)
+        nets = [read_control(bundle, name, dtype) for name in conditions]
+        _check_kinds(bundle, conditions, nets, self.large)
+        texts = [self.pipeline.components.get(name) for name in ("text_encoder", "text_encoder_2")]
+        parts = {"texts": [one for one in texts if one is not None], "vae": [vae], "unet": [unet, *nets]}
+        free = torch.cuda.mem_get_info()[0] if kind == "cuda" else None
+        self.placement = placed(free, _need(parts, self.pipeline, size), batch) if free else Placement(batch)
+        self.compiled = compiled and kind == "cuda" and not self.placement.in_turns
+        self.controls = [follower(net, kind, self.compiled) for net in nets]
+        self.parts = parts | {"unet": [unet, *(module for one in self.controls for module in one.modules)]}
+        self.encoder = Graph(
+            nn.Sequential(vae.encoder, vae.quant_conv), kind, exact=exact
+        )  # beside the main thread, so
+        self.decoder = Graph(nn.Sequential(vae.post_quant_conv, vae.decoder), kind, exact=exact)  # not compiled
+        adapters = any(one.adapter for one in self.controls)
+        self.unet = Graph(_Unet(unet, self.large, adapters), kind, self.compiled)
         self.before, self.main, self.after = (Lane(self.device) for _ in range(3))
         self.known: dict[str, list[Tensor]] = {}
+        for part in self.parts.values():
+            for net in part:
+                net.to("cpu" if self.placement.in_turns else self.device)
 
     def __call__(self, orders: Iterable[Order]) -> Iterator[Tensor]:
         """Yield the painted images (B, 3, H, W) float32 in [0, 1] of each order, on the CPU.
@@ -92,7 +105,7 @@ class Painter:
         On a GPU texts, maps and photos of the next order are prepared, and the last one's pictures decoded, while the
         UNet works.
         """
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" or self.placement.in_turns:
             return (self.decoded(self.denoised(self.prepared(order))) for order in orders)
         return overlapped(orders, self.prepared, self.denoised, self.decoded)
 
@@ -110,32 +123,34 @@ class Painter:
             ]
             noise, sample = drawn if self.sees_mask else drawn[::-1]  # in the order of diffusers' pipelines
             shown = images * 2 - 1
-            posterior = DiagonalGaussianDistribution(
-                self.encoder(shown * (masks < 0.5) if self.sees_mask else shown)[0]
-            )
+            with self._aboard("vae"):
+                moments = self._by_image(self.encoder, shown * (masks < 0.5) if self.sees_mask else shown)
+            posterior = DiagonalGaussianDistribution(moments)
             latents = (posterior.mean + posterior.std * sample) * vae.config.scaling_factor
             mask = nn.functional.interpolate(masks, shape[2:])
-            told = [self._told(text) for text in [order.negative] * len(order.texts) + order.texts]
+            with self._aboard("texts"):
+                told = [self._told(text) for text in [order.negative] * len(order.texts) + order.texts]
             texts = [torch.cat(column) for column in zip(*told, strict=True)]
             if self.large:
                 sizes = [*images.shape[2:], 0, 0, *images.shape[2:]]
                 texts.append(torch.tensor([sizes] * len(told), device=self.device, dtype=torch.float32))
             maps = [order.controls[name].to(self.device) for name in self.conditions]
             scales = [order.scales[name] for name in self.conditions]
-            controls = [one.prepared(*given) for one, *given in zip(self.controls, maps, scales, strict=True)]
+            with self._aboard("unet"):
+                controls = [one.prepared(*given) for one, *given in zip(self.controls, maps, scales, strict=True)]
             return Prepared(order, noise, mask, latents, texts, controls)
 
     @torch.inference_mode()
     def denoised(self, given: Prepared) -> Tensor:
         """Return the latents of the painted images (B, C, H, W)."""
-        with self.main(*given.tensors):
+        with self.main(*given.tensors), self._aboard("unet"):
             return self._denoised(given)
 
     @torch.inference_mode()
     def decoded(self, latents: Tensor) -> Tensor:
         """Return the images (B, 3, H, W) float32 in [0, 1] of latents, on the CPU."""
-        with self.after(latents):
-            made = self.decoder(latents / self.pipeline.vae.config.scaling_factor)[0]
+        with self.after(latents), self._aboard("vae"):
+            made = self._by_image(self.decoder, latents / self.pipeline.vae.config.scaling_factor)
             return made.div(2).add(0.5).clamp(0, 1).cpu()
 
     def _denoised(self, given: Prepared) -> Tensor:
@@ -167,6 +182,22 @@ class Painter:
                 x = (1 - given.mask) * kept + given.mask * x
         return x
 
+    @contextlib.contextmanager
+    def _aboard(self, part: str) -> Iterator[None]:
+        """Have a part where it works; where parts take turns it leaves again."""
+        moved = self.parts[part] if self.placement.in_turns else []
+        for net in moved:
+            net.to(self.device)
+        try:
+            yield
+        finally:
+            for net in moved:
+                net.to("cpu")
+
+    def _by_image(self, graph: Graph, images: Tensor) -> Tensor:
+        """Return what a network makes of a batch, one image after the other where memory is short."""
+        return torch.cat([graph(one)[0] for one in images.split(1 if self.placement.sliced else len(images))])
+
     def _told(self, text: str) -> list[Tensor]:
         """Return what the text encoders say of one text, worked out once: states, with SDXL pooled ones too."""
         if text not in self.known:
@@ -177,15 +208,43 @@ class Painter:
 
 
 @lru_cache(maxsize=2)
-def painter(bundle: Bundle, conditions: tuple[str, ...] = (), compiled: bool = False) -> Painter:
-    """Return the painter of a bundle with the controls of `conditions`; AnonlibError where a part is missing."""
-    return Painter(bundle, conditions, compiled)
+def painter(
+    bundle: Bundle, conditions: tuple[str, ...] = (), batch: int = 8, size: int = 128, compiled: bool = False
+) -> Painter:
+    """Return the painter of a bundle with the controls of `conditions`, for so many images of `size` px at once.
+
+    Its `placement.batch` is how many the free memory has room for. Raises AnonlibError where a part is missing, or has
+    no room at all.
+    """
+    return Painter(bundle, conditions, batch, size, compiled)
 
 
 def _dtype(bundle: Bundle) -> torch.dtype:
     """Return the type to hold weights in: that of the products on a GPU and for large networks, else float32."""
     size = sum(file.stat().st_size for file in (bundle.pipeline.folder / "unet").glob("*"))
     return torch.float32 if device() == "cpu" and size < 2 * LARGE else fast_dtype(device())
+
+
+def _check_kinds(bundle: Bundle, conditions: tuple[str, ...], nets: list[nn.Module], large: bool) -> None:
+    adapters = sum(type(net).__name__ == "T2IAdapter" for net in nets)
+    if adapters not in (0, len(nets)) or (large and nets and not adapters):
+        raise AnonlibError(
+            f"{bundle.pipeline.name} is to follow {', '.join(conditions)}: it wants all of them as "
+            f"{'T2I-Adapters' if large else 'ControlNets, or all as T2I-Adapters'}"
+        )
+
+
+def _need(parts: dict[str, list[nn.Module]], pipeline: DiffusionPipeline, size: int) -> Need:
+    """Return the memory that a pipeline takes for images of `size` px."""
+    weights = {
+        name: sum(one.numel() * one.element_size() for net in part for one in net.parameters())
+        for name, part in parts.items()
+    }
+    vae, unet = pipeline.vae, pipeline.unet
+    vae_image = image_bytes(size, vae.config.block_out_channels[0], VAE_VALUES, vae.dtype.itemsize)
+    told = {"factor": pipeline.vae_scale_factor, "copies": 2}  # without and with the text
+    unet_image = image_bytes(size, unet.config.block_out_channels[0], UNET_VALUES, unet.dtype.itemsize, **told)
+    return Need(**weights, vae_image=vae_image, unet_image=unet_image)
 
 
 class _Unet(nn.Module):

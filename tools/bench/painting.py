@@ -38,7 +38,7 @@ def order():
 def ours() -> Callable[[], np.ndarray]:
     from anonlib.diffusion.painter import painter
 
-    paint, given = painter(OWN, CONDITIONS), order()
+    paint, given = painter(OWN, CONDITIONS, BATCH, SIZE), order()
     return lambda: next(paint([given])).numpy()
 
 
