@@ -19,16 +19,16 @@ READY := $(VENV)/.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fetch anonymize paper figures explain verify test bench data models lab clean readme format lint lock
+.PHONY: help setup fetch anonymize paper figures explain verify test bench bench-gpu data models lab clean readme format lint lock
 
 help: ## list the targets and their options
-	@echo 'make paper [PROFILE=smoke|demo|full] [DATASET=name or folder of person/image] [ACCEPT=noncommercial]'
-	@echo '           [MODEL=folder of a diffusers pipeline]'
+	@echo 'make paper [PROFILE=smoke|demo|full|xl] [DATASET=name or folder of person/image] [ACCEPT=noncommercial]'
+	@echo '           [MODEL=folder of a diffusers pipeline, or owner/model@commit]'
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'ACCEPT=noncommercial  accept, once, the assets that are for non-commercial research only'
-	@echo 'ACCEPT=openrail       accept, once, the terms of Stable Diffusion (PROFILE=full); both: with a comma'
+	@echo 'ACCEPT=openrail       accept, once, the terms of Stable Diffusion (PROFILE=full, xl); both: with a comma'
 	@echo 'TORCH=cpu|cuda        choose the build of torch (default: CUDA where there is an NVIDIA GPU)'
 	@echo 'PY=python             use the environment that is active, a conda one for example'
 
@@ -42,8 +42,8 @@ endif
 setup: $(READY) ## make .venv from the lock, fetch the assets and check their hashes
 	@$(PY) -m anonlib.cli fetch
 
-fetch: setup ## PROFILE=full: download the models that it takes from the hub; a stopped download goes on
-	@$(PY) -m anonlib.cli fetch --profile "$(PROFILE)" --model "$(MODEL)"
+fetch: setup ## PROFILE=full [METHOD=]: download the models that it takes from the hub; a stopped one goes on
+	@$(PY) -m anonlib.cli fetch --profile "$(PROFILE)" --model "$(MODEL)" $(if $(METHOD),--method "$(METHOD)")
 
 paper: setup ## run the notebooks: every figure and table of the paper, into figures/
 	@$(PY) -m anonlib.run $(RUN_OPTIONS)
@@ -65,6 +65,9 @@ test: setup ## run the tests, the notebooks among them
 
 bench: $(PEERS)/.lock setup ## measure speeds on this CPU against other libraries' (12 minutes), into figures/bench.json
 	@PYTHONPATH=$(PEERS) HF_HUB_OFFLINE=1 $(PY) -m tools.bench.cpu
+
+bench-gpu: setup ## measure Stable Diffusion's speed on this NVIDIA GPU with random weights (9 minutes), likewise
+	@HF_HUB_OFFLINE=1 $(PY) -m tools.bench.gpu
 
 $(PEERS)/.lock: requirements/bench.lock $(READY)
 	@$(PY) -m pip install --quiet --no-deps --require-hashes --target $(PEERS) --upgrade -r requirements/bench.lock

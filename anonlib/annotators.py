@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -60,6 +61,24 @@ def _depth(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     return nearness / nearness.amax((2, 3), keepdim=True).clamp_min(1e-30)
 
 
+def _segments(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
+    import torch
+    import torch.nn.functional as F
+
+    from anonlib.networks.imagenet import standardized
+
+    scores = F.interpolate(net(standardized(images)).logits.float(), images.shape[2:], mode="bilinear")
+    colours = torch.tensor(_library().util.ade_palette(), device=images.device)
+    return colours[scores.argmax(1)].permute(0, 3, 1, 2) / 255
+
+
+def _poses(images: np.ndarray, folder: Path) -> np.ndarray:
+    detector, (height, width) = pose_detector(folder), images.shape[1:3]
+    told = {"include_hand": True, "include_face": True, "output_type": "np", "detect_resolution": RESOLUTION}
+    drawn = [detector(image, image_resolution=RESOLUTION, **told) for image in images]
+    return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA) for one in drawn])
+
+
 def _midas(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     return _stretched(net(images * 2 - 1)[:, None])
 
@@ -71,31 +90,45 @@ KINDS: dict[str, Kind] = {
     "normal": Kind("NormalBaeDetector", "model", ("scannet.pt",), _normal),
     "midas": Kind("MidasDetector", "model", ("dpt_hybrid-midas-501f0c75.pt",), _midas),
 }
-NAMES = (*KINDS, "depth")
+POSE = ("body_pose_model.pth", "hand_pose_model.pth", "facenet.pth")
+NAMES = (*KINDS, "depth", "openpose", "segmentation")
 
 
 def maps(name: str, images: np.ndarray, folder: Path, batch: int = 8) -> np.ndarray:
     """Return control maps (N, H, W) or (N, H, W, 3) uint8 of images (N, H, W, 3) uint8 RGB by a network in `folder`.
 
-    name: one of NAMES; "depth" is Depth-Anything, nearness scaled to 0..255 in each image. The maps are made at
-    RESOLUTION or more and brought back to the images' size. Raises AnonlibError where a file is missing or unfit.
+    name: one of NAMES; "depth" is Depth-Anything, nearness scaled to 0..255 in each image; "segmentation" is a network
+    of transformers, ADE20K's 150 classes in their usual colours; "openpose" draws body, hands and face and takes one
+    image after the other. The maps are made at RESOLUTION or more and brought back to the images' size. Raises
+    AnonlibError where a file is missing or unfit.
     """
     if not len(images):
         return np.zeros(images.shape[:3], np.uint8)
+    if name == "openpose":
+        return _poses(images, folder)
     if name == "depth":
         return _in_batches(images, DEPTH_RESOLUTION, DEPTH_MULTIPLE, batch, partial(_depth, depth_network(folder)))
+    if name == "segmentation":
+        make = partial(_segments, segmentation_network(folder))
+        return _in_batches(images, RESOLUTION, MULTIPLE, batch, make, cv2.INTER_NEAREST)
     return _in_batches(images, RESOLUTION, MULTIPLE, batch, partial(KINDS[name].maps, network(name, folder)))
 
 
 def _in_batches(
-    images: np.ndarray, resolution: int, multiple: int, batch: int, make: Callable[["torch.Tensor"], "torch.Tensor"]
+    images: np.ndarray,
+    resolution: int,
+    multiple: int,
+    batch: int,
+    make: Callable[["torch.Tensor"], "torch.Tensor"],
+    back: int | None = None,
 ) -> np.ndarray:
     import torch
 
     height, width = images.shape[1:3]
     grow = resolution / min(height, width)
     sides = [round(side * grow / multiple) * multiple for side in (width, height)]
-    how, back = (cv2.INTER_LANCZOS4, cv2.INTER_AREA) if grow > 1 else (cv2.INTER_AREA, cv2.INTER_LINEAR)
+    how = cv2.INTER_LANCZOS4 if grow > 1 else cv2.INTER_AREA
+    back = back if back is not None else cv2.INTER_AREA if grow > 1 else cv2.INTER_LINEAR
     found = []
     with torch.inference_mode(), autocast(device()):
         for start in range(0, len(images), batch):
@@ -117,27 +150,50 @@ def _stretched(values: "torch.Tensor") -> "torch.Tensor":
 def network(name: str, folder: Path) -> "torch.nn.Module":
     """Return the network of one of KINDS with its weights, ready on the device."""
     kind = KINDS[name]
-    if missing := [file for file in kind.files if not (folder / file).exists()]:
+    return getattr(_detector(kind.detector, kind.files, folder), kind.network).eval().to(device())
+
+
+@lru_cache(maxsize=1)
+def pose_detector(folder: Path) -> Callable[..., np.ndarray]:
+    """Return controlnet-aux's OpenPose detector of a folder, ready on the device."""
+    return _detector("OpenposeDetector", POSE, folder).to(device())
+
+
+def _detector(name: str, files: tuple[str, ...], folder: Path) -> Any:
+    """Return a detector of controlnet-aux with the weights in `folder`."""
+    if missing := [file for file in files if not (folder / file).exists()]:
         raise AnonlibError(f"{folder} has no {missing[0]}: `make fetch PROFILE=full` downloads the annotators")
+    try:
+        return getattr(_library(), name).from_pretrained(folder)
+    except Exception as error:  # what a damaged or foreign file raises is anything
+        raise AnonlibError(f"{folder / files[0]} is damaged or not for {name}: fetch it again") from error
+
+
+def _library() -> ModuleType:
     prepare_torch()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package imports every detector it has, and each complains
         import controlnet_aux
-    try:
-        found = getattr(controlnet_aux, kind.detector).from_pretrained(folder)
-    except Exception as error:  # what a damaged or foreign file raises is anything
-        raise AnonlibError(f"{folder / kind.files[0]} is damaged or not for {kind.detector}: fetch it again") from error
-    return getattr(found, kind.network).eval().to(device())
+    return controlnet_aux
 
 
-@lru_cache(maxsize=1)
 def depth_network(folder: Path) -> "torch.nn.Module":
     """Return Depth-Anything of a folder, ready on the device."""
+    return _transformer("DepthEstimation", "depth", folder)
+
+
+def segmentation_network(folder: Path) -> "torch.nn.Module":
+    """Return a network of a folder that tells ADE20K's classes apart, UperNet for one, ready on the device."""
+    return _transformer("SemanticSegmentation", "segmentation", folder)
+
+
+@lru_cache(maxsize=2)
+def _transformer(task: str, what: str, folder: Path) -> "torch.nn.Module":
     prepare_torch()
-    from transformers import AutoModelForDepthEstimation
+    import transformers
 
     try:
-        found = AutoModelForDepthEstimation.from_pretrained(folder, local_files_only=True)
+        found = getattr(transformers, f"AutoModelFor{task}").from_pretrained(folder, local_files_only=True)
     except Exception as error:
-        raise AnonlibError(f"{folder} holds no depth network that can be read: fetch it again") from error
+        raise AnonlibError(f"{folder} holds no {what} network that can be read: fetch it again") from error
     return found.eval().to(device())

@@ -7,6 +7,7 @@ from anonlib import config, hub
 from anonlib.errors import AnonlibError
 from anonlib.provenance import project_root
 
+LORA = "pytorch_lora_weights.safetensors"  # as diffusers names it
 SMALL = Path(__file__).parent / "diffusion" / "small"  # the bundle that the project trains and ships
 
 
@@ -45,11 +46,13 @@ class Bundle:
     """A pipeline, the ControlNets that are not in folders `controlnet-<condition>` of it, and who makes their maps.
 
     controls, annotators: by condition; a condition without an annotator has the project's own, see `conditions`.
+    few_steps: a latent consistency LoRA (Luo et al., 2023) with which the pipeline paints in a few steps, unguided.
     """
 
     pipeline: Source
     controls: tuple[tuple[str, Source], ...] = ()
     annotators: tuple[tuple[str, Source], ...] = ()
+    few_steps: Source | None = None
 
     def control(self, condition: str) -> Source:
         """Return where the ControlNet of a condition comes from: the pipeline's own folder goes first."""
@@ -63,9 +66,10 @@ class Bundle:
     def sources(self, conditions: tuple[str, ...]) -> list[Source]:
         """Return what has to be there to follow these conditions."""
         networks = [one for one in map(self.annotator, conditions) if one]
-        return [self.pipeline, *map(self.control, conditions), *networks]
+        return [self.pipeline, *map(self.control, conditions), *networks, *([self.few_steps] if self.few_steps else [])]
 
 
+FEW_STEPS = SMALL.with_name("small-few-steps")  # and its LoRA
 OWN = Bundle(Source(str(SMALL)))
 
 
@@ -78,7 +82,8 @@ def of(generator: config.Generator) -> Bundle:
             raise AnonlibError(f"{wrong[0]!r} is no condition=model: depth=owner/model@commit, say, or depth=folder")
         return tuple((condition, Source.of(model)) for condition, model in pairs)
 
-    return Bundle(Source.of(generator.bundle), named(generator.controls), named(generator.annotators))
+    few_steps = Source.of(generator.few_steps) if generator.few_steps else None
+    return Bundle(Source.of(generator.bundle), named(generator.controls), named(generator.annotators), few_steps)
 
 
 def fetch(bundle: Bundle, conditions: tuple[str, ...]) -> int:
@@ -106,6 +111,8 @@ def check(bundle: Bundle, conditions: tuple[str, ...]) -> None:
             f"{pipeline.folder} is no diffusers pipeline, it has no model_index.json: give another folder, "
             "or run `make models`, which trains the small one"
         )
+    if bundle.few_steps and not (bundle.few_steps.folder / LORA).exists():
+        raise AnonlibError(f"{bundle.few_steps.folder} is no LoRA: it has no {LORA}")
     for condition in conditions:
         control = bundle.control(condition)
         if not control.local and control.revision is None:

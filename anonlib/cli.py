@@ -9,7 +9,7 @@ from typing import NoReturn
 from anonlib import assets, config, progress
 from anonlib.errors import AnonlibError
 
-MODEL = "a diffusers folder in place of the profile's pipeline"
+MODEL = "a diffusers folder, or owner/model@commit, in place of the profile's pipeline"
 
 
 class Parser(argparse.ArgumentParser):
@@ -109,16 +109,20 @@ def fetch(options: argparse.Namespace) -> int:
             refused.append(f"not fetched: {error}")
     print("\n".join([f"{len(wanted) - len(refused)} of {len(wanted)} assets are here", *refused]))
     if options.profile:
-        print(f"{_fetch_models(options.profile, options.model)} models of the hub are here")
+        print(f"{_fetch_models(options.profile, options.model, options.method)} models of the hub are here")
     return 0
 
 
-def _fetch_models(profile: str, model: str) -> int:
-    """Fetch the models that a profile names and that are on the hub; return how many those are."""
+def _fetch_models(profile: str, model: str, method: str) -> int:
+    """Fetch the models of the hub that a profile runs and one more anonymizer needs; return how many those are."""
     from anonlib import bundles
+    from anonlib.anonymizers import VARIANTS
 
     settings = _settings(profile, model)
-    conditions = {part for name in settings.anonymize.conditions for part in name.split("+")} - {"none"}
+    names = [f"ia-{condition}" for condition in settings.anonymize.conditions]
+    if method and method not in VARIANTS:
+        raise AnonlibError(f"{method!r} takes no model: {config.nearest(method, VARIANTS)}")
+    conditions = {part for name in [*names, *([method] if method else [])] for part in VARIANTS[name]}
     return bundles.fetch(bundles.of(settings.generator), tuple(sorted(conditions)))
 
 
@@ -196,6 +200,7 @@ def main(arguments: list[str]) -> int:
             command.add_argument("--list", action="store_true", help="only list them")
             command.add_argument("--profile", default="", help="also the models that this profile takes from the hub")
             command.add_argument("--model", default="", help=MODEL)
+            command.add_argument("--method", default="", help="and those that this anonymizer needs besides")
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in ("data", "models"):
         raise AnonlibError(f"unknown option {rest[0]!r}; see {parser.prog} {options.command} --help")

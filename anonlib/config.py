@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from anonlib.errors import AnonlibError
 
 CONDITIONS = ("none", "depth", "hed", "canny", "depth+hed")  # that the small bundle can follow
-MORE_CONDITIONS = ("normal", "lineart", "sketch", "depth+hed+normal", "depth+sketch", "depth+sketch+lineart")
+MORE_CONDITIONS = (
+    "normal", "lineart", "sketch", "openpose", "segmentation",
+    "depth+hed+normal", "depth+sketch", "depth+sketch+lineart",
+)  # fmt: skip
 BASELINES = ("blur", "pixelate", "mask")
 BACKBONES = (
     "resnet18", "resnet50", "resnet50-narrow", "convnext", "convnext-tiny", "swin", "swin-tiny", "vit", "vit-shallow"
@@ -50,6 +53,7 @@ class Generator:
         str, ...
     ] = ()  # "condition=model", where the bundle's own folder controlnet-<condition> is not meant
     annotators: tuple[str, ...] = ()  # "condition=model", where the project's own do not make the maps
+    few_steps: str | None = None  # a latent consistency LoRA: with it `steps` may be 2 to 8, and nothing is guided
 
 
 @dataclass(frozen=True)
@@ -241,6 +245,7 @@ _SMOKE = dataclasses.replace(
 _ANNOTATORS = "lllyasviel/Annotators@982e7edaec38759d914a963c48c4726685de7d96"
 _DEPTH = "depth=LiheYoung/depth-anything-large-hf@27ccb0920352c0c37b3a96441873c8d37bd52fb6"
 
+# "@first": its commit could not be looked up; it is that of the first fetch, and stays, see `hub.pinned`
 _FULL = Profile(
     name="full",
     minutes=1440,
@@ -257,8 +262,14 @@ _FULL = Profile(
             "canny=lllyasviel/control_v11p_sd15_canny@115a470d547982438f70198e353a921996e2e819",
             "normal=lllyasviel/control_v11p_sd15_normalbae@cb7296e6587a219068e9d65864e38729cd862aa8",
             "lineart=lllyasviel/control_v11p_sd15_lineart@8a158f547e031c5b8fbca19ead09a74767ff4db0",
+            "openpose=lllyasviel/control_v11p_sd15_openpose@9ae9f970358db89e211b87c915f9535c6686d5ba",
+            "segmentation=lllyasviel/control_v11p_sd15_seg@first",
         ),
-        annotators=(_DEPTH, *(f"{name}={_ANNOTATORS}" for name in ("hed", "normal", "lineart"))),
+        annotators=(
+            _DEPTH,
+            *(f"{name}={_ANNOTATORS}" for name in ("hed", "normal", "lineart", "openpose")),
+            "segmentation=openmmlab/upernet-convnext-small@first",
+        ),
     ),
     anonymize=Anonymize(
         conditions=CONDITIONS,
@@ -308,7 +319,7 @@ _FULL = Profile(
     evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),
 )
 
-# Instance Augmentation's second generator. The adapters' commits are those of their first fetch, see `hub.pinned`.
+# Instance Augmentation's second generator.
 _XL = dataclasses.replace(
     _FULL,
     name="xl",

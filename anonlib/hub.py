@@ -14,7 +14,9 @@ from anonlib.errors import AnonlibError, first_line
 from anonlib.provenance import read_json, update_json, write_text
 
 FORMS = (".fp16.safetensors", ".safetensors", ".fp16.bin", ".bin")  # of a network's weights, the best first
-WEIGHTS = re.compile(r"(diffusion_pytorch_model|pytorch_model|model)(-\d+-of-\d+)?(\.fp16)?\.(safetensors|bin)")
+WEIGHTS = re.compile(
+    r"(diffusion_pytorch_model|pytorch_model|pytorch_lora_weights|model)(-\d+-of-\d+)?(\.fp16)?\.(safetensors|bin)"
+)
 UNUSED = {"safety_checker", "feature_extractor", "image_encoder"}  # folders of a pipeline
 FIRST = "first"  # in the place of a commit, where none could be looked up when this was written
 SPARE = 2**30  # bytes of the disk that a download must leave free
@@ -35,7 +37,10 @@ class Offer:
 
 
 _OPENRAIL = "CreativeML OpenRAIL-M, which forbids some uses"
-_ANNOTATOR_FILES = ("ControlNetHED.pth", "scannet.pt", "sk_model.pth", "sk_model2.pth", "table5_pidinet.pth")
+_ANNOTATOR_FILES = (
+    "ControlNetHED.pth", "scannet.pt", "sk_model.pth", "sk_model2.pth", "table5_pidinet.pth",
+    "body_pose_model.pth", "hand_pose_model.pth", "facenet.pth",
+)  # fmt: skip
 OFFERS: dict[str, Offer] = (
     {  # of the models that the papers use
         name: Offer(_OPENRAIL, f"Stable Diffusion 1.5, {use}", "openrail")
@@ -46,11 +51,17 @@ OFFERS: dict[str, Offer] = (
             "lllyasviel/control_v11p_sd15_canny": "ControlNet for Canny edges",
             "lllyasviel/control_v11p_sd15_normalbae": "ControlNet for surface normals",
             "lllyasviel/control_v11p_sd15_lineart": "ControlNet for line art",
+            "lllyasviel/control_v11p_sd15_openpose": "ControlNet for poses",
+            "lllyasviel/control_v11p_sd15_seg": "ControlNet for segmentation",
+            "latent-consistency/lcm-lora-sdv1-5": "LoRA for few steps",
         }.items()
     }
     | {
         "LiheYoung/depth-anything-large-hf": Offer("Apache-2.0", "depth annotator"),
-        "lllyasviel/Annotators": Offer("none stated", "annotators of edges, lines and normals", files=_ANNOTATOR_FILES),
+        "lllyasviel/Annotators": Offer(
+            "none stated", "annotators of edges, lines, normals, poses", files=_ANNOTATOR_FILES
+        ),
+        "openmmlab/upernet-convnext-small": Offer("MIT", "segmentation annotator"),
         "SG161222/RealVisXL_V3.0": Offer("OpenRAIL++, which forbids some uses", "Stable Diffusion XL", "openrail"),
     }
     | {
@@ -123,7 +134,10 @@ def folder(repository: str, revision: str | None) -> Path:
     check_name(repository, revision)
     record = _record(repository, revision := pinned(repository, revision))
     if not record.exists():
-        raise AnonlibError(f"{repository} at {revision[:8]} is not here yet: `make fetch PROFILE=full` downloads it")
+        raise AnonlibError(
+            f"{repository} at {revision[:8]} is not here yet: `make fetch PROFILE=full` downloads it, with METHOD= "
+            "what an anonymizer needs that the profile does not run"
+        )
     told = json.loads(record.read_text())
     base = Path(told["folder"])
     for name, one in told["files"].items():

@@ -48,3 +48,15 @@ def write_xl(folder: Path) -> Path:
         adapter = T2IAdapter(channels, [32, 64, 64], 2, downscale_factor=4, adapter_type="full_adapter_xl")
         adapter.save_pretrained(folder / "xl" / f"controlnet-{name}")
     return folder / "xl"
+
+
+def write_lora(unet, folder: Path) -> Path:
+    """Write a random LoRA of a UNet's attention as diffusers loads it; return its folder."""
+    import torch
+    from diffusers import StableDiffusionInpaintPipeline
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    torch.manual_seed(1)
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    StableDiffusionInpaintPipeline.save_lora_weights(folder, unet_lora_layers=get_peft_model_state_dict(unet))
+    return folder

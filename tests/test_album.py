@@ -75,6 +75,13 @@ def test_wrong_folders_and_names_are_one_line(folder, tmp_path):
         cli.main(["anonymize", str(folder), str(tmp_path / "out"), "--method", "noop"])
 
 
+def test_two_photos_are_never_written_to_one_name(folder, tmp_path):
+    (folder / "nobody.bmp.png").write_bytes((folder / "crowd.png").read_bytes())
+    with pytest.raises(AnonlibError, match="nobody.bmp and nobody.bmp.png would be written to one name"):
+        album.anonymize_folder(folder, tmp_path / "out", "blur", GENERATOR)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_says_what_came_out_and_that_it_is_no_promise(folder, tmp_path, capsys):
     assert cli.main(["anonymize", str(folder), str(tmp_path / "out"), "--method", "mask"]) == 0
     told = capsys.readouterr().out

@@ -101,6 +101,45 @@ def test_nearness_is_a_share_of_each_image_s_largest_and_has_its_size(pictures, 
     assert valid.all() and maps.shape == (2, 128, 128, 3)
 
 
+def test_segments_have_the_colours_of_their_classes(pictures, tmp_path):
+    import torch
+    from controlnet_aux.util import ade_palette
+    from transformers import ConvNextConfig, UperNetConfig, UperNetForSemanticSegmentation
+
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    backbone = ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16], out_features=stages)
+    torch.manual_seed(0)
+    net = UperNetForSemanticSegmentation(
+        UperNetConfig(backbone_config=backbone, hidden_size=16, num_labels=150, pool_scales=[1, 2])
+    )
+    net.decode_head.classifier.weight.data.mul_(100)  # several classes win
+    net.save_pretrained(tmp_path)
+    made = annotators.maps("segmentation", pictures, tmp_path, batch=2)
+    seen = {tuple(colour) for colour in made.reshape(-1, 3).tolist()}
+    assert made.shape == pictures.shape and len(seen) > 1 and seen <= {tuple(one) for one in ade_palette()}
+    alone = np.concatenate([annotators.maps("segmentation", one[None], tmp_path) for one in pictures])
+    assert (alone == made).mean() > 0.99  # rounding moves a border
+
+
+def test_a_pose_is_drawn_by_the_library_and_nobody_is_no_pose(pictures, tmp_path, monkeypatch):
+    import torch
+    from controlnet_aux.open_pose import Body, body, face, hand
+
+    for file, module in zip(annotators.POSE[:2], (body.bodypose_model(), hand.handpose_model()), strict=True):
+        inner = {name.split(".", 1)[1]: value for name, value in module.state_dict().items()}
+        torch.save(inner, tmp_path / file)
+    torch.save(face.FaceNet().state_dict(), tmp_path / annotators.POSE[2])
+    maps, valid = annotate("openpose", pictures[:1], Source(str(tmp_path)))
+    assert maps.shape == (1, 128, 128, 3) and not valid.any(), "untrained networks see nobody"
+    joints = np.array([[x, y, 0.9, number] for number, (x, y) in enumerate([(200, 60), (200, 140), (120, 150)])])
+    members = np.array([[0, 1, 2, *[-1] * 15, 2.7, 3.0]])
+    monkeypatch.setattr(Body, "__call__", lambda self, image: (joints, members))
+    maps, valid = annotate("openpose", pictures[:1], Source(str(tmp_path)))
+    assert valid.all() and maps[0, 10:40].any()
+    with pytest.raises(AnonlibError, match="has no body_pose_model.pth"):
+        annotate("openpose", pictures[:1], Source(str(tmp_path.parent)))
+
+
 def test_what_a_network_finds_empty_is_not_valid(weights, pictures):
     flat = np.full_like(pictures[:1], 127)
     _, valid = annotate("hed", np.concatenate([flat, pictures[:1]]), Source(str(weights)))

@@ -238,14 +238,20 @@ def test_a_control_without_a_name_is_one_line(text):
         bundles.of(generator)
 
 
-def test_the_full_profile_names_commits_and_asks_for_the_terms_of_all_its_models(distant):
+def test_the_full_profile_names_commits_and_asks_for_the_terms_of_all_its_models(distant, monkeypatch):
     generator = config.load("full").generator
-    told = bundles.of(generator).sources(("depth", "hed", "canny", "normal", "lineart"))
+    told = bundles.of(generator).sources(("depth", "hed", "canny", "normal", "lineart", "openpose", "segmentation"))
     for source in told:
         hub.check_name(source.name, source.revision)
-    assert [hub.OFFERS[source.name].term for source in told] == ["openrail"] * 6 + [None] * 4
+    assert [hub.OFFERS[source.name].term for source in told] == ["openrail"] * 8 + [None] * 6
     with pytest.raises(AnonlibError, match="ANONLIB_ACCEPT=openrail"):
         cli.main(["fetch", "yunet", "--profile", "full"])
+    asked = []
+    monkeypatch.setattr(bundles, "fetch", lambda bundle, conditions: asked.append(conditions) or 0)
+    cli.main(["fetch", "yunet", "--profile", "full", "--method", "ia-openpose"])
+    assert asked == [("canny", "depth", "hed", "openpose")]
+    with pytest.raises(AnonlibError, match="takes no model"):
+        cli.main(["fetch", "yunet", "--profile", "full", "--method", "blur"])
 
 
 def test_of_a_repository_of_many_networks_the_named_files_alone_are_taken(distant, monkeypatch):

@@ -20,7 +20,7 @@ from anonlib.diffusion.overlap import overlapped  # noqa: E402
 from anonlib.diffusion.painter import Order, Painter  # noqa: E402
 from anonlib.diffusion.placement import Placement  # noqa: E402
 from anonlib.errors import AnonlibError  # noqa: E402
-from tests.models import write_xl  # noqa: E402
+from tests.models import write_lora, write_xl  # noqa: E402
 
 
 @pytest.fixture
@@ -150,6 +150,24 @@ def test_controls_of_two_kinds_and_too_few_steps_are_one_line(xl, bundle, exact)
             Painter(mixed, conditions)
     with pytest.raises(AnonlibError, match="strength 0.1 leaves nothing of 4 steps"):
         next(Painter(xl, ())([replace(order(()), strength=0.1, steps=4)]))
+
+
+def test_a_lora_paints_in_few_steps_without_guidance(bundle, exact, tmp_path):
+    lora = write_lora(read_pipeline(bundle).unet, tmp_path)
+    few, conditions = replace(bundle, few_steps=Source(str(lora))), ("depth", "hed")
+    given = replace(order(conditions), guidance=[1.0] * 3, steps=2)
+    made = next(Painter(few, conditions)([given])).numpy()
+    pipeline = load_pipeline(few, conditions)
+    assert type(pipeline.scheduler).__name__ == "LCMScheduler"
+    for row in range(3):
+        np.testing.assert_allclose(made[row], stock(few, given, row), atol=2e-4)
+    unchanged = next(Painter(bundle, conditions)([given])).numpy()
+    assert np.abs(made - unchanged).mean() > 0.01
+    with pytest.raises(AnonlibError, match="no LoRA: it has no pytorch_lora_weights"):
+        Painter(replace(bundle, few_steps=Source(str(tmp_path.parent))), ())
+    (lora / "pytorch_lora_weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(AnonlibError, match="is no LoRA for this pipeline"):
+        Painter(few, ())
 
 
 def test_parts_take_turns_where_memory_is_short(bundle, exact, monkeypatch):

@@ -1,7 +1,10 @@
 """Whole photos: everybody found is replaced, nobody else's pixels are touched, and in doubt nothing comes out."""
 
+import dataclasses
+
 import cv2
 import numpy as np
+import pytest
 
 from anonlib import anonymizers
 from anonlib.anonymizers import scene
@@ -76,6 +79,22 @@ def test_a_face_that_was_overlooked_at_first_stops_the_photo(crowd, monkeypatch)
         return everybody(photo)[1:] if len(calls) == 1 else everybody(photo)
 
     monkeypatch.setattr(scene, "faces_of", forgetful)
+    (made,) = scene.anonymize_scenes([crowd], anonymizers.anonymizer("blur"), "blur", {})
+    assert made.status == ERROR and not made.image.any()
+
+
+@pytest.mark.parametrize("shift", [-1000, 1000])
+def test_an_overlooked_face_whose_centre_lies_outside_stops_the_photo_too(crowd, monkeypatch, shift):
+    everybody, calls = scene.faces_of, []
+
+    def at_the_border(photo):
+        calls.append(photo)
+        if len(calls) == 1:
+            return everybody(photo)
+        face = everybody(crowd)[0]
+        return [dataclasses.replace(face, points=face.points + shift)]
+
+    monkeypatch.setattr(scene, "faces_of", at_the_border)
     (made,) = scene.anonymize_scenes([crowd], anonymizers.anonymizer("blur"), "blur", {})
     assert made.status == ERROR and not made.image.any()
 

@@ -236,6 +236,16 @@ def test_data_sets_stand_side_by_side_in_the_readme(tmp_path):
     assert lines[7].endswith("by chance half the gallery.")
 
 
+def test_speeds_stand_in_the_readme_with_their_spread(tmp_path):
+    (tmp_path / "figures").mkdir()
+    one = {"name": "painting", "ours": 12.0, "peer": 8.0, "peer_name": "diffusers", "ratio": 1.5, "unit": "images/s"}
+    one |= {"repeats": 5, "spread": {"ours": [11, 13], "peer": [7, 9]}, "machine": {"cores": 2, "memory_gib": 23.5}}
+    (tmp_path / "figures" / "bench.json").write_text(json.dumps([one]))
+    found = tool("readme").filled("<!-- bench -->\n<!-- end -->", tmp_path)
+    assert "| painting | 12 [11, 13] images/s | diffusers | 8 [7, 9] images/s | 1.50 |" in found
+    assert "of 5 repeats" in found and "On 2 cores, 24 GiB." in found
+
+
 def test_citation_and_package_have_one_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == importlib.metadata.version("anonlib") == anonlib.__version__

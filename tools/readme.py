@@ -1,9 +1,11 @@
 """Fill the numbers of README.md and CLAIMS.md from results files: `make readme`.
 
 A block from `<!-- figures/NAME.md -->` to `<!-- end -->` is that table; `<!-- profiles -->` is what each profile's
-committed results say of its time and memory, `<!-- datasets -->` what the strongest attacker finds in each data set.
+committed results say of its time and memory, `<!-- datasets -->` what the strongest attacker finds in each data set,
+`<!-- bench -->` the speeds of figures/bench.json.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from anonlib.render import spell, spell_entry
 
 PAGES = ("README.md", "CLAIMS.md")
 ROOT = Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"(<!-- (figures/\S+\.md|profiles|datasets) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (figures/\S+\.md|profiles|datasets|bench) -->\n).*?(<!-- end -->)", re.DOTALL)
 PROFILES = {"smoke": "figures/smoke", "demo": "figures"}
 DATASETS = {"people who do not exist": "figures", "LFW": "figures/lfw", "CelebA": "figures/celeba"}
 ENTRY = {"full": "value", "full_lo": "lo", "full_hi": "hi"}  # of a headline, as results.json names them
@@ -49,7 +51,7 @@ def filled(text: str, root: Path) -> str:
 
     def block(match: re.Match) -> str:
         name = match[2]
-        made = {"profiles": profiles, "datasets": datasets}
+        made = {"profiles": profiles, "datasets": datasets, "bench": bench}
         body = made[name](root) if name in made else (root / name).read_text()
         return f"{match[1]}{body.strip()}\n{match[3]}"
 
@@ -69,6 +71,26 @@ def profiles(root: Path) -> str:
         ]
         rows.append(f"| `{profile}` | {' | '.join(told)} | {people} |")
     return "\n".join(rows)
+
+
+def bench(root: Path) -> str:
+    """Return the table of the speeds: ours, the peer's, their ratio, and the spread over the repeats."""
+    file = root / "figures" / "bench.json"
+    told = json.loads(file.read_text()) if file.exists() else []
+    rows = ["| what | anonlib | beside | its number | ratio |", "|---|---|---|---|---|"]
+    for one in told:
+        ours, peer = (
+            f"{one[who]:.3g} [{one['spread'][who][0]:.3g}, {one['spread'][who][1]:.3g}] {one['unit']}"
+            for who in ("ours", "peer")
+        )
+        rows.append(f"| {one['name']} | {ours} | {one['peer_name']} | {peer} | {one['ratio']:.2f} |")
+    machines = {json.dumps(one["machine"], sort_keys=True): one["machine"] for one in told}
+    kinds = [f"{one['cores']} cores, {one['memory_gib']:.0f} GiB" for one in machines.values()]
+    gpus = [f", {one['gpu']}" if "gpu" in one else "" for one in machines.values()]
+    where = "; ".join(map("".join, zip(kinds, gpus, strict=True)))
+    repeats = " or ".join(str(number) for number in sorted({one["repeats"] for one in told}))
+    caption = f"Medians and ranges of {repeats} repeats in turns; above 1 anonlib is better. On {where}."
+    return "\n".join(rows) + f"\n\n{caption}"
 
 
 def datasets(root: Path) -> str:

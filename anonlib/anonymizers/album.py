@@ -60,6 +60,10 @@ def _files(source: Path) -> list[Path]:
     found = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES and visible(file, source))
     if not found:
         raise AnonlibError(f"{source} has no photos: {', '.join(sorted(SUFFIXES))} are read")
+    places: dict[Path, Path] = {}
+    for file in found:
+        if (first := places.setdefault(_place(file), file)) != file:
+            raise AnonlibError(f"{first.name} and {file.name} would be written to one name: rename one of them")
     return found
 
 
@@ -80,11 +84,14 @@ def _row(file: str, scene: Scene | None) -> dict:
     return {"file": file, "status": status, "faces": len(faces), "black": sum(word != "ok" for word in faces)}
 
 
+def _place(file: Path) -> Path:
+    """Return what a photo is written to: formats that are only read become PNG."""
+    return file if file.suffix.lower() in WRITTEN else file.with_name(file.name + ".png")
+
+
 def _write(file: Path, image: np.ndarray) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    suffix = file.suffix.lower()
-    place = file if suffix in WRITTEN else file.with_name(file.name + ".png")
-    Image.fromarray(image).save(place, **WRITTEN.get(suffix, {}))
+    Image.fromarray(image).save(_place(file), **WRITTEN.get(file.suffix.lower(), {}))
 
 
 def summary(table: pd.DataFrame) -> str:

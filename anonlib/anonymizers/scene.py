@@ -79,7 +79,9 @@ def _composed(
         canvas = weight * there + (1 - weight) * canvas
         painted |= inside
     image = np.rint(canvas).astype(np.uint8)
-    if any(not painted[y, x] for x, y in map(_centre, faces_of(image)) if 0 <= x < size[0] and 0 <= y < size[1]):
+    seen = np.array([_centre(face) for face in faces_of(image)], int).reshape(-1, 2)
+    x, y = np.clip(seen, 0, np.array(size) - 1).T  # of a face that is cut off the centre may lie outside
+    if not painted[y, x].all():
         return Scene(np.zeros_like(photo), ERROR, status)
     return Scene(image, OK, status)
 

@@ -110,11 +110,15 @@ def train_attacker(
         changes = drawn_changes(2 * pairs, config.image_size, config.shift, config.light, generator)
         own = np.arange(pairs)[team.share(pairs)]
         first, second = torch.from_numpy(rows[:, own]).to(device)
-        stored = torch.cat([photos[first], anonymized[second]])
-        batch = augment(stored, config.frame, config.image_size, changes.select(np.append(own, pairs + own)))
+        stored, own_changes = (
+            torch.cat([photos[first], anonymized[second]]),
+            changes.select(np.append(own, pairs + own)),
+        )
+        batch = augment(stored, config.frame, config.image_size, own_changes)
+        batch = batch.contiguous(memory_format=torch.channels_last)
         network.train()
         with _autocast(config, device):
-            z, z_hat = learner(batch.contiguous(memory_format=torch.channels_last))[1].chunk(2)
+            z, z_hat = learner(batch)[1].chunk(2)
         loss = contrastive_loss(team.joined(z), team.joined(z_hat), config.temperature)
         if not torch.isfinite(loss):
             raise AnonlibError(f"training of {config.name!r} diverged at step {step + 1}: lower its lr ({config.lr:g})")

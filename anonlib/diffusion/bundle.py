@@ -8,6 +8,7 @@ import torch
 from diffusers import (
     ControlNetModel,
     DiffusionPipeline,
+    LCMScheduler,
     StableDiffusionControlNetInpaintPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionXLInpaintPipeline,
@@ -17,7 +18,7 @@ from diffusers import (
 from safetensors import SafetensorError
 from torch import nn
 
-from anonlib.bundles import Bundle, check
+from anonlib.bundles import LORA, Bundle, Source, check
 from anonlib.compat import device
 from anonlib.errors import AnonlibError, first_line
 
@@ -54,11 +55,25 @@ def read_pipeline(
     if "XL" in named:
         kind, options = StableDiffusionXLInpaintPipeline, {"add_watermarker": False}
     pipeline = _read(bundle.pipeline.name, kind, folder, dtype, **options)
-    pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)
+    kind = UniPCMultistepScheduler
+    if bundle.few_steps:
+        _fuse(pipeline, bundle.few_steps)
+        kind = LCMScheduler
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     for net in (pipeline.unet, pipeline.vae):
         net.to(memory_format=torch.channels_last)
     return pipeline
+
+
+def _fuse(pipeline: DiffusionPipeline, lora: Source) -> None:
+    """Add a LoRA to the weights of the UNet, for good."""
+    try:
+        pipeline.load_lora_weights(lora.folder, weight_name=LORA, local_files_only=True)
+    except Exception as error:  # what a foreign or damaged file raises is anything
+        raise AnonlibError(f"{lora.name} is no LoRA for this pipeline ({first_line(error)}): give another") from error
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
 
 
 def read_control(bundle: Bundle, condition: str, dtype: torch.dtype = torch.float32) -> nn.Module:

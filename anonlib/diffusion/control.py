@@ -16,9 +16,9 @@ class ControlNet:
         self.modules = [net, embedding]
         self.embedding, self.net = Graph(embedding, device), Graph(_Steps(net), device, compiled)
 
-    def prepared(self, maps: Tensor, scale: float) -> list[Tensor]:
-        """Return what of maps (B, 3, H, W) in [0, 1] is the same at each step, without and with the text."""
-        return [twice(self.embedding(maps)[0]), torch.tensor([scale], device=maps.device)]
+    def prepared(self, maps: Tensor, scale: float, copies: int) -> list[Tensor]:
+        """Return what of maps (B, 3, H, W) in [0, 1] is the same at each step."""
+        return [copied(self.embedding(maps)[0], copies), torch.tensor([scale], device=maps.device)]
 
     def residuals(self, seen: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
         """Return what is added to the down blocks of the UNet, and last to its middle block."""
@@ -34,9 +34,9 @@ class Adapter:
         self.channels, self.modules = net.config.in_channels, [net]
         self.net = Graph(net, device)
 
-    def prepared(self, maps: Tensor, scale: float) -> list[Tensor]:
-        """Return its features of maps (B, 3, H, W) in [0, 1], without and with the text, times the scale."""
-        return [twice(one) * scale for one in self.net(maps[:, : self.channels])]
+    def prepared(self, maps: Tensor, scale: float, copies: int) -> list[Tensor]:
+        """Return its features of maps (B, 3, H, W) in [0, 1], times the scale."""
+        return [copied(one, copies) * scale for one in self.net(maps[:, : self.channels])]
 
     def residuals(self, seen: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
         """Return what is added inside of the down blocks of the UNet."""
@@ -53,9 +53,9 @@ def summed(parts: list[list[Tensor]]) -> list[Tensor]:
     return [sum(column[1:], start=column[0]) for column in zip(*parts, strict=True)]
 
 
-def twice(one: Tensor) -> Tensor:
-    """Return a batch for classifier-free guidance: once without and once with the text."""
-    return torch.cat([one, one])
+def copied(one: Tensor, copies: int) -> Tensor:
+    """Return a batch as often as the UNet sees it: for classifier-free guidance once without and once with the text."""
+    return torch.cat([one] * copies)
 
 
 class _Steps(nn.Module):

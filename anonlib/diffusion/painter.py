@@ -14,10 +14,19 @@ from torch import Tensor, nn
 from anonlib.bundles import Bundle, check
 from anonlib.compat import device, fast_dtype
 from anonlib.diffusion.bundle import read_control, read_pipeline, weights_bytes
-from anonlib.diffusion.control import follower, summed, twice
+from anonlib.diffusion.control import copied, follower, summed
 from anonlib.diffusion.graphs import LARGE, Graph
 from anonlib.diffusion.overlap import Lane, overlapped
-from anonlib.diffusion.placement import UNET_VALUES, VAE_VALUES, Need, Placement, check_memory, image_bytes, placed
+from anonlib.diffusion.placement import (
+    UNET_VALUES,
+    VAE_VALUES,
+    Need,
+    Placement,
+    check_memory,
+    image_bytes,
+    placed,
+    taken,
+)
 from anonlib.errors import AnonlibError
 
 
@@ -44,10 +53,11 @@ class Order:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An order with everything that is the same at each step, but for the first three once without and once with the
-    text: noise, mask, latents of the photo (of what is not masked, where the UNet sees them), texts, controls."""
+    """An order with everything that is the same at each step: noise, mask, latents of the photo (of what is not masked,
+    where the UNet sees them); as often as the UNet sees a batch: texts and controls. generators: what draws more."""
 
     order: Order
+    generators: list[torch.Generator]
     noise: Tensor
     mask: Tensor
     latents: Tensor
@@ -63,7 +73,8 @@ class Painter:
     """The networks of an inpainting pipeline, ready to paint orders whose control maps are of these conditions.
 
     The result is that of diffusers' inpainting pipeline, with ControlNets or T2I-Adapters, up to rounding. A UNet of 9
-    channels sees the mask and what is not masked; with one of 4 these pixels are put back after each step.
+    channels sees the mask and what is not masked; with one of 4 these pixels are put back after each step. With a
+    bundle's LoRA for few steps the order's guidance and negative text are not used.
     """
 
     def __init__(
@@ -74,6 +85,7 @@ class Painter:
         check_memory(bundle.pipeline.name, weights_bytes(bundle, conditions, dtype))
         self.pipeline, self.conditions = read_pipeline(bundle, conditions, dtype), conditions
         vae, unet, kind = self.pipeline.vae, self.pipeline.unet, self.device.type
+        self.copies = 1 if bundle.few_steps else 2  # of a batch, for classifier-free guidance without and with the text
         self.sees_mask = unet.config.in_channels == 9
         self.large = unet.config.addition_embed_type == "text_time"  # Stable Diffusion XL
         exact = bool(vae.config.force_upcast) and dtype != torch.float32
@@ -82,8 +94,9 @@ class Painter:
         _check_kinds(bundle, conditions, nets, self.large)
         texts = [self.pipeline.components.get(name) for name in ("text_encoder", "text_encoder_2")]
         parts = {"texts": [one for one in texts if one is not None], "vae": [vae], "unet": [unet, *nets]}
-        free = torch.cuda.mem_get_info()[0] if kind == "cuda" else None
-        self.placement = placed(free, _need(parts, self.pipeline, size), batch) if free else Placement(batch)
+        need = _need(parts, self.pipeline, size, self.copies)
+        self.placement = placed(torch.cuda.mem_get_info()[0], need, batch) if kind == "cuda" else Placement(batch)
+        self.expected = taken(need, self.placement)  # bytes
         self.compiled = compiled and kind == "cuda" and not self.placement.in_turns
         self.controls = [follower(net, kind, self.compiled) for net in nets]
         self.parts = parts | {"unet": [unet, *(module for one in self.controls for module in one.modules)]}
@@ -129,16 +142,19 @@ class Painter:
             latents = (posterior.mean + posterior.std * sample) * vae.config.scaling_factor
             mask = nn.functional.interpolate(masks, shape[2:])
             with self._aboard("texts"):
-                told = [self._told(text) for text in [order.negative] * len(order.texts) + order.texts]
+                negative = [order.negative] * len(order.texts) * (self.copies - 1)
+                told = [self._told(text) for text in negative + order.texts]
             texts = [torch.cat(column) for column in zip(*told, strict=True)]
             if self.large:
                 sizes = [*images.shape[2:], 0, 0, *images.shape[2:]]
                 texts.append(torch.tensor([sizes] * len(told), device=self.device, dtype=torch.float32))
             maps = [order.controls[name].to(self.device) for name in self.conditions]
-            scales = [order.scales[name] for name in self.conditions]
             with self._aboard("unet"):
-                controls = [one.prepared(*given) for one, *given in zip(self.controls, maps, scales, strict=True)]
-            return Prepared(order, noise, mask, latents, texts, controls)
+                controls = [
+                    control.prepared(one, order.scales[name], self.copies)
+                    for control, one, name in zip(self.controls, maps, self.conditions, strict=True)
+                ]
+            return Prepared(order, generators, noise, mask, latents, texts, controls)
 
     @torch.inference_mode()
     def denoised(self, given: Prepared) -> Tensor:
@@ -161,19 +177,25 @@ class Painter:
             raise AnonlibError(f"strength {order.strength:g} leaves nothing of {order.steps} steps: raise one of them")
         guidance = torch.tensor(order.guidance, device=self.device)[:, None, None, None]
         states, *more = given.texts
-        beside = twice(torch.cat([given.mask, given.latents], dim=1)) if self.sees_mask else given.noise[:0]
+        beside = copied(torch.cat([given.mask, given.latents], dim=1), self.copies)
+        drawn = (
+            {} if self.copies == 2 else {"generator": given.generators}
+        )  # latent consistency adds noise at each step
         x = given.noise * scheduler.init_noise_sigma
         if order.strength < 1:
             x = scheduler.add_noise(given.latents, given.noise, times[:1].repeat(len(x)))
         for number, time in enumerate(times):
             if self.compiled:
                 torch.compiler.cudagraph_mark_step_begin()  # what the last step gave may be written over
-            seen = scheduler.scale_model_input(twice(x), time)
+            seen = scheduler.scale_model_input(copied(x, self.copies), time)
             parts = zip(self.controls, given.controls, strict=True)
             residuals = summed([one.residuals(seen, time[None], states, part) for one, part in parts])
             seen = torch.cat([seen, beside], dim=1) if self.sees_mask else seen
-            without, told = self.unet(seen, time[None], states, *more, *residuals)[0].chunk(2)
-            x = scheduler.step(without + guidance * (told - without), time, x, return_dict=False)[0]
+            told = self.unet(seen, time[None], states, *more, *residuals)[0]
+            if self.copies == 2:
+                without, told = told.chunk(2)
+                told = without + guidance * (told - without)
+            x = scheduler.step(told, time, x, return_dict=False, **drawn)[0]
             if not self.sees_mask:
                 last = number + 1 == len(times)
                 kept = (
@@ -234,7 +256,7 @@ def _check_kinds(bundle: Bundle, conditions: tuple[str, ...], nets: list[nn.Modu
         )
 
 
-def _need(parts: dict[str, list[nn.Module]], pipeline: DiffusionPipeline, size: int) -> Need:
+def _need(parts: dict[str, list[nn.Module]], pipeline: DiffusionPipeline, size: int, copies: int) -> Need:
     """Return the memory that a pipeline takes for images of `size` px."""
     weights = {
         name: sum(one.numel() * one.element_size() for net in part for one in net.parameters())
@@ -242,7 +264,7 @@ def _need(parts: dict[str, list[nn.Module]], pipeline: DiffusionPipeline, size: 
     }
     vae, unet = pipeline.vae, pipeline.unet
     vae_image = image_bytes(size, vae.config.block_out_channels[0], VAE_VALUES, vae.dtype.itemsize)
-    told = {"factor": pipeline.vae_scale_factor, "copies": 2}  # without and with the text
+    told = {"factor": pipeline.vae_scale_factor, "copies": copies}
     unet_image = image_bytes(size, unet.config.block_out_channels[0], UNET_VALUES, unet.dtype.itemsize, **told)
     return Need(**weights, vae_image=vae_image, unet_image=unet_image)
 

@@ -12,7 +12,7 @@ from anonlib import provenance
 from anonlib.errors import AnonlibError
 
 REPEATS = 5
-SMALL = ("s", "GiB", "grey levels")
+SMALL = ("s", "GiB", "GB", "grey levels")
 
 
 class Watch(provenance.Memory):
@@ -74,11 +74,11 @@ def entry(
     }
 
 
-def write(entries: list[dict], file: Path, packages: list[str]) -> None:
-    """Put entries into bench.json, in the place of older ones of the same names on the same kind of machine."""
+def write(entries: list[dict], file: Path, packages: list[str], gpu: str | None = None) -> None:
+    """Put entries into bench.json, in the place of older ones of the same names."""
     from importlib.metadata import version
 
-    machine, git = provenance.machine(), provenance.git_state()[0]
+    machine, git = provenance.machine() | ({"gpu": gpu} if gpu else {}), provenance.git_state()[0]
     told = {"machine": machine, "versions": {name: version(name) for name in packages}, "git": git}
     new = [one | told for one in entries]
     old = json.loads(file.read_text()) if file.exists() else []

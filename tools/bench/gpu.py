@@ -1,0 +1,240 @@
+"""`make bench-gpu`: Stable Diffusion 1.5 with two ControlNets at full size, random weights, beside diffusers' loops.
+
+Speed does not depend on the values of the weights. Everything in one process and in turns, in less than nine minutes;
+into figures/bench.json and figures/bench_timeline.{csv,png}. `--rehearse` runs it with the small bundle on any machine
+and writes nothing.
+"""
+
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from anonlib.bundles import OWN, Bundle, Source
+from anonlib.compat import device, prepare_torch
+from anonlib.errors import AnonlibError
+from anonlib.provenance import project_root
+
+prepare_torch()
+import torch  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from anonlib.diffusion.bundle import load_pipeline  # noqa: E402
+from anonlib.diffusion.overlap import overlapped  # noqa: E402
+from anonlib.diffusion.painter import Order, Painter  # noqa: E402
+from tools.bench.race import entry, write  # noqa: E402
+
+CONDITIONS, SCALES, GUIDANCE = ("depth", "hed"), (0.7, 0.1), 7.5
+PACKAGES = ["torch", "diffusers", "transformers"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is painted: at which size, in how many steps, in batches of which sizes; how often all take turns."""
+
+    bundle: Bundle
+    size: int = 512
+    steps: int = 20
+    batch: int = 16  # of ours
+    batches: tuple[int, ...] = (4, 8, 16, 32)  # of diffusers' pipeline: the fastest counts
+    ours: int = 6  # batches a turn
+    loop: int = 3  # images a turn of the loop of one image a call
+    repeats: int = 3
+
+
+def order(setup: Setup, batch: int) -> Order:
+    """Return a batch to paint: smooth pictures and maps, a square to fill."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(3, batch, 3, 16, 16, generator=generator)
+    images, *maps = (torch.nn.functional.interpolate(one, (setup.size, setup.size), mode="bilinear") for one in coarse)
+    masks = torch.zeros(batch, 1, setup.size, setup.size)
+    masks[:, :, setup.size // 5 : -setup.size // 8, setup.size // 5 : -setup.size // 5] = 1
+    controls, scales = (dict(zip(CONDITIONS, one, strict=True)) for one in (maps, SCALES))
+    texts = ["photo of a person, warm light"] * batch
+    return Order(images, masks, controls, scales, [GUIDANCE] * batch, texts, "cartoon", setup.steps, list(range(batch)))
+
+
+def stock(pipeline, given: Order) -> np.ndarray:
+    """Return what diffusers' pipeline paints of a batch, (B, H, W, 3) in [0, 1]."""
+    with torch.inference_mode():
+        return pipeline(
+            prompt=given.texts,
+            negative_prompt=[given.negative] * len(given.texts),
+            image=given.images,
+            mask_image=given.masks,
+            strength=1.0,
+            num_inference_steps=given.steps,
+            guidance_scale=GUIDANCE,
+            generator=[torch.Generator().manual_seed(seed) for seed in given.seeds],
+            height=given.images.shape[2],
+            width=given.images.shape[3],
+            output_type="np",
+            control_image=[given.controls[name] for name in CONDITIONS],
+            controlnet_conditioning_scale=list(SCALES),
+        ).images
+
+
+def one_by_one(given: Order) -> Iterator[Order]:
+    """Yield each image of a batch as a batch of its own."""
+    for row in range(len(given.texts)):
+        one = slice(row, row + 1)
+        maps = {name: told[one] for name, told in given.controls.items()}
+        rows = {"guidance": given.guidance[one], "texts": given.texts[one], "seeds": given.seeds[one]}
+        yield replace(given, images=given.images[one], masks=given.masks[one], controls=maps, **rows)
+
+
+def rate(images: int, run) -> float:
+    """Return images a second of a call."""
+    _wait()
+    began = time.perf_counter()
+    run()
+    _wait()
+    return images / (time.perf_counter() - began)
+
+
+def _wait() -> None:
+    if device() == "cuda":
+        torch.cuda.synchronize()
+
+
+def matmul_rate(size: int) -> float:
+    """Return the products and sums a second, in 1e12, of square matrices in bfloat16."""
+    left, right = torch.randn(2, size, size, device=device(), dtype=torch.bfloat16)
+    for _ in range(3):
+        left @ right
+    times = 20
+    return 2 * size**3 * times * rate(1, lambda: [left @ right for _ in range(times)]) / 1e12
+
+
+def operations(pipeline, setup: Setup) -> float:
+    """Return the operations of one image in all steps, in 1e12, counted in the UNet and the ControlNets."""
+    given = next(one_by_one(order(replace(setup, steps=1), 1)))
+    with FlopCounterMode(display=False) as counter:
+        stock(pipeline, given)
+    found = counter.get_flop_counts()
+    nets = [name for name in found if name.split(".")[-1] in ("UNet2DConditionModel", "MultiControlNetModel")]
+    return setup.steps * sum(sum(found[name].values()) for name in nets) / 1e12
+
+
+def timeline(paint: Painter, orders: list[Order]) -> list[dict]:
+    """Return when each stage of each batch began and ended, in seconds, while all of them overlap."""
+    began, rows = time.perf_counter(), []
+
+    def noted(stage: str, run):
+        count = itertools.count()
+
+        def timed(given):
+            start = time.perf_counter()
+            made = run(given)
+            rows.append(
+                {"stage": stage, "batch": next(count), "begin": start - began, "end": time.perf_counter() - began}
+            )
+            return made
+
+        return timed
+
+    stages = {"prepare": paint.prepared, "denoise": paint.denoised, "decode": paint.decoded}
+    list(overlapped(orders, *(noted(name, run) for name, run in stages.items())))
+    return rows
+
+
+def draw_timeline(rows: list[dict], folder: Path) -> None:
+    """Write the timeline as a table and as a picture."""
+    import matplotlib
+    import pandas as pd
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    table = pd.DataFrame(rows).round(4)
+    table.to_csv(folder / "bench_timeline.csv", index=False)
+    figure, axes = plt.subplots(figsize=(8, 2.2), layout="constrained")
+    for height, (stage, part) in enumerate(table.groupby("stage", sort=False)):
+        axes.broken_barh(list(zip(part.begin, part.end - part.begin, strict=True)), (height - 0.4, 0.8), edgecolor="w")
+        axes.text(0, height, f"{stage} ", ha="right", va="center")
+    axes.set(
+        yticks=[], xlabel="seconds", xlim=(0, None), title="Stages of the batches: the UNet never waits for the rest"
+    )
+    figure.savefig(folder / "bench_timeline.png", dpi=150)
+
+
+def measured(setup: Setup) -> tuple[list[dict], list[dict]]:
+    """Return the entries of bench.json and the timeline."""
+    pipeline = load_pipeline(setup.bundle, CONDITIONS).to(dtype=torch.bfloat16)
+    count = operations(pipeline, setup)
+    paint = Painter(setup.bundle, CONDITIONS, setup.batch, setup.size, compiled=True)
+    batch = paint.placement.batch
+    given = order(setup, batch)
+    made = next(paint([given])).permute(0, 2, 3, 1).numpy()  # compiles
+    away = np.abs(made - np.concatenate([stock(pipeline, one) for one in one_by_one(given)])).mean() * 255
+    print(
+        f"ready: {count:.2f} T operations an image, batch {batch}, {away:.2f} grey levels from diffusers'", flush=True
+    )
+    speed = {one: _tried(pipeline, setup, one) for one in setup.batches}
+    best = max(speed, key=speed.get)
+    print(f"diffusers' pipeline by batch: {speed}", flush=True)
+    many, alone = order(setup, best), list(one_by_one(order(setup, setup.loop)))
+    told: dict[str, list[dict]] = {"ours": [], "batch": [], "loop": [], "matmul": []}
+    if device() == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    for turn in range(setup.repeats):
+        ours = rate(batch * setup.ours, lambda: list(paint([given] * setup.ours)))
+        told["ours"].append({"images/s": ours, "T operations/s": ours * count})
+        told["batch"].append({"images/s": rate(best, lambda: stock(pipeline, many))})
+        told["loop"].append({"images/s": rate(len(alone), lambda: [stock(pipeline, one) for one in alone])})
+        told["matmul"].append({"T operations/s": matmul_rate(8192 if device() == "cuda" else 512)})
+        print(f"turn {turn + 1}: { ({name: rows[-1] for name, rows in told.items()}) }", flush=True)
+    loop, batched = "diffusers' pipeline, one image a call", f"diffusers' pipeline, its best batch of {best}"
+    shape = f"{setup.size} px, {setup.steps} steps, 2 ControlNets"
+    entries = [
+        entry(f"GPU painting beside one image a call, {shape}", told, "ours", "loop", loop, "images/s", "images/s"),
+        entry(f"GPU painting beside the best batch, {shape}", told, "ours", "batch", batched, "images/s", "images/s"),
+        entry("GPU, share of the matmul rate", told, "ours", "matmul", "bf16 matmul", *["T operations/s"] * 2),
+    ]
+    if device() == "cuda":
+        ours = {"ours": [{"GB": torch.cuda.max_memory_allocated() / 1e9}], "told": [{"GB": paint.expected / 1e9}]}
+        entries.append(entry("GPU memory beside what was expected", ours, "ours", "told", "placement", "GB", "GB"))
+    return entries, timeline(paint, [given] * setup.ours)
+
+
+def _tried(pipeline, setup: Setup, batch: int) -> float:
+    """Return the images a second of diffusers' pipeline at a batch, 0 where the memory has no room for it."""
+    given = order(setup, batch)
+    try:
+        stock(pipeline, order(replace(setup, steps=1), batch))
+        return rate(batch, lambda: stock(pipeline, given))
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return 0.0
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, write and say it; AnonlibError where there is no GPU and it is no rehearsal."""
+    if arguments == ["--rehearse"]:
+        entries, rows = measured(Setup(OWN, size=128, steps=2, batch=4, batches=(2, 4), ours=3, loop=2, repeats=1))
+        with tempfile.TemporaryDirectory() as folder:
+            draw_timeline(rows, Path(folder))
+    else:
+        if device() != "cuda":
+            raise AnonlibError("no NVIDIA GPU that torch can use: `make bench` measures the CPU, --rehearse tries this")
+        from tools.full_size import write_stable_diffusion
+
+        with tempfile.TemporaryDirectory() as folder:
+            model = write_stable_diffusion(Path(folder), CONDITIONS)
+            entries, rows = measured(Setup(Bundle(Source(str(model)))))
+        draw_timeline(rows, project_root() / "figures")
+        write(entries, project_root() / "figures" / "bench.json", PACKAGES, torch.cuda.get_device_name())
+    for one in entries:
+        print(f"{one['name']}: {one['ours']:.4g} against {one['peer']:.4g} {one['unit']}, ratio {one['ratio']:.2f}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except AnonlibError as error:
+        sys.exit(f"bench-gpu: {error}")

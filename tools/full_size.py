@@ -1,0 +1,129 @@
+"""Stable Diffusion 1.5 and XL as published, with random weights: to test what loads and paints them, and its speed."""
+
+from pathlib import Path
+
+from anonlib.compat import prepare_torch
+
+DOWN = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
+SHARED = {  # what the published configurations of the UNet and of its ControlNets have in common
+    "act_fn": "silu", "attention_head_dim": 8, "block_out_channels": [320, 640, 1280, 1280],
+    "cross_attention_dim": 768, "down_block_types": DOWN, "downsample_padding": 1, "flip_sin_to_cos": True,
+    "freq_shift": 0, "layers_per_block": 2, "mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": 32,
+}  # fmt: skip
+UNET = SHARED | {
+    "center_input_sample": False, "in_channels": 9, "out_channels": 4, "sample_size": 64,
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+}  # fmt: skip
+CONTROL = SHARED | {
+    "class_embed_type": None, "conditioning_embedding_out_channels": [16, 32, 96, 256],
+    "controlnet_conditioning_channel_order": "rgb", "in_channels": 4, "num_class_embeds": None,
+    "only_cross_attention": False, "projection_class_embeddings_input_dim": None, "resnet_time_scale_shift": "default",
+    "upcast_attention": False, "use_linear_projection": False,
+}  # fmt: skip
+VAE = {
+    "act_fn": "silu", "block_out_channels": [128, 256, 512, 512], "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "in_channels": 3, "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3,
+    "sample_size": 512, "up_block_types": ["UpDecoderBlock2D"] * 4,
+}  # fmt: skip
+TEXT = {
+    "hidden_act": "quick_gelu", "hidden_size": 768, "intermediate_size": 3072, "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 77, "num_attention_heads": 12, "num_hidden_layers": 12, "projection_dim": 768,
+    "vocab_size": 49408,
+}  # fmt: skip
+
+
+XL_UNET = {
+    "act_fn": "silu", "addition_embed_type": "text_time", "addition_embed_type_num_heads": 64,
+    "addition_time_embed_dim": 256, "attention_head_dim": [5, 10, 20], "block_out_channels": [320, 640, 1280],
+    "center_input_sample": False, "cross_attention_dim": 2048,
+    "down_block_types": ["DownBlock2D"] + ["CrossAttnDownBlock2D"] * 2, "downsample_padding": 1,
+    "dual_cross_attention": False, "flip_sin_to_cos": True, "freq_shift": 0, "in_channels": 4, "layers_per_block": 2,
+    "mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": 32, "out_channels": 4,
+    "projection_class_embeddings_input_dim": 2816, "sample_size": 128, "transformer_layers_per_block": [1, 2, 10],
+    "up_block_types": ["CrossAttnUpBlock2D"] * 2 + ["UpBlock2D"], "use_linear_projection": True,
+}  # fmt: skip
+XL_VAE = VAE | {"force_upcast": True, "sample_size": 1024, "scaling_factor": 0.13025}
+XL_TEXT = TEXT | {
+    "hidden_act": "gelu", "hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 20,
+    "num_hidden_layers": 32, "projection_dim": 1280,
+}  # fmt: skip
+ADAPTER = {
+    "adapter_type": "full_adapter_xl", "channels": [320, 640, 1280, 1280], "downscale_factor": 16, "in_channels": 3,
+    "num_res_blocks": 2,
+}  # fmt: skip
+
+
+def drawn(kind: type, config: dict, **changes):
+    """Return an architecture in half precision with small random weights; norms keep their scale of one."""
+    import torch
+
+    with torch.device("meta"):
+        net = kind.from_config(config | changes) if hasattr(kind, "from_config") else kind(kind.config_class(**config))
+    net = net.to(torch.float16).to_empty(device="cpu")
+    some = torch.randn(2**22, generator=torch.Generator().manual_seed(0)).mul_(0.02).half()  # again and again
+    for name, one in net.named_parameters():
+        if "norm" in name and name.endswith("weight"):
+            one.data.fill_(1)
+        else:
+            one.data.copy_(some.repeat(-(-one.numel() // len(some)))[: one.numel()].view(one.shape))
+    return net.eval()
+
+
+def words(folder: Path):
+    """Return a tokenizer with the room of CLIP's."""
+    from anonlib.diffusion.build import build_tokenizer
+
+    tokenizer = build_tokenizer(folder)
+    tokenizer.model_max_length = 77
+    return tokenizer
+
+
+def write_stable_diffusion(folder: Path, conditions: tuple[str, ...]) -> Path:
+    """Write Stable Diffusion's inpainting pipeline (2.2 GB, each ControlNet .7) and return its folder."""
+    prepare_torch()
+    from diffusers import (
+        AutoencoderKL,
+        ControlNetModel,
+        PNDMScheduler,
+        StableDiffusionInpaintPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextModel
+
+    tokenizer, target = words(folder / "words"), folder / "pipeline"
+    scheduler = PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
+    )
+    unet, vae, text = drawn(UNet2DConditionModel, UNET), drawn(AutoencoderKL, VAE), drawn(CLIPTextModel, TEXT)
+    pipeline = StableDiffusionInpaintPipeline(vae, text, tokenizer, unet, scheduler, None, None, None, False)
+    pipeline.save_pretrained(target, variant="fp16")
+    net = drawn(ControlNetModel, CONTROL)
+    for name in conditions:
+        net.save_pretrained(target / f"controlnet-{name}", variant="fp16")
+    return target
+
+
+def write_stable_diffusion_xl(folder: Path, conditions: tuple[str, ...]) -> Path:
+    """Write Stable Diffusion XL (7 GB) with T2I-Adapters and return its folder."""
+    prepare_torch()
+    from diffusers import (
+        AutoencoderKL,
+        EulerDiscreteScheduler,
+        StableDiffusionXLPipeline,
+        T2IAdapter,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    tokenizer, target = words(folder / "words"), folder / "pipeline"
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+    )
+    first, second = drawn(CLIPTextModel, TEXT), drawn(CLIPTextModelWithProjection, XL_TEXT)
+    unet, vae = drawn(UNet2DConditionModel, XL_UNET), drawn(AutoencoderKL, XL_VAE)
+    told = {"add_watermarker": False}
+    pipeline = StableDiffusionXLPipeline(vae, first, second, tokenizer, tokenizer, unet, scheduler, **told)
+    pipeline.save_pretrained(target, variant="fp16")
+    for name in conditions:
+        drawn(T2IAdapter, ADAPTER).save_pretrained(target / f"controlnet-{name}", variant="fp16")
+    return target
