@@ -46,13 +46,13 @@ class Bundle:
     """A pipeline, the ControlNets that are not in folders `controlnet-<condition>` of it, and who makes their maps.
 
     controls, annotators: by condition; a condition without an annotator has the project's own, see `conditions`.
-    few_steps: a latent consistency LoRA (Luo et al., 2023) with which the pipeline paints in a few steps, unguided.
+    lora: a latent consistency LoRA (Luo et al., 2023) with which the pipeline can paint in a few steps, unguided.
     """
 
     pipeline: Source
     controls: tuple[tuple[str, Source], ...] = ()
     annotators: tuple[tuple[str, Source], ...] = ()
-    few_steps: Source | None = None
+    lora: Source | None = None
 
     def control(self, condition: str) -> Source:
         """Return where the ControlNet of a condition comes from: the pipeline's own folder goes first."""
@@ -66,11 +66,11 @@ class Bundle:
     def sources(self, conditions: tuple[str, ...]) -> list[Source]:
         """Return what has to be there to follow these conditions."""
         networks = [one for one in map(self.annotator, conditions) if one]
-        return [self.pipeline, *map(self.control, conditions), *networks, *([self.few_steps] if self.few_steps else [])]
+        return [self.pipeline, *map(self.control, conditions), *networks, *([self.lora] if self.lora else [])]
 
 
-FEW_STEPS = SMALL.with_name("small-few-steps")  # and its LoRA
-OWN = Bundle(Source(str(SMALL)))
+FEW_STEPS = SMALL.with_name("small-few-steps")  # its LoRA
+OWN = Bundle(Source(str(SMALL)), lora=Source(str(FEW_STEPS)))
 
 
 def of(generator: config.Generator) -> Bundle:
@@ -82,8 +82,8 @@ def of(generator: config.Generator) -> Bundle:
             raise AnonlibError(f"{wrong[0]!r} is no condition=model: depth=owner/model@commit, say, or depth=folder")
         return tuple((condition, Source.of(model)) for condition, model in pairs)
 
-    few_steps = Source.of(generator.few_steps) if generator.few_steps else None
-    return Bundle(Source.of(generator.bundle), named(generator.controls), named(generator.annotators), few_steps)
+    lora = Source.of(generator.lora) if generator.lora else None
+    return Bundle(Source.of(generator.bundle), named(generator.controls), named(generator.annotators), lora)
 
 
 def fetch(bundle: Bundle, conditions: tuple[str, ...]) -> int:
@@ -98,8 +98,8 @@ def controlnet_folder(bundle: Path, condition: str) -> Path:
     return bundle / f"controlnet-{condition}"
 
 
-def check(bundle: Bundle, conditions: tuple[str, ...]) -> None:
-    """Raise AnonlibError, saying what to do, unless the bundle has what these conditions need."""
+def check(bundle: Bundle, conditions: tuple[str, ...], few: bool = False) -> None:
+    """Raise AnonlibError, saying what to do, unless the bundle has what these conditions, and few steps, need."""
     pipeline = bundle.pipeline
     if not pipeline.local and (pipeline.name.startswith(("/", ".")) or pipeline.revision is None):
         raise AnonlibError(
@@ -111,8 +111,10 @@ def check(bundle: Bundle, conditions: tuple[str, ...]) -> None:
             f"{pipeline.folder} is no diffusers pipeline, it has no model_index.json: give another folder, "
             "or run `make models`, which trains the small one"
         )
-    if bundle.few_steps and not (bundle.few_steps.folder / LORA).exists():
-        raise AnonlibError(f"{bundle.few_steps.folder} is no LoRA: it has no {LORA}")
+    if few and not bundle.lora:
+        raise AnonlibError(f"{pipeline.name} has no LoRA to paint in a few steps with: name one, generator.lora")
+    if few and not (bundle.lora.folder / LORA).exists():
+        raise AnonlibError(f"{bundle.lora.folder} is no LoRA: it has no {LORA}")
     for condition in conditions:
         control = bundle.control(condition)
         if not control.local and control.revision is None:

@@ -53,7 +53,8 @@ class Generator:
         str, ...
     ] = ()  # "condition=model", where the bundle's own folder controlnet-<condition> is not meant
     annotators: tuple[str, ...] = ()  # "condition=model", where the project's own do not make the maps
-    few_steps: str | None = None  # a latent consistency LoRA: with it `steps` may be 2 to 8, and nothing is guided
+    lora: str | None = None  # a latent consistency LoRA, with which the model paints in a few steps
+    few_steps: int | None = None  # how many, 2 to 8, where it is to be used: instead of `steps`, and unguided
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Boundary:
     blurs: tuple[float, ...]  # px, at the largest strength, as all that follow
     pixels: tuple[int, ...]  # a side of the control map
     hidden: tuple[str, ...]  # regions of the face that are blank in the control map
+    few_steps: tuple[int, ...]  # of the generator's LoRA, at the largest strength
     train_photos: int | None  # of attacker-train that are painted, in all; None: all
     steps: int  # that an attacker of notebook 03 is trained on, on all of these together
     seeds: int  # of attack.seeds, the first ones: whose attackers these are
@@ -197,6 +199,7 @@ _DEMO = Profile(
         blurs=(2.0, 5.0),
         pixels=(32, 16),
         hidden=("eyes", "nose", "mouth", "outline", "hair"),
+        few_steps=(),
         train_photos=400,
         steps=60,
         seeds=2,
@@ -235,6 +238,7 @@ _SMOKE = dataclasses.replace(
         blurs=(5.0,),
         pixels=(16,),
         hidden=("eyes", "hair"),
+        few_steps=(),
         train_photos=20,
         steps=6,
         seeds=1,
@@ -270,6 +274,7 @@ _FULL = Profile(
             *(f"{name}={_ANNOTATORS}" for name in ("hed", "normal", "lineart", "openpose")),
             "segmentation=openmmlab/upernet-convnext-small@first",
         ),
+        lora="latent-consistency/lcm-lora-sdv1-5@first",
     ),
     anonymize=Anonymize(
         conditions=CONDITIONS,
@@ -312,6 +317,7 @@ _FULL = Profile(
         blurs=(1.0, 2.0, 3.0, 5.0, 8.0),
         pixels=(64, 48, 32, 24, 16, 8),
         hidden=("eyes", "nose", "mouth", "outline", "hair"),
+        few_steps=(4, 8),
         train_photos=None,
         steps=10000,
         seeds=5,
@@ -335,6 +341,7 @@ _XL = dataclasses.replace(
             for condition, name in {"depth": "depth-midas", "sketch": "sketch", "lineart": "lineart"}.items()
         ),
         annotators=(_DEPTH, *(f"{name}={_ANNOTATORS}" for name in ("sketch", "lineart"))),
+        lora="latent-consistency/lcm-lora-sdxl@first",
     ),
     anonymize=dataclasses.replace(_FULL.anonymize, conditions=("none", "depth", "sketch", "lineart", "depth+sketch")),
     boundary=dataclasses.replace(_FULL.boundary, anonymizer="ia-depth+sketch"),
@@ -366,7 +373,12 @@ def load(name: str, overrides: dict[str, typing.Any] | None = None) -> Profile:
     if name not in PROFILES:
         raise AnonlibError(f"unknown profile {name!r}: {nearest(name, PROFILES)}")
     profile = PROFILES[name]
-    for key, value in (overrides or {}).items():
+    overrides = dict(overrides or {})
+    if "generator.bundle" in overrides:
+        overrides.setdefault("generator.lora", None)  # a LoRA is of its own model
+    if "generator.lora" in overrides and overrides["generator.lora"] is None:
+        overrides.setdefault("boundary.few_steps", [])
+    for key, value in overrides.items():
         check_name(key)
         group, field = key.split(".")
         checked = _typed(key, value, field_types()[key])

@@ -63,6 +63,9 @@ OFFERS: dict[str, Offer] = (
         ),
         "openmmlab/upernet-convnext-small": Offer("MIT", "segmentation annotator"),
         "SG161222/RealVisXL_V3.0": Offer("OpenRAIL++, which forbids some uses", "Stable Diffusion XL", "openrail"),
+        "latent-consistency/lcm-lora-sdxl": Offer(
+            "OpenRAIL++, which forbids some uses", "its LoRA for few steps", "openrail"
+        ),
     }
     | {
         f"TencentARC/t2i-adapter-{name}-sdxl-1.0": Offer("Apache-2.0", f"T2I-Adapter of Stable Diffusion XL for {use}")

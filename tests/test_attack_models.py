@@ -167,3 +167,12 @@ def test_face_tensor_swaps_red_and_blue() -> None:
     red = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
     red[:, 0] = 255
     assert face_tensor(red)[0, :, 0, 0].tolist() == [-1.0, -1.0, 1.0]
+
+
+@pytest.mark.parametrize(("backbone", "init", "size"), [("resnet18", None, 32), ("mobilefacenet", "face", 112)])
+def test_an_attacker_is_one_graph_so_that_a_gpu_can_compile_it(backbone, init, size):
+    network = build_attacker(backbone, init=init, image_size=size).train()
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    for one, other in zip(compiled(noise(4, size)), network(noise(4, size)), strict=True):
+        torch.testing.assert_close(one, other)
+    torch._dynamo.reset()

@@ -103,3 +103,11 @@ def test_import_is_light():
         "import sys, anonlib, anonlib.config; print([m for m in ('torch', 'diffusers', 'pandas') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_another_model_has_no_lora_of_the_profile_s_unless_it_is_named():
+    shipped, own = config.load("full"), config.load("full", {"generator.bundle": "mine"})
+    assert shipped.generator.lora and shipped.boundary.few_steps and shipped.generator.few_steps is None
+    assert own.generator.lora is None and own.boundary.few_steps == ()
+    named = config.load("full", {"generator.bundle": "mine", "generator.lora": "its"})
+    assert named.generator.lora == "its" and named.boundary.few_steps == shipped.boundary.few_steps

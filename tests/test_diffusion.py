@@ -10,8 +10,10 @@ from anonlib.compat import prepare_torch
 prepare_torch(1)
 
 import torch  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 
-from anonlib.diffusion import build, captions, train_unet, training  # noqa: E402
+from anonlib.bundles import LORA  # noqa: E402
+from anonlib.diffusion import build, captions, train_few_steps, train_unet, training  # noqa: E402
 from anonlib.diffusion.train_vae import build_vae, train_vae  # noqa: E402
 
 
@@ -182,3 +184,23 @@ def test_unet_then_controlnet_train_and_the_unet_stays_frozen(latents, tmp_path)
     train_unet.train_controlnet("hed", net, unet, text, data, maps, training.Schedule(3, 4, 1e-2), tmp_path)
     assert all(torch.equal(frozen[name], value) for name, value in unet.state_dict().items())
     assert net.controlnet_mid_block.weight.abs().sum() > 0
+
+
+def test_few_steps_are_distilled_into_a_lora_that_leaves_the_unet_as_it_was(latents, tmp_path):
+    tokenizer, data = latents
+    unet, text = tiny_unet(), build.build_text_encoder(tokenizer)
+    before = {name: value.clone() for name, value in unet.state_dict().items()}
+    target = tmp_path / "lora"
+    schedule = training.Schedule(4, 4, 1e-2)
+    train_few_steps.train_few_steps(unet, text, tokenizer, data, schedule, tmp_path, target)
+    kept = {name.replace(".base_layer", ""): value for name, value in unet.state_dict().items() if "lora_" not in name}
+    assert all(torch.equal(before[name], value) for name, value in kept.items())
+    saved = load_file(target / LORA)
+    assert len(saved) > 20 and all(value.dtype == torch.float16 for value in saved.values())
+    assert any(value.abs().max() > 0 for name, value in saved.items() if "lora_B" in name or "lora.up" in name)
+    log = torch.load(tmp_path / "few-steps.pt", weights_only=True)["log"]
+    again = tiny_unet()
+    train_few_steps.train_few_steps(again, text, tokenizer, data, schedule, tmp_path, target)
+    assert np.isfinite(log[-1]["loss"]) and log == torch.load(tmp_path / "few-steps.pt", weights_only=True)["log"]
+    for name, value in load_file(target / LORA).items():
+        torch.testing.assert_close(value, saved[name])  # a finished training is only read

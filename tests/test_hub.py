@@ -243,7 +243,7 @@ def test_the_full_profile_names_commits_and_asks_for_the_terms_of_all_its_models
     told = bundles.of(generator).sources(("depth", "hed", "canny", "normal", "lineart", "openpose", "segmentation"))
     for source in told:
         hub.check_name(source.name, source.revision)
-    assert [hub.OFFERS[source.name].term for source in told] == ["openrail"] * 8 + [None] * 6
+    assert [hub.OFFERS[source.name].term for source in told] == ["openrail"] * 8 + [None] * 6 + ["openrail"]
     with pytest.raises(AnonlibError, match="ANONLIB_ACCEPT=openrail"):
         cli.main(["fetch", "yunet", "--profile", "full"])
     asked = []

@@ -51,14 +51,14 @@ def order(conditions: tuple[str, ...], count: int = 3, size: int = 64) -> Order:
     )
 
 
-def stock(bundle: Bundle, given: Order, row: int) -> np.ndarray:
+def stock(bundle: Bundle, given: Order, row: int, few: bool = False) -> np.ndarray:
     """Return what diffusers' pipeline paints of one image of an order, (3, H, W)."""
     conditions, one = tuple(given.controls), slice(row, row + 1)
     told = {"control_image": [given.controls[name][one] for name in conditions]} if conditions else {}
     if conditions:
         told["controlnet_conditioning_scale"] = [given.scales[name] for name in conditions]
     with torch.inference_mode():
-        made = load_pipeline(bundle, conditions)(
+        made = load_pipeline(bundle, conditions, few)(
             prompt=given.texts[one],
             negative_prompt=[given.negative],
             image=given.images[one],
@@ -154,20 +154,24 @@ def test_controls_of_two_kinds_and_too_few_steps_are_one_line(xl, bundle, exact)
 
 def test_a_lora_paints_in_few_steps_without_guidance(bundle, exact, tmp_path):
     lora = write_lora(read_pipeline(bundle).unet, tmp_path)
-    few, conditions = replace(bundle, few_steps=Source(str(lora))), ("depth", "hed")
+    can, conditions = replace(bundle, lora=Source(str(lora))), ("depth", "hed")
     given = replace(order(conditions), guidance=[1.0] * 3, steps=2)
-    made = next(Painter(few, conditions)([given])).numpy()
-    pipeline = load_pipeline(few, conditions)
-    assert type(pipeline.scheduler).__name__ == "LCMScheduler"
+    made = next(Painter(can, conditions, few=True)([given])).numpy()
+    assert type(load_pipeline(can, conditions, few=True).scheduler).__name__ == "LCMScheduler"
     for row in range(3):
-        np.testing.assert_allclose(made[row], stock(few, given, row), atol=2e-4)
-    unchanged = next(Painter(bundle, conditions)([given])).numpy()
-    assert np.abs(made - unchanged).mean() > 0.01
-    with pytest.raises(AnonlibError, match="no LoRA: it has no pytorch_lora_weights"):
-        Painter(replace(bundle, few_steps=Source(str(tmp_path.parent))), ())
+        np.testing.assert_allclose(made[row], stock(can, given, row, few=True), atol=2e-4)
+    silent = next(Painter(can, conditions)([given])).numpy()
+    np.testing.assert_array_equal(silent, next(Painter(bundle, conditions)([given])).numpy())
+    assert np.abs(made - silent).mean() > 0.01, "it is never on unless it is asked for"
+    for wrong, told in (
+        (bundle, "has no LoRA"),
+        (replace(can, lora=Source(str(tmp_path.parent))), "is no LoRA: it has"),
+    ):
+        with pytest.raises(AnonlibError, match=told):
+            Painter(wrong, (), few=True)
     (lora / "pytorch_lora_weights.safetensors").write_bytes(b"damaged")
     with pytest.raises(AnonlibError, match="is no LoRA for this pipeline"):
-        Painter(few, ())
+        Painter(can, (), few=True)
 
 
 def test_parts_take_turns_where_memory_is_short(bundle, exact, monkeypatch):
@@ -253,3 +257,16 @@ def test_an_error_of_any_stage_reaches_the_caller(at):
     with pytest.raises(ValueError, match="broken here"):
         list(overlapped(range(100), *stages))
     assert len(begun) < 10, "nothing is begun after an error"
+
+
+@pytest.mark.parametrize("kind", ["small", "xl"])
+def test_networks_are_one_graph_each_so_that_a_gpu_can_compile_them(bundle, xl, exact, kind):
+    used, conditions = (bundle, ("depth", "hed")) if kind == "small" else (xl, ("depth", "sketch"))
+    painter, given = Painter(used, conditions), order(conditions)
+    expected = next(painter([given]))
+    networks = [painter.unet, *(one.net for one in painter.controls)]
+    for graph in networks:
+        graph.torch, graph.products = True, torch.float32
+        graph.network = torch.compile(graph.network, backend="eager", fullgraph=True)
+    torch.testing.assert_close(next(painter([given])), expected, atol=2e-4, rtol=0)
+    torch._dynamo.reset()

@@ -12,7 +12,7 @@ from PIL import Image
 from anonlib import config, progress
 from anonlib.anonymizers import anonymizer
 from anonlib.anonymizers.contract import ERROR, STATUSES
-from anonlib.anonymizers.dataset import options
+from anonlib.anonymizers.dataset import options, seed_parameters
 from anonlib.anonymizers.scene import Scene, anonymize_scenes
 from anonlib.data.folder import SUFFIXES, UNREADABLE, read_rgb, visible
 from anonlib.errors import AnonlibError
@@ -35,7 +35,7 @@ def anonymize_folder(source: Path, target: Path, name: str, generator: config.Ge
     if target.exists() or target.is_relative_to(source):
         raise AnonlibError(f"{target} exists or lies inside {source}: name a new folder beside it")
     chosen = options(name, generator)
-    method, told = anonymizer(name, **chosen), {"steps": generator.steps} if chosen else {}
+    method, told = anonymizer(name, **chosen), seed_parameters(chosen)
     part, rows = target.with_name(f".{target.name}.part{os.getpid()}"), []
     try:
         for start in range(0, len(files), TOGETHER):

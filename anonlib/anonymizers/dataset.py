@@ -115,7 +115,7 @@ def _made(
         generator = generators[name]
         if generator:
             models |= {source.label for source in generator["bundle"].sources(VARIANTS[name])}
-        told = ({"steps": generator["steps"]} if generator else {}) | extra
+        told = seed_parameters(generator) | extra
         for at in range(0, len(source), SHARD):
             part, repeat = source[at : at + SHARD], replicate[at : at + SHARD].tolist()
             images, masks = faces.images[part], faces.masks[part]
@@ -196,6 +196,12 @@ def options(name: str, generator: config.Generator) -> dict:
     if name not in VARIANTS:
         return {}
     named = bundles.of(generator)
-    bundles.check(named, VARIANTS[name])  # said here, before the first photo of any method is painted
-    told = {"steps": generator.steps, "batch": generator.batch, "size": generator.size}
-    return told | {"compiled": generator.compiled, "bundle": named}
+    # said here, before the first photo of any method is painted
+    bundles.check(named, VARIANTS[name], generator.few_steps is not None)
+    told = {"steps": generator.steps, "batch": generator.batch, "size": generator.size, "bundle": named}
+    return told | {"compiled": generator.compiled, "few_steps": generator.few_steps}
+
+
+def seed_parameters(options: dict) -> dict:
+    """Return those of an anonymizer's options that its seeds follow from, see `contract.image_seed`."""
+    return {key: options[key] for key in ("steps", "few_steps") if options.get(key) is not None}

@@ -29,9 +29,9 @@ class InstanceAugmentation:
 
     conditions: names of control maps. scales: control strength a condition; None: the public code's. steps: UniPC
     steps. batch: images a call of the painter. bundle: what paints. size: pixels a side at which it does; photos of
-    another size are scaled there and back. compiled: whether a GPU compiles the networks first, see `Graph`. blur,
-    pixels, hidden: how the maps are weakened, see `control.weakened`. annotator: what makes them; None: what the bundle
-    names.
+    another size are scaled there and back. compiled: whether a GPU compiles the networks first, see `Graph`.
+    few_steps: so many instead of `steps`, with the bundle's LoRA, unguided. blur, pixels, hidden: how the maps are
+    weakened, see `control.weakened`. annotator: what makes them; None: what the bundle names.
     """
 
     conditions: tuple[str, ...]
@@ -42,6 +42,7 @@ class InstanceAugmentation:
     bundle: Bundle = OWN
     size: int = 128
     compiled: bool = False
+    few_steps: int | None = None
     blur: float = 0.0
     pixels: int | None = None
     hidden: str | None = None
@@ -74,7 +75,8 @@ class InstanceAugmentation:
         """Yield rows and what is painted of them, (B, 3, size, size) in [0, 1]; the last one may be repeated."""
         if not len(good):
             return
-        paint = painter(self.bundle, self.conditions, self.batch, self.size, self.compiled)
+        few = self.few_steps is not None
+        paint = painter(self.bundle, self.conditions, self.batch, self.size, self.compiled, few)
         batch, side = paint.placement.batch, (self.size, self.size)
 
         def order(rows: np.ndarray) -> Order:
@@ -89,7 +91,7 @@ class InstanceAugmentation:
                 guidance=[float(rng.choice(self.guidance)) for rng in draws],
                 texts=[prompt(rng) for rng in draws],
                 negative=NEGATIVE,
-                steps=self.steps,
+                steps=self.few_steps or self.steps,
                 seeds=[seeds[row] for row in full],
                 strength=XL_STRENGTH if paint.large else 1.0,
             )

@@ -27,7 +27,7 @@ KEPT = ("yaw", "pitch", "smile", "brightness")  # attributes that an anonymized 
 
 @dataclass(frozen=True)
 class Point:
-    """One way to weaken the control: axis "strength", "blur", "pixels" or "hidden", its value, and the options."""
+    """One setting: axis "strength", "blur", "pixels", "hidden" or "few_steps", its value, and the options."""
 
     name: str
     axis: str
@@ -40,7 +40,12 @@ def points(numbers: config.Boundary) -> list[Point]:
     names = VARIANTS[numbers.anonymizer]
     full = {"scales": dict.fromkeys(names, max(numbers.strengths))}
     found = [("strength", value, {"scales": dict.fromkeys(names, value)}) for value in numbers.strengths]
-    for axis, values in (("blur", numbers.blurs), ("pixels", numbers.pixels), ("hidden", numbers.hidden)):
+    for axis, values in (
+        ("blur", numbers.blurs),
+        ("pixels", numbers.pixels),
+        ("hidden", numbers.hidden),
+        ("few_steps", numbers.few_steps),
+    ):
         found += [(axis, value, full | {axis: value}) for value in values]
     return [Point(f"{numbers.anonymizer}-{axis}-{value}", axis, value, options) for axis, value, options in found]
 

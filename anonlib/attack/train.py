@@ -24,6 +24,7 @@ from anonlib.evaluate.identification import hits, mated, rank_of_true
 from anonlib.recognizers import normalized
 
 ALONE = Alone()
+COMPILED_FROM = 1000  # steps from which on a GPU compiling, which takes a minute, pays
 ENOUGH = 30  # validation probes: fewer may all be found by luck
 
 
@@ -91,6 +92,8 @@ def train_attacker(
     anonymized = _prepared(config, train.anonymized, train.anonymized_masks).to(device)
     network = with_weights(seeded_network(config), start).to(device, memory_format=torch.channels_last)
     learner = team.prepared(network)
+    if torch.device(device).type == "cuda" and config.steps >= COMPILED_FROM:
+        learner = torch.compile(learner)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
     run = {"config": asdict(config), "data": _fingerprint(train, validation) if checkpoint else ""}

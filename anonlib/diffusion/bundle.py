@@ -26,12 +26,12 @@ UNUSED = {"safety_checker": None, "feature_extractor": None, "requires_safety_ch
 
 
 @lru_cache(maxsize=2)
-def load_pipeline(bundle: Bundle, conditions: tuple[str, ...] = ()) -> DiffusionPipeline:
+def load_pipeline(bundle: Bundle, conditions: tuple[str, ...] = (), few: bool = False) -> DiffusionPipeline:
     """Return diffusers' own inpainting pipeline of a bundle with its ControlNets, in float32, read once.
 
     Nobody may change it; what paints is `painter`. Raises AnonlibError when a part of it is missing or damaged.
     """
-    found = read_pipeline(bundle, conditions)
+    found = read_pipeline(bundle, conditions, few=few)
     if conditions:
         nets = [read_control(bundle, name) for name in conditions]
         parts = found.components | {"controlnet": nets, "requires_safety_checker": False}
@@ -41,14 +41,15 @@ def load_pipeline(bundle: Bundle, conditions: tuple[str, ...] = ()) -> Diffusion
 
 
 def read_pipeline(
-    bundle: Bundle, conditions: tuple[str, ...] = (), dtype: torch.dtype = torch.float32
+    bundle: Bundle, conditions: tuple[str, ...] = (), dtype: torch.dtype = torch.float32, few: bool = False
 ) -> DiffusionPipeline:
     """Return the inpainting pipeline of a bundle, Stable Diffusion's or Stable Diffusion XL's, on the CPU.
 
-    conditions: whose controls have to be there too. Raises AnonlibError when a part is missing or damaged.
+    conditions: whose controls have to be there too. few: with the LoRA to paint in a few steps. Raises AnonlibError
+    when a part is missing or damaged.
     """
     _hush()
-    check(bundle, conditions)
+    check(bundle, conditions, few)
     folder = bundle.pipeline.folder
     named = json.loads((folder / "model_index.json").read_text()).get("_class_name", "")
     kind, options = StableDiffusionInpaintPipeline, UNUSED
@@ -56,8 +57,8 @@ def read_pipeline(
         kind, options = StableDiffusionXLInpaintPipeline, {"add_watermarker": False}
     pipeline = _read(bundle.pipeline.name, kind, folder, dtype, **options)
     kind = UniPCMultistepScheduler
-    if bundle.few_steps:
-        _fuse(pipeline, bundle.few_steps)
+    if few:
+        _fuse(pipeline, bundle.lora)
         kind = LCMScheduler
     pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)

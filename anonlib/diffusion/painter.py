@@ -73,19 +73,25 @@ class Painter:
     """The networks of an inpainting pipeline, ready to paint orders whose control maps are of these conditions.
 
     The result is that of diffusers' inpainting pipeline, with ControlNets or T2I-Adapters, up to rounding. A UNet of 9
-    channels sees the mask and what is not masked; with one of 4 these pixels are put back after each step. With a
-    bundle's LoRA for few steps the order's guidance and negative text are not used.
+    channels sees the mask and what is not masked; with one of 4 these pixels are put back after each step. With
+    few steps the order's guidance and negative text are not used.
     """
 
     def __init__(
-        self, bundle: Bundle, conditions: tuple[str, ...], batch: int = 8, size: int = 128, compiled: bool = False
+        self,
+        bundle: Bundle,
+        conditions: tuple[str, ...],
+        batch: int = 8,
+        size: int = 128,
+        compiled: bool = False,
+        few: bool = False,
     ):
-        check(bundle, conditions)
+        check(bundle, conditions, few)
         dtype, self.device = _dtype(bundle), torch.device(device())
         check_memory(bundle.pipeline.name, weights_bytes(bundle, conditions, dtype))
-        self.pipeline, self.conditions = read_pipeline(bundle, conditions, dtype), conditions
+        self.pipeline, self.conditions = read_pipeline(bundle, conditions, dtype, few), conditions
         vae, unet, kind = self.pipeline.vae, self.pipeline.unet, self.device.type
-        self.copies = 1 if bundle.few_steps else 2  # of a batch, for classifier-free guidance without and with the text
+        self.copies = 1 if few else 2  # of a batch, for classifier-free guidance without and with the text
         self.sees_mask = unet.config.in_channels == 9
         self.large = unet.config.addition_embed_type == "text_time"  # Stable Diffusion XL
         exact = bool(vae.config.force_upcast) and dtype != torch.float32
@@ -231,14 +237,19 @@ class Painter:
 
 @lru_cache(maxsize=2)
 def painter(
-    bundle: Bundle, conditions: tuple[str, ...] = (), batch: int = 8, size: int = 128, compiled: bool = False
+    bundle: Bundle,
+    conditions: tuple[str, ...] = (),
+    batch: int = 8,
+    size: int = 128,
+    compiled: bool = False,
+    few: bool = False,
 ) -> Painter:
     """Return the painter of a bundle with the controls of `conditions`, for so many images of `size` px at once.
 
-    Its `placement.batch` is how many the free memory has room for. Raises AnonlibError where a part is missing, or has
-    no room at all.
+    few: with the bundle's LoRA, in a few steps. Its `placement.batch` is how many the free memory has room for. Raises
+    AnonlibError where a part is missing, or has no room at all.
     """
-    return Painter(bundle, conditions, batch, size, compiled)
+    return Painter(bundle, conditions, batch, size, compiled, few)
 
 
 def _dtype(bundle: Bundle) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""`make models`: draw the pool, train autoencoder, UNet and ControlNets, and save the bundle. A killed run goes on."""
+"""`make models`: draw the pool, train autoencoder, UNet, ControlNets, few-step LoRA, save them; a killed run goes on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +9,13 @@ from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionInpaintPipe
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.assets import cache_root
-from anonlib.bundles import SMALL, controlnet_folder
+from anonlib.bundles import SMALL, Bundle, Source, controlnet_folder
 from anonlib.data.generate.pool import HELD_OUT, SHARD, draw_shard, load_pool
 from anonlib.diffusion.build import build_controlnet, build_scheduler, build_text_encoder, build_tokenizer, build_unet
+from anonlib.diffusion.bundle import read_pipeline
 from anonlib.diffusion.measure import measure
 from anonlib.diffusion.train_decoder import train_decoder
+from anonlib.diffusion.train_few_steps import train_few_steps
 from anonlib.diffusion.train_unet import Latents, prepare_latents, train_controlnet, train_unet
 from anonlib.diffusion.train_vae import build_vae, train_vae
 from anonlib.diffusion.training import Schedule
@@ -39,6 +41,7 @@ class Plan:
     hed: Schedule = Schedule(3_000, 32, 2e-3)
     depth: Schedule = Schedule(2_300, 32, 2e-3)
     canny: Schedule = Schedule(600, 32, 2e-3)
+    few_steps: Schedule = Schedule(2_400, 32, 1e-3)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,6 +69,8 @@ def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
             nets[name].load_state_dict(first.state_dict())
         train_controlnet(name, nets[name], unet, text_encoder, latents, pool[name], getattr(plan, name), checkpoints)
     save_bundle(target, vae, unet, text_encoder, tokenizer, nets)
+    shipped, lora = read_pipeline(Bundle(Source(str(target)))), target.with_name(f"{target.name}-few-steps")
+    train_few_steps(shipped.unet, shipped.text_encoder, tokenizer, latents, plan.few_steps, checkpoints, lora)
     measure(load_pool(root / "pool" / "held_out"), target)
     return target
 
