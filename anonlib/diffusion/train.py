@@ -1,4 +1,4 @@
-"""`make models`: draw the pool, train autoencoder, UNet, ControlNets, few-step LoRA, save them; a killed run goes on."""
+"""`make models`: draw the pool, train autoencoder, UNet, ControlNets and few-step LoRA. A killed run goes on."""
 
 from dataclasses import dataclass
 from pathlib import Path
