@@ -261,7 +261,7 @@ EDITED = """
     if __name__ == "__main__":
         file = Path(steps_under_test.__file__)
         items = {"values": np.arange(2), "names": ["a", "b"]}
-        for text in (file.read_text(), file.read_text().replace("values * by", "values - by")):
+        for text in (file.read_text(), file.read_text().replace("values * by", "values - 1 * by")):
             file.write_text(text)
             given = {"params": {"by": 2}, "inputs": {"table": np.ones(3)}, "workers": 1}
             print(cache.map_shards("rows", steps_under_test.rows, items, **given)["values"].tolist())
