@@ -1,7 +1,7 @@
 """Find faces, align them to the project's 128 px frame, and mask the person. "No face" is a value: an empty list."""
 
+import threading
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -32,9 +32,13 @@ class Face:
     score: float
 
 
-@lru_cache(maxsize=1)
+_own = threading.local()  # a detector is told the size of the next image: no two threads may share one
+
+
 def _detector() -> "cv2.FaceDetectorYN":
-    return cv2.FaceDetectorYN.create(str(asset_path("yunet")), "", (320, 320), 0.6)
+    if not hasattr(_own, "detector"):
+        _own.detector = cv2.FaceDetectorYN.create(str(asset_path("yunet")), "", (320, 320), 0.6)
+    return _own.detector
 
 
 def detect(rgb: np.ndarray, longest: int = 512) -> list[Face]:

@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from anonlib import cli, config
+from anonlib import anonymizers, cli, config
 from anonlib.anonymizers import album
+from anonlib.anonymizers.dataset import options, seed_parameters
+from anonlib.anonymizers.scene import anonymize_scenes
 from anonlib.errors import AnonlibError
 
 GENERATOR = config.load("smoke").generator
@@ -46,7 +48,7 @@ def test_every_photo_is_accounted_for_and_keeps_its_place_and_size(folder, tmp_p
 
 def test_a_run_that_breaks_off_leaves_nothing_behind(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(album, "TOGETHER", 1)
-    real, calls = album.anonymize_scenes, []
+    real, calls = album.anonymizer, []
 
     def stops(*told):
         calls.append(1)
@@ -54,7 +56,7 @@ def test_a_run_that_breaks_off_leaves_nothing_behind(folder, tmp_path, monkeypat
             raise KeyboardInterrupt
         return real(*told)
 
-    monkeypatch.setattr(album, "anonymize_scenes", stops)
+    monkeypatch.setattr(album, "anonymizer", stops)
     with pytest.raises(KeyboardInterrupt):
         album.anonymize_folder(folder, tmp_path / "out", "blur", GENERATOR)
     assert sorted(tmp_path.iterdir()) == [folder]
@@ -73,6 +75,21 @@ def test_wrong_folders_and_names_are_one_line(folder, tmp_path):
         cli.main(["anonymize", str(folder), str(tmp_path / "out"), "--method", "pixelat"])
     with pytest.raises(AnonlibError, match="unknown anonymizer 'noop'"):
         cli.main(["anonymize", str(folder), str(tmp_path / "out"), "--method", "noop"])
+
+
+def test_an_album_is_what_its_photos_are_by_themselves(crowd, photos, tmp_path, tiny_bundle):
+    generator = config.load("smoke", {"generator.bundle": tiny_bundle, "generator.steps": 2}).generator
+    large = cv2.resize(photos[1], (300, 300), interpolation=cv2.INTER_CUBIC)
+    (tmp_path / "in").mkdir()
+    for name, photo in (("a", crowd), ("b", large), ("c", np.rot90(large, 2))):
+        Image.fromarray(photo).save(tmp_path / "in" / f"{name}.png")
+    table = album.anonymize_folder(tmp_path / "in", tmp_path / "out", "ia-hed", generator)
+    assert table.file.tolist() == ["a.png", "b.png", "c.png"] and table.status[:2].tolist() == ["ok", "ok"]
+    chosen = options("ia-hed", generator)
+    method = anonymizers.anonymizer("ia-hed", **chosen)
+    for name, photo in (("a", crowd), ("b", large)):
+        (alone,) = anonymize_scenes([photo], method, "ia-hed", seed_parameters(chosen))
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / f"{name}.png")), alone.image)
 
 
 def test_two_photos_are_never_written_to_one_name(folder, tmp_path):

@@ -1,5 +1,7 @@
 """Alignment, detection and masks on drawn faces and on pictures without any."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -82,3 +84,12 @@ def test_a_constant_picture_has_no_valid_map(name):
 def test_unknown_conditions_are_refused():
     with pytest.raises(AnonlibError, match="canny"):
         annotate("cannny", np.zeros((1, 128, 128, 3), np.uint8))
+
+
+def test_threads_find_the_same_faces_as_one(crowd):
+    sizes = [(300, 320), (660, 700), (200, 210), (500, 530)] * 6
+    pictures = [cv2.resize(crowd, size[::-1], interpolation=cv2.INTER_AREA) for size in sizes]
+    expected = [[face.box.tolist() for face in faces.detect(one, max(one.shape))] for one in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: [face.box.tolist() for face in faces.detect(one, max(one.shape))], pictures))
+    assert found == expected and len(expected[1]) == 3

@@ -1,8 +1,9 @@
 """A folder of photos through one anonymizer: the same names and sizes come out, with a list of what became of each."""
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import pandas as pd
 from PIL import Image
 
 from anonlib import config, progress
-from anonlib.anonymizers import anonymizer
+from anonlib.anonymizers import VARIANTS, anonymizer
 from anonlib.anonymizers.contract import ERROR, STATUSES
 from anonlib.anonymizers.dataset import options, seed_parameters
-from anonlib.anonymizers.scene import Scene, anonymize_scenes
+from anonlib.anonymizers.maps import Maps, known
+from anonlib.anonymizers.scene import Found, Scene, composed, find
+from anonlib.conditions import annotate
 from anonlib.data.folder import SUFFIXES, UNREADABLE, read_rgb, visible
+from anonlib.diffusion.overlap import overlapped
 from anonlib.errors import AnonlibError
 
 LIST = "anonymized.csv"
@@ -34,24 +38,57 @@ def anonymize_folder(source: Path, target: Path, name: str, generator: config.Ge
     files = _files(source)
     if target.exists() or target.is_relative_to(source):
         raise AnonlibError(f"{target} exists or lies inside {source}: name a new folder beside it")
-    chosen = options(name, generator)
-    method, told = anonymizer(name, **chosen), seed_parameters(chosen)
-    part, rows = target.with_name(f".{target.name}.part{os.getpid()}"), []
+    stages = _Stages(name, options(name, generator), source, target.with_name(f".{target.name}.part{os.getpid()}"))
+    parts, rows = [files[at : at + TOGETHER] for at in range(0, len(files), TOGETHER)], []
     try:
-        for start in range(0, len(files), TOGETHER):
-            progress.status(f"photo {start + 1} of {len(files)}")
-            for file, scene in _painted(files[start : start + TOGETHER], method, name, told):
-                inside = file.relative_to(source)
-                rows.append(_row(inside.as_posix(), scene))
-                if scene is not None:
-                    _write(part / inside, scene.image)
+        with contextlib.closing(overlapped(parts, stages.prepared, stages.painted, stages.written)) as made:
+            for done in made:
+                rows += done
+                progress.status(f"{len(rows)} of {len(files)} photos")
         table = pd.DataFrame(rows)
-        part.mkdir(parents=True, exist_ok=True)
-        table.to_csv(part / LIST, index=False)
-        os.replace(part, target)
+        stages.part.mkdir(parents=True, exist_ok=True)
+        table.to_csv(stages.part / LIST, index=False)
+        os.replace(stages.part, target)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(stages.part, ignore_errors=True)
     return table
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """What is done with some photos at a time, the next ones read and the last ones written while these are painted."""
+
+    name: str
+    options: dict
+    source: Path
+    part: Path  # the folder that is written
+
+    def prepared(self, files: list[Path]) -> tuple[list[Path], list[Path], Found, Maps]:
+        """Read photos, find the people in them, and make the control maps that the anonymizer follows."""
+        photos = {file: photo for file in files if (photo := _read(file)) is not None}
+        found, maps = find(list(photos.values())), {}
+        for condition in VARIANTS.get(self.name, ()) if len(found.images) else ():
+            maps[condition] = annotate(condition, found.images, self.options["bundle"].annotator(condition))
+        return files, list(photos), found, maps
+
+    def painted(self, given: tuple[list[Path], list[Path], Found, Maps]) -> tuple:
+        """Anonymize the people."""
+        files, readable, found, maps = given
+        told = self.options | ({"annotator": known(found.images, maps)} if maps else {})
+        seeds = found.seeds(self.name, seed_parameters(self.options))
+        made, status = anonymizer(self.name, **told)(found.images, found.masks, seeds)
+        return files, readable, found, made, status
+
+    def written(self, given: tuple[list[Path], list[Path], Found, np.ndarray, list[str]]) -> list[dict]:
+        """Put the people back and write the photos; return a row a photo, those that cannot be read among them."""
+        files, readable, found, made, status = given
+        scenes, rows = dict(zip(readable, composed(found, made, status), strict=True)), []
+        for file in files:
+            inside = file.relative_to(self.source)
+            rows.append(_row(inside.as_posix(), scenes.get(file)))
+            if file in scenes:
+                _write(self.part / inside, scenes[file].image)
+        return rows
 
 
 def _files(source: Path) -> list[Path]:
@@ -67,15 +104,12 @@ def _files(source: Path) -> list[Path]:
     return found
 
 
-def _painted(files: list[Path], method, name: str, told: dict) -> Iterator[tuple[Path, Scene | None]]:
-    """Yield each file with its scene, None where the file is no readable photo."""
-    photos: dict[Path, np.ndarray] = {}
-    for file in files:
-        try:
-            photos[file] = read_rgb(file.read_bytes())
-        except UNREADABLE:
-            yield file, None
-    yield from zip(photos, anonymize_scenes(list(photos.values()), method, name, told), strict=True)
+def _read(file: Path) -> np.ndarray | None:
+    """Return a photo (H, W, 3) uint8 RGB, None where the file is none that can be read."""
+    try:
+        return read_rgb(file.read_bytes())
+    except UNREADABLE:
+        return None
 
 
 def _row(file: str, scene: Scene | None) -> dict:

@@ -11,10 +11,7 @@ import numpy as np
 from anonlib.anonymizers.contract import ERROR, NO_FACE, OK, Anonymizer, image_seed
 from anonlib.faces import Face, align, alignment, detect, dilate, person_mask
 
-LONGEST = (
-    512,
-    1536,
-)  # px of the long side at which a photo is searched: large faces are found at one, small at the other
+LONGEST = (512, 1536)  # px of the long side at which a photo is searched: large faces are found at one, small at both
 SOFT = 5.0  # px of the 128 px frame: sigma of the blend around a person, as in Instance Augmentation
 
 
@@ -30,22 +27,43 @@ class Scene:
     faces: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The people in some photos: the faces of each, and of all of them aligned images and masks, in that order."""
+
+    photos: list[np.ndarray]
+    faces: list[list[Face]]
+    images: np.ndarray  # (N, 128, 128, 3) uint8
+    masks: np.ndarray  # (N, 128, 128) uint8
+
+    def seeds(self, name: str, parameters: dict) -> list[int]:
+        """Return a seed a face; name, parameters: what they follow from, see `contract.image_seed`."""
+        return [image_seed(image, name, parameters) for image in self.images]
+
+
 def anonymize_scenes(photos: list[np.ndarray], method: Anonymizer, name: str, parameters: dict) -> list[Scene]:
     """Return what an anonymizer makes of photos (H, W, 3) uint8 RGB of any size, the faces of all in its batches.
 
-    name, parameters: what the seeds follow from, see `contract.image_seed`. A photo in which nobody is found is
-    "no_face"; one that shows a face afterwards where nothing was painted is an "error": no original passes.
+    name, parameters: of the seeds. A photo in which nobody is found is "no_face"; one that shows a face afterwards
+    where nothing was painted is an "error": no original passes.
     """
-    found = [faces_of(photo) for photo in photos]
-    frames = [align(photo, face.points) for photo, faces in zip(photos, found, strict=True) for face in faces]
-    if not frames:
-        return [_blank(photo, NO_FACE) for photo in photos]
-    images = np.stack(frames)
-    masks = person_mask(images)
-    made, status = method(images, masks, [image_seed(image, name, parameters) for image in images])
-    areas = np.where((np.array(status) == OK)[:, None, None], dilate(masks), 255).astype(np.uint8)
-    scenes, at = [], 0
-    for photo, faces in zip(photos, found, strict=True):
+    found = find(photos)
+    return composed(found, *method(found.images, found.masks, found.seeds(name, parameters)))
+
+
+def find(photos: list[np.ndarray]) -> Found:
+    """Return the people in photos (H, W, 3) uint8 RGB of any size."""
+    faces = [faces_of(photo) for photo in photos]
+    frames = [align(photo, face.points) for photo, some in zip(photos, faces, strict=True) for face in some]
+    images = np.stack(frames) if frames else np.zeros((0, 128, 128, 3), np.uint8)
+    return Found(photos, faces, images, person_mask(images) if frames else images[..., 0])
+
+
+def composed(found: Found, made: np.ndarray, status: list[str]) -> list[Scene]:
+    """Return the photos with what was made of their faces, images (N, 128, 128, 3) uint8, in their places."""
+    areas, at, scenes = dilate(found.masks) if len(made) else found.masks, 0, []
+    areas = np.where((np.array(status) == OK)[:, None, None], areas, 255).astype(np.uint8)
+    for photo, faces in zip(found.photos, found.faces, strict=True):
         own = slice(at, at + len(faces))
         scenes.append(_composed(photo, faces, made[own], areas[own], tuple(status[own])))
         at = own.stop
