@@ -13,7 +13,7 @@ from anonlib.errors import AnonlibError
 
 
 @pytest.fixture(scope="module")
-def photos() -> np.ndarray:
+def drawn() -> np.ndarray:
     if not EMBEDDED.exists():
         pytest.skip("the embedded faces are not there: make data")
     from anonlib import data
@@ -40,21 +40,21 @@ def test_no_face_is_an_empty_list():
     assert faces.detect(np.full((200, 300, 3), 90, np.uint8)) == []
 
 
-def test_a_face_is_found_where_it_is_at_any_size(photos):
+def test_a_face_is_found_where_it_is_at_any_size(drawn):
     canvas = np.full((600, 900, 3), 127, np.uint8)
-    big = cv2.resize(photos[0], (384, 384), interpolation=cv2.INTER_CUBIC)
+    big = cv2.resize(drawn[0], (384, 384), interpolation=cv2.INTER_CUBIC)
     canvas[100:484, 300:684] = big
     found = faces.detect(canvas)
     assert len(found) >= 1
     expected = faces.FRAME_POINTS * 3 + np.array([300, 100])
     assert np.abs(found[0].points - expected).max() < 25
     again = faces.align(canvas, found[0].points)
-    difference = np.abs(again[30:110, 30:98].astype(int) - photos[0][30:110, 30:98]).mean()
+    difference = np.abs(again[30:110, 30:98].astype(int) - drawn[0][30:110, 30:98]).mean()
     assert difference < 25
 
 
-def test_masks_cover_the_face_and_nothing_where_there_is_nobody(photos):
-    masks = faces.person_mask(np.concatenate([photos, np.full((1, 128, 128, 3), 60, np.uint8)]))
+def test_masks_cover_the_face_and_nothing_where_there_is_nobody(drawn):
+    masks = faces.person_mask(np.concatenate([drawn, np.full((1, 128, 128, 3), 60, np.uint8)]))
     assert set(np.unique(masks)) <= {0, 255}
     assert (masks[:-1, 50:105, 45:83] == 255).all() and (masks[:-1, :3, :3] == 0).any(axis=(1, 2)).any()
     assert not masks[-1].any()
@@ -68,10 +68,10 @@ def test_dilation_grows_and_never_shrinks():
 
 
 @pytest.mark.parametrize("name", sorted(ANNOTATORS))
-def test_maps_are_valid_on_faces_and_do_not_depend_on_the_batch(photos, name):
-    together, valid = annotate(name, photos)
-    assert together.shape == photos.shape and valid.all()
-    alone, _ = annotate(name, photos[2:3])
+def test_maps_are_valid_on_faces_and_do_not_depend_on_the_batch(drawn, name):
+    together, valid = annotate(name, drawn)
+    assert together.shape == drawn.shape and valid.all()
+    alone, _ = annotate(name, drawn[2:3])
     assert np.abs(alone[0].astype(int) - together[2]).max() <= 2
 
 
