@@ -1,6 +1,7 @@
 """Stable Diffusion 1.5 and XL at full size with random weights: saved as a hub has them, loaded by our loader, painted
 with."""
 
+import gc
 import json
 import shutil
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def _forget(folder: Path) -> None:
     from anonlib.diffusion.painter import painter
 
     painter.cache_clear()
+    gc.collect()
     shutil.rmtree(folder)  # gigabytes
 
 

@@ -1,5 +1,6 @@
 """Stable Diffusion 1.5 and XL as published, with random weights: to test what loads and paints them, and its speed."""
 
+import gc
 from pathlib import Path
 
 from anonlib.compat import prepare_torch
@@ -97,6 +98,8 @@ def write_stable_diffusion(folder: Path, conditions: tuple[str, ...]) -> Path:
     unet, vae, text = drawn(UNet2DConditionModel, UNET), drawn(AutoencoderKL, VAE), drawn(CLIPTextModel, TEXT)
     pipeline = StableDiffusionInpaintPipeline(vae, text, tokenizer, unet, scheduler, None, None, None, False)
     pipeline.save_pretrained(target, variant="fp16")
+    del pipeline, unet, vae, text
+    gc.collect()  # gigabytes, which hold each other
     net = drawn(ControlNetModel, CONTROL)
     for name in conditions:
         net.save_pretrained(target / f"controlnet-{name}", variant="fp16")
@@ -124,6 +127,8 @@ def write_stable_diffusion_xl(folder: Path, conditions: tuple[str, ...]) -> Path
     told = {"add_watermarker": False}
     pipeline = StableDiffusionXLPipeline(vae, first, second, tokenizer, tokenizer, unet, scheduler, **told)
     pipeline.save_pretrained(target, variant="fp16")
+    del pipeline, unet, vae, first, second
+    gc.collect()
     for name in conditions:
         drawn(T2IAdapter, ADAPTER).save_pretrained(target / f"controlnet-{name}", variant="fp16")
     return target
