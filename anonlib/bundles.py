@@ -69,8 +69,7 @@ class Bundle:
         return [self.pipeline, *map(self.control, conditions), *networks, *([self.lora] if self.lora else [])]
 
 
-FEW_STEPS = SMALL.with_name("small-few-steps")  # its LoRA
-OWN = Bundle(Source(str(SMALL)), lora=Source(str(FEW_STEPS)))
+OWN = Bundle(Source(str(SMALL)))
 
 
 def of(generator: config.Generator) -> Bundle:
