@@ -94,7 +94,7 @@ class Painter:
         self.copies = 1 if few else 2  # of a batch, for classifier-free guidance without and with the text
         self.sees_mask = unet.config.in_channels == 9
         self.large = unet.config.addition_embed_type == "text_time"  # Stable Diffusion XL
-        exact = bool(vae.config.force_upcast) and dtype != torch.float32
+        exact = self.large and bool(vae.config.force_upcast) and dtype != torch.float32  # as diffusers has it
         vae.to(torch.float32 if exact else dtype)
         nets = [read_control(bundle, name, dtype) for name in conditions]
         _check_kinds(bundle, conditions, nets, self.large)
@@ -106,10 +106,9 @@ class Painter:
         self.compiled = compiled and kind == "cuda" and not self.placement.in_turns
         self.controls = [follower(net, kind, self.compiled) for net in nets]
         self.parts = parts | {"unet": [unet, *(module for one in self.controls for module in one.modules)]}
-        self.encoder = Graph(
-            nn.Sequential(vae.encoder, vae.quant_conv), kind, exact=exact
-        )  # beside the main thread, so
-        self.decoder = Graph(nn.Sequential(vae.post_quant_conv, vae.decoder), kind, exact=exact)  # not compiled
+        # these two work beside the main thread, where no CUDA graph may be recorded: they are not compiled
+        self.encoder = Graph(nn.Sequential(vae.encoder, vae.quant_conv), kind, exact=exact)
+        self.decoder = Graph(nn.Sequential(vae.post_quant_conv, vae.decoder), kind, exact=exact)
         adapters = any(one.adapter for one in self.controls)
         self.unet = Graph(_Unet(unet, self.large, adapters), kind, self.compiled)
         self.before, self.main, self.after = (Lane(self.device) for _ in range(3))
