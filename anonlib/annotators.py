@@ -68,7 +68,7 @@ def _segments(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     from anonlib.networks.imagenet import standardized
 
     scores = F.interpolate(net(standardized(images)).logits.float(), images.shape[2:], mode="bilinear")
-    colours = torch.tensor(_library().util.ade_palette(), device=images.device)
+    colours = torch.tensor(library().util.ade_palette(), device=images.device)
     return colours[scores.argmax(1)].permute(0, 3, 1, 2) / 255
 
 
@@ -164,15 +164,16 @@ def _detector(name: str, files: tuple[str, ...], folder: Path) -> Any:
     if missing := [file for file in files if not (folder / file).exists()]:
         raise AnonlibError(f"{folder} has no {missing[0]}: `make fetch PROFILE=full` downloads the annotators")
     try:
-        return getattr(_library(), name).from_pretrained(folder)
+        return getattr(library(), name).from_pretrained(folder)
     except Exception as error:  # what a damaged or foreign file raises is anything
         raise AnonlibError(f"{folder / files[0]} is damaged or not for {name}: fetch it again") from error
 
 
-def _library() -> ModuleType:
+def library() -> ModuleType:
+    """Return controlnet-aux, imported without the complaints of every detector that it has."""
     prepare_torch()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package imports every detector it has, and each complains
+        warnings.simplefilter("ignore")
         import controlnet_aux
     return controlnet_aux
 

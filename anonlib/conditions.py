@@ -56,16 +56,7 @@ def canny(images: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _canny_detector():
-    import warnings
-
-    from anonlib.compat import prepare_torch
-
-    prepare_torch()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package imports every detector it has, and each complains
-        from controlnet_aux import CannyDetector
-
-    return CannyDetector()
+    return annotators.library().CannyDetector()
 
 
 def hed(images: np.ndarray, batch: int = 8) -> np.ndarray:

@@ -21,6 +21,7 @@ from anonlib.diffusion.painter import Order, Painter  # noqa: E402
 from anonlib.diffusion.placement import Placement  # noqa: E402
 from anonlib.errors import AnonlibError  # noqa: E402
 from tests.models import write_lora, write_xl  # noqa: E402
+from tools.stock import controlnets, one_by_one, painted  # noqa: E402
 
 
 @pytest.fixture
@@ -53,26 +54,8 @@ def order(conditions: tuple[str, ...], count: int = 3, size: int = 64) -> Order:
 
 def stock(bundle: Bundle, given: Order, row: int, few: bool = False) -> np.ndarray:
     """Return what diffusers' pipeline paints of one image of an order, (3, H, W)."""
-    conditions, one = tuple(given.controls), slice(row, row + 1)
-    told = {"control_image": [given.controls[name][one] for name in conditions]} if conditions else {}
-    if conditions:
-        told["controlnet_conditioning_scale"] = [given.scales[name] for name in conditions]
-    with torch.inference_mode():
-        made = load_pipeline(bundle, conditions, few)(
-            prompt=given.texts[one],
-            negative_prompt=[given.negative],
-            image=given.images[one],
-            mask_image=given.masks[one],
-            strength=1.0,
-            num_inference_steps=given.steps,
-            guidance_scale=given.guidance[row],
-            generator=[torch.Generator().manual_seed(given.seeds[row])],
-            height=given.images.shape[2],
-            width=given.images.shape[3],
-            output_type="pt",
-            **told,
-        )
-    return made.images[0].numpy()
+    one = list(one_by_one(given))[row]
+    return painted(load_pipeline(bundle, tuple(given.controls), few), one, **controlnets(one))[0].numpy()
 
 
 @pytest.mark.parametrize("conditions", [(), ("hed",), ("depth", "hed")])
@@ -94,33 +77,18 @@ def xl(tmp_path_factory) -> Bundle:
 
 def stock_xl(bundle: Bundle, given: Order, row: int) -> np.ndarray:
     """Return what diffusers' pipeline paints of one image, the adapters' features handed to its UNet; (3, H, W)."""
-    pipeline, one = read_pipeline(bundle), slice(row, row + 1)
+    pipeline, one, found = read_pipeline(bundle), list(one_by_one(given))[row], []
     with torch.inference_mode():
-        found = []
-        for name, maps in given.controls.items():
+        for name, maps in one.controls.items():
             adapter = read_control(bundle, name)
-            seen = maps[one, : adapter.config.in_channels]
-            found.append([given.scales[name] * feature for feature in adapter(seen)])
-        features = [torch.cat([sum(column)] * 2) for column in zip(*found, strict=True)]
+            found.append([given.scales[name] * feature for feature in adapter(maps[:, : adapter.config.in_channels])])
+    features = [torch.cat([sum(column)] * 2) for column in zip(*found, strict=True)]
 
-        def add(unet, args, kwargs):
-            return args, kwargs | ({"down_intrablock_additional_residuals": list(features)} if features else {})
+    def add(unet, args, kwargs):
+        return args, kwargs | ({"down_intrablock_additional_residuals": list(features)} if features else {})
 
-        pipeline.unet.register_forward_pre_hook(add, with_kwargs=True)
-        made = pipeline(
-            prompt=given.texts[row],
-            negative_prompt=given.negative,
-            image=given.images[one],
-            mask_image=given.masks[one],
-            strength=given.strength,
-            num_inference_steps=given.steps,
-            guidance_scale=given.guidance[row],
-            generator=[torch.Generator().manual_seed(given.seeds[row])],
-            height=given.images.shape[2],
-            width=given.images.shape[3],
-            output_type="pt",
-        )
-    return made.images[0].numpy()
+    pipeline.unet.register_forward_pre_hook(add, with_kwargs=True)
+    return painted(pipeline, one)[0].numpy()
 
 
 @pytest.mark.parametrize("conditions", [(), ("depth",), ("depth", "sketch")])

@@ -1,7 +1,9 @@
 """Stable Diffusion 1.5 and XL as published, with random weights: to test what loads and paints them, and its speed."""
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from anonlib.compat import prepare_torch
 
@@ -95,11 +97,12 @@ def write_stable_diffusion(folder: Path, conditions: tuple[str, ...]) -> Path:
     scheduler = PNDMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
     )
-    unet, vae, text = drawn(UNet2DConditionModel, UNET), drawn(AutoencoderKL, VAE), drawn(CLIPTextModel, TEXT)
-    pipeline = StableDiffusionInpaintPipeline(vae, text, tokenizer, unet, scheduler, None, None, None, False)
-    pipeline.save_pretrained(target, variant="fp16")
-    del pipeline, unet, vae, text
-    gc.collect()  # gigabytes, which hold each other
+
+    def pipeline() -> StableDiffusionInpaintPipeline:
+        unet, vae, text = drawn(UNet2DConditionModel, UNET), drawn(AutoencoderKL, VAE), drawn(CLIPTextModel, TEXT)
+        return StableDiffusionInpaintPipeline(vae, text, tokenizer, unet, scheduler, None, None, None, False)
+
+    _save(pipeline, target)
     net = drawn(ControlNetModel, CONTROL)
     for name in conditions:
         net.save_pretrained(target / f"controlnet-{name}", variant="fp16")
@@ -122,13 +125,20 @@ def write_stable_diffusion_xl(folder: Path, conditions: tuple[str, ...]) -> Path
     scheduler = EulerDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
     )
-    first, second = drawn(CLIPTextModel, TEXT), drawn(CLIPTextModelWithProjection, XL_TEXT)
-    unet, vae = drawn(UNet2DConditionModel, XL_UNET), drawn(AutoencoderKL, XL_VAE)
-    told = {"add_watermarker": False}
-    pipeline = StableDiffusionXLPipeline(vae, first, second, tokenizer, tokenizer, unet, scheduler, **told)
-    pipeline.save_pretrained(target, variant="fp16")
-    del pipeline, unet, vae, first, second
-    gc.collect()
+
+    def pipeline() -> StableDiffusionXLPipeline:
+        first, second = drawn(CLIPTextModel, TEXT), drawn(CLIPTextModelWithProjection, XL_TEXT)
+        unet, vae = drawn(UNet2DConditionModel, XL_UNET), drawn(AutoencoderKL, XL_VAE)
+        told = {"add_watermarker": False}
+        return StableDiffusionXLPipeline(vae, first, second, tokenizer, tokenizer, unet, scheduler, **told)
+
+    _save(pipeline, target)
     for name in conditions:
         drawn(T2IAdapter, ADAPTER).save_pretrained(target / f"controlnet-{name}", variant="fp16")
     return target
+
+
+def _save(pipeline: Callable[[], Any], target: Path) -> None:
+    """Make a pipeline, write it in half precision, and give its gigabytes back: its parts hold each other."""
+    pipeline().save_pretrained(target, variant="fp16")
+    gc.collect()

@@ -1,6 +1,7 @@
 """What makes a UNet follow a map: a ControlNet at each step, or a T2I-Adapter once an image."""
 
 import torch
+from diffusers import T2IAdapter
 from torch import Tensor, nn
 
 from anonlib.diffusion.graphs import Graph
@@ -45,7 +46,7 @@ class Adapter:
 
 def follower(net: nn.Module, device: str, compiled: bool) -> ControlNet | Adapter:
     """Return what makes the UNet follow maps by this network."""
-    return Adapter(net, device) if type(net).__name__ == "T2IAdapter" else ControlNet(net, device, compiled)
+    return Adapter(net, device) if isinstance(net, T2IAdapter) else ControlNet(net, device, compiled)
 
 
 def summed(parts: list[list[Tensor]]) -> list[Tensor]:

@@ -97,7 +97,6 @@ class Painter:
         exact = self.large and bool(vae.config.force_upcast) and dtype != torch.float32  # as diffusers has it
         vae.to(torch.float32 if exact else dtype)
         nets = [read_control(bundle, name, dtype) for name in conditions]
-        _check_kinds(bundle, conditions, nets, self.large)
         texts = [self.pipeline.components.get(name) for name in ("text_encoder", "text_encoder_2")]
         parts = {"texts": [one for one in texts if one is not None], "vae": [vae], "unet": [unet, *nets]}
         need = _need(parts, self.pipeline, size, self.copies)
@@ -105,11 +104,11 @@ class Painter:
         self.expected = taken(need, self.placement)  # bytes
         self.compiled = compiled and kind == "cuda" and not self.placement.in_turns
         self.controls = [follower(net, kind, self.compiled) for net in nets]
+        adapters = _check_kinds(bundle, conditions, [one.adapter for one in self.controls], self.large)
         self.parts = parts | {"unet": [unet, *(module for one in self.controls for module in one.modules)]}
         # these two work beside the main thread, where no CUDA graph may be recorded: they are not compiled
         self.encoder = Graph(nn.Sequential(vae.encoder, vae.quant_conv), kind, exact=exact)
         self.decoder = Graph(nn.Sequential(vae.post_quant_conv, vae.decoder), kind, exact=exact)
-        adapters = any(one.adapter for one in self.controls)
         self.unet = Graph(_Unet(unet, self.large, adapters), kind, self.compiled)
         self.before, self.main, self.after = (Lane(self.device) for _ in range(3))
         self.known: dict[str, list[Tensor]] = {}
@@ -257,13 +256,14 @@ def _dtype(bundle: Bundle) -> torch.dtype:
     return torch.float32 if device() == "cpu" and size < 2 * LARGE else fast_dtype(device())
 
 
-def _check_kinds(bundle: Bundle, conditions: tuple[str, ...], nets: list[nn.Module], large: bool) -> None:
-    adapters = sum(type(net).__name__ == "T2IAdapter" for net in nets)
-    if adapters not in (0, len(nets)) or (large and nets and not adapters):
+def _check_kinds(bundle: Bundle, conditions: tuple[str, ...], adapters: list[bool], large: bool) -> bool:
+    """Return whether the controls are T2I-Adapters; AnonlibError where they are of two kinds, or not of the model's."""
+    if len(set(adapters)) > 1 or (large and False in adapters):
         raise AnonlibError(
             f"{bundle.pipeline.name} is to follow {', '.join(conditions)}: it wants all of them as "
             f"{'T2I-Adapters' if large else 'ControlNets, or all as T2I-Adapters'}"
         )
+    return any(adapters)
 
 
 def _need(parts: dict[str, list[nn.Module]], pipeline: DiffusionPipeline, size: int, copies: int) -> Need:

@@ -22,13 +22,11 @@ LAYERS = [
 
 
 class Lora(nn.Module):
-    """The trainable part of a UNet with a LoRA: its parameters alone, under the names that they have in the UNet."""
+    """The trainable part of a UNet with a LoRA: its parameters alone."""
 
     def __init__(self, unet: UNet2DConditionModel):
         super().__init__()
-        self.names = [name for name, one in unet.named_parameters() if one.requires_grad]
-        trained = dict(unet.named_parameters())
-        self.parts = nn.ParameterList([trained[name] for name in self.names])
+        self.parts = nn.ParameterList(one for one in unet.parameters() if one.requires_grad)
 
 
 def train_few_steps(
@@ -71,14 +69,10 @@ def train_few_steps(
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         draws.random.manual_seed(step)
-        d, n = draws(rows), len(rows)
-        gap = draws.scheduler.config.num_train_timesteps // SOLVER_STEPS
-        place = torch.randint(1, SOLVER_STEPS + 1, (n,), generator=draws.random)
-        times = (place * gap - 1).to(device())
+        gap, n = draws.scheduler.config.num_train_timesteps // SOLVER_STEPS, len(rows)
+        d = draws(rows, torch.randint(1, SOLVER_STEPS + 1, (n,), generator=draws.random) * gap - 1)
+        x, times = d["noisy"], d["times"]
         before = (times - gap).clamp_min(0)
-        noise = torch.randn(d["noisy"].shape, generator=draws.random).to(device())
-        signal, share = _roots(alphas, times)
-        x = signal * latents.clean[rows].to(device()) + share * noise
         guidance = torch.empty(n, 1, 1, 1).uniform_(*GUIDANCE, generator=draws.random).to(device())
         with torch.no_grad():
             states = text_encoder(d["tokens"]).last_hidden_state

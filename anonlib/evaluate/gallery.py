@@ -61,7 +61,7 @@ class Gallery:
         at = order[np.minimum(np.searchsorted(self.people, identity, sorter=order), len(order) - 1)]
         return np.where(self.people[at] == identity, at, -1)
 
-    def own(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _own(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return rows of probes and columns of the people who have a reference of that probe's own photo."""
         sorted_photos = self.photo[self.by_photo]
         start, stop = (np.searchsorted(sorted_photos, photos, side) for side in ("left", "right"))
@@ -78,11 +78,14 @@ class Gallery:
         rows = rows[self.photo[rows] != photo][: self.limit]
         return float(getattr(self.emb[rows] @ probe, self.fusion)()) if len(rows) else -np.inf
 
-    def blocks(self, probes: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield columns and scores (P, columns) float32 of probes (P, d), own photos not looked at, see `own`.
+    def blocks(self, probes: np.ndarray, photos: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield columns and scores (P, columns) float32 of probes (P, d) whose own photos are (P,).
 
         The next block is written over the last one.
         """
+        rows, columns = self._own(photos)
+        pairs = zip(probes[rows], photos[rows], columns, strict=True)
+        known = np.array([self.score(*pair) for pair in pairs], np.float32)
         room = [np.empty(len(probes) * min(PEOPLE, len(self.people)), np.float32) for _ in self.places[:2]]
         for start in range(0, len(self.people), PEOPLE):
             span = slice(start, min(start + PEOPLE, len(self.people)))
@@ -93,6 +96,8 @@ class Gallery:
                 (np.maximum if self.fusion == "max" else np.add)(most, cosine, out=most)
             if self.fusion == "mean":
                 scores /= np.minimum(self.total[span], self.limit).astype(np.float32)
+            inside = (columns >= span.start) & (columns < span.stop)
+            scores[rows[inside], columns[inside] - span.start] = known[inside]
             yield span, scores
 
 

@@ -30,20 +30,14 @@ def person_scores(
     Without sources nothing is excluded. fusion: one of FUSIONS; the mean gains where a single cosine is mostly noise.
     Returns scores (P, n) float32, -inf without any reference, and the n people, sorted.
     """
-    gallery, photos = _gallery(probe_emb, ref_emb, ref_id, probe_source, ref_source, references, seed, fusion)
-    probe_emb = probe_emb.astype(np.float32, copy=False)
-    scores = np.empty((len(probe_emb), len(gallery.people)), np.float32)
+    probes, gallery, photos = _gallery(probe_emb, ref_emb, ref_id, probe_source, ref_source, references, seed, fusion)
+    scores = np.empty((len(probes), len(gallery.people)), np.float32)
 
     def fill(part: slice) -> None:
-        rows, columns = gallery.own(photos[part])
-        for span, block in gallery.blocks(probe_emb[part]):
+        for span, block in gallery.blocks(probes[part], photos[part]):
             scores[part, span] = block
-        for row, column in zip(rows, columns, strict=True):
-            scores[part.start + row, column] = gallery.score(
-                probe_emb[part.start + row], photos[part.start + row], column
-            )
 
-    list(_over(fill, len(probe_emb)))
+    list(_over(fill, len(probes)))
     order = np.argsort(gallery.people)
     return scores[:, order], gallery.people[order]
 
@@ -72,10 +66,9 @@ def rank_of_true(
     """
     probe_id = labels(probe_id)
     status = np.full(len(probe_id), "ok", object) if status is None else np.array(status, object)
-    gallery, photos = _gallery(probe_emb, ref_emb, ref_id, probe_source, ref_source, references, seed, fusion)
-    probe_emb = probe_emb.astype(np.float32, copy=False)
+    probes, gallery, photos = _gallery(probe_emb, ref_emb, ref_id, probe_source, ref_source, references, seed, fusion)
     own = gallery.columns_of(probe_id)
-    found = list(_over(lambda part: _places(gallery, probe_emb[part], photos[part], own[part]), len(probe_emb)))
+    found = list(_over(lambda part: _places(gallery, probes[part], photos[part], own[part]), len(probes)))
     true, better, tied = (np.concatenate(column) for column in zip(*found, strict=True))
     failed = status != "ok"
     better[failed], tied[failed] = len(gallery.people) - 1, 0
@@ -102,8 +95,8 @@ def _gallery(
     references: int | None,
     seed: int,
     fusion: str,
-) -> tuple[Gallery, np.ndarray]:
-    """Return the gallery and a number for the photo of each probe, -1 without sources."""
+) -> tuple[np.ndarray, Gallery, np.ndarray]:
+    """Return the probes in float32, the gallery, and a number for the photo of each probe, -1 without sources."""
     if fusion not in FUSIONS:
         raise ValueError(f"fusion is one of {', '.join(FUSIONS)}, not {fusion!r}")
     if references is not None and references < 1:
@@ -117,7 +110,8 @@ def _gallery(
     else:
         _, photo = np.unique(np.concatenate([labels(probe_source), labels(ref_source)]), return_inverse=True)
         probe_photo, ref_photo = photo[: len(probe_emb)], photo[len(probe_emb) :]
-    return Gallery(ref_emb, labels(ref_id), ref_photo, references, seed, fusion), probe_photo
+    gallery = Gallery(ref_emb, labels(ref_id), ref_photo, references, seed, fusion)
+    return probe_emb.astype(np.float32, copy=False), gallery, probe_photo
 
 
 def _over(work: Callable[[slice], Any], count: int) -> Iterator[Any]:
@@ -138,15 +132,11 @@ def _places(
     gallery: Gallery, probes: np.ndarray, photos: np.ndarray, own: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return of each probe the score of its true person (column `own`), how many people are better and how many tie."""
-    rows, columns = gallery.own(photos)
-    known = np.array([gallery.score(probes[r], photos[r], c) for r, c in zip(rows, columns, strict=True)], np.float32)
     pairs = zip(probes, photos, own, strict=True)
     true = np.array([gallery.score(*one) if one[2] >= 0 else -np.inf for one in pairs], np.float32)
     better, tied = np.zeros((2, len(probes)), int)
     most, least = (true + TIE)[:, None], (true - TIE)[:, None]
-    for span, scores in gallery.blocks(probes):
-        inside = (columns >= span.start) & (columns < span.stop)
-        scores[rows[inside], columns[inside] - span.start] = known[inside]
+    for span, scores in gallery.blocks(probes, photos):
         there = np.flatnonzero((own >= span.start) & (own < span.stop))
         scores[there, own[there] - span.start] = -np.inf  # neither better than itself nor tied
         near = np.flatnonzero(scores.max(1) >= least[:, 0])  # where somebody is, and counting is worth its while

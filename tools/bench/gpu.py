@@ -9,11 +9,8 @@ import itertools
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from anonlib.bundles import OWN, Bundle, Source
 from anonlib.compat import device, prepare_torch
@@ -22,14 +19,18 @@ from anonlib.provenance import project_root
 
 prepare_torch()
 import torch  # noqa: E402
+from diffusers import DiffusionPipeline  # noqa: E402
+from torch import Tensor  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from anonlib.diffusion.bundle import load_pipeline  # noqa: E402
 from anonlib.diffusion.overlap import overlapped  # noqa: E402
 from anonlib.diffusion.painter import Order, Painter  # noqa: E402
 from tools.bench.race import entry, write  # noqa: E402
+from tools.stock import controlnets, one_by_one, painted, smooth_order  # noqa: E402
 
-CONDITIONS, SCALES, GUIDANCE = ("depth", "hed"), (0.7, 0.1), 7.5
+SCALES, GUIDANCE = {"depth": 0.7, "hed": 0.1}, 7.5
+CONDITIONS = tuple(SCALES)
 PACKAGES = ["torch", "diffusers", "transformers"]
 
 
@@ -48,44 +49,14 @@ class Setup:
 
 
 def order(setup: Setup, batch: int) -> Order:
-    """Return a batch to paint: smooth pictures and maps, a square to fill."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(3, batch, 3, 16, 16, generator=generator)
-    images, *maps = (torch.nn.functional.interpolate(one, (setup.size, setup.size), mode="bilinear") for one in coarse)
-    masks = torch.zeros(batch, 1, setup.size, setup.size)
-    masks[:, :, setup.size // 5 : -setup.size // 8, setup.size // 5 : -setup.size // 5] = 1
-    controls, scales = (dict(zip(CONDITIONS, one, strict=True)) for one in (maps, SCALES))
-    texts = ["photo of a person, warm light"] * batch
-    return Order(images, masks, controls, scales, [GUIDANCE] * batch, texts, "cartoon", setup.steps, list(range(batch)))
+    """Return a batch to paint."""
+    text, negative = "photo of a person, warm light", "cartoon"
+    return smooth_order(SCALES, batch, setup.size, setup.steps, GUIDANCE, text, negative)
 
 
-def stock(pipeline, given: Order) -> np.ndarray:
-    """Return what diffusers' pipeline paints of a batch, (B, H, W, 3) in [0, 1]."""
-    with torch.inference_mode():
-        return pipeline(
-            prompt=given.texts,
-            negative_prompt=[given.negative] * len(given.texts),
-            image=given.images,
-            mask_image=given.masks,
-            strength=1.0,
-            num_inference_steps=given.steps,
-            guidance_scale=GUIDANCE,
-            generator=[torch.Generator().manual_seed(seed) for seed in given.seeds],
-            height=given.images.shape[2],
-            width=given.images.shape[3],
-            output_type="np",
-            control_image=[given.controls[name] for name in CONDITIONS],
-            controlnet_conditioning_scale=list(SCALES),
-        ).images
-
-
-def one_by_one(given: Order) -> Iterator[Order]:
-    """Yield each image of a batch as a batch of its own."""
-    for row in range(len(given.texts)):
-        one = slice(row, row + 1)
-        maps = {name: told[one] for name, told in given.controls.items()}
-        rows = {"guidance": given.guidance[one], "texts": given.texts[one], "seeds": given.seeds[one]}
-        yield replace(given, images=given.images[one], masks=given.masks[one], controls=maps, **rows)
+def stock(pipeline: DiffusionPipeline, given: Order) -> Tensor:
+    """Return what diffusers' pipeline paints of a batch."""
+    return painted(pipeline, given, **controlnets(given))
 
 
 def rate(images: int, run) -> float:
@@ -111,7 +82,7 @@ def matmul_rate(size: int) -> float:
     return 2 * size**3 * times * rate(1, lambda: [left @ right for _ in range(times)]) / 1e12
 
 
-def operations(pipeline, setup: Setup) -> float:
+def operations(pipeline: DiffusionPipeline, setup: Setup) -> float:
     """Return the operations of one image in all steps, in 1e12, counted in the UNet and the ControlNets."""
     given = next(one_by_one(order(replace(setup, steps=1), 1)))
     with FlopCounterMode(display=False) as counter:
@@ -170,8 +141,8 @@ def measured(setup: Setup) -> tuple[list[dict], list[dict]]:
     paint = Painter(setup.bundle, CONDITIONS, setup.batch, setup.size, compiled=True)
     batch = paint.placement.batch
     given = order(setup, batch)
-    made = next(paint([given])).permute(0, 2, 3, 1).numpy()  # compiles
-    away = np.abs(made - np.concatenate([stock(pipeline, one) for one in one_by_one(given)])).mean() * 255
+    made = next(paint([given]))  # compiles
+    away = (made - torch.cat([stock(pipeline, one) for one in one_by_one(given)])).abs().mean().item() * 255
     print(
         f"ready: {count:.2f} T operations an image, batch {batch}, {away:.2f} grey levels from diffusers'", flush=True
     )
@@ -202,7 +173,7 @@ def measured(setup: Setup) -> tuple[list[dict], list[dict]]:
     return entries, timeline(paint, [given] * setup.ours)
 
 
-def _tried(pipeline, setup: Setup, batch: int) -> float:
+def _tried(pipeline: DiffusionPipeline, setup: Setup, batch: int) -> float:
     """Return the images a second of diffusers' pipeline at a batch, 0 where the memory has no room for it."""
     given = order(setup, batch)
     try:

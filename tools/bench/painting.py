@@ -13,32 +13,22 @@ from anonlib.bundles import OWN
 from anonlib.compat import autocast, prepare_torch
 from tools.bench.race import serve
 
-BATCH, STEPS, GUIDANCE, SIZE, CONDITIONS, SCALES = 8, 5, 7.5, 128, ("depth", "hed"), (0.7, 0.1)  # the demo's
+BATCH, STEPS, GUIDANCE, SIZE, SCALES = 8, 5, 7.5, 128, {"depth": 0.7, "hed": 0.1}  # the demo's
 BATCHES = 6  # timed ones, after one to warm up
 TEXT, NEGATIVE = "photo of a person, plain, warm light, brown hair", "bald"
 
 
 def order():
-    """Return a batch to paint: smooth pictures with a square mask and smooth maps."""
-    import torch
+    """Return a batch to paint."""
+    from tools.stock import smooth_order
 
-    from anonlib.diffusion.painter import Order
-
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(3, BATCH, 3, 16, 16, generator=generator)
-    images, *maps = (torch.nn.functional.interpolate(one, (SIZE, SIZE), mode="bilinear") for one in coarse)
-    masks = torch.zeros(BATCH, 1, SIZE, SIZE)
-    masks[:, :, 24:112, 24:104] = 1
-    return Order(
-        images, masks, dict(zip(CONDITIONS, maps, strict=True)), dict(zip(CONDITIONS, SCALES, strict=True)),
-        [GUIDANCE] * BATCH, [TEXT] * BATCH, NEGATIVE, STEPS, list(range(BATCH)),
-    )  # fmt: skip
+    return smooth_order(SCALES, BATCH, SIZE, STEPS, GUIDANCE, TEXT, NEGATIVE)
 
 
 def ours() -> Callable[[], np.ndarray]:
     from anonlib.diffusion.painter import painter
 
-    paint, given = painter(OWN, CONDITIONS, BATCH, SIZE), order()
+    paint, given = painter(OWN, tuple(SCALES), BATCH, SIZE), order()
     return lambda: next(paint([given])).numpy()
 
 
@@ -47,27 +37,13 @@ def stock(dtype: str | None = None) -> Callable[[], np.ndarray]:
     import torch
 
     from anonlib.diffusion.bundle import load_pipeline
+    from tools.stock import controlnets, painted
 
-    pipeline, given = load_pipeline(OWN, CONDITIONS), order()
+    pipeline, given = load_pipeline(OWN, tuple(SCALES)), order()
 
     def paint() -> np.ndarray:
-        with torch.inference_mode(), autocast("cpu", getattr(torch, dtype) if dtype else None):
-            made = pipeline(
-                prompt=given.texts,
-                negative_prompt=[given.negative] * BATCH,
-                image=given.images,
-                mask_image=given.masks,
-                strength=1.0,
-                num_inference_steps=STEPS,
-                guidance_scale=GUIDANCE,
-                generator=[torch.Generator().manual_seed(seed) for seed in given.seeds],
-                height=SIZE,
-                width=SIZE,
-                output_type="pt",
-                control_image=[given.controls[name] for name in CONDITIONS],
-                controlnet_conditioning_scale=list(SCALES),
-            )
-        return made.images.float().numpy()
+        with autocast("cpu", getattr(torch, dtype) if dtype else None):
+            return painted(pipeline, given, **controlnets(given)).numpy()
 
     return paint
 
