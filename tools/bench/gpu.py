@@ -128,9 +128,7 @@ def draw_timeline(rows: list[dict], folder: Path) -> None:
     for height, (stage, part) in enumerate(table.groupby("stage", sort=False)):
         axes.broken_barh(list(zip(part.begin, part.end - part.begin, strict=True)), (height - 0.4, 0.8), edgecolor="w")
         axes.text(0, height, f"{stage} ", ha="right", va="center")
-    axes.set(
-        yticks=[], xlabel="seconds", xlim=(0, None), title="Stages of the batches: the UNet never waits for the rest"
-    )
+    axes.set(yticks=[], xlabel="seconds", xlim=(0, None), title="When each stage of each batch worked")
     figure.savefig(folder / "bench_timeline.png", dpi=150)
 
 
