@@ -1,11 +1,12 @@
 """The papers' own annotators: networks of controlnet-aux and Depth-Anything, weights from the hub, whole batches.
 
 controlnet-aux builds the networks and reads their files; it takes one image a call, so the few lines around each
-network are here for a batch.
+network are here for a batch; only around OpenPose are they its own, called in threads.
 """
 
 import warnings
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -72,10 +73,22 @@ def _segments(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     return colours[scores.argmax(1)].permute(0, 3, 1, 2) / 255
 
 
-def _poses(images: np.ndarray, folder: Path) -> np.ndarray:
+def _poses(images: np.ndarray, folder: Path, batch: int) -> np.ndarray:
+    from anonlib.networks.joint import Joint, jointly
+
     detector, (height, width) = pose_detector(folder), images.shape[1:3]
     told = {"include_hand": True, "include_face": True, "output_type": "np", "detect_resolution": RESOLUTION}
-    drawn = [detector(image, image_resolution=RESOLUTION, **told) for image in images]
+
+    def draw(image: np.ndarray, joint: Joint) -> np.ndarray:
+        mine = copy(detector)
+        for name in ("body_estimation", "hand_estimation", "face_estimation"):
+            estimation = copy(getattr(detector, name))
+            estimation.model = joint.network(estimation.model)
+            setattr(mine, name, estimation)
+        return mine(image, image_resolution=RESOLUTION, **told)
+
+    parts = [images[start : start + batch] for start in range(0, len(images), batch)]
+    drawn = [one for part in parts for one in jointly(draw, part)]
     return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA) for one in drawn])
 
 
@@ -98,14 +111,15 @@ def maps(name: str, images: np.ndarray, folder: Path, batch: int = 8) -> np.ndar
     """Return control maps (N, H, W) or (N, H, W, 3) uint8 of images (N, H, W, 3) uint8 RGB by a network in `folder`.
 
     name: one of NAMES; "depth" is Depth-Anything, nearness scaled to 0..255 in each image; "segmentation" is a network
-    of transformers, ADE20K's 150 classes in their usual colours; "openpose" draws body, hands and face and takes one
-    image after the other. The maps are made at RESOLUTION or more and brought back to the images' size. Raises
-    AnonlibError where a file is missing or unfit.
+    of transformers, ADE20K's 150 classes in their usual colours; "openpose" draws body, hands and face by the
+    library's own code, in as many threads as a batch has images, the calls of whose networks are joined. The maps are
+    made at RESOLUTION or more and brought back to the images' size. Raises AnonlibError where a file is missing or
+    unfit.
     """
     if not len(images):
         return np.zeros(images.shape[:3], np.uint8)
     if name == "openpose":
-        return _poses(images, folder)
+        return _poses(images, folder, batch)
     if name == "depth":
         return _in_batches(images, DEPTH_RESOLUTION, DEPTH_MULTIPLE, batch, partial(_depth, depth_network(folder)))
     if name == "segmentation":

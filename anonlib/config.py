@@ -151,7 +151,9 @@ class Profile:
     evaluate: Evaluate
 
 
-_SMALL = Generator(bundle="anonlib/diffusion/small", size=128, steps=5, batch=8)
+_SMALL = Generator(
+    bundle="anonlib/diffusion/small", size=128, steps=5, batch=8, lora="anonlib/diffusion/small-few-steps"
+)
 
 _DEMO = Profile(
     name="demo",
@@ -199,7 +201,7 @@ _DEMO = Profile(
         blurs=(2.0, 5.0),
         pixels=(32, 16),
         hidden=("eyes", "nose", "mouth", "outline", "hair"),
-        few_steps=(),
+        few_steps=(4,),
         train_photos=400,
         steps=60,
         seeds=2,
@@ -238,7 +240,7 @@ _SMOKE = dataclasses.replace(
         blurs=(5.0,),
         pixels=(16,),
         hidden=("eyes", "hair"),
-        few_steps=(),
+        few_steps=(2,),
         train_photos=20,
         steps=6,
         seeds=1,

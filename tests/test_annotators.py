@@ -121,23 +121,85 @@ def test_segments_have_the_colours_of_their_classes(pictures, tmp_path):
     assert (alone == made).mean() > 0.99  # rounding moves a border
 
 
-def test_a_pose_is_drawn_by_the_library_and_nobody_is_no_pose(pictures, tmp_path, monkeypatch):
+def test_poses_are_drawn_by_the_library_and_networks_see_batches(pictures, tmp_path, monkeypatch):
     import torch
+
+    annotators.library()
     from controlnet_aux.open_pose import Body, body, face, hand
 
+    torch.manual_seed(0)
     for file, module in zip(annotators.POSE[:2], (body.bodypose_model(), hand.handpose_model()), strict=True):
         inner = {name.split(".", 1)[1]: value for name, value in module.state_dict().items()}
         torch.save(inner, tmp_path / file)
-    torch.save(face.FaceNet().state_dict(), tmp_path / annotators.POSE[2])
-    maps, valid = annotate("openpose", pictures[:1], Source(str(tmp_path)))
-    assert maps.shape == (1, 128, 128, 3) and not valid.any(), "untrained networks see nobody"
-    joints = np.array([[x, y, 0.9, number] for number, (x, y) in enumerate([(200, 60), (200, 140), (120, 150)])])
-    members = np.array([[0, 1, 2, *[-1] * 15, 2.7, 3.0]])
+    net = face.FaceNet()
+    net.Mconv7_stage6.bias.data += 1  # that it sees all points, each somewhere
+    torch.save(net.state_dict(), tmp_path / annotators.POSE[2])
+    detector, seen = annotators.pose_detector(tmp_path), []
+    for name in ("body_estimation", "face_estimation"):
+        model = getattr(detector, name).model
+        model.register_forward_hook(lambda net, given, made, name=name: seen.append((name, len(given[0]))))
+    maps, valid = annotate("openpose", pictures[:2], Source(str(tmp_path)))
+    assert maps.shape == (2, 128, 128, 3) and not valid.any(), "untrained networks see nobody"
+    assert seen == [("body_estimation", 2)]
+    joints = [
+        (250, 200),
+        (250, 330),
+        (150, 350),
+        (220, 180),
+        (280, 180),
+        (190, 200),
+        (310, 200),
+    ]  # eyes, ears
+    joints = np.array([[x, y, 0.9, number] for number, (x, y) in enumerate(joints)])
+    members = np.array([[0, 1, 2, *[-1] * 11, 3, 4, 5, 6, 6.0, 7.0]])
     monkeypatch.setattr(Body, "__call__", lambda self, image: (joints, members))
-    maps, valid = annotate("openpose", pictures[:1], Source(str(tmp_path)))
-    assert valid.all() and maps[0, 10:40].any()
+    seen.clear()
+    maps, valid = annotate("openpose", pictures[:2], Source(str(tmp_path)))
+    assert valid.all() and seen == [("face_estimation", 2)]
+    told = {"include_hand": True, "include_face": True, "output_type": "np"}
+    for image, made in zip(pictures[:2], maps, strict=True):
+        alone = cv2.resize(detector(image, **told), (128, 128), interpolation=cv2.INTER_AREA)
+        assert (np.abs(alone.astype(int) - made) > 1).mean() < 0.002  # rounding may move a point
     with pytest.raises(AnonlibError, match="has no body_pose_model.pth"):
         annotate("openpose", pictures[:1], Source(str(tmp_path.parent)))
+
+
+def test_threads_calls_of_a_network_go_as_one_batch_and_its_errors_to_whoever_asked():
+    import torch
+
+    from anonlib.networks.joint import jointly
+
+    torch.manual_seed(0)
+    net, sizes = torch.nn.Conv2d(1, 2, 3), []
+    net.register_forward_hook(lambda net, given, made: sizes.append(len(given[0])))
+    pair = torch.nn.Module()
+    pair.forward = lambda x: (x + 1, [x * 2])
+
+    def work(given, joint):
+        asked, both = joint.network(net), joint.network(pair)
+        found = [asked(torch.full((1, 1, 5, 5), float(given + k))) for k in range(given)]
+        first, (second,) = both(torch.full((1, 3), float(given)))
+        return [one.sum().item() for one in [*found, first, second]]
+
+    made = jointly(work, [1, 3, 2])
+    assert sizes == [3, 2, 1], "who has finished is not waited for"
+    with torch.no_grad():
+        for given, found in zip([1, 3, 2], made, strict=True):
+            alone = [net(torch.full((1, 1, 5, 5), float(given + k))).sum().item() for k in range(given)]
+            np.testing.assert_allclose(found, [*alone, 3 * (given + 1), 6 * given], rtol=1e-5)
+    assert jointly(work, []) == []
+    seen = []
+
+    def wrong(given, joint):
+        try:
+            return joint.network(net)(torch.zeros(1, given, 5, 5)).sum().item()
+        except RuntimeError:
+            seen.append(given)
+            raise
+
+    with pytest.raises(RuntimeError, match="channels"):
+        jointly(wrong, [1, 2, 2])
+    assert seen == [2, 2]
 
 
 def test_what_a_network_finds_empty_is_not_valid(weights, pictures):

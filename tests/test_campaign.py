@@ -19,6 +19,7 @@ from anonlib.data.faceset import FaceSet
 from anonlib.errors import AnonlibError
 from anonlib.evaluate import tables
 from anonlib.evaluate.identification import top1
+from tests.models import write_lora
 
 PEOPLE = {"train": 5, "validation": 2, "test": 4}
 PHOTOS = 3
@@ -420,6 +421,27 @@ def test_photos_may_be_painted_with_options_of_their_own(cache: Path, tiny_bundl
         alone = dataset.vary(faces, np.array([row]), "ia-canny", [option], numbers)
         np.testing.assert_array_equal(alone.images[0], mixed.images[place])
     assert len({image.tobytes() for image in mixed.images}) == 4 and set(mixed.status) == {"ok"}
+
+
+def test_a_lora_paints_where_few_steps_say_so_and_makes_nothing_else_stale(cache, tiny_bundle, tmp_path) -> None:
+    from anonlib.bundles import Bundle, Source
+    from anonlib.diffusion.bundle import read_pipeline
+
+    lora = str(write_lora(read_pipeline(Bundle(Source(tiny_bundle))).unet, tmp_path))
+    plain, able = settings(tiny_bundle), settings(tiny_bundle, **{"generator.lora": lora})
+    always = settings(tiny_bundle, **{"generator.lora": lora, "generator.few_steps": 2})
+
+    def painted(numbers, option):
+        made = dataset.vary(textures(), np.array([6]), "ia-none", [option], numbers)
+        assert made.status.tolist() == ["ok"]
+        return made.images, [one for one in (cache / "steps" / "anonymize").iterdir() if one.suffix != ".lock"]
+
+    (first, steps), (again, same) = painted(plain, {}), painted(able, {})
+    np.testing.assert_array_equal(first, again)
+    assert sorted(steps) == sorted(same), "a LoRA that is not used makes nothing stale"
+    (few, more), (all_few, _) = painted(able, {"few_steps": 2}), painted(always, {})
+    assert len(more) == len(same) + 1 and (few != first).any()
+    np.testing.assert_array_equal(few, all_few)
 
 
 def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> None:

@@ -191,16 +191,68 @@ def test_few_steps_are_distilled_into_a_lora_that_leaves_the_unet_as_it_was(late
     unet, text = tiny_unet(), build.build_text_encoder(tokenizer)
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     target = tmp_path / "lora"
-    schedule = training.Schedule(4, 4, 1e-2)
-    train_few_steps.train_few_steps(unet, text, tokenizer, data, schedule, tmp_path, target)
+    schedule = training.Schedule(30, 16, 1e-2)
+    train_few_steps.train_few_steps(unet, text, tokenizer, data, 32, schedule, tmp_path, target)
     kept = {name.replace(".base_layer", ""): value for name, value in unet.state_dict().items() if "lora_" not in name}
     assert all(torch.equal(before[name], value) for name, value in kept.items())
     saved = load_file(target / LORA)
     assert len(saved) > 20 and all(value.dtype == torch.float16 for value in saved.values())
-    assert any(value.abs().max() > 0 for name, value in saved.items() if "lora_B" in name or "lora.up" in name)
+    jumps = train_few_steps.taught(unet, text, tokenizer, data, 32, tmp_path / "few-steps")
+
+    def missed(net):
+        with torch.no_grad():
+            states = text(jumps["tokens"]).last_hidden_state
+            velocity = net(torch.cat([jumps["x"], jumps["extra"]], 1), jumps["times"], states).sample
+        kept = build.build_scheduler().alphas_cumprod[jumps["times"]].view(-1, 1, 1, 1)
+        return float((kept.sqrt() * jumps["x"] - (1 - kept).sqrt() * velocity - jumps["end"]).abs().mean())
+
+    assert missed(unet) < 0.9 * missed(tiny_unet()), "one jump comes nearer to the end than before"
     log = torch.load(tmp_path / "few-steps.pt", weights_only=True)["log"]
     again = tiny_unet()
-    train_few_steps.train_few_steps(again, text, tokenizer, data, schedule, tmp_path, target)
-    assert np.isfinite(log[-1]["loss"]) and log == torch.load(tmp_path / "few-steps.pt", weights_only=True)["log"]
+    train_few_steps.train_few_steps(again, text, tokenizer, data, 32, schedule, tmp_path, target)
+    assert log == torch.load(tmp_path / "few-steps.pt", weights_only=True)["log"]
     for name, value in load_file(target / LORA).items():
         torch.testing.assert_close(value, saved[name])  # a finished training is only read
+
+
+def test_jumps_end_where_the_guided_path_does_and_begin_where_the_last_one_ended(latents, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_few_steps, "autocast", lambda: torch.autocast("cpu", torch.bfloat16, enabled=False))
+    tokenizer, data = latents
+    torch.manual_seed(0)
+    unet, text = tiny_unet().eval(), build.build_text_encoder(tokenizer).eval()
+    jumps = train_few_steps.taught(unet, text, tokenizer, data, 33, tmp_path)
+    n = train_few_steps.CHAINS
+    assert len(jumps["x"]) == 2 * 4 * n and len(list(tmp_path.iterdir())) == 2, "whole files"
+    assert (jumps["times"][:n] == 999).all() and len(set(jumps["times"].tolist())) <= 7
+    pure, ends = jumps["x"][:n], jumps["end"][:n]
+    assert abs(pure.std() - 1) < 0.02 and abs(pure.mean()) < 0.02, "the first jump is from noise alone"
+    alphas = build.build_scheduler().alphas_cumprod
+    for k in range(1, 4):
+        part = slice(k * n, (k + 1) * n)
+        kept = alphas[jumps["times"][part]].view(-1, 1, 1, 1)
+        left = (jumps["x"][part] - kept.sqrt() * ends) / (1 - kept).sqrt()
+        assert abs(left.std() - 1) < 0.03 and abs((left * ends).mean()) < 0.05, "the last end, and noise of the time"
+        assert (jumps["times"][part] < jumps["times"][part.start - 1]).all()
+        ends = jumps["end"][part]
+
+    def solved(row):
+        """The definition: DDIM in so many steps that its path has converged, guided."""
+        x, time = jumps["x"][row : row + 1], int(jumps["times"][row])
+        extra, tokens = jumps["extra"][row : row + 1], jumps["tokens"][row : row + 1]
+        words = torch.cat([train_few_steps.tokenize(tokenizer, [""]), tokens])
+        states = text(words).last_hidden_state
+        times = np.unique(np.linspace(0, time, 200).round().astype(int))[::-1]
+        for now, then in zip(times, [*times[1:], None], strict=True):
+            given = torch.cat([x, extra], 1).repeat(2, 1, 1, 1)
+            plain, told = unet(given, torch.tensor(now), states).sample.chunk(2)
+            velocity = plain + 7.25 * (told - plain)
+            signal, noise = alphas[now].sqrt(), (1 - alphas[now]).sqrt()
+            clean, seen = signal * x - noise * velocity, noise * x + signal * velocity
+            x = clean if then is None else alphas[then].sqrt() * clean + (1 - alphas[then]).sqrt() * seen
+        return x
+
+    with torch.no_grad():
+        for row in (0, n, 2 * n, 3 * n):
+            wanted = solved(row)
+            missed = (jumps["end"][row : row + 1] - wanted).abs().mean() / wanted.abs().mean()
+            assert missed < 0.1

@@ -3,7 +3,7 @@
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -112,16 +112,17 @@ def _made(
     generators = {name: options(name, settings.generator) for name, *_ in wanted}
     shards, models, places, maps = [], set(), [[] for _ in wanted], _maps_by_row(faces, wanted, settings)
     for (name, extra, source, replicate), own in zip(wanted, places, strict=True):
-        generator = generators[name]
-        if generator:
-            models |= {source.label for source in generator["bundle"].sources(VARIANTS[name])}
-        told = seed_parameters(generator) | extra
+        told, settled = seed_parameters(generators[name]) | extra, generators[name] | extra
+        if "bundle" in settled:
+            if settled["few_steps"] is None:  # a LoRA that is not used makes nothing stale
+                settled["bundle"] = replace(settled["bundle"], lora=None)
+            models |= {source.label for source in settled["bundle"].sources(VARIANTS[name])}
         for at in range(0, len(source), SHARD):
             part, repeat = source[at : at + SHARD], replicate[at : at + SHARD].tolist()
             images, masks = faces.images[part], faces.masks[part]
             seeds = [image_seed(image, name, told, number) for image, number in zip(images, repeat, strict=True)]
             own.append(len(shards))
-            shard = {"name": name, "options": generator | extra, "maps": maps(name, part)}
+            shard = {"name": name, "options": settled, "maps": maps(name, part)}
             shards.append(shard | {"images": images, "masks": masks, "seeds": seeds})
     quick, slow = ([k for k, one in enumerate(shards) if (one["name"] in QUICK) == fast] for fast in (True, False))
     made = dict(zip(quick, anonymize_shards([shards[k] for k in quick]), strict=True))
