@@ -157,7 +157,7 @@ _SMALL = Generator(
 
 _DEMO = Profile(
     name="demo",
-    minutes=60,
+    minutes=52,
     data=Data(train_people=750, validation_people=50, test_people=200, images=12),
     generator=_SMALL,
     anonymize=Anonymize(

@@ -1,10 +1,24 @@
 """A pipeline is put into the memory that is free: the numbers are those of the published models."""
 
+import weakref
+
 import pytest
 
-from anonlib.diffusion import placement
-from anonlib.diffusion.placement import Need, Placement, placed
-from anonlib.errors import AnonlibError
+from anonlib.compat import prepare_torch
+
+prepare_torch()
+import torch  # noqa: E402
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+from anonlib.diffusion import placement  # noqa: E402
+from anonlib.diffusion.control import ControlNet, copied, summed  # noqa: E402
+from anonlib.diffusion.graphs import Graph  # noqa: E402
+from anonlib.diffusion.painter import _Unet  # noqa: E402
+from anonlib.diffusion.placement import Need, Placement, placed  # noqa: E402
+from anonlib.errors import AnonlibError  # noqa: E402
+from tools import full_size  # noqa: E402
 
 GB = 1e9
 
@@ -46,3 +60,62 @@ def test_too_little_memory_is_one_line_that_says_what_to_do():
         AnonlibError, match="takes [0-9.]+ GB of GPU memory and 2.0 GB are free.*CUDA_VISIBLE_DEVICES=-1"
     ):
         placed(2 * GB, stable_diffusion(768), 16)
+
+
+class Alive(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made and not yet let go."""
+
+    def __init__(self, networks):
+        super().__init__()
+        self.bytes = self.most = 0
+        self.known = {one.untyped_storage()._cdata: 0 for net in networks for one in net.parameters()}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(one, torch.Tensor) and one.untyped_storage()._cdata not in self.known:
+                storage = one.untyped_storage()
+                self.known[storage._cdata] = storage.nbytes()
+                self.bytes += storage.nbytes()
+                self.most = max(self.most, self.bytes)
+                weakref.finalize(storage, self.gone, storage._cdata)
+        return made
+
+    def gone(self, key):
+        self.bytes -= self.known.pop(key)
+
+
+@pytest.fixture
+def half():
+    """Tensors of shapes alone, no memory behind them, in half precision."""
+    torch.set_default_dtype(torch.bfloat16)
+    with FakeTensorMode(), torch.inference_mode():
+        yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(("size", "batch", "controls"), [(512, 1, 2), (768, 4, 5)])
+def test_estimates_cover_what_stable_diffusion_keeps_alive(half, size, batch, controls):
+    need = stable_diffusion(size)
+    unet = UNet2DConditionModel.from_config(full_size.UNET)
+    nets = [ControlNetModel.from_config(full_size.CONTROL) for _ in range(controls)]
+    x, side = torch.zeros(batch, 9, size // 8, size // 8), size // 8
+    maps, states, time = torch.zeros(batch, 3, size, size), torch.zeros(2 * batch, 77, 768), torch.tensor([5])
+    with Alive([unet, *nets]) as alive:
+        follows = [ControlNet(net, "cpu", False) for net in nets]
+        prepared = [one.prepared(maps, 1.0, 2) for one in follows]
+        both = copied(x, 2)
+        parts = zip(follows, prepared, strict=True)
+        residuals = summed(one.residuals(both[:, :4], time, states, told) for one, told in parts)
+        (made,) = Graph(_Unet(unet, False, False), "cpu")(both, time, states, *residuals)
+    assert made.shape == (2 * batch, 4, side, side)
+    assert 0.4 < alive.most / (batch * need.unet_image) < 0.9
+
+    vae = AutoencoderKL.from_config(full_size.VAE)
+    for network, given in (
+        (torch.nn.Sequential(vae.post_quant_conv, vae.decoder), x[:, :4]),
+        (torch.nn.Sequential(vae.encoder, vae.quant_conv), maps),
+    ):
+        with Alive([vae]) as alive:
+            Graph(network, "cpu")(given)
+        assert 0.25 < alive.most / (batch * need.vae_image) < 0.9

@@ -1,5 +1,7 @@
 """What makes a UNet follow a map: a ControlNet at each step, or a T2I-Adapter once an image."""
 
+from collections.abc import Iterable
+
 import torch
 from diffusers import T2IAdapter
 from torch import Tensor, nn
@@ -49,9 +51,12 @@ def follower(net: nn.Module, device: str, compiled: bool) -> ControlNet | Adapte
     return Adapter(net, device) if isinstance(net, T2IAdapter) else ControlNet(net, device, compiled)
 
 
-def summed(parts: list[list[Tensor]]) -> list[Tensor]:
-    """Return the sums of what several controls add, place by place."""
-    return [sum(column[1:], start=column[0]) for column in zip(*parts, strict=True)]
+def summed(parts: Iterable[list[Tensor]]) -> list[Tensor]:
+    """Return the sums of what several controls add, place by place; each is let go before the next is asked for."""
+    total: list[Tensor] = []
+    for part in parts:
+        total = [one + more for one, more in zip(total, part, strict=True)] if total else part
+    return total
 
 
 def copied(one: Tensor, copies: int) -> Tensor:

@@ -193,7 +193,7 @@ class Painter:
                 torch.compiler.cudagraph_mark_step_begin()  # what the last step gave may be written over
             seen = scheduler.scale_model_input(copied(x, self.copies), time)
             parts = zip(self.controls, given.controls, strict=True)
-            residuals = summed([one.residuals(seen, time[None], states, part) for one, part in parts])
+            residuals = summed(one.residuals(seen, time[None], states, part) for one, part in parts)
             seen = torch.cat([seen, beside], dim=1) if self.sees_mask else seen
             told = self.unet(seen, time[None], states, *more, *residuals)[0]
             if self.copies == 2:
