@@ -3,10 +3,28 @@
 import gc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from anonlib.compat import prepare_torch
 
+prepare_torch()
+import torch  # noqa: E402
+from diffusers import (  # noqa: E402
+    AutoencoderKL,
+    ControlNetModel,
+    DiffusionPipeline,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionXLPipeline,
+    T2IAdapter,
+    UNet2DConditionModel,
+)
+from torch import nn  # noqa: E402
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer  # noqa: E402
+
+from anonlib.diffusion.build import build_tokenizer  # noqa: E402
+
+NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 DOWN = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
 SHARED = {  # what the published configurations of the UNet and of its ControlNets have in common
     "act_fn": "silu", "attention_head_dim": 8, "block_out_channels": [320, 640, 1280, 1280],
@@ -33,8 +51,6 @@ TEXT = {
     "max_position_embeddings": 77, "num_attention_heads": 12, "num_hidden_layers": 12, "projection_dim": 768,
     "vocab_size": 49408,
 }  # fmt: skip
-
-
 XL_UNET = {
     "act_fn": "silu", "addition_embed_type": "text_time", "addition_embed_type_num_heads": 64,
     "addition_time_embed_dim": 256, "attention_head_dim": [5, 10, 20], "block_out_channels": [320, 640, 1280],
@@ -56,12 +72,10 @@ ADAPTER = {
 }  # fmt: skip
 
 
-def drawn(kind: type, config: dict, **changes):
+def drawn(kind: type, config: dict) -> nn.Module:
     """Return an architecture in half precision with small random weights; norms keep their scale of one."""
-    import torch
-
     with torch.device("meta"):
-        net = kind.from_config(config | changes) if hasattr(kind, "from_config") else kind(kind.config_class(**config))
+        net = kind.from_config(config) if hasattr(kind, "from_config") else kind(kind.config_class(**config))
     net = net.to(torch.float16).to_empty(device="cpu")
     some = torch.randn(2**22, generator=torch.Generator().manual_seed(0)).mul_(0.02).half()  # again and again
     for name, one in net.named_parameters():
@@ -72,10 +86,8 @@ def drawn(kind: type, config: dict, **changes):
     return net.eval()
 
 
-def words(folder: Path):
+def words(folder: Path) -> CLIPTokenizer:
     """Return a tokenizer with the room of CLIP's."""
-    from anonlib.diffusion.build import build_tokenizer
-
     tokenizer = build_tokenizer(folder)
     tokenizer.model_max_length = 77
     return tokenizer
@@ -83,62 +95,38 @@ def words(folder: Path):
 
 def write_stable_diffusion(folder: Path, conditions: tuple[str, ...]) -> Path:
     """Write Stable Diffusion's inpainting pipeline (2.2 GB, each ControlNet .7) and return its folder."""
-    prepare_torch()
-    from diffusers import (
-        AutoencoderKL,
-        ControlNetModel,
-        PNDMScheduler,
-        StableDiffusionInpaintPipeline,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextModel
 
-    tokenizer, target = words(folder / "words"), folder / "pipeline"
-    scheduler = PNDMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
-    )
-
-    def pipeline() -> StableDiffusionInpaintPipeline:
+    def pipeline(tokenizer: CLIPTokenizer) -> StableDiffusionInpaintPipeline:
         unet, vae, text = drawn(UNet2DConditionModel, UNET), drawn(AutoencoderKL, VAE), drawn(CLIPTextModel, TEXT)
+        scheduler = PNDMScheduler(**NOISE, skip_prk_steps=True)
         return StableDiffusionInpaintPipeline(vae, text, tokenizer, unet, scheduler, None, None, None, False)
 
-    _save(pipeline, target)
-    net = drawn(ControlNetModel, CONTROL)
-    for name in conditions:
-        net.save_pretrained(target / f"controlnet-{name}", variant="fp16")
-    return target
+    return _written(folder, pipeline, lambda: drawn(ControlNetModel, CONTROL), conditions)
 
 
 def write_stable_diffusion_xl(folder: Path, conditions: tuple[str, ...]) -> Path:
     """Write Stable Diffusion XL (7 GB) with T2I-Adapters and return its folder."""
-    prepare_torch()
-    from diffusers import (
-        AutoencoderKL,
-        EulerDiscreteScheduler,
-        StableDiffusionXLPipeline,
-        T2IAdapter,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-    tokenizer, target = words(folder / "words"), folder / "pipeline"
-    scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
-    )
-
-    def pipeline() -> StableDiffusionXLPipeline:
+    def pipeline(tokenizer: CLIPTokenizer) -> StableDiffusionXLPipeline:
         first, second = drawn(CLIPTextModel, TEXT), drawn(CLIPTextModelWithProjection, XL_TEXT)
         unet, vae = drawn(UNet2DConditionModel, XL_UNET), drawn(AutoencoderKL, XL_VAE)
-        told = {"add_watermarker": False}
+        scheduler, told = EulerDiscreteScheduler(**NOISE), {"add_watermarker": False}
         return StableDiffusionXLPipeline(vae, first, second, tokenizer, tokenizer, unet, scheduler, **told)
 
-    _save(pipeline, target)
+    return _written(folder, pipeline, lambda: drawn(T2IAdapter, ADAPTER), conditions)
+
+
+def _written(
+    folder: Path,
+    pipeline: Callable[[CLIPTokenizer], DiffusionPipeline],
+    control: Callable[[], nn.Module],
+    conditions: tuple[str, ...],
+) -> Path:
+    """Make a pipeline and its controls, write them in half precision and return their folder."""
+    target = folder / "pipeline"
+    pipeline(words(folder / "words")).save_pretrained(target, variant="fp16")
+    gc.collect()  # gives gigabytes back: a pipeline's parts hold each other
+    net = control()
     for name in conditions:
-        drawn(T2IAdapter, ADAPTER).save_pretrained(target / f"controlnet-{name}", variant="fp16")
+        net.save_pretrained(target / f"controlnet-{name}", variant="fp16")
     return target
-
-
-def _save(pipeline: Callable[[], Any], target: Path) -> None:
-    """Make a pipeline, write it in half precision, and give its gigabytes back: its parts hold each other."""
-    pipeline().save_pretrained(target, variant="fp16")
-    gc.collect()

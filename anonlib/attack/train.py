@@ -113,11 +113,8 @@ def train_attacker(
         changes = drawn_changes(2 * pairs, config.image_size, config.shift, config.light, generator)
         own = np.arange(pairs)[team.share(pairs)]
         first, second = torch.from_numpy(rows[:, own]).to(device)
-        stored, own_changes = (
-            torch.cat([photos[first], anonymized[second]]),
-            changes.select(np.append(own, pairs + own)),
-        )
-        batch = augment(stored, config.frame, config.image_size, own_changes)
+        stored = torch.cat([photos[first], anonymized[second]])
+        batch = augment(stored, config.frame, config.image_size, changes.select(np.append(own, pairs + own)))
         batch = batch.contiguous(memory_format=torch.channels_last)
         network.train()
         with _autocast(config, device):

@@ -182,9 +182,8 @@ class Painter:
         guidance = torch.tensor(order.guidance, device=self.device)[:, None, None, None]
         states, *more = given.texts
         beside = copied(torch.cat([given.mask, given.latents], dim=1), self.copies)
-        drawn = (
-            {} if self.copies == 2 else {"generator": given.generators}
-        )  # latent consistency adds noise at each step
+        # latent consistency adds noise at each step
+        drawn = {} if self.copies == 2 else {"generator": given.generators}
         x = given.noise * scheduler.init_noise_sigma
         if order.strength < 1:
             x = scheduler.add_noise(given.latents, given.noise, times[:1].repeat(len(x)))

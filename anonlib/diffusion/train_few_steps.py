@@ -59,7 +59,7 @@ def train_few_steps(
     jumps = taught(unet, text_encoder, tokenizer, latents, chains, folder / "few-steps")
     torch.manual_seed(5)
     unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=LAYERS))
-    net, alphas = Lora(unet), Draws(latents, seed=0).scheduler.alphas_cumprod.to(device())
+    net, alphas = Lora(unet), build_scheduler().alphas_cumprod.to(device())
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         jump = {name: values[rows].to(device()) for name, values in jumps.items()}
@@ -105,15 +105,13 @@ def _chains(
 ) -> dict[str, Tensor]:
     draws = Draws(latents, seed=number)
     rows = torch.randint(0, len(latents.clean), (CHAINS,), generator=draws.random)
-    drawn, noises = draws(rows), draws.scheduler
+    drawn, solver = draws(rows), build_scheduler()
     extra, guidance = drawn["extra"], torch.empty(CHAINS, 1, 1, 1).uniform_(*GUIDANCE, generator=draws.random)
     states = text_encoder(drawn["tokens"]).last_hidden_state
     empty = text_encoder(tokenize(tokenizer, [NEGATIVE]).to(device())).last_hidden_state.expand(CHAINS, -1, -1)
 
     def end(x: Tensor, first: int) -> Tensor:
-        """Return where the guided path from `x`, noisy as at the teacher's step `first`, ends."""
-        solver = build_scheduler()
-        solver.set_timesteps(TEACHER_STEPS)
+        """Return where the guided path from `x`, noisy as at the solver's step `first`, ends."""
         solver.set_begin_index(first)
         for time in solver.timesteps[first:]:
             with autocast():
@@ -125,11 +123,10 @@ def _chains(
     ends, found = drawn["noisy"], []
     for group in STOPS:
         first = group[int(torch.randint(0, len(group), (1,), generator=draws.random))]
-        solver = build_scheduler()
-        solver.set_timesteps(TEACHER_STEPS)
+        solver.set_timesteps(TEACHER_STEPS)  # and forgets the last path
         times = solver.timesteps[first].expand(CHAINS)
         noise = torch.randn(ends.shape, generator=draws.random)
-        x = noise if first == 0 else noises.add_noise(ends.cpu(), noise, times)
+        x = noise if first == 0 else draws.scheduler.add_noise(ends.cpu(), noise, times)
         ends = end(x.to(device()), first)
         found.append({"x": x, "times": times, "extra": extra, "tokens": drawn["tokens"], "end": ends})
     return {name: torch.cat([one[name].cpu() for one in found]) for name in found[0]}

@@ -75,19 +75,15 @@ class Draws:
         snr = self.scheduler.alphas_cumprod / (1 - self.scheduler.alphas_cumprod)
         self.weight = snr.clamp(max=SNR_LIMIT) / (snr + 1)  # min-SNR for velocity (Hang et al., 2023)
 
-    def __call__(self, rows: Tensor, times: Tensor | None = None) -> dict[str, Tensor]:
-        """Return noisy latents, times, the nine-channel extras, tokens, velocity targets and weights for some rows.
-
-        times: (B,) to take; None draws them.
-        """
+    def __call__(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return noisy latents, times, the nine-channel extras, tokens, velocity targets and weights for some rows."""
         data, n, g = self.latents, len(rows), self.random
         whole = (torch.rand(n, generator=g) < WHOLE_SHARE).view(-1, 1, 1, 1)
         silent = (torch.rand(n, generator=g) < NO_CAPTION_SHARE).view(-1, 1)
         spoken = data.tokens[rows, torch.randint(0, LOOSE_CAPTIONS, (n,), generator=g)]
         clean = data.clean[rows]
         noise = torch.randn(clean.shape, generator=g)
-        if times is None:
-            times = torch.randint(0, self.scheduler.config.num_train_timesteps, (n,), generator=g)
+        times = torch.randint(0, self.scheduler.config.num_train_timesteps, (n,), generator=g)
         draw = {
             "noisy": self.scheduler.add_noise(clean, noise, times),
             "times": times,
