@@ -116,13 +116,13 @@ def fetch(options: argparse.Namespace) -> int:
 def _fetch_models(profile: str, model: str, method: str) -> int:
     """Fetch the models of the hub that a profile runs and one more anonymizer needs; return how many those are."""
     from anonlib import bundles
-    from anonlib.anonymizers import VARIANTS
+    from anonlib.anonymizers import DIFFUSION
 
     settings = _settings(profile, model)
-    names = [f"ia-{condition}" for condition in settings.anonymize.conditions]
-    if method and method not in VARIANTS:
-        raise AnonlibError(f"{method!r} takes no model: {config.nearest(method, VARIANTS)}")
-    conditions = {part for name in [*names, *([method] if method else [])] for part in VARIANTS[name]}
+    names = [name for name in settings.anonymize.anonymizers if name in DIFFUSION]
+    if method and method not in DIFFUSION:
+        raise AnonlibError(f"{method!r} takes no model: {config.nearest(method, DIFFUSION)}")
+    conditions = {part for name in [*names, *([method] if method else [])] for part in DIFFUSION[name]}
     return bundles.fetch(bundles.of(settings.generator), tuple(sorted(conditions)))
 
 

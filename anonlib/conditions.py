@@ -3,22 +3,29 @@
 They look at the FULL image, masked pixels included, as Instance Augmentation's code does: what P1 attacks.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from anonlib import annotators
-from anonlib.assets import asset_path
+from anonlib import annotators, mesh
 from anonlib.bundles import Source
 from anonlib.compat import autocast
 from anonlib.errors import AnonlibError
-from anonlib.faces import person_mask
-from anonlib.infer import compiled
+from anonlib.faces import NECK, SKIN, mask_of, parse, person_mask
 
 CANNY_LOW, CANNY_HIGH = 60, 140
-MINIMUM_SPREAD = 2.0  # standard deviation in grey levels of its inner half below which a map counts as empty
+# of the parser's 19 classes: far apart in colour, the background black
+PART_COLOURS = np.array(
+    [(0, 0, 0), (204, 102, 77), (77, 204, 51), (51, 128, 26), (26, 77, 255), (51, 153, 230), (230, 230, 26),
+     (128, 77, 204), (179, 51, 230), (255, 153, 255), (255, 204, 153), (255, 255, 255), (230, 26, 77), (153, 0, 51),
+     (102, 51, 26), (128, 179, 179), (26, 102, 102), (77, 77, 102), (179, 179, 77)], np.uint8,
+)  # fmt: skip
+MINIMUM_SPREAD = (
+    2.0  # standard deviation in grey levels of its inner half below which a map, each channel of it, counts as empty
+)
 
 
 def annotate(name: str, images: np.ndarray, network: Source | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +43,8 @@ def annotate(name: str, images: np.ndarray, network: Source | None = None) -> tu
         maps = ANNOTATORS[name](images) if len(images) else np.zeros(images.shape[:3], np.uint8)
     rows, columns = maps.shape[1] // 4, maps.shape[2] // 4
     inner = maps[:, rows : 3 * rows, columns : 3 * columns]  # a network's map glows at the border of a flat picture too
-    valid = inner.reshape(len(maps), -1).std(1) >= MINIMUM_SPREAD
+    spread = inner.reshape(len(maps), inner.shape[1] * inner.shape[2], -1).std(1).max(1)
+    valid = spread >= MINIMUM_SPREAD
     return maps if maps.ndim == 4 else np.repeat(maps[..., None], 3, axis=3), valid
 
 
@@ -77,55 +85,41 @@ def hed(images: np.ndarray, batch: int = 8) -> np.ndarray:
 def depth(images: np.ndarray) -> np.ndarray:
     """Return relative nearness (N, 128, 128) uint8 of aligned images, 255 = nearest, 0 = background or no face.
 
-    A stand-in for a depth network: the 468-point face mesh gives the face's relief, the parser the person's outline,
-    inside which nearness falls off towards the border.
+    A stand-in for a depth network: the 468-point face mesh gives the face's relief, the parser the person's outline.
     """
-    return relief(images, person_mask(images))
+    return mesh.relief(images, person_mask(images))
 
 
-def relief(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Return `depth` of images whose person masks (N, 128, 128) uint8 are known."""
-    return np.stack([_relief(image, mask) for image, mask in zip(images, masks, strict=True)])
+def normal(images: np.ndarray) -> np.ndarray:
+    """Return surface normals (N, 128, 128, 3) uint8 of aligned images, of the same stand-in as `depth`."""
+    return mesh.normals(images, person_mask(images))
 
 
-def _relief(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    from scipy.interpolate import LinearNDInterpolator
-
-    if not mask.any():
-        return np.zeros(mask.shape, np.uint8)
-    points = face_mesh(image)
-    if points is None:
-        return np.zeros(mask.shape, np.uint8)
-    inside = cv2.copyMakeBorder(mask, 0, 40, 0, 0, cv2.BORDER_REPLICATE)
-    rounded = np.sqrt(np.minimum(cv2.distanceTransform(inside, cv2.DIST_L2, 5)[:-40], 40.0) / 40.0)
-    body = 0.25 + 0.25 * rounded
-    near = -points[:, 2]
-    near = (near - near.min()) / max(1e-6, float(np.ptp(near)))
-    rows, columns = np.mgrid[0 : mask.shape[0], 0 : mask.shape[1]]
-    face = LinearNDInterpolator(points[:, :2], 0.45 + 0.55 * near, fill_value=0.0)(columns, rows)
-    relief = np.where(mask > 0, np.maximum(body, face), 0.0)
-    return np.rint(cv2.GaussianBlur(relief, (0, 0), 0.8) * 255).astype(np.uint8)
+def segmentation(images: np.ndarray) -> np.ndarray:
+    """Return the parts of face and person (N, 128, 128, 3) uint8 of aligned images, each in its colour."""
+    return painted_parts(parse(images))
 
 
-def face_mesh(image: np.ndarray) -> np.ndarray | None:
-    """Return 468 points (468, 3) of one aligned face in its pixels (z grows away from the camera), None if no face."""
-    run, size = _mesh_model()
-    small = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.float32)[None] / 255
-    points, logit = run(small)
-    if float(logit) < 0:
-        return None
-    return points.reshape(-1, 3) * (image.shape[0] / size)
+def painted_parts(labels: np.ndarray) -> np.ndarray:
+    """Return parser classes (N, H, W) in their colours; what the parser leaves blank inside of a person is skin."""
+    masks = np.stack([mask_of(one) for one in labels])
+    return PART_COLOURS[np.where((labels == 0) & (masks > 0), SKIN[0], labels)]
 
 
-@lru_cache(maxsize=1)
-def _mesh_model() -> tuple[Callable, int]:
-    model = compiled(str(asset_path("face-mesh")))
-
-    def run(batch: np.ndarray) -> tuple[np.ndarray, float]:
-        points, logit = (value.ravel() for value in model(batch).values())
-        return points.copy(), float(logit[0])
-
-    return run, int(model.inputs[0].get_shape()[1])
+def openpose(images: np.ndarray) -> np.ndarray:
+    """Return OpenPose's drawing of aligned heads (N, 128, 128, 3) uint8: the face from its mesh, the neck as parsed."""
+    return mesh.poses(images, np.isin(parse(images), NECK))
 
 
-ANNOTATORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"canny": canny, "hed": hed, "depth": depth}
+def lineart(images: np.ndarray) -> np.ndarray:
+    """Return line art (N, H, W) uint8, white on black, by controlnet_aux's standard detector, which has no weights."""
+    detector = annotators.library().LineartStandardDetector()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a picture without lines
+        return np.stack([np.asarray(detector(image, output_type="np"))[..., 0] for image in images])
+
+
+ANNOTATORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "canny": canny, "hed": hed, "depth": depth, "normal": normal, "segmentation": segmentation,
+    "openpose": openpose, "lineart": lineart,
+}  # fmt: skip

@@ -16,6 +16,7 @@ MORE_CONDITIONS = (
     "normal", "lineart", "sketch", "openpose", "segmentation",
     "depth+hed+normal", "depth+sketch", "depth+sketch+lineart",
 )  # fmt: skip
+CAMOUFLAGE = ("camouflage-base", "camouflage-light")
 BASELINES = ("blur", "pixelate", "mask")
 BACKBONES = (
     "resnet18", "resnet50", "resnet50-narrow", "convnext", "convnext-tiny", "swin", "swin-tiny", "vit", "vit-shallow"
@@ -55,6 +56,9 @@ class Generator:
     annotators: tuple[str, ...] = ()  # "condition=model", where the project's own do not make the maps
     lora: str | None = None  # a latent consistency LoRA, with which the model paints in a few steps
     few_steps: int | None = None  # how many, 2 to 8, where it is to be used: instead of `steps`, and unguided
+    light: str | None = None  # CAMOUFLaGE-Light's adapters, and what reads a face where no `reader` is named
+    reader: str | None = None  # FaRL and FACER's attributes, for CAMOUFLaGE
+    captioner: str | None = None  # BLIP, for CAMOUFLaGE-Base; none: captions are made of predicted attributes
 
 
 @dataclass(frozen=True)
@@ -62,17 +66,23 @@ class Anonymize:
     """Which anonymizers, and how many photos each of them gets."""
 
     conditions: tuple[str, ...]
+    systems: tuple[str, ...]
     baselines: tuple[str, ...]
     replicates: int  # anonymized versions of one photo, each with its own seed
     probes: int | None  # anonymized photos a test person
     train_photos: int | None  # of attacker-train that are anonymized, in all: its people take turns; None: all
     validation_photos: int | None  # likewise
-    train_conditions: int | None  # under how many of the conditions each of these people is painted; None: all
+    train_conditions: int | None  # by how many of those that paint each of these people is painted; None: all
 
     @property
     def anonymizers(self) -> tuple[str, ...]:
-        """Return the registry names: the no-op control, Instance Augmentation by condition, the baselines."""
-        return ("noop", *(f"ia-{condition}" for condition in self.conditions), *self.baselines)
+        """Return the registry names: the no-op control, those that paint, the baselines."""
+        return ("noop", *self.painted, *self.baselines)
+
+    @property
+    def painted(self) -> tuple[str, ...]:
+        """Return the registry names of those that paint: Instance Augmentation by condition, the other systems."""
+        return (*(f"ia-{condition}" for condition in self.conditions), *self.systems)
 
 
 @dataclass(frozen=True)
@@ -152,7 +162,12 @@ class Profile:
 
 
 _SMALL = Generator(
-    bundle="anonlib/diffusion/small", size=128, steps=5, batch=8, lora="anonlib/diffusion/small-few-steps"
+    bundle="anonlib/diffusion/small",
+    size=128,
+    steps=5,
+    batch=8,
+    lora="anonlib/diffusion/small-few-steps",
+    light="anonlib/diffusion/small-light",
 )
 
 _DEMO = Profile(
@@ -162,12 +177,13 @@ _DEMO = Profile(
     generator=_SMALL,
     anonymize=Anonymize(
         conditions=CONDITIONS,
+        systems=CAMOUFLAGE,
         baselines=(),
         replicates=1,
         probes=2,
         train_photos=750,
         validation_photos=50,
-        train_conditions=3,
+        train_conditions=4,
     ),
     attack=Attack(
         backbones=("resnet18",),
@@ -280,6 +296,7 @@ _FULL = Profile(
     ),
     anonymize=Anonymize(
         conditions=CONDITIONS,
+        systems=(),  # their parts for Stable Diffusion have to be trained first
         baselines=BASELINES,
         replicates=1,
         probes=None,
@@ -360,6 +377,7 @@ _LEAST = {
 _GROUPS = ("data", "generator", "anonymize", "attack", "ablate", "boundary", "evaluate")
 _CHOICES = {
     "anonymize.conditions": CONDITIONS + MORE_CONDITIONS,
+    "anonymize.systems": CAMOUFLAGE,
     "anonymize.baselines": BASELINES,
     "attack.backbones": BACKBONES,
     "attack.edges": EDGES,
@@ -377,7 +395,8 @@ def load(name: str, overrides: dict[str, typing.Any] | None = None) -> Profile:
     profile = PROFILES[name]
     overrides = dict(overrides or {})
     if "generator.bundle" in overrides:
-        overrides.setdefault("generator.lora", None)  # a LoRA is of its own model
+        overrides.setdefault("generator.lora", None)  # a LoRA is of its own model, and so is what CAMOUFLaGE has
+        overrides.setdefault("anonymize.systems", [])
     if "generator.lora" in overrides and overrides["generator.lora"] is None:
         overrides.setdefault("boundary.few_steps", [])
     for key, value in overrides.items():

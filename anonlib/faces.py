@@ -63,8 +63,13 @@ def detect(rgb: np.ndarray, longest: int = 512) -> list[Face]:
 
 
 def alignment(points: np.ndarray) -> np.ndarray:
-    """Return the 2x3 similarity (Umeyama, least squares) that takes five points (5, 2) to the 128 px frame."""
-    source, target = points.astype(np.float64), FRAME_POINTS.astype(np.float64)
+    """Return the 2x3 similarity that takes five points (5, 2) to the 128 px frame."""
+    return similarity(points, FRAME_POINTS)
+
+
+def similarity(points: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the 2x3 similarity (Umeyama, least squares) that takes points (N, 2) to places (N, 2)."""
+    source, target = points.astype(np.float64), places.astype(np.float64)
     a, b = source - source.mean(0), target - target.mean(0)
     u, s, vt = np.linalg.svd(b.T @ a)
     sign = np.diag([1.0, np.sign(np.linalg.det(u @ vt))])
@@ -146,3 +151,8 @@ def dilate(masks: np.ndarray) -> np.ndarray:
     """Return person masks (N, 128, 128) uint8 grown by DILATION pixels with an ellipse."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * DILATION + 1,) * 2)
     return np.stack([cv2.dilate(mask, kernel) for mask in masks]) if len(masks) else masks
+
+
+def with_mirrors(images: np.ndarray) -> np.ndarray:
+    """Return images or maps (N, H, W, ...) as (2N, H, W, ...), each followed by its mirror image."""
+    return np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])

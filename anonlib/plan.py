@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from anonlib import cache, config, notebooks, page, provenance, render, sources
+from anonlib.errors import AnonlibError
 from anonlib.provenance import read_json
+
+CAMOUFLAGE = "08_camouflage"  # which a profile without these systems leaves out
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,18 @@ class Plan:
 def make(profile: str, dataset: str, given: list[str], only: list[str]) -> Plan:
     """Return the plan of a command, everything in it checked before anything runs.
 
-    Raises AnonlibError for an unknown profile, data set, notebook or parameter, or a value of another type or range.
+    The notebook on CAMOUFLaGE is left out where the profile does not run it. Raises AnonlibError for an unknown
+    profile, data set, notebook or parameter, or a value of another type or range.
     """
     from anonlib import data
 
     chosen = notebooks.choose(only)
     overrides, values = notebooks.parse_all(chosen, given)
     settings = config.load(profile, overrides)
+    if lacking := set(config.CAMOUFLAGE) - set(settings.anonymize.systems):
+        if chosen == [CAMOUFLAGE]:
+            raise AnonlibError(f"{CAMOUFLAGE} needs {', '.join(sorted(lacking))} among anonymize.systems")
+        chosen = [name for name in chosen if name != CAMOUFLAGE]
     if dataset not in data.SOURCES and Path(dataset).expanduser().exists():
         dataset = str(Path(dataset).expanduser().resolve())
     fingerprint = data.fingerprint(dataset)

@@ -184,6 +184,9 @@ def test_what_is_trained() -> None:
     found = campaign.jobs(("noop", "ia-depth+hed", "ia-hed"), numbers)
     controls = {job.learns for job in found if job.label == "background-only"}
     assert controls == {("noop",), ("ia-depth+hed",)}, "the one with the most conditions, wherever it stands"
+    scenes = campaign.jobs(("noop", "ia-hed", "camouflage-base", "camouflage-light"), numbers)
+    controls = {job.learns for job in scenes if job.label == "background-only"}
+    assert controls == {(name,) for name in ("noop", "ia-hed", "camouflage-base", "camouflage-light")}
     kept = {job.label: attackers.attack_config(job.attacker, **job.changes).frozen for job in found}
     others = dict.fromkeys(("contrastive", "contrastive-vit", "background-only"), 0)
     assert kept == others | {"contrastive-face": numbers.face_frozen} and numbers.face_frozen > 0
@@ -494,7 +497,7 @@ def test_people_of_attacker_train_take_turns_under_the_conditionings() -> None:
     parts = {name: dataset.share(faces, rows, name, numbers) for name in numbers.anonymizers}
     painted = Counter(row for name, part in parts.items() if name != "noop" for row in part)
     assert {painted[row] for row in rows if faces.split[row] == "train"} == {numbers.train_conditions}
-    assert {painted[row] for row in rows if faces.split[row] != "train"} == {len(numbers.conditions)}
+    assert {painted[row] for row in rows if faces.split[row] != "train"} == {len(numbers.painted)}
     np.testing.assert_array_equal(parts["noop"], rows)
     sizes = [len(part) for name, part in parts.items() if name != "noop"]
     assert max(sizes) - min(sizes) < 20, "each conditioning gets about as many"

@@ -109,5 +109,7 @@ def test_another_model_has_no_lora_of_the_profile_s_unless_it_is_named():
     shipped, own = config.load("full"), config.load("full", {"generator.bundle": "mine"})
     assert shipped.generator.lora and shipped.boundary.few_steps and shipped.generator.few_steps is None
     assert own.generator.lora is None and own.boundary.few_steps == ()
+    demo = config.load("demo", {"generator.bundle": "mine"})
+    assert config.load("demo").anonymize.systems == config.CAMOUFLAGE and demo.anonymize.systems == ()
     named = config.load("full", {"generator.bundle": "mine", "generator.lora": "its"})
     assert named.generator.lora == "its" and named.boundary.few_steps == shipped.boundary.few_steps

@@ -136,7 +136,11 @@ def test_the_decoder_s_second_stage_leaves_the_latents_alone(tmp_path, monkeypat
 
 @pytest.fixture(scope="module")
 def latents(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("latents")
+    return latents_of(tmp_path_factory.mktemp("latents"))
+
+
+def latents_of(folder: Path):
+    """Return a tokenizer, written to a folder, and the latents of a dozen pictures."""
     torch.manual_seed(0)
     vae, images = build_vae((8, 8, 8, 16), 1), pictures()
     masks = np.zeros(images.shape[:3], np.uint8)
@@ -179,11 +183,15 @@ def test_unet_then_controlnet_train_and_the_unet_stays_frozen(latents, tmp_path)
     train_unet.train_unet(unet, text, data, training.Schedule(3, 4, 1e-3), tmp_path)
     assert any(not torch.equal(before[name], value) for name, value in text.state_dict().items())
     frozen = {name: value.clone() for name, value in unet.state_dict().items()}
-    net = build.build_controlnet(unet)
-    maps = np.random.default_rng(0).integers(0, 256, (12, 128, 128)).astype(np.uint8)
-    train_unet.train_controlnet("hed", net, unet, text, data, maps, training.Schedule(3, 4, 1e-2), tmp_path)
-    assert all(torch.equal(frozen[name], value) for name, value in unet.state_dict().items())
-    assert net.controlnet_mid_block.weight.abs().sum() > 0
+    grey = np.random.default_rng(0).integers(0, 256, (24, 128, 128)).astype(np.uint8)
+    for name, net, maps in (
+        ("hed", build.build_controlnet(unet), grey),
+        ("normal", build.build_controlnet(unet, attention=False), np.stack([grey] * 3, axis=-1)),
+        ("identity", build.build_identity(unet), None),
+    ):
+        train_unet.train_controlnet(name, net, unet, text, data, maps, training.Schedule(3, 4, 1e-2), tmp_path)
+        assert all(torch.equal(frozen[name], value) for name, value in unet.state_dict().items())
+        assert net.controlnet_mid_block.weight.abs().sum() > 0
 
 
 def test_few_steps_are_distilled_into_a_lora_that_leaves_the_unet_as_it_was(latents, tmp_path):

@@ -164,14 +164,18 @@ def written(tmp_path, monkeypatch):
         *[told("ia-none", "contrastive", 0.05, protocol) for protocol in shares],
         *[told("noop", attacker, 1.0, protocol) for protocol in shares for attacker in tables.GOOD_ENOUGH],
         *[told("noop", control, 0.0) for control in ("background-only", "permuted")],
+        *[told(name, "contrastive", 0.1, protocol) for name in claims.SCENES for protocol in shares],
     )
     table = tables.attack_table(ranks, draws=200)
+    for measure in ("lpips", "cosine"):
+        provenance.record(f"camouflage/least_step/{measure}", 0.02, 0.01, 0.03, 20)
     provenance.record("boundary/ia-hed/gain_of_strength", 0.3, 0.2, 0.4, 20)
     provenance.record("boundary/ia-hed/gain_of_strength_p", 0.001, n=20)
     tables.record_table(table)
     tables.record_chance(table)
     comparisons.record_paired(comparisons.paired_table(ranks, table))
-    edges = joined(told("noop", claims.EDGES, 1.0), told("ia-depth+hed", claims.EDGES, 0.1))
+    found = [told(name, claims.EDGES, 0.1) for name in ("ia-depth+hed", claims.SCENES[0])]
+    edges = joined(told("noop", claims.EDGES, 1.0), *found)
     tables.record_table(tables.attack_table(edges, draws=200).query("attacker == @claims.EDGES"))
     comparisons.record_references(comparisons.references_table(ranks, table))
     yield provenance.results()
@@ -217,7 +221,8 @@ def test_no_claim_counts_without_its_premises(written, premise: str) -> None:
     bad = {"value": 0.5, "lo": 0.4, "hi": 0.6}
     found = claims.verified(written | {key: bad}).set_index("claim")
     assert found.verdict[premise] == "FAIL" and found.reason[premise]
-    others = found[~found.index.str.startswith("no-op")].drop(list(claims.PREMISES), errors="ignore")
+    alone = found.index.str.startswith(("no-op", "the scale leads away"))  # they rest on nobody's attack
+    others = found[~alone].drop(list(claims.PREMISES), errors="ignore")
     if premise == "background-only":
         paired = ["conditioning leaks", "strength leaks"]
         assert (others.verdict[paired] == "PASS").all(), "both sides show the same background"
@@ -254,6 +259,13 @@ def test_edges_alone_need_an_attacker_who_can_read_edges(written) -> None:
     assert found["conditioning leaks"] == "PASS", "it rests on other attackers"
 
 
+def test_a_scale_that_does_not_lead_away_is_told(written) -> None:
+    name, key = "the scale leads away, LPIPS", "camouflage/least_step/lpips"
+    for values, verdict in {(0.1, 0.05): "PASS", (-0.1, 0.05): "INCONCLUSIVE", (-0.1, -0.05): "FAIL"}.items():
+        lo, hi = values
+        assert judged(written | {key: written[key] | {"value": (lo + hi) / 2, "lo": lo, "hi": hi}})[name] == verdict
+
+
 def test_what_was_not_measured_is_inconclusive() -> None:
     found = claims.verified({})
     assert set(found.verdict) == {"INCONCLUSIVE"} and found.reason.str.contains("was not measured").all()
@@ -261,6 +273,7 @@ def test_what_was_not_measured_is_inconclusive() -> None:
 
 
 def test_headline_orders_anonymizers_and_knows_one_published_number(written) -> None:
+    written = {key: one for key, one in written.items() if not key.startswith("attack/camouflage")}
     found = summary.headline(written | {"utility/ia-none/ok": {"value": 0.9}})
     assert found.painted.dropna().tolist() == [0.9]
     assert found.anonymizer.tolist() == ["ia-none", "ia-depth+hed", "noop"]

@@ -83,6 +83,28 @@ def test_stable_diffusion_loads_as_published_and_paints(stable_diffusion):
 
 
 @pytest.mark.slow
+def test_camouflage_runs_on_stable_diffusion(stable_diffusion):
+    import torch
+
+    from anonlib.diffusion.camouflage import CamouflagePipeline
+    from anonlib.diffusion.painter import painter
+
+    painter.cache_clear()
+    folder = stable_diffusion / "controlnet-identity"
+    full.drawn(full.ControlNetModel, full.IDENTITY).save_pretrained(folder, variant="fp16")
+    pipeline = CamouflagePipeline.from_bundle(Bundle(Source(str(stable_diffusion))), ("canny",))
+    assert as_published(pipeline.controlnet.nets[0], full.CONTROL) and as_published(pipeline.unet, full.UNET)
+    photo, edges = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128).round()
+    told = {"image": photo, "control_image": [edges], "num_inference_steps": 2, "output_type": "pt"}
+    made = [
+        pipeline("a photo", anonymization_scale=scale, generator=torch.Generator().manual_seed(0), **told).images
+        for scale in (0.0, 1.25)
+    ]
+    assert made[0].shape == (1, 3, 128, 128) and (made[0] - made[1]).abs().mean() > 1e-3
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
 def test_stable_diffusion_xl_loads_as_published_and_paints(stable_diffusion_xl):
     from anonlib.diffusion.painter import painter
 

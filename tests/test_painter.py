@@ -15,9 +15,10 @@ prepare_torch()
 import torch  # noqa: E402
 
 from anonlib.diffusion import graphs, placement  # noqa: E402
-from anonlib.diffusion.bundle import load_pipeline, read_control, read_pipeline  # noqa: E402
+from anonlib.diffusion.bundle import load_pipeline, read_control, read_parts, read_pipeline  # noqa: E402
+from anonlib.diffusion.order import Order  # noqa: E402
 from anonlib.diffusion.overlap import overlapped  # noqa: E402
-from anonlib.diffusion.painter import Order, Painter  # noqa: E402
+from anonlib.diffusion.painter import Painter  # noqa: E402
 from anonlib.diffusion.placement import Placement  # noqa: E402
 from anonlib.errors import AnonlibError  # noqa: E402
 from tests.models import write_lora, write_xl  # noqa: E402
@@ -52,6 +53,10 @@ def order(conditions: tuple[str, ...], count: int = 3, size: int = 64) -> Order:
     )
 
 
+def paints(bundle: Bundle, conditions: tuple[str, ...], few: bool = False) -> Painter:
+    return Painter(read_parts(bundle, conditions, few))
+
+
 def stock(bundle: Bundle, given: Order, row: int, few: bool = False) -> np.ndarray:
     """Return what diffusers' pipeline paints of one image of an order, (3, H, W)."""
     one = list(one_by_one(given))[row]
@@ -65,7 +70,7 @@ def test_a_batch_is_what_diffusers_paints_one_by_one(bundle, exact, conditions, 
         monkeypatch.setattr(graphs, "LARGE", 0)
         monkeypatch.setattr(graphs, "autocast", lambda device, dtype=None: torch.autocast(device, enabled=False))
     given = order(conditions)
-    made = next(Painter(bundle, conditions)([given])).numpy()
+    made = next(paints(bundle, conditions)([given])).numpy()
     for row in range(3):
         np.testing.assert_allclose(made[row], stock(bundle, given, row), atol=2e-4)  # a twentieth of a grey level
 
@@ -92,58 +97,58 @@ def stock_xl(bundle: Bundle, given: Order, row: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("conditions", [(), ("depth",), ("depth", "sketch")])
-@pytest.mark.parametrize("strength", [1.0, 0.9999, 0.5])
+@pytest.mark.parametrize("strength", [None, 0.9999, 0.5])
 def test_stable_diffusion_xl_follows_t2i_adapters(xl, exact, conditions, strength):
     given = replace(order(conditions), strength=strength, steps=4)
-    made = next(Painter(xl, conditions)([given])).numpy()
+    made = next(paints(xl, conditions)([given])).numpy()
     for row in range(3):
         np.testing.assert_allclose(made[row], stock_xl(xl, given, row), atol=5e-4)
 
 
 def test_what_is_not_masked_stays_and_controls_matter(xl, exact):
     given = order(("depth",))
-    painter = Painter(xl, ("depth",))
+    painter = paints(xl, ("depth",))
     made = next(painter([given]))
     other = next(painter([replace(given, scales={"depth": 0.0})]))
     assert (made - other).abs().mean() > 0.002
     nothing = replace(given, masks=torch.zeros_like(given.masks))
     latents, prepared = painter.denoised(painter.prepared(nothing)), painter.prepared(nothing)
-    torch.testing.assert_close(latents, prepared.latents)
+    torch.testing.assert_close(latents, prepared.seen)
 
 
 def test_controls_of_two_kinds_and_too_few_steps_are_one_line(xl, bundle, exact):
     mixed = Bundle(xl.pipeline, (("hed", bundle.control("hed")),))
     for conditions in (("hed",), ("depth", "hed")):
         with pytest.raises(AnonlibError, match="T2I-Adapters"):
-            Painter(mixed, conditions)
+            paints(mixed, conditions)
     with pytest.raises(AnonlibError, match="strength 0.1 leaves nothing of 4 steps"):
-        next(Painter(xl, ())([replace(order(()), strength=0.1, steps=4)]))
+        next(paints(xl, ())([replace(order(()), strength=0.1, steps=4)]))
 
 
 def test_a_lora_paints_in_few_steps_without_guidance(bundle, exact, tmp_path):
     lora = write_lora(read_pipeline(bundle).unet, tmp_path)
     can, conditions = replace(bundle, lora=Source(str(lora))), ("depth", "hed")
     given = replace(order(conditions), guidance=[1.0] * 3, steps=2)
-    made = next(Painter(can, conditions, few=True)([given])).numpy()
+    made = next(paints(can, conditions, few=True)([given])).numpy()
     assert type(load_pipeline(can, conditions, few=True).scheduler).__name__ == "LCMScheduler"
     for row in range(3):
         np.testing.assert_allclose(made[row], stock(can, given, row, few=True), atol=2e-4)
-    silent = next(Painter(can, conditions)([given])).numpy()
-    np.testing.assert_array_equal(silent, next(Painter(bundle, conditions)([given])).numpy())
+    silent = next(paints(can, conditions)([given])).numpy()
+    np.testing.assert_array_equal(silent, next(paints(bundle, conditions)([given])).numpy())
     assert np.abs(made - silent).mean() > 0.01, "it is never on unless it is asked for"
     for wrong, told in (
         (bundle, "has no LoRA"),
         (replace(can, lora=Source(str(tmp_path.parent))), "is no LoRA: it has"),
     ):
         with pytest.raises(AnonlibError, match=told):
-            Painter(wrong, (), few=True)
+            paints(wrong, (), few=True)
     (lora / "pytorch_lora_weights.safetensors").write_bytes(b"damaged")
     with pytest.raises(AnonlibError, match="is no LoRA for this pipeline"):
-        Painter(can, (), few=True)
+        paints(can, (), few=True)
 
 
 def test_parts_take_turns_where_memory_is_short(bundle, exact, monkeypatch):
-    given, painter, aboard = order(("hed",)), Painter(bundle, ("hed",)), []
+    given, painter, aboard = order(("hed",)), paints(bundle, ("hed",)), []
     expected = next(painter([given]))
     painter.placement, painter.known = Placement(3, sliced=True, in_turns=True), {}
     for part, nets in painter.parts.items():
@@ -162,16 +167,16 @@ def test_parts_take_turns_where_memory_is_short(bundle, exact, monkeypatch):
 def test_a_model_that_does_not_fit_into_memory_is_not_begun(bundle, monkeypatch):
     monkeypatch.setattr(placement.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
     with pytest.raises(AnonlibError, match="takes 0.0 GB of memory and 0.0 GB are free"):
-        Painter(bundle, ())
+        paints(bundle, ())
 
 
 def test_a_network_is_converted_once_and_again_for_other_weights(bundle, exact, own_cache):
     kept = own_cache / "graphs"
-    next(Painter(bundle, ())([order(())]))
+    next(paints(bundle, ())([order(())]))
     first = sorted(kept.glob("*/network.xml"))
-    next(Painter(bundle, ())([order((), count=2)]))
+    next(paints(bundle, ())([order((), count=2)]))
     assert len(first) == 3 and sorted(kept.glob("*/network.xml")) == first
-    changed = Painter(bundle, ())
+    changed = paints(bundle, ())
     with torch.no_grad():
         changed.pipeline.unet.conv_in.bias.add_(1)
     next(changed([order(())]))
@@ -179,7 +184,7 @@ def test_a_network_is_converted_once_and_again_for_other_weights(bundle, exact, 
 
 
 def test_texts_are_encoded_once(bundle, exact):
-    painter = Painter(bundle, ())
+    painter = paints(bundle, ())
     seen = []
     painter.pipeline.text_encoder.register_forward_hook(lambda *given: seen.append(given))
     given = order(())
@@ -230,7 +235,7 @@ def test_an_error_of_any_stage_reaches_the_caller(at):
 @pytest.mark.parametrize("kind", ["small", "xl"])
 def test_networks_are_one_graph_each_so_that_a_gpu_can_compile_them(bundle, xl, exact, kind):
     used, conditions = (bundle, ("depth", "hed")) if kind == "small" else (xl, ("depth", "sketch"))
-    painter, given = Painter(used, conditions), order(conditions)
+    painter, given = paints(used, conditions), order(conditions)
     expected = next(painter([given]))
     networks = [painter.unet, *(one.net for one in painter.controls)]
     for graph in networks:

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from anonlib.diffusion import placement  # noqa: E402
 from anonlib.diffusion.control import ControlNet, copied, summed  # noqa: E402
 from anonlib.diffusion.graphs import Graph  # noqa: E402
-from anonlib.diffusion.painter import _Unet  # noqa: E402
 from anonlib.diffusion.placement import Need, Placement, placed  # noqa: E402
+from anonlib.diffusion.unet import Unet  # noqa: E402
 from anonlib.errors import AnonlibError  # noqa: E402
 from tools import full_size  # noqa: E402
 
@@ -107,7 +107,7 @@ def test_estimates_cover_what_stable_diffusion_keeps_alive(half, size, batch, co
         both = copied(x, 2)
         parts = zip(follows, prepared, strict=True)
         residuals = summed(one.residuals(both[:, :4], time, states, told) for one, told in parts)
-        (made,) = Graph(_Unet(unet, False, False), "cpu")(both, time, states, *residuals)
+        (made,) = Graph(Unet(unet, False), "cpu")(both, time, states, *residuals)
     assert made.shape == (2 * batch, 4, side, side)
     assert 0.4 < alive.most / (batch * need.unet_image) < 0.9
 

@@ -9,6 +9,7 @@ import pytest
 from anonlib import anonymizers
 from anonlib.anonymizers import scene
 from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK
+from anonlib.faces import alignment
 from tests.conftest import PLACES
 
 
@@ -97,6 +98,20 @@ def test_an_overlooked_face_whose_centre_lies_outside_stops_the_photo_too(crowd,
     monkeypatch.setattr(scene, "faces_of", at_the_border)
     (made,) = scene.anonymize_scenes([crowd], anonymizers.anonymizer("blur"), "blur", {})
     assert made.status == ERROR and not made.image.any()
+
+
+def test_of_a_scene_all_of_a_frame_is_replaced(crowd):
+    found = scene.find([crowd])
+    made = np.broadcast_to(np.uint8((255, 0, 255)), found.images.shape).copy()
+    people, frames = (scene.composed(found, made, [OK] * 3, whole)[0].image for whole in (False, True))
+    painted = [(one == (255, 0, 255)).all(-1) for one in (people, frames)]
+    assert painted[1][painted[0]].all() and painted[1].sum() > 1.02 * painted[0].sum()
+    for face in scene.faces_of(crowd):
+        corners = np.array([[1, 1], [126, 1], [1, 126], [126, 126]], float)
+        matrix = np.vstack([alignment(face.points), [0, 0, 1]])
+        for x, y, _ in (np.linalg.inv(matrix) @ np.c_[corners, np.ones(4)].T).T.round().astype(int):
+            inside = 0 <= y < len(frames) and 0 <= x < frames.shape[1]
+            assert not inside or painted[1][y, x], "the frame's corners are never a person's"
 
 
 def test_faces_are_found_once_and_the_farthest_first(crowd):

@@ -61,6 +61,7 @@ XL_UNET = {
     "projection_class_embeddings_input_dim": 2816, "sample_size": 128, "transformer_layers_per_block": [1, 2, 10],
     "up_block_types": ["CrossAttnUpBlock2D"] * 2 + ["UpBlock2D"], "use_linear_projection": True,
 }  # fmt: skip
+IDENTITY = CONTROL | {"conditioning_channels": 4, "conditioning_embedding_out_channels": [320]}  # CAMOUFLaGE's
 XL_VAE = VAE | {"force_upcast": True, "sample_size": 1024, "scaling_factor": 0.13025}
 XL_TEXT = TEXT | {
     "hidden_act": "gelu", "hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 20,

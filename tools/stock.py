@@ -7,7 +7,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from anonlib.diffusion.painter import Order
+from anonlib.diffusion.order import Order
 
 
 def smooth_order(
@@ -45,7 +45,7 @@ def painted(pipeline: DiffusionPipeline, given: Order, **controls: object) -> Te
             negative_prompt=[given.negative] * len(given.texts),
             image=given.images,
             mask_image=given.masks,
-            strength=given.strength,
+            strength=1.0 if given.strength is None else given.strength,
             num_inference_steps=given.steps,
             guidance_scale=guidance,
             generator=[torch.Generator().manual_seed(seed) for seed in given.seeds],

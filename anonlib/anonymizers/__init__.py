@@ -1,19 +1,24 @@
 """The anonymizers by name. Diffusion stands beside blur and pixelation and obeys the same contract."""
 
 from anonlib.anonymizers.contract import OK, STATUSES, Anonymizer, closed, image_seed
-from anonlib.config import CONDITIONS, MORE_CONDITIONS
+from anonlib.bundles import ATTRIBUTES, IDENTITY
+from anonlib.config import CAMOUFLAGE, CONDITIONS, MORE_CONDITIONS
 from anonlib.errors import AnonlibError
 
-VARIANTS: dict[str, tuple[str, ...]] = {  # of Instance Augmentation, and the control maps that each of them follows
-    f"ia-{one}": () if one == "none" else tuple(one.split("+")) for one in CONDITIONS + MORE_CONDITIONS
-}
-NAMES = ("noop", *VARIANTS, "blur", "pixelate", "mask")
+BASE = ("depth", "normal", "segmentation", "openpose", "lineart")  # that CAMOUFLaGE-Base follows
+DIFFUSION: dict[str, tuple[str, ...]] = (
+    {  # and what each of them follows: control maps, and what CAMOUFLaGE has besides
+        f"ia-{one}": () if one == "none" else tuple(one.split("+")) for one in CONDITIONS + MORE_CONDITIONS
+    }
+    | dict(zip(CAMOUFLAGE, ((*BASE, IDENTITY), (ATTRIBUTES,)), strict=True))
+)
+NAMES = ("noop", *DIFFUSION, "blur", "pixelate", "mask")
 
-__all__ = ["NAMES", "OK", "STATUSES", "VARIANTS", "Anonymizer", "anonymizer", "image_seed"]
+__all__ = ["BASE", "DIFFUSION", "NAMES", "OK", "STATUSES", "Anonymizer", "anonymizer", "image_seed", "maps_of"]
 
 
 def anonymizer(name: str, **settings) -> Anonymizer:
-    """Return the anonymizer of that name, wrapped to fail closed; settings go to Instance Augmentation (steps ...).
+    """Return the anonymizer of that name, wrapped to fail closed; settings go to diffusion's (steps ...).
 
     "noop" is the control that changes nothing; it alone is not wrapped. Raises AnonlibError for an unknown name.
     """
@@ -21,10 +26,19 @@ def anonymizer(name: str, **settings) -> Anonymizer:
         raise AnonlibError(f"unknown anonymizer {name!r}: choose one of {', '.join(NAMES)}")
     if name == "noop":
         return lambda images, masks, seeds: (images.copy(), [OK] * len(images))
-    if name in VARIANTS:
+    if name in CAMOUFLAGE:
+        from anonlib.anonymizers.camouflage import CamouflageBase, CamouflageLight
+
+        return closed(dict(zip(CAMOUFLAGE, (CamouflageBase, CamouflageLight), strict=True))[name](**settings))
+    if name in DIFFUSION:
         from anonlib.anonymizers.instance_augmentation import InstanceAugmentation
 
-        return closed(InstanceAugmentation(conditions=VARIANTS[name], **settings))
+        return closed(InstanceAugmentation(conditions=DIFFUSION[name], **settings))
     from anonlib.anonymizers import simple
 
     return closed(getattr(simple, name))
+
+
+def maps_of(name: str) -> tuple[str, ...]:
+    """Return the control maps that an anonymizer follows."""
+    return tuple(one for one in DIFFUSION.get(name, ()) if one not in (IDENTITY, ATTRIBUTES))

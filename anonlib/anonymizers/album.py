@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from anonlib import config, progress
-from anonlib.anonymizers import VARIANTS, anonymizer
+from anonlib.anonymizers import anonymizer, maps_of
 from anonlib.anonymizers.contract import ERROR, STATUSES
 from anonlib.anonymizers.dataset import options, seed_parameters
 from anonlib.anonymizers.maps import Maps, known
@@ -67,7 +67,7 @@ class _Stages:
         """Read photos, find the people in them, and make the control maps that the anonymizer follows."""
         photos = {file: photo for file in files if (photo := _read(file)) is not None}
         found, maps = find(list(photos.values())), {}
-        for condition in VARIANTS.get(self.name, ()) if len(found.images) else ():
+        for condition in maps_of(self.name) if len(found.images) else ():
             maps[condition] = annotate(condition, found.images, self.options["bundle"].annotator(condition))
         return files, list(photos), found, maps
 
@@ -82,7 +82,8 @@ class _Stages:
     def written(self, given: tuple[list[Path], list[Path], Found, np.ndarray, list[str]]) -> list[dict]:
         """Put the people back and write the photos; return a row a photo, those that cannot be read among them."""
         files, readable, found, made, status = given
-        scenes, rows = dict(zip(readable, composed(found, made, status), strict=True)), []
+        whole = self.name in config.CAMOUFLAGE  # it paints what is behind people too
+        scenes, rows = dict(zip(readable, composed(found, made, status, whole), strict=True)), []
         for file in files:
             inside = file.relative_to(self.source)
             rows.append(_row(inside.as_posix(), scenes.get(file)))

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from anonlib.conditions import face_mesh
 from anonlib.errors import AnonlibError
 from anonlib.faces import GLASSES, HAIR, HAT, parse
+from anonlib.mesh import face_mesh
 
 PARSED = {"hair": (*HAIR, *HAT), "eyes": GLASSES}  # the parser's classes: the rims of glasses hang below the eyes
 # Points of the face mesh whose hulls are a region: both eyes with their brows, the nose, the lips, the face.

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib import bundles, cache, config
-from anonlib.anonymizers import STATUSES, VARIANTS, anonymizer, image_seed
+from anonlib.anonymizers import DIFFUSION, STATUSES, anonymizer, image_seed, maps_of
 from anonlib.anonymizers.maps import SHARD, Maps, control_maps, known
 from anonlib.data.faceset import FaceSet
 
@@ -73,8 +73,8 @@ def anonymize(
 ) -> dict[str, Anonymized]:
     """Return by name what each anonymizer makes of these photos, `settings.anonymize.replicates` times each.
 
-    Of attacker-train each conditioning may get a part only, see `share`. Every image has a seed of its own. Raises
-    AnonlibError for an unknown name or a model bundle that is not there.
+    Of attacker-train each of those that paint may get a part only, see `share`. Every image has a seed of its own.
+    Raises AnonlibError for an unknown name or a model bundle that is not there.
     """
     replicates, wanted = settings.anonymize.replicates, []
     for name in names:
@@ -86,9 +86,9 @@ def anonymize(
 def share(faces: FaceSet, rows: np.ndarray, name: str, numbers: config.Anonymize) -> np.ndarray:
     """Return the rows that an anonymizer gets: where `train_conditions` says so, not everybody of attacker-train.
 
-    The people take turns, whoever else is in the set: each of them is painted under so many conditionings.
+    The people take turns, whoever else is in the set: each of them is painted by so many.
     """
-    names = [f"ia-{condition}" for condition in numbers.conditions]
+    names = numbers.painted
     if name not in names or numbers.train_conditions is None:
         return rows
     turn = np.array([zlib.crc32(str(person).encode()) for person in faces.identity[rows]]) + names.index(name)
@@ -114,9 +114,11 @@ def _made(
     for (name, extra, source, replicate), own in zip(wanted, places, strict=True):
         told, settled = seed_parameters(generators[name]) | extra, generators[name] | extra
         if "bundle" in settled:
-            if settled["few_steps"] is None:  # a LoRA that is not used makes nothing stale
-                settled["bundle"] = replace(settled["bundle"], lora=None)
-            models |= {source.label for source in settled["bundle"].sources(VARIANTS[name])}
+            bundle, reads = settled["bundle"], name in config.CAMOUFLAGE
+            unused = {"lora": settled["few_steps"] is None}  # makes nothing stale
+            unused |= dict.fromkeys(("light", "reader", "captioner"), not reads)
+            bundle = replace(bundle, **{part: None for part, never in unused.items() if never})
+            settled["bundle"], models = bundle, models | {one.label for one in bundle.sources(DIFFUSION[name])}
         for at in range(0, len(source), SHARD):
             part, repeat = source[at : at + SHARD], replicate[at : at + SHARD].tolist()
             images, masks = faces.images[part], faces.masks[part]
@@ -144,7 +146,7 @@ def _maps_by_row(faces: FaceSet, wanted: list[tuple], settings: config.Profile) 
     """
     rows, bundle = {}, bundles.of(settings.generator)
     for name, _, source, _ in wanted:
-        for condition in VARIANTS.get(name, ()):
+        for condition in maps_of(name):
             rows[condition] = np.union1d(rows.get(condition, []), source).astype(int)
     networks = {condition: one for condition in rows if (one := bundle.annotator(condition))}
     for condition in rows.keys() & set(config.EDGES) - networks.keys():
@@ -152,7 +154,7 @@ def _maps_by_row(faces: FaceSet, wanted: list[tuple], settings: config.Profile) 
     found = control_maps({condition: faces.images[at] for condition, at in rows.items()}, networks)
 
     def maps(name: str, part: np.ndarray) -> Maps:
-        place = {condition: np.searchsorted(rows[condition], part) for condition in VARIANTS.get(name, ())}
+        place = {condition: np.searchsorted(rows[condition], part) for condition in maps_of(name)}
         return {condition: tuple(one[at] for one in found[condition]) for condition, at in place.items()}
 
     return maps
@@ -194,11 +196,11 @@ def options(name: str, generator: config.Generator) -> dict:
 
     Raises AnonlibError where a part of the model is missing.
     """
-    if name not in VARIANTS:
+    if name not in DIFFUSION:
         return {}
     named = bundles.of(generator)
     # said here, before the first photo of any method is painted
-    bundles.check(named, VARIANTS[name], generator.few_steps is not None)
+    bundles.check(named, DIFFUSION[name], generator.few_steps is not None)
     told = {"steps": generator.steps, "batch": generator.batch, "size": generator.size, "bundle": named}
     return told | {"compiled": generator.compiled, "few_steps": generator.few_steps}
 

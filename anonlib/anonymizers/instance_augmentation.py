@@ -1,6 +1,6 @@
 """Instance Augmentation (Kupyn & Rupprecht, 2024) as P1 attacks it: a person inpainted under edge and depth control."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -9,10 +9,12 @@ import torch
 
 from anonlib.anonymizers.contract import ERROR, OK
 from anonlib.anonymizers.control import weakened
+from anonlib.anonymizers.painting import paint, resized, unit
 from anonlib.bundles import OWN, Bundle
 from anonlib.conditions import annotate
 from anonlib.diffusion.captions import NEGATIVE, prompt
-from anonlib.diffusion.painter import Order, painter
+from anonlib.diffusion.order import Order
+from anonlib.diffusion.painter import painter
 from anonlib.faces import dilate
 
 # The public code's weights for people; what it names no weight for has that of its kind: Canny edges that of HED edges.
@@ -55,11 +57,9 @@ class InstanceAugmentation:
             maps, good = self._annotate(name, images)
             controls[name] = weakened(maps, images, self.blur, self.pixels, self.hidden)
             valid &= good
-        result, good = np.zeros_like(images), np.flatnonzero(valid)
-        for rows, pictures in self._painted(images, dilate(masks), controls, seeds, good):
-            found = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
-            result[rows] = _resized(found[: len(rows)], images.shape[1:3])
-        return result, [OK if good else ERROR for good in valid]
+        rows = np.flatnonzero(valid)
+        made = self._painted(images, dilate(masks), controls, seeds, rows) if len(rows) else np.zeros_like(images)
+        return made, [OK if good else ERROR for good in valid]
 
     def _annotate(self, name: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.annotator(name, images) if self.annotator else annotate(name, images, self.bundle.annotator(name))
@@ -70,44 +70,24 @@ class InstanceAugmentation:
         masks: np.ndarray,
         controls: dict[str, np.ndarray],
         seeds: list[int],
-        good: np.ndarray,
-    ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Yield rows and what is painted of them, (B, 3, size, size) in [0, 1]; the last one may be repeated."""
-        if not len(good):
-            return
-        few = self.few_steps is not None
-        paint = painter(self.bundle, self.conditions, self.batch, self.size, self.compiled, few)
-        batch, side = paint.placement.batch, (self.size, self.size)
+        rows: np.ndarray,
+    ) -> np.ndarray:
+        few, side = self.few_steps is not None, (self.size, self.size)
+        brush = painter(self.bundle, self.conditions, self.batch, self.size, self.compiled, few)
 
-        def order(rows: np.ndarray) -> Order:
-            # always a full batch: kernels round differently for other sizes; an image must not depend on its company
-            full = np.pad(rows, (0, batch - len(rows)), mode="edge")
-            draws = [np.random.default_rng(seeds[row]) for row in full]
+        def order(part: np.ndarray) -> Order:
+            draws = [np.random.default_rng(seeds[row]) for row in part]
             return Order(
-                images=_unit(_resized(images[full], side)),
-                masks=torch.from_numpy(_resized(masks[full], side, cv2.INTER_NEAREST))[:, None].ge(128).float(),
-                controls={name: _unit(_resized(maps[full], side)) for name, maps in controls.items()},
-                scales=self.scales or (ADAPTER_SCALES if paint.large else SCALES),
+                images=unit(resized(images[part], side)),
+                masks=torch.from_numpy(resized(masks[part], side, cv2.INTER_NEAREST))[:, None].ge(128).float(),
+                controls={name: unit(resized(maps[part], side)) for name, maps in controls.items()},
+                scales=self.scales or (ADAPTER_SCALES if brush.large else SCALES),
                 guidance=[float(rng.choice(self.guidance)) for rng in draws],
                 texts=[prompt(rng) for rng in draws],
                 negative=NEGATIVE,
                 steps=self.few_steps or self.steps,
-                seeds=[seeds[row] for row in full],
-                strength=XL_STRENGTH if paint.large else 1.0,
+                seeds=[seeds[row] for row in part],
+                strength=XL_STRENGTH if brush.large else None,
             )
 
-        batches = [good[at : at + batch] for at in range(0, len(good), batch)]
-        yield from zip(batches, paint(map(order, batches)), strict=True)
-
-
-def _resized(images: np.ndarray, side: tuple[int, int], how: int | None = None) -> np.ndarray:
-    """Return images (B, H, W[, 3]) uint8 at another (height, width): areas averaged to shrink, cubic to enlarge."""
-    if images.shape[1:3] == side:
-        return images
-    how = how if how is not None else cv2.INTER_AREA if side[0] < images.shape[1] else cv2.INTER_CUBIC
-    return np.stack([cv2.resize(image, side[::-1], interpolation=how) for image in images])
-
-
-def _unit(images: np.ndarray) -> torch.Tensor:
-    """Return images (B, H, W, 3) uint8 as float (B, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        return paint(brush, images, rows, self.size, order)

@@ -59,9 +59,13 @@ def find(photos: list[np.ndarray]) -> Found:
     return Found(photos, faces, images, person_mask(images) if frames else images[..., 0])
 
 
-def composed(found: Found, made: np.ndarray, status: list[str]) -> list[Scene]:
-    """Return the photos with what was made of their faces, images (N, 128, 128, 3) uint8, in their places."""
+def composed(found: Found, made: np.ndarray, status: list[str], whole: bool = False) -> list[Scene]:
+    """Return the photos with what was made of their faces, images (N, 128, 128, 3) uint8, in their places.
+
+    whole: all of a face's frame takes the place of what was there, else the person in it.
+    """
     areas, at, scenes = dilate(found.masks) if len(made) else found.masks, 0, []
+    areas = np.full_like(areas, 255) if whole else areas
     areas = np.where((np.array(status) == OK)[:, None, None], areas, 255).astype(np.uint8)
     for photo, faces in zip(found.photos, found.faces, strict=True):
         own = slice(at, at + len(faces))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib import cache, config
-from anonlib.anonymizers import VARIANTS, dataset
+from anonlib.anonymizers import DIFFUSION, dataset
 from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attack import campaign
@@ -37,7 +37,7 @@ class Point:
 
 def points(numbers: config.Boundary) -> list[Point]:
     """Return all points; those that weaken the map are at the largest strength, which each of them compares with."""
-    names = VARIANTS[numbers.anonymizer]
+    names = DIFFUSION[numbers.anonymizer]
     full = {"scales": dict.fromkeys(names, max(numbers.strengths))}
     found = [("strength", value, {"scales": dict.fromkeys(names, value)}) for value in numbers.strengths]
     for axis, values in (

@@ -46,14 +46,15 @@ class Outcome:
 def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
     """Return the trainings of a campaign; the longest first, so that no process is left alone with one at the end.
 
-    background-only is trained on photos that nobody anonymized and on one anonymizer that repaints, the one with the
-    most conditions: around the person all of them show the same picture, and blur, pixelation and mask show the no-op
-    control's.
+    background-only is trained on photos that nobody anonymized, on one anonymizer that repaints people, the one with
+    the most conditions, and on each that repaints what is behind them too: around the person all others show the same
+    picture, and blur, pixelation and mask show the no-op control's.
     """
     face = {"steps": numbers.face_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
     face |= {"frozen": numbers.face_frozen}
-    repainted = sorted((name for name in anonymizers if name not in QUICK), key=lambda name: name.count("+"))
-    apart = [(name,) for name in anonymizers if name in ("noop", *repainted[-1:])]
+    scenes = [name for name in anonymizers if name in config.CAMOUFLAGE]
+    people = sorted((name for name in anonymizers if name not in (*QUICK, *scenes)), key=lambda name: name.count("+"))
+    apart = [(name,) for name in anonymizers if name in ("noop", *people[-1:], *scenes)]
     learned, found = groups(anonymizers, numbers), []
     for seed in numbers.seeds:
         found += [Job(group, FACE, FACE, face | {"seed": seed}, keep=group != PHOTOS) for group in learned]

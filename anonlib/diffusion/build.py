@@ -2,6 +2,7 @@
 
 import json
 import string
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -66,23 +67,46 @@ def build_unet(widths: tuple[int, ...] = (64, 128, 192), layers: int = 1) -> UNe
     )
 
 
-def build_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
-    """Return a ControlNet that starts as the UNet's encoder; it sees the 4 latent channels, like published ones."""
+def build_controlnet(
+    unet: UNet2DConditionModel, attention: bool = True, embedding: tuple[int, ...] = (8, 16, 32, 64), channels: int = 3
+) -> ControlNetModel:
+    """Return a ControlNet that starts as the UNet's encoder; it sees the 4 latent channels, like published ones.
+
+    attention: without it the net has half the size. embedding: widths of what reads the map; each but the first halves
+    its sides. channels: of the map.
+    """
+    blocks = unet.config.down_block_types
     net = ControlNetModel(
         in_channels=4,
-        down_block_types=unet.config.down_block_types,
+        conditioning_channels=channels,
+        down_block_types=blocks if attention else ("DownBlock2D",) * len(blocks),
+        mid_block_type="UNetMidBlock2DCrossAttn" if attention else "UNetMidBlock2D",
         block_out_channels=unet.config.block_out_channels,
         layers_per_block=unet.config.layers_per_block,
         cross_attention_dim=unet.config.cross_attention_dim,
         attention_head_dim=unet.config.attention_head_dim,
         norm_num_groups=unet.config.norm_num_groups,
-        conditioning_embedding_out_channels=(8, 16, 32, 64),
+        conditioning_embedding_out_channels=embedding,
     )
-    for part in ("time_embedding", "down_blocks", "mid_block"):
-        getattr(net, part).load_state_dict(getattr(unet, part).state_dict())
+    started(net, {name: value for name, value in unet.state_dict().items() if not name.startswith("conv_in.")})
     with torch.no_grad():
         net.conv_in.weight.copy_(unet.conv_in.weight[:, :4])
         net.conv_in.bias.copy_(unet.conv_in.bias)
+    return net
+
+
+def build_identity(unet: UNet2DConditionModel) -> ControlNetModel:
+    """Return CAMOUFLaGE's untrained identity function: a ControlNet whose map is the photo's latent, at its size."""
+    width = unet.config.block_out_channels[0]
+    return build_controlnet(unet, attention=False, embedding=(width,), channels=4)
+
+
+def started(net: ControlNetModel, weights: Mapping[str, torch.Tensor]) -> ControlNetModel:
+    """Return a net with those weights of another that it has a place for."""
+    own = net.state_dict()
+    net.load_state_dict(
+        own | {name: one for name, one in weights.items() if name in own and own[name].shape == one.shape}
+    )
     return net
 
 

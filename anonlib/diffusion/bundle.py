@@ -1,6 +1,7 @@
 """Load a model bundle: an ordinary diffusers folder, ours or Stable Diffusion's, with its ControlNets beside it."""
 
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from diffusers import (
 from safetensors import SafetensorError
 from torch import nn
 
-from anonlib.bundles import LORA, Bundle, Source, check
-from anonlib.compat import device
+from anonlib.bundles import ATTRIBUTES, IDENTITY, IP_ADAPTER, LORA, Bundle, Source, check
+from anonlib.compat import device, fast_dtype
+from anonlib.diffusion.graphs import LARGE
+from anonlib.diffusion.placement import check_memory
 from anonlib.errors import AnonlibError, first_line
 
 UNUSED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
@@ -40,13 +43,46 @@ def load_pipeline(bundle: Bundle, conditions: tuple[str, ...] = (), few: bool = 
     return found.to(device())
 
 
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What paints, on the CPU: a pipeline, by condition what makes it follow, and CAMOUFLaGE's identity function.
+
+    few: whether the pipeline paints in a few steps, unguided.
+    """
+
+    name: str
+    pipeline: DiffusionPipeline
+    controls: dict[str, nn.Module]
+    identity: nn.Module | None = None
+    few: bool = False
+
+
+def read_parts(bundle: Bundle, conditions: tuple[str, ...], few: bool = False) -> Parts:
+    """Return the parts of a bundle in the type that they are run in; see `painter`. Raises AnonlibError."""
+    check(bundle, conditions, few)
+    dtype = _dtype(bundle)
+    check_memory(bundle.pipeline.name, weights_bytes(bundle, conditions, dtype))
+    pipeline = read_pipeline(bundle, conditions, dtype, few)
+    nets = {name: read_control(bundle, name, dtype) for name in conditions}
+    return Parts(bundle.pipeline.name, pipeline, nets, nets.pop(IDENTITY, None), few)
+
+
+def _dtype(bundle: Bundle) -> torch.dtype:
+    """Return the type to hold weights in: that of the products on a GPU and for large networks, else float32."""
+    size = sum(file.stat().st_size for file in (bundle.pipeline.folder / "unet").glob("*"))
+    return torch.float32 if device() == "cpu" and size < 2 * LARGE else fast_dtype(device())
+
+
 def read_pipeline(
-    bundle: Bundle, conditions: tuple[str, ...] = (), dtype: torch.dtype = torch.float32, few: bool = False
+    bundle: Bundle,
+    conditions: tuple[str, ...] = (),
+    dtype: torch.dtype = torch.float32,
+    few: bool = False,
 ) -> DiffusionPipeline:
     """Return the inpainting pipeline of a bundle, Stable Diffusion's or Stable Diffusion XL's, on the CPU.
 
-    conditions: whose controls have to be there too. few: with the LoRA to paint in a few steps. Raises AnonlibError
-    when a part is missing or damaged.
+    conditions: whose controls have to be there too; where attributes are among them the UNet has CAMOUFLaGE-Light's
+    IP-Adapter. few: with the LoRA to paint in a few steps. Raises AnonlibError when a part is missing or damaged.
     """
     _hush()
     check(bundle, conditions, few)
@@ -60,6 +96,8 @@ def read_pipeline(
     if few:
         _fuse(pipeline, bundle.lora)
         kind = LCMScheduler
+    if ATTRIBUTES in conditions:
+        _see_images(pipeline, bundle.light)
     pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     for net in (pipeline.unet, pipeline.vae):
@@ -75,6 +113,18 @@ def _fuse(pipeline: DiffusionPipeline, lora: Source) -> None:
         raise AnonlibError(f"{lora.name} is no LoRA for this pipeline ({first_line(error)}): give another") from error
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
+
+
+def _see_images(pipeline: DiffusionPipeline, light: Source) -> None:
+    """Give the UNet CAMOUFLaGE-Light's IP-Adapter; what encodes images is not part of the pipeline."""
+    try:
+        pipeline.load_ip_adapter(
+            light.folder, subfolder="", weight_name=IP_ADAPTER, image_encoder_folder=None, local_files_only=True
+        )
+    except Exception as error:  # what a foreign or damaged file raises is anything
+        raise AnonlibError(
+            f"{light.name} has no IP-Adapter for this pipeline ({first_line(error)}): give another"
+        ) from error
 
 
 def read_control(bundle: Bundle, condition: str, dtype: torch.dtype = torch.float32) -> nn.Module:

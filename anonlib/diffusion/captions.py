@@ -4,6 +4,7 @@ import colorsys
 
 import numpy as np
 
+from anonlib.attributes import NAMES
 from anonlib.faces import GLASSES, HAIR, HAT
 
 STYLES = ("plain", "strong", "muted", "contrasty", "soft")
@@ -24,6 +25,19 @@ def caption(image: np.ndarray, labels: np.ndarray) -> str:
         words.append("glasses")
     if np.isin(labels, HAT).mean() > 0.03:
         words.append("hat")
+    return ", ".join(words)
+
+
+def described(image: np.ndarray, attributes: np.ndarray) -> str:
+    """Return the caption of one aligned photo (128, 128, 3) uint8 from its pixels and predicted attributes (40,)."""
+    told = dict(zip(NAMES, attributes, strict=True))
+    words = [f"photo of a person, {_style(image)}, {_light(image)}"]
+    hair = {colour: told[f"{colour.capitalize()}_Hair"] for colour in ("black", "blond", "brown")} | {
+        "grey": told["Gray_Hair"]
+    }
+    if told["Bald"] < 0.5:
+        words.append(f"{max(hair, key=hair.get)} hair")
+    words += [word for word, name in (("glasses", "Eyeglasses"), ("hat", "Wearing_Hat")) if told[name] > 0.5]
     return ", ".join(words)
 
 

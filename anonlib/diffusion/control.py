@@ -1,23 +1,29 @@
 """What makes a UNet follow a map: a ControlNet at each step, or a T2I-Adapter once an image."""
 
 from collections.abc import Iterable
+from copy import copy
 
 import torch
 from diffusers import T2IAdapter
 from torch import Tensor, nn
 
 from anonlib.diffusion.graphs import Graph
+from anonlib.errors import AnonlibError
 
 
 class ControlNet:
-    """A ControlNet: its condition is embedded once an image, the rest of it runs once a step."""
+    """A ControlNet: its condition is embedded once an image, the rest of it runs once a step.
+
+    The condition is a map, or for an identity function (CAMOUFLaGE) the photo's latent.
+    """
 
     adapter = False
 
     def __init__(self, net: nn.Module, device: str, compiled: bool):
-        embedding, net.controlnet_cond_embedding = net.controlnet_cond_embedding, nn.Identity()
-        self.modules = [net, embedding]
-        self.embedding, self.net = Graph(embedding, device), Graph(_Steps(net), device, compiled)
+        rest = copy(net)  # the same weights, without what embeds the condition
+        rest._modules = net._modules | {"controlnet_cond_embedding": nn.Identity()}
+        self.embedding = Graph(net.controlnet_cond_embedding, device)
+        self.net = Graph(_Steps(rest), device, compiled)
 
     def prepared(self, maps: Tensor, scale: float, copies: int) -> list[Tensor]:
         """Return what of maps (B, 3, H, W) in [0, 1] is the same at each step."""
@@ -34,8 +40,7 @@ class Adapter:
     adapter = True
 
     def __init__(self, net: nn.Module, device: str):
-        self.channels, self.modules = net.config.in_channels, [net]
-        self.net = Graph(net, device)
+        self.channels, self.net = net.config.in_channels, Graph(net, device)
 
     def prepared(self, maps: Tensor, scale: float, copies: int) -> list[Tensor]:
         """Return its features of maps (B, 3, H, W) in [0, 1], times the scale."""
@@ -49,6 +54,17 @@ class Adapter:
 def follower(net: nn.Module, device: str, compiled: bool) -> ControlNet | Adapter:
     """Return what makes the UNet follow maps by this network."""
     return Adapter(net, device) if isinstance(net, T2IAdapter) else ControlNet(net, device, compiled)
+
+
+def check_kinds(name: str, followers: list[ControlNet | Adapter], large: bool) -> bool:
+    """Return whether these are T2I-Adapters; AnonlibError where they are of two kinds, or not of the model's."""
+    kinds = {one.adapter for one in followers}
+    if len(kinds) > 1 or (large and False in kinds):
+        raise AnonlibError(
+            f"{name} is to follow several maps: it wants all of its controls as "
+            f"{'T2I-Adapters' if large else 'ControlNets, or all as T2I-Adapters'}"
+        )
+    return kinds == {True}
 
 
 def summed(parts: Iterable[list[Tensor]]) -> list[Tensor]:

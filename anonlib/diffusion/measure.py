@@ -8,10 +8,11 @@ import numpy as np
 
 from anonlib import cache, config
 from anonlib.anonymizers.instance_augmentation import InstanceAugmentation
-from anonlib.bundles import SMALL, Bundle, Source
+from anonlib.bundles import SMALL, Bundle, Source, controlnet_folder
 from anonlib.conditions import annotate
 from anonlib.diffusion.bundle import load_pipeline
 from anonlib.diffusion.train_vae import to_tensor
+from anonlib.diffusion.training import load_checkpoint
 from anonlib.errors import AnonlibError
 from anonlib.evaluate.quality import (
     frechet_distance,
@@ -117,20 +118,31 @@ def following(images: np.ndarray, painted: np.ndarray, masks: np.ndarray) -> dic
     return told
 
 
-def measure(held_out: dict[str, np.ndarray], target: Path = SMALL) -> dict:
+def measure(held_out: dict[str, np.ndarray], checkpoints: Path, target: Path = SMALL) -> dict:
     """Measure a bundle on pictures that it never saw, write the numbers beside it, and return them.
 
     held_out: images (N, 128, 128, 3), masks and captions of a pool, N >= 2,000 for a Frechet distance worth printing.
+    checkpoints: of the training, whose losses are kept.
     What was measured of the same weights is not measured again: new ControlNets leave the samples' numbers as they are.
     """
     known = read_json(MEASURED)
     told = {"megabytes": sum(file.stat().st_size for file in target.rglob("*") if file.is_file()) / 1e6}
+    told["losses"] = losses(checkpoints) or known.get("losses", {})
     for name, call in {"samples": measure_samples, "controls": measure_controls}.items():
         weights = weights_hash(target, name)
         same = known.get(name, {}).get("weights") == weights
         told[name] = known[name] if same else {"weights": weights, **call(held_out, target)}
     write_text(MEASURED, json.dumps(told, indent=1) + "\n")  # the rows of `following` keep their order
     return told
+
+
+def losses(checkpoints: Path) -> dict[str, list[list[float]]]:
+    """Return by name the steps and losses that trainings of CAMOUFLaGE's parts noted."""
+    found = {}
+    for name in ("controlnet-identity", "light"):
+        if state := load_checkpoint(checkpoints / f"{name}.pt"):
+            found[name] = [[one["step"], one["loss"]] for one in state["log"]]
+    return found
 
 
 def measure_samples(held_out: dict[str, np.ndarray], target: Path) -> dict:
@@ -173,8 +185,9 @@ def measure_controls(held_out: dict[str, np.ndarray], target: Path) -> dict:
 
 
 def weights_hash(model: Path, name: str) -> str:
-    """Return the hash of what the measurements `name` depend on: "samples" on all but the ControlNets."""
-    parts = [part for part in sorted(model.iterdir()) if name == "controls" or not part.name.startswith("controlnet-")]
+    """Return the hash of what the measurements `name` depend on: "samples" on no ControlNet, "controls" on its own."""
+    own = [controlnet_folder(model, one) for one in CONTROLS if one and name == "controls"]
+    parts = [part for part in sorted(model.iterdir()) if part in own or not part.name.startswith("controlnet-")]
     return config.digest([[part.name, cache.model_hash(part)] for part in parts])
 
 

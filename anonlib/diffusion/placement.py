@@ -2,10 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psutil
 
 from anonlib.errors import AnonlibError
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+    from torch import nn
 
 RESERVE = 1.0e9  # bytes for the driver, the libraries' work space and what their allocators lose
 # alive at once, of each value of a feature map at full size and of the first width: Stable Diffusion 1.5 keeps 48 with
@@ -51,6 +56,19 @@ def check_memory(name: str, weights: float) -> None:
 def image_bytes(size: int, width: int, values: int, item: int, factor: int = 1, copies: int = 1) -> float:
     """Return the bytes that a network works with for one image of `size` px, seen at a `factor`-th of that."""
     return copies * (size / factor) ** 2 * width * values * item
+
+
+def needed(parts: dict[str, list["nn.Module"]], pipeline: "DiffusionPipeline", size: int, copies: int) -> Need:
+    """Return the memory that the parts of a pipeline take for images of `size` px; copies: of a batch, for the UNet."""
+    weights = {
+        name: sum(one.numel() * one.element_size() for net in part for one in net.parameters())
+        for name, part in parts.items()
+    }
+    vae, unet = pipeline.vae, pipeline.unet
+    vae_image = image_bytes(size, vae.config.block_out_channels[0], VAE_VALUES, vae.dtype.itemsize)
+    told = {"factor": pipeline.vae_scale_factor, "copies": copies}
+    unet_image = image_bytes(size, unet.config.block_out_channels[0], UNET_VALUES, unet.dtype.itemsize, **told)
+    return Need(**weights, vae_image=vae_image, unet_image=unet_image)
 
 
 def taken(need: Need, one: Placement) -> float:

@@ -1,4 +1,4 @@
-"""`make models`: draw the pool, train autoencoder, UNet, ControlNets and few-step LoRA. A killed run goes on."""
+"""`make models`: draw the pool, train the bundle, its few-step LoRA and CAMOUFLaGE's parts. A killed run goes on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,29 +9,43 @@ from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionInpaintPipe
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.assets import cache_root
-from anonlib.bundles import SMALL, Bundle, Source, controlnet_folder
+from anonlib.bundles import IDENTITY, SMALL, Bundle, Source, controlnet_folder
 from anonlib.data.generate.pool import HELD_OUT, SHARD, draw_shard, load_pool
-from anonlib.diffusion.build import build_controlnet, build_scheduler, build_text_encoder, build_tokenizer, build_unet
+from anonlib.diffusion.build import (
+    build_controlnet,
+    build_identity,
+    build_scheduler,
+    build_text_encoder,
+    build_tokenizer,
+    build_unet,
+    started,
+)
 from anonlib.diffusion.bundle import read_pipeline
 from anonlib.diffusion.measure import measure
+from anonlib.diffusion.train_attributes import train_attributes
 from anonlib.diffusion.train_decoder import train_decoder
 from anonlib.diffusion.train_few_steps import train_few_steps
-from anonlib.diffusion.train_unet import Latents, prepare_latents, train_controlnet, train_unet
+from anonlib.diffusion.train_light import read_people, train_light
+from anonlib.diffusion.train_unet import WHOLE_SHARE, Latents, prepare_latents, train_controlnet, train_unet
 from anonlib.diffusion.train_vae import build_vae, train_vae
 from anonlib.diffusion.training import Schedule
 from anonlib.errors import AnonlibError
+from anonlib.faces import with_mirrors
+from anonlib.readers import ENCODER
 from anonlib.workers import default_workers
 
 CONTROLS = ("hed", "depth", "canny")  # the others start from the first, and have their Schedule in Plan
+PLAIN = ("lineart", "segmentation", "openpose", "normal")  # without attention, half as large: CAMOUFLaGE-Base has many
+PLAIN_WHOLE = 0.7  # of their samples: all of the picture is masked, as CAMOUFLaGE paints
 
 
 @dataclass(frozen=True)
 class Plan:
     """How many faces are drawn, and how long each part is trained.
 
-    The shipped bundle differs: its decoder and ControlNets saw 1,419 faces, its LoRA 715, and its ControlNets were
-    trained in several goes, HED's 3,350 steps in all, the first 1,500 at a rate of 4e-4 with the UNet's weights of the
-    times.
+    The shipped bundle differs: its decoder and first three ControlNets saw 1,419 faces, its LoRA 715, what CAMOUFLaGE
+    has 2,134, and its ControlNets were trained in several goes, HED's 3,350 steps in all, the first 1,500 at a rate of
+    4e-4 with the UNet's weights of the times; the rates of the identity function and of CAMOUFLaGE-Light fell later.
     """
 
     pool_seeds: int = 4_600  # about 60 % of them are adults and are kept
@@ -42,6 +56,13 @@ class Plan:
     hed: Schedule = Schedule(3_000, 32, 2e-3)
     depth: Schedule = Schedule(2_300, 32, 2e-3)
     canny: Schedule = Schedule(600, 32, 2e-3)
+    lineart: Schedule = Schedule(1_500, 32, 2e-3)
+    segmentation: Schedule = Schedule(1_000, 32, 2e-3)
+    openpose: Schedule = Schedule(1_000, 32, 2e-3)
+    normal: Schedule = Schedule(1_000, 32, 2e-3)
+    identity: Schedule = Schedule(2_000, 32, 2e-3)
+    attributes: Schedule = Schedule(1_500, 128, 1e-3)
+    light: Schedule = Schedule(1_500, 32, 1e-3)
     chains: int = 3_008  # that the teacher of few steps paints
     few_steps: Schedule = Schedule(1_500, 32, 1e-3)
 
@@ -57,24 +78,35 @@ def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
     """Draw the pools, train every part, save the bundle in `target`, measure it, and return its folder."""
     root = cache_root()
     draw_pools(plan, root, workers)
-    pool, checkpoints = load_pool(root / "pool" / "train"), root / "train"
+    pool, checkpoints = load_pool(root / "drawn" / "train"), root / "train"
     torch.manual_seed(0)
     vae = train_vae(build_vae(), pool["images"], plan.vae, checkpoints)
     torch.manual_seed(3)
     train_decoder(vae, pool["images"], plan.decoder, checkpoints)
     tokenizer, text_encoder, unet, latents = start_unet(vae, pool, checkpoints)
     train_unet(unet, text_encoder, latents, plan.unet, checkpoints)
-    nets = {}
-    for name in CONTROLS:
-        first, nets[name] = nets.get(CONTROLS[0]), build_controlnet(unet)
-        if first:  # a net that reads one kind of map learns another sooner
-            nets[name].load_state_dict(first.state_dict())
-        train_controlnet(name, nets[name], unet, text_encoder, latents, pool[name], getattr(plan, name), checkpoints)
+    frozen, nets = (unet, text_encoder, latents), {}
+    for name in (*CONTROLS, *PLAIN):
+        nets[name] = build_controlnet(unet, attention=name in CONTROLS)
+        if CONTROLS[0] in nets:  # a net that reads one kind of map learns another sooner
+            started(nets[name], nets[CONTROLS[0]].state_dict())
+        whole = PLAIN_WHOLE if name in PLAIN else WHOLE_SHARE
+        train_controlnet(name, nets[name], *frozen, pool[name], getattr(plan, name), checkpoints, whole)
+    nets[IDENTITY] = build_identity(unet)
+    train_controlnet(IDENTITY, nets[IDENTITY], *frozen, None, plan.identity, checkpoints, whole=1.0)
     save_bundle(target, vae, unet, text_encoder, tokenizer, nets)
-    shipped, lora = read_pipeline(Bundle(Source(str(target)))), target.with_name(f"{target.name}-few-steps")
-    trained = shipped.unet, shipped.text_encoder, tokenizer
-    train_few_steps(*trained, latents, plan.chains, plan.few_steps, checkpoints, lora)
-    measure(load_pool(root / "pool" / "held_out"), target)
+
+    def shipped() -> StableDiffusionInpaintPipeline:
+        return read_pipeline(Bundle(Source(str(target))))
+
+    light = target.with_name(f"{target.name}-light")
+    head = train_attributes(pool, plan.attributes, checkpoints, light / ENCODER)
+    people = read_people(head, with_mirrors(pool["images"]))
+    train_light(shipped().unet, text_encoder, latents, *people, plan.light, checkpoints, light)
+    lora = target.with_name(f"{target.name}-few-steps")
+    few = shipped()
+    train_few_steps(few.unet, few.text_encoder, tokenizer, latents, plan.chains, plan.few_steps, checkpoints, lora)
+    measure(load_pool(root / "drawn" / "held_out"), checkpoints, target)
     return target
 
 
@@ -83,9 +115,9 @@ def draw_pools(plan: Plan, root: Path, workers: int) -> None:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    firsts = [(first, root / "pool" / "train" / f"{first:06d}.npz") for first in range(0, plan.pool_seeds, SHARD)]
+    firsts = [(first, root / "drawn" / "train" / f"{first:06d}.npz") for first in range(0, plan.pool_seeds, SHARD)]
     held = range(HELD_OUT, HELD_OUT + plan.held_out_seeds, SHARD)
-    firsts += [(first, root / "pool" / "held_out" / f"{first:06d}.npz") for first in held]
+    firsts += [(first, root / "drawn" / "held_out" / f"{first:06d}.npz") for first in held]
     todo = [(first, path) for first, path in firsts if not path.exists()]
     print(f"pool: {len(firsts) - len(todo)} of {len(firsts)} shards are there", flush=True)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:

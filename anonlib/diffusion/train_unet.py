@@ -14,10 +14,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.diffusion.captions import loosened
 from anonlib.diffusion.train_vae import encode
-from anonlib.diffusion.training import Schedule, autocast, device, train, with_mirrors
-from anonlib.faces import dilate
+from anonlib.diffusion.training import Schedule, autocast, device, train
+from anonlib.faces import dilate, with_mirrors
 
-WHOLE_SHARE, NO_CAPTION_SHARE = 0.35, 0.1  # of the samples: everything is masked; the caption is dropped
+WHOLE_SHARE, NO_CAPTION_SHARE = 0.35, 0.1
 SNR_LIMIT = 5.0
 LOOSE_CAPTIONS = 20  # of each photo
 
@@ -67,8 +67,9 @@ class Denoiser(nn.Module):
 class Draws:
     """The random choices of training: which samples lose their picture or their caption, the noise and the time."""
 
-    def __init__(self, latents: Latents, seed: int):
+    def __init__(self, latents: Latents, seed: int, whole: float = WHOLE_SHARE, silent: float = NO_CAPTION_SHARE):
         self.latents, self.random = latents, torch.Generator().manual_seed(seed)
+        self.whole, self.silent = whole, silent  # of the samples: everything is masked; the caption is dropped
         self.scheduler = DDPMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction"
         )
@@ -78,8 +79,8 @@ class Draws:
     def __call__(self, rows: Tensor) -> dict[str, Tensor]:
         """Return noisy latents, times, the nine-channel extras, tokens, velocity targets and weights for some rows."""
         data, n, g = self.latents, len(rows), self.random
-        whole = (torch.rand(n, generator=g) < WHOLE_SHARE).view(-1, 1, 1, 1)
-        silent = (torch.rand(n, generator=g) < NO_CAPTION_SHARE).view(-1, 1)
+        whole = (torch.rand(n, generator=g) < self.whole).view(-1, 1, 1, 1)
+        silent = (torch.rand(n, generator=g) < self.silent).view(-1, 1)
         spoken = data.tokens[rows, torch.randint(0, LOOSE_CAPTIONS, (n,), generator=g)]
         clean = data.clean[rows]
         noise = torch.randn(clean.shape, generator=g)
@@ -121,7 +122,7 @@ def train_unet(
         with autocast():
             states = text_encoder(d["tokens"]).last_hidden_state
             sample = unet(torch.cat([d["noisy"], d["extra"]], 1), d["times"], states).sample
-        return _error(sample, d["target"], d["weight"])
+        return velocity_error(sample, d["target"], d["weight"])
 
     ema = train("unet", net, loss, len(latents.clean), schedule, checkpoint=folder / "unet.pt", decay=0.9995)
     ema.finish(net)
@@ -133,13 +134,17 @@ def train_controlnet(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
     latents: Latents,
-    controls: np.ndarray,
+    controls: np.ndarray | None,
     schedule: Schedule,
     folder: Path,
+    whole: float = WHOLE_SHARE,
 ) -> None:
-    """Train one ControlNet (Zhang et al., 2023) on the frozen UNet; controls: maps (N, 128, 128) uint8 of the pool.
+    """Train one ControlNet (Zhang et al., 2023) on the frozen UNet.
 
-    All times weigh the same: min-SNR would all but hide the noisiest ones, and there a control decides the shape.
+    controls: maps (2N, 128, 128[, 3]) uint8, a row a row of `latents`; None: the latent itself, without a caption,
+    which makes CAMOUFLaGE's identity function (Piano et al., 2024). whole: share of the samples of which everything is
+    masked. All times weigh the same: min-SNR would all but hide the noisiest ones, and there a control decides the
+    shape.
     """
     for frozen in (unet, text_encoder):
         frozen.to(device()).eval().requires_grad_(False)
@@ -147,13 +152,12 @@ def train_controlnet(
     plain_attention(unet)
     plain_attention(controlnet)
     controlnet.controlnet_cond_embedding.to(memory_format=torch.channels_last)  # half the time on a CPU
-    draws = Draws(latents, seed=2)
-    maps = torch.from_numpy(with_mirrors(controls))
+    draws = Draws(latents, 2, whole, NO_CAPTION_SHARE if controls is not None else 1.0)
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         draws.random.manual_seed(step)
         d = draws(rows)
-        control = maps[rows].to(device()).float().div(255)[:, None].expand(-1, 3, -1, -1)
+        control = latents.clean[rows].to(device()) if controls is None else as_control(controls[rows.numpy()])
         with autocast():
             states = text_encoder(d["tokens"]).last_hidden_state
             down, middle = controlnet(d["noisy"], d["times"], states, controlnet_cond=control, return_dict=False)
@@ -161,13 +165,20 @@ def train_controlnet(
                 torch.cat([d["noisy"], d["extra"]], 1), d["times"], states,
                 down_block_additional_residuals=down, mid_block_additional_residual=middle,
             ).sample  # fmt: skip
-        return _error(sample, d["target"], torch.ones_like(d["weight"]))
+        return velocity_error(sample, d["target"], torch.ones_like(d["weight"]))
 
     label, count = f"controlnet-{name}", len(latents.clean)
     ema = train(label, controlnet, loss, count, schedule, checkpoint=folder / f"{label}.pt", warmup=50)
     ema.finish(controlnet)
 
 
-def _error(sample: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, dict[str, float]]:
+def as_control(maps: np.ndarray) -> Tensor:
+    """Return maps (B, H, W[, 3]) uint8 as a ControlNet takes them: (B, 3, H, W) in [0, 1]."""
+    found = torch.from_numpy(maps).to(device()).float().div(255)
+    return found.permute(0, 3, 1, 2) if found.ndim == 4 else found[:, None].expand(-1, 3, -1, -1)
+
+
+def velocity_error(sample: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Return the mean squared error of velocities, each image weighed by weight (B,), and that to print."""
     value = (weight * (sample.float() - target).pow(2).mean((1, 2, 3))).mean()
     return value, {"loss": value.detach().item()}

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -22,11 +21,6 @@ class Schedule:
     steps: int
     batch: int
     rate: float
-
-
-def with_mirrors(images: np.ndarray) -> np.ndarray:
-    """Return images or maps (N, H, W, ...) as (2N, H, W, ...), each followed by its mirror image."""
-    return np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])
 
 
 def device() -> torch.device:

@@ -15,6 +15,7 @@ PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 ALONE = "ia-none"
 EDGES, READABLE = "blackbox-hed-face", 0.4  # the black-box attacker, and what he has to find where edges are untouched
 SWEPT = "ia-hed"  # whose control strength is varied
+SCENES = ("camouflage-base", "camouflage-light")
 TIMES_CHANCE, ALPHA = 10, 0.05
 LEADS = 0.8  # what the attacker who leads has to find where nobody anonymized
 PREMISES = ("no-op, the leader", "background-only", "permuted")
@@ -116,6 +117,13 @@ def _gains(gain: Mapping[str, Any], p: Mapping[str, Any]) -> tuple[str, str, str
     return (PASS, measured, "") if gain["value"] > 0 else (FAIL, measured, "the difference has the other sign")
 
 
+def _moves_on(found: Mapping[str, Any]) -> tuple[str, str, str]:
+    measured = spell_entry(found, ".3f")
+    if found["lo"] > 0:
+        return PASS, measured, ""
+    return (FAIL if found["hi"] < 0 else INCONCLUSIVE), measured, "from one scale to the next it may come nearer again"
+
+
 def _rate(found: Mapping[str, Any]) -> str:
     return spell_entry(found, ".1%")
 
@@ -207,6 +215,35 @@ CLAIMS = (
         (_STRONGER, f"{_STRONGER}_p"),
         _gains,
         premises=SAME_BACKGROUND,
+    ),
+    *(
+        Claim(
+            f"{name} leaks",
+            f"people behind {name} are found",
+            "the lower bound is above chance",
+            (_TOP1(name, MAXIMUM), _CHANCE),
+            _beats_chance,
+        )
+        for name in SCENES
+    ),
+    Claim(
+        f"edges alone suffice, {SCENES[0]}",
+        f"people behind {SCENES[0]} are found by {EDGES}, who has never seen the anonymizer",
+        "the lower bound is above chance",
+        (_TOP1(SCENES[0], EDGES), _CHANCE),
+        _beats_chance,
+        premises=(*PREMISES, "no-op, black box"),
+    ),
+    *(
+        Claim(
+            f"the scale leads away, {told}",
+            f"the larger the anonymization scale of {SCENES[0]}, the further from the original by {told}",
+            "every step above 0, paired",
+            (f"camouflage/least_step/{key}",),
+            _moves_on,
+            premises=(),
+        )
+        for key, told in {"lpips": "LPIPS", "cosine": "a recognizer's cosine"}.items()
     ),
     Claim(
         "references help",

@@ -1,4 +1,4 @@
-"""The paper's Figures 1 and 2 as data for `diagrams.flow`: real images and boxes, with places in inches."""
+"""The papers' architectures as data for `diagrams.flow`: real images and boxes, with places in inches."""
 
 from typing import Any
 
@@ -32,6 +32,35 @@ FRAMEWORK = {
         ["z_hat", "z"],
         ["z", "other"],
         ["z", "other_anonymized"],
+    ],
+}
+
+
+BASE = {
+    "height": 3.75,
+    "arrows": [
+        ["photo", "depth"],
+        ["photo", "caption"],
+        ["photo", "latent"],
+        ["lineart", "controls"],
+        ["caption", "controls"],
+        ["latent", "identity"],
+        ["controls", "step"],
+        ["identity", "step"],
+        ["step", "anonymized"],
+    ],
+}
+LIGHT = {
+    "height": 2.75,
+    "arrows": [
+        ["photo", "encoder"],
+        ["photo", "reader"],
+        ["encoder", "ip"],
+        ["reader", "code"],
+        ["code", "adapter"],
+        ["ip", "unet"],
+        ["adapter", "unet"],
+        ["unet", "anonymized"],
     ],
 }
 
@@ -74,6 +103,39 @@ def framework_data(
         ("other_anonymized", 6.2, 0.85, 0.95, 0.95, "$\\hat{z}_j$ of others: pushed away", 3),
     ]
     return {"table": _table(nodes), "images": np.stack([photo, anonymized, other, other_anonymized])}
+
+
+def base_data(photo: np.ndarray, maps: dict[str, np.ndarray], anonymized: np.ndarray) -> dict[str, Any]:
+    """Return CAMOUFLaGE-Base (the paper's Figure 2): five maps and a caption pull, the identity function pushes.
+
+    All images (128, 128, 3) uint8; maps: of the photo, by condition.
+    """
+    nodes = [("photo", 0.5, 2.0, 0.85, 0.85, "photo", 0)]
+    nodes += [(name, 1.75 + 0.62 * place, 3.3, 0.56, 0.56, "", 1 + place) for place, name in enumerate(maps)]
+    nodes += [
+        ("caption", 2.9, 2.0, 0.9, 0.32, "caption", None),
+        ("latent", 2.9, 0.75, 0.9, 0.32, "latent", None),
+        ("controls", 4.6, 2.0, 1.1, 0.95, "ControlNets\nand UNet,\nguided by text:\n$\\epsilon_{pos}$", None),
+        ("identity", 4.6, 0.75, 1.1, 0.6, "identity function\nand UNet: $\\epsilon_{idf}$", None),
+        ("step", 6.2, 2.0, 1.4, 0.75, "$\\epsilon_{idf} + a_s(\\epsilon_{pos} - \\epsilon_{idf})$\nat each step", None),
+        ("anonymized", 6.2, 0.75, 0.85, 0.85, "anonymized", 1 + len(maps)),
+    ]
+    return {"table": _table(nodes), "images": np.stack([photo, *maps.values(), anonymized])}
+
+
+def light_data(photo: np.ndarray, code: np.ndarray, anonymized: np.ndarray) -> dict[str, Any]:
+    """Return CAMOUFLaGE-Light (the paper's Figure 3): image embedding and spatial code, (128, 128, 3) uint8."""
+    nodes = [
+        ("photo", 0.5, 1.45, 0.85, 0.85, "photo", 0),
+        ("encoder", 1.75, 2.2, 0.95, 0.55, "image encoder:\nembedding", None),
+        ("reader", 1.75, 0.75, 0.95, 0.55, "40 attributes,\nface points", None),
+        ("code", 3.0, 0.75, 0.8, 0.8, "code, by person", 1),
+        ("ip", 4.1, 2.2, 0.95, 0.55, "IP-Adapter", None),
+        ("adapter", 4.1, 0.75, 0.95, 0.55, "T2I-Adapter", None),
+        ("unet", 5.3, 1.45, 0.95, 0.6, "UNet, frozen", None),
+        ("anonymized", 6.45, 1.45, 0.85, 0.85, "anonymized", 2),
+    ]
+    return {"table": _table(nodes), "images": np.stack([photo, code, anonymized])}
 
 
 def _table(nodes: list[tuple]) -> pd.DataFrame:

@@ -23,9 +23,10 @@ from diffusers import DiffusionPipeline  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from anonlib.diffusion.bundle import load_pipeline  # noqa: E402
+from anonlib.diffusion.bundle import load_pipeline, read_parts  # noqa: E402
+from anonlib.diffusion.order import Order  # noqa: E402
 from anonlib.diffusion.overlap import overlapped  # noqa: E402
-from anonlib.diffusion.painter import Order, Painter  # noqa: E402
+from anonlib.diffusion.painter import Painter  # noqa: E402
 from tools.bench.race import entry, write  # noqa: E402
 from tools.stock import controlnets, one_by_one, painted, smooth_order  # noqa: E402
 
@@ -136,7 +137,7 @@ def measured(setup: Setup) -> tuple[list[dict], list[dict]]:
     """Return the entries of bench.json and the timeline."""
     pipeline = load_pipeline(setup.bundle, CONDITIONS).to(dtype=torch.bfloat16)
     count = operations(pipeline, setup)
-    paint = Painter(setup.bundle, CONDITIONS, setup.batch, setup.size, compiled=True)
+    paint = Painter(read_parts(setup.bundle, CONDITIONS), setup.batch, setup.size, compiled=True)
     batch = paint.placement.batch
     given = order(setup, batch)
     made = next(paint([given]))  # compiles

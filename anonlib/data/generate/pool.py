@@ -6,10 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anonlib.conditions import canny, hed, relief
+from anonlib import mesh
+from anonlib.conditions import canny, hed, lineart, painted_parts
 from anonlib.data.generate.render import TRUNCATION, looks_young
 from anonlib.data.generate.stylespace import LAYERS, Generator, load_generator
-from anonlib.faces import align, detect, mask_of, parse
+from anonlib.faces import NECK, align, detect, mask_of, parse, with_mirrors
 
 STREAM = 7
 HELD_OUT = 100_000  # seeds from here on are never trained on
@@ -37,17 +38,24 @@ def draw_pool_face(generator: Generator, seed: int) -> np.ndarray | None:
 
 
 def annotated(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what training needs beside the images: person masks, captions, and the three control maps."""
+    """Return what training needs beside the images (N, 128, 128, 3) uint8: person masks (N, 128, 128) and captions (N),
+    parser classes and control maps of each photo and its mirror image in turn (2N, 128, 128[, 3])."""
     from anonlib.diffusion.captions import caption
 
-    labels = parse(images)
+    both = with_mirrors(images)
+    labels = parse(both)
     masks = np.stack([mask_of(row) for row in labels])
     return {
-        "masks": masks,
-        "captions": np.array([caption(image, row) for image, row in zip(images, labels, strict=True)]),
-        "hed": hed(images),
-        "canny": canny(images),
-        "depth": relief(images, masks),
+        "masks": masks[::2],
+        "captions": np.array([caption(image, row) for image, row in zip(images, labels[::2], strict=True)]),
+        "labels": labels,
+        "hed": hed(both),
+        "canny": canny(both),
+        "depth": mesh.relief(both, masks),
+        "normal": mesh.normals(both, masks),
+        "segmentation": painted_parts(labels),
+        "openpose": mesh.poses(both, np.isin(labels, NECK)),
+        "lineart": lineart(both),
     }
 
 

@@ -1,0 +1,154 @@
+"""FaRL's image encoder (Zheng et al., 2022) and FACER's head of 40 attributes on it, from their published files.
+
+Both are CLIP's ViT-B/16, run by transformers; the head weighs the mean, the maximum and the class token of the last
+block against each other.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from anonlib.attributes import NAMES
+from anonlib.compat import device
+from anonlib.errors import AnonlibError, first_line
+from anonlib.faces import FRAME_POINTS, similarity
+
+IMAGE, ATTRIBUTES = "FaRL-Base-Patch16-LAIONFace20M-ep64.pth", "face_attribute.farl.celeba.pt"
+SIZE, PATCH = 224, 16
+MEAN, SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, RGB
+# where FACER puts the five points of a face in a picture of SIZE px
+POINTS = (
+    (np.array([[85.83, 115.78], [169.05, 114.34], [127.57, 167.0], [90.7, 204.7], [167.31, 203.37]]) - 128 + 250)
+    * SIZE
+    / 500
+)
+
+
+class Attributes(nn.Module):
+    """FACER's head: features (B, P, C) of patches and class tokens (B, C) -> logits (B, 40)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weights = nn.Parameter(torch.ones(1, 3, 1))
+        self.norm_0, self.norm_1, self.norm_2 = (nn.LayerNorm(width) for _ in range(3))
+        self.final_fc = nn.Linear(width, len(NAMES))
+
+    def forward(self, patches: Tensor, token: Tensor) -> Tensor:
+        parts = (self.norm_0(patches.mean(1)), self.norm_1(patches.amax(1)), self.norm_2(token))
+        return self.final_fc((torch.stack(parts, 1) * self.weights.softmax(1)).sum(1))
+
+
+class Farl(nn.Module):
+    """Attributes (B, 40) in [0, 1] and embeddings (B, D) of faces that lie as FACER wants them, (B, 3, 224, 224)."""
+
+    def __init__(self, config: CLIPVisionConfig, embedding: int):
+        super().__init__()
+        self.image, self.trunk = CLIPVisionModel(config), CLIPVisionModel(config)
+        self.proj = nn.Parameter(torch.zeros(config.hidden_size, embedding))
+        self.head = Attributes(config.hidden_size)
+
+    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+        last = self.trunk(faces).last_hidden_state  # before the last norm, as FACER has it
+        embedding = self.image(faces).pooler_output @ self.proj
+        return self.head(last[:, 1:], last[:, 0]).sigmoid(), embedding
+
+
+@lru_cache(maxsize=1)
+def load_farl(folder: Path) -> Farl:
+    """Return both networks of a folder, on the device; AnonlibError where a file is missing, damaged or another's."""
+    if missing := [name for name in (IMAGE, ATTRIBUTES) if not (folder / name).exists()]:
+        raise AnonlibError(f"{folder} has no {missing[0]}: `make fetch PROFILE=full METHOD=camouflage-light` gets it")
+    try:
+        image, heads = (
+            torch.load(folder / name, map_location="cpu", weights_only=True) for name in (IMAGE, ATTRIBUTES)
+        )
+        image = _part(image["state_dict"], "visual.")
+        width, embedding = image["proj"].shape
+        layers = len({name.split(".")[2] for name in image if name.startswith("transformer.resblocks.")})
+        net = Farl(vision_config(width, layers), embedding)
+        _load(net.image, renamed(image))
+        _load(net.trunk, renamed(_part(heads, "backbone.")))
+        net.head.load_state_dict(_part(heads, "head."))
+        net.proj.data.copy_(image["proj"])
+    except Exception as error:  # what a damaged or foreign file raises is anything
+        raise AnonlibError(f"{folder} holds no FaRL that can be read ({first_line(error)}): fetch it again") from error
+    return net.eval().requires_grad_(False).to(device())
+
+
+def vision_config(width: int, layers: int) -> CLIPVisionConfig:
+    """Return the configuration of CLIP's image encoder of a width, with ViT-B/16's patches."""
+    return CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, width // 64),
+        image_size=SIZE,
+        patch_size=PATCH,
+        hidden_act="quick_gelu",
+    )
+
+
+def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of OpenAI's layout of CLIP's image encoder by transformers' names."""
+    found = {}
+    for name, value in weights.items():
+        if name in FLAT:
+            found[FLAT[name]] = value
+        elif name.startswith("transformer.resblocks."):
+            _, _, number, *rest = name.split(".")
+            layer, part = f"encoder.layers.{number}", ".".join(rest)
+            if part.startswith("attn.in_proj_"):
+                for letter, third in zip("qkv", value.chunk(3), strict=True):
+                    found[f"{layer}.self_attn.{letter}_proj.{part.removeprefix('attn.in_proj_')}"] = third
+            else:
+                group, kind = part.rsplit(".", 1)
+                found[f"{layer}.{INSIDE[group]}.{kind}"] = value
+    return found
+
+
+FLAT = {
+    "class_embedding": "embeddings.class_embedding",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "conv1.weight": "embeddings.patch_embedding.weight",
+} | {
+    f"{old}.{kind}": f"{new}.{kind}"
+    for old, new in {"ln_pre": "pre_layrnorm", "ln_post": "post_layernorm"}.items()
+    for kind in ("weight", "bias")
+}
+INSIDE = {
+    "attn.out_proj": "self_attn.out_proj",
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+
+
+def _load(net: CLIPVisionModel, weights: dict[str, Tensor]) -> None:
+    """Give a network all of its weights; FACER's trunk has no last norm, and none is asked of it."""
+    told = net.load_state_dict(weights, strict=False)
+    lacking = [name for name in told.missing_keys if "post_layernorm" not in name and "position_ids" not in name]
+    if lacking or told.unexpected_keys:
+        raise ValueError(f"weights do not fit: {(lacking + told.unexpected_keys)[0]}")
+
+
+def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): one.float() for name, one in weights.items() if name.startswith(prefix)}
+
+
+@torch.inference_mode()
+def read_farl(images: np.ndarray, folder: Path, batch: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Return attributes (N, 40) in [0, 1] and embeddings (N, D) of aligned images (N, 128, 128, 3) uint8."""
+    net, matrix = load_farl(folder), similarity(FRAME_POINTS, POINTS)
+    mean, spread = (torch.tensor(one).view(1, 3, 1, 1) for one in (MEAN, SPREAD))
+    found = [(torch.zeros(0, len(NAMES)), torch.zeros(0, net.proj.shape[1]))]
+    for start in range(0, len(images), batch):
+        part = [cv2.warpAffine(one, matrix, (SIZE, SIZE)) for one in images[start : start + batch]]  # black around
+        faces = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2).float() / 255
+        found.append(tuple(one.cpu() for one in net(((faces - mean) / spread).to(device()))))
+    return tuple(torch.cat(column).numpy() for column in zip(*found, strict=True))

@@ -1,0 +1,152 @@
+"""Who reads faces: FaRL and FACER's head as their own code runs them, BLIP, and what is said where a file is wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anonlib import readers
+from anonlib.bundles import ATTRIBUTES, IDENTITY, OWN, Source
+from anonlib.compat import prepare_torch
+
+prepare_torch()
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+
+from anonlib.errors import AnonlibError  # noqa: E402
+from anonlib.faces import FRAME_POINTS, similarity  # noqa: E402
+from anonlib.networks import captioner, farl  # noqa: E402
+
+WIDTH, LAYERS = 64, 2
+
+
+class Block(nn.Module):
+    """A block of CLIP's image encoder in OpenAI's layout, an oracle."""
+
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.MultiheadAttention(WIDTH, 1, batch_first=True)
+        self.ln_1, self.ln_2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.mlp = nn.Module()
+        self.mlp.c_fc, self.mlp.c_proj = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+
+    def forward(self, x):
+        seen = self.ln_1(x)
+        x = x + self.attn(seen, seen, seen, need_weights=False)[0]
+        wide = self.mlp.c_fc(self.ln_2(x))
+        return x + self.mlp.c_proj(wide * torch.sigmoid(1.702 * wide))
+
+
+class Vision(nn.Module):
+    """CLIP's image encoder in OpenAI's layout."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, WIDTH, 16, 16, bias=False)
+        self.class_embedding = nn.Parameter(torch.randn(WIDTH))
+        self.positional_embedding = nn.Parameter(torch.randn(197, WIDTH))
+        self.ln_pre, self.ln_post = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.transformer = nn.Module()
+        self.transformer.resblocks = nn.ModuleList(Block() for _ in range(LAYERS))
+        self.proj = nn.Parameter(torch.randn(WIDTH, 32))
+
+    def forward(self, x):
+        x = self.conv1(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], 1) + self.positional_embedding
+        x = self.ln_pre(x)
+        for block in self.transformer.resblocks:
+            x = block(x)
+        return x
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Write both files as their authors do, with random weights; return the folder and what they were made of."""
+    folder = tmp_path_factory.mktemp("farl")
+    torch.manual_seed(0)
+    image, trunk, head = Vision(), Vision(), farl.Attributes(WIDTH)
+    nn.init.normal_(head.weights)
+    torch.save({"state_dict": {f"visual.{name}": one for name, one in image.state_dict().items()}}, folder / farl.IMAGE)
+    kept = {
+        f"backbone.{name}": one for name, one in trunk.state_dict().items() if "ln_post" not in name and name != "proj"
+    }
+    torch.save(kept | {f"head.{name}": one for name, one in head.state_dict().items()}, folder / farl.ATTRIBUTES)
+    return folder, image, trunk, head
+
+
+def test_farl_and_its_head_are_those_of_the_published_layout(files):
+    folder, image, trunk, head = files
+    net, faces = farl.load_farl(folder), torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        attributes, embedding = net(faces)
+        last = trunk(faces)
+        parts = torch.stack(
+            [head.norm_0(last[:, 1:].mean(1)), head.norm_1(last[:, 1:].amax(1)), head.norm_2(last[:, 0])], 1
+        )
+        expected = head.final_fc((parts * head.weights.softmax(1)).sum(1)).sigmoid()
+        torch.testing.assert_close(attributes, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(embedding, image.ln_post(image(faces)[:, 0]) @ image.proj, atol=1e-3, rtol=1e-4)
+
+
+def test_faces_are_laid_where_facer_has_them(files):
+    matrix = similarity(FRAME_POINTS, farl.POINTS)
+    moved = FRAME_POINTS @ matrix[:, :2].T + matrix[:, 2]
+    assert np.abs(moved - farl.POINTS).max() < 4, "two templates of one face"
+    images = np.random.default_rng(0).integers(0, 256, (3, 128, 128, 3)).astype(np.uint8)
+    bundle = replace(OWN, reader=Source(str(files[0])))
+    attributes, embeds = readers.reader(bundle).read(images)
+    assert attributes.shape == (3, 40) and embeds.shape == (3, 32) and attributes.dtype == np.float32
+    alone, _ = readers.reader(bundle).read(images[1:2])
+    np.testing.assert_allclose(alone[0], attributes[1], atol=1e-5)
+
+
+def test_a_missing_or_foreign_file_is_one_line(files, tmp_path):
+    with pytest.raises(AnonlibError, match="has no FaRL-Base"):
+        farl.load_farl(tmp_path)
+    for name in (farl.IMAGE, farl.ATTRIBUTES):
+        (tmp_path / name).write_bytes((files[0] / name).read_bytes())
+    foreign = torch.load(tmp_path / farl.ATTRIBUTES)
+    foreign.pop("backbone.ln_pre.weight")
+    torch.save(foreign, tmp_path / farl.ATTRIBUTES)
+    with pytest.raises(AnonlibError, match="weights do not fit"):
+        farl.load_farl(tmp_path)
+
+
+def test_what_has_to_be_there_depends_on_who_reads():
+    far, said = Source("owner/farl", "0" * 40), Source("owner/blip", "0" * 40)
+    base, light = (IDENTITY,), (ATTRIBUTES,)
+    assert OWN.light in OWN.sources(base) and OWN.light in OWN.sources(light) and OWN.light not in OWN.sources(("hed",))
+    told = replace(OWN, reader=far, captioner=said)
+    assert said in told.sources(base) and far not in told.sources(base) and OWN.light not in told.sources(base)
+    assert {far, OWN.light} <= set(told.sources(light)) and said not in told.sources(light)
+    distant = replace(OWN, light=Source("owner/light", "0" * 40))
+    assert distant.light in distant.sources(light), "known before it is fetched"
+
+
+def test_blip_says_the_same_of_a_picture_in_any_company(tmp_path):
+    from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+
+    torch.manual_seed(0)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]", *(f"w{k}" for k in range(27))]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BlipConfig(
+        text_config=small | {
+            "vocab_size": len(words), "bos_token_id": 4, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0,
+            "encoder_hidden_size": 32,
+        },
+        vision_config=small | {"image_size": 32, "patch_size": 16}, projection_dim=16, image_text_hidden_size=32,
+    )  # fmt: skip
+    BlipForConditionalGeneration(config).save_pretrained(tmp_path)
+    size = {"height": 32, "width": 32}
+    BlipProcessor(BlipImageProcessor(size=size), tokenizer).save_pretrained(tmp_path)
+    images = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
+    bundle = replace(OWN, captioner=Source(str(tmp_path)))
+    texts = readers.captions(bundle, images)
+    assert len(texts) == 3 and all(text for text in texts)
+    assert readers.captions(bundle, images[2:]) == texts[2:]
+    captioner._captioner.cache_clear()
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(AnonlibError, match="holds no captioner"):
+        readers.captions(bundle, images)
