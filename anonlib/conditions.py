@@ -5,7 +5,7 @@ They look at the FULL image, masked pixels included, as Instance Augmentation's 
 
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from anonlib import annotators, mesh
 from anonlib.bundles import Source
 from anonlib.compat import autocast
 from anonlib.errors import AnonlibError
-from anonlib.faces import NECK, SKIN, mask_of, parse, person_mask
+from anonlib.faces import NECK, SKIN, mask_of, parse
 
 CANNY_LOW, CANNY_HIGH = 60, 140
 # of the parser's 19 classes: far apart in colour, the background black
@@ -28,7 +28,22 @@ MINIMUM_SPREAD = (
 )
 
 
-def annotate(name: str, images: np.ndarray, network: Source | None = None) -> tuple[np.ndarray, np.ndarray]:
+class Seen:
+    """Images (N, H, W, 3) uint8 RGB, and what the face parser makes of them, worked out once for several annotators."""
+
+    def __init__(self, images: np.ndarray):
+        self.images = images
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return parse(self.images)
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        return np.stack([mask_of(one) for one in self.labels])
+
+
+def annotate(name: str, images: np.ndarray | Seen, network: Source | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return control maps (N, H, W, 3) uint8 and flags (N,) bool of images (N, H, W, 3) uint8 RGB.
 
     name: one of ANNOTATORS, or of `annotators.NAMES` where a network is given, which then makes the maps. A map whose
@@ -37,10 +52,11 @@ def annotate(name: str, images: np.ndarray, network: Source | None = None) -> tu
     known = annotators.NAMES if network else sorted(ANNOTATORS)
     if name not in known:
         raise AnonlibError(f"unknown condition {name!r}: choose one of {', '.join(known)}")
+    seen = images if isinstance(images, Seen) else Seen(images)
     if network:
-        maps = annotators.maps(name, images, network.folder)
+        maps = annotators.maps(name, seen.images, network.folder)
     else:
-        maps = ANNOTATORS[name](images) if len(images) else np.zeros(images.shape[:3], np.uint8)
+        maps = ANNOTATORS[name](seen) if len(seen.images) else np.zeros(seen.images.shape[:3], np.uint8)
     rows, columns = maps.shape[1] // 4, maps.shape[2] // 4
     inner = maps[:, rows : 3 * rows, columns : 3 * columns]  # a network's map glows at the border of a flat picture too
     spread = inner.reshape(len(maps), inner.shape[1] * inner.shape[2], -1).std(1).max(1)
@@ -82,33 +98,30 @@ def hed(images: np.ndarray, batch: int = 8) -> np.ndarray:
     return np.concatenate(maps)
 
 
-def depth(images: np.ndarray) -> np.ndarray:
+def depth(seen: Seen) -> np.ndarray:
     """Return relative nearness (N, 128, 128) uint8 of aligned images, 255 = nearest, 0 = background or no face.
 
     A stand-in for a depth network: the 468-point face mesh gives the face's relief, the parser the person's outline.
     """
-    return mesh.relief(images, person_mask(images))
+    return mesh.relief(seen.images, seen.masks)
 
 
-def normal(images: np.ndarray) -> np.ndarray:
+def normal(seen: Seen) -> np.ndarray:
     """Return surface normals (N, 128, 128, 3) uint8 of aligned images, of the same stand-in as `depth`."""
-    return mesh.normals(images, person_mask(images))
+    return mesh.normals(seen.images, seen.masks)
 
 
-def segmentation(images: np.ndarray) -> np.ndarray:
-    """Return the parts of face and person (N, 128, 128, 3) uint8 of aligned images, each in its colour."""
-    return painted_parts(parse(images))
+def segmentation(seen: Seen) -> np.ndarray:
+    """Return the parts of face and person (N, 128, 128, 3) uint8 of aligned images, each in its colour.
+
+    What the parser leaves blank inside of a person is skin.
+    """
+    return PART_COLOURS[np.where((seen.labels == 0) & (seen.masks > 0), SKIN[0], seen.labels)]
 
 
-def painted_parts(labels: np.ndarray) -> np.ndarray:
-    """Return parser classes (N, H, W) in their colours; what the parser leaves blank inside of a person is skin."""
-    masks = np.stack([mask_of(one) for one in labels])
-    return PART_COLOURS[np.where((labels == 0) & (masks > 0), SKIN[0], labels)]
-
-
-def openpose(images: np.ndarray) -> np.ndarray:
+def openpose(seen: Seen) -> np.ndarray:
     """Return OpenPose's drawing of aligned heads (N, 128, 128, 3) uint8: the face from its mesh, the neck as parsed."""
-    return mesh.poses(images, np.isin(parse(images), NECK))
+    return mesh.poses(seen.images, np.isin(seen.labels, NECK))
 
 
 def lineart(images: np.ndarray) -> np.ndarray:
@@ -119,7 +132,13 @@ def lineart(images: np.ndarray) -> np.ndarray:
         return np.stack([np.asarray(detector(image, output_type="np"))[..., 0] for image in images])
 
 
-ANNOTATORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "canny": canny, "hed": hed, "depth": depth, "normal": normal, "segmentation": segmentation,
-    "openpose": openpose, "lineart": lineart,
-}  # fmt: skip
+ANNOTATORS: dict[str, Callable[[Seen], np.ndarray]] = {
+    "canny": lambda seen: canny(seen.images),
+    "hed": lambda seen: hed(seen.images),
+    "lineart": lambda seen: lineart(seen.images),
+    "depth": depth,
+    "normal": normal,
+    "segmentation": segmentation,
+    "openpose": openpose,
+}
+PARSED = ("depth", "normal", "segmentation", "openpose")  # that ask the parser

@@ -19,7 +19,7 @@ def test_a_face_has_a_map_and_a_flat_picture_has_none(photos, name):
 
 def test_a_map_of_one_colour_is_empty_however_bright_that_is(monkeypatch):
     flat = np.full((1, 128, 128, 3), (0, 128, 255), np.uint8)
-    monkeypatch.setitem(conditions.ANNOTATORS, "normal", lambda images: flat)
+    monkeypatch.setitem(conditions.ANNOTATORS, "normal", lambda seen: flat)
     assert annotate("normal", flat)[1].tolist() == [False]
 
 
@@ -46,12 +46,17 @@ def test_the_pose_has_points_limbs_and_a_neck(photos):
     assert not mesh.poses(np.full_like(photos[:1], 90), np.ones((1, 128, 128), bool)).any()
 
 
-def test_parts_have_colours_of_their_own_and_holes_are_skin():
+def test_parts_have_colours_of_their_own_and_holes_are_skin(monkeypatch):
     assert len({tuple(one) for one in PART_COLOURS.tolist()}) == len(PART_COLOURS) == 19
     labels = np.zeros((1, 128, 128), np.uint8)
     labels[0, 10:, 20:110], labels[0, 60:70, 60:70] = 1, 0
-    drawn = conditions.painted_parts(labels)
+    asked = []
+    monkeypatch.setattr(conditions, "parse", lambda images: asked.append(len(images)) or labels)
+    seen = conditions.Seen(np.zeros((1, 128, 128, 3), np.uint8))
+    drawn = conditions.segmentation(seen)
     assert (drawn[0, 65, 65] == PART_COLOURS[1]).all() and not drawn[0, 5, 5].any()
+    conditions.depth(seen), conditions.openpose(seen)
+    assert asked == [1], "parsed once for all"
 
 
 def test_what_training_needs_is_made_of_photos_and_their_mirror_images(photos):

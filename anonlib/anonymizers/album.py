@@ -16,7 +16,7 @@ from anonlib.anonymizers.contract import ERROR, STATUSES
 from anonlib.anonymizers.dataset import options, seed_parameters
 from anonlib.anonymizers.maps import Maps, known
 from anonlib.anonymizers.scene import Found, Scene, composed, find
-from anonlib.conditions import annotate
+from anonlib.conditions import Seen, annotate
 from anonlib.data.folder import SUFFIXES, UNREADABLE, read_rgb, visible
 from anonlib.diffusion.overlap import overlapped
 from anonlib.errors import AnonlibError
@@ -67,8 +67,9 @@ class _Stages:
         """Read photos, find the people in them, and make the control maps that the anonymizer follows."""
         photos = {file: photo for file in files if (photo := _read(file)) is not None}
         found, maps = find(list(photos.values())), {}
+        seen = Seen(found.images)
         for condition in maps_of(self.name) if len(found.images) else ():
-            maps[condition] = annotate(condition, found.images, self.options["bundle"].annotator(condition))
+            maps[condition] = annotate(condition, seen, self.options["bundle"].annotator(condition))
         return files, list(photos), found, maps
 
     def painted(self, given: tuple[list[Path], list[Path], Found, Maps]) -> tuple:

@@ -151,7 +151,10 @@ def _maps_by_row(faces: FaceSet, wanted: list[tuple], settings: config.Profile) 
     networks = {condition: one for condition in rows if (one := bundle.annotator(condition))}
     for condition in rows.keys() & set(config.EDGES) - networks.keys():
         rows[condition] = np.union1d(rows[condition], edge_rows(faces, settings))
-    found = control_maps({condition: faces.images[at] for condition, at in rows.items()}, networks)
+    photos = {
+        at.tobytes(): faces.images[at] for at in rows.values()
+    }  # the same ones for whoever asks for the same rows
+    found = control_maps({condition: photos[at.tobytes()] for condition, at in rows.items()}, networks)
 
     def maps(name: str, part: np.ndarray) -> Maps:
         place = {condition: np.searchsorted(rows[condition], part) for condition in maps_of(name)}

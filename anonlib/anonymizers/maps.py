@@ -6,7 +6,7 @@ import numpy as np
 
 from anonlib import cache
 from anonlib.bundles import Source
-from anonlib.conditions import annotate
+from anonlib.conditions import PARSED, Seen, annotate
 
 SHARD = 128  # photos; who paints fills the last batch up, so small ones waste work
 Maps = dict[str, tuple[np.ndarray, np.ndarray]]  # by condition: maps (N, 128, 128, 3) uint8 and flags (N,) bool
@@ -18,28 +18,42 @@ def control_maps(photos: Mapping[str, np.ndarray], networks: Mapping[str, Source
     networks: what makes the maps of a condition instead of the project's own annotator. All of them are made together,
     in shards that are cached.
     """
-    networks = networks or {}
+    networks, groups = networks or {}, {}
+    for name, images in photos.items():  # those that share the parser's work are made together
+        together = name in PARSED and name not in networks
+        groups.setdefault(id(images) if together else name, []).append(name)
     shards = [
-        {"condition": name, "images": images[at : at + SHARD], "network": networks.get(name)}
-        for name, images in photos.items()
+        {
+            "conditions": names,
+            "images": images[at : at + SHARD],
+            "networks": {name: networks.get(name) for name in names},
+        }
+        for names in groups.values()
+        for images in [photos[names[0]]]
         for at in range(0, len(images), SHARD)
     ]
     models = sorted({source.label for source in networks.values()}, key=str)
     items = {"shards": shards}
     made = cache.map_shards("annotate", annotate_shards, items, shard_size=1, models=models) if shards else []
     found = {}
-    for name, images in photos.items():
+    for names in groups.values():
+        images = photos[names[0]]
         count = -(-len(images) // SHARD)
         own, made = made[:count], made[count:]
-        maps = np.concatenate([images[:0], *(part["maps"] for part in own)])
-        found[name] = maps, np.concatenate([np.zeros(0, bool), *(part["valid"] for part in own)])
+        for name in names:
+            maps = np.concatenate([images[:0], *(part[name]["maps"] for part in own)])
+            found[name] = maps, np.concatenate([np.zeros(0, bool), *(part[name]["valid"] for part in own)])
     return found
 
 
 def annotate_shards(shards: list[dict]) -> list[dict]:
-    """Annotate each shard: its maps and their validity flags."""
-    made = [annotate(one["condition"], one["images"], one["network"]) for one in shards]
-    return [dict(zip(("maps", "valid"), one, strict=True)) for one in made]
+    """Annotate each shard: by condition its maps and their validity flags."""
+    made = []
+    for one in shards:
+        seen = Seen(one["images"])
+        told = {name: annotate(name, seen, one["networks"][name]) for name in one["conditions"]}
+        made.append({name: dict(zip(("maps", "valid"), found, strict=True)) for name, found in told.items()})
+    return made
 
 
 def known(images: np.ndarray, maps: Maps) -> Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]:

@@ -6,11 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anonlib import mesh
-from anonlib.conditions import canny, hed, lineart, painted_parts
+from anonlib.conditions import ANNOTATORS, Seen
 from anonlib.data.generate.render import TRUNCATION, looks_young
 from anonlib.data.generate.stylespace import LAYERS, Generator, load_generator
-from anonlib.faces import NECK, align, detect, mask_of, parse, with_mirrors
+from anonlib.faces import align, detect, with_mirrors
 
 STREAM = 7
 HELD_OUT = 100_000  # seeds from here on are never trained on
@@ -42,21 +41,10 @@ def annotated(images: np.ndarray) -> dict[str, np.ndarray]:
     parser classes and control maps of each photo and its mirror image in turn (2N, 128, 128[, 3])."""
     from anonlib.diffusion.captions import caption
 
-    both = with_mirrors(images)
-    labels = parse(both)
-    masks = np.stack([mask_of(row) for row in labels])
-    return {
-        "masks": masks[::2],
-        "captions": np.array([caption(image, row) for image, row in zip(images, labels[::2], strict=True)]),
-        "labels": labels,
-        "hed": hed(both),
-        "canny": canny(both),
-        "depth": mesh.relief(both, masks),
-        "normal": mesh.normals(both, masks),
-        "segmentation": painted_parts(labels),
-        "openpose": mesh.poses(both, np.isin(labels, NECK)),
-        "lineart": lineart(both),
-    }
+    seen = Seen(with_mirrors(images))
+    told = zip(images, seen.labels[::2], strict=True)
+    found = {"masks": seen.masks[::2], "captions": np.array([caption(*one) for one in told]), "labels": seen.labels}
+    return found | {name: annotator(seen) for name, annotator in ANNOTATORS.items()}
 
 
 def draw_shard(first: int, path: Path) -> None:
