@@ -126,3 +126,10 @@ def test_balanced_accuracy_is_that_of_scikit_learn_and_rare_ones_are_left_out():
     mean = table.iloc[-1]
     assert mean.balanced_accuracy == pytest.approx(table.balanced_accuracy[:2].mean())
     assert attribute_table(said, labels_ * 0, ["a", "b", "rare"], people, 0.95, 10).empty
+
+
+def test_the_interval_is_that_of_people_not_of_photos():
+    people, present = np.repeat(np.arange(60), 6), np.tile([0.0, 1.0], 180)[:, None]
+    said = np.where((people % 2 == 0)[:, None], present, 1 - present)  # of a person all photos are read, or none is
+    row = attribute_table(said, present, ["a"], people, 0.95, 2000).iloc[0]
+    assert row.balanced_accuracy == 0.5 and row.hi - row.lo == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(60), rel=0.15)
