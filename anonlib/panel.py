@@ -55,7 +55,8 @@ class Studio:
         import ipywidgets as widgets
 
         def slider(name: str, value: float) -> widgets.FloatSlider:
-            return widgets.FloatSlider(value, min=0, max=FURTHEST, step=STEP, description=name, continuous_update=False)
+            told = {"description": name, "style": {"description_width": "7em"}, "continuous_update": False}
+            return widgets.FloatSlider(value, min=0, max=FURTHEST, step=STEP, **told)
 
         away, weights = slider("a_s", 1.25), {name: slider(name, weight) for name, weight in WEIGHTS.items()}
         size = {"width": SHOWN, "height": SHOWN, "format": "png"}
