@@ -19,7 +19,7 @@ READY := $(VENV)/.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fetch anonymize paper figures explain verify test bench bench-gpu data models lab clean readme format lint lock
+.PHONY: help setup fetch anonymize paper figures explain verify test bench bench-gpu data models camouflage lab clean readme format lint lock
 
 help: ## list the targets and their options
 	@echo 'make paper [PROFILE=smoke|demo|full|xl] [DATASET=name or folder of person/image] [ACCEPT=noncommercial]'
@@ -78,6 +78,9 @@ data: setup ## make the embedded faces again from the face generator
 
 models: setup ## train the small diffusion bundle again; a stopped run goes on
 	@$(PY) -m anonlib.cli models
+
+camouflage: setup ## IN=photos OUT=new folder PROFILE=full: train what CAMOUFLaGE has of its own for that model
+	@$(PY) -m anonlib.cli camouflage "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)"
 
 lab: setup ## open the notebooks in JupyterLab
 	@$(PY) -m jupyter lab notebooks

@@ -8,9 +8,10 @@ from anonlib.errors import AnonlibError
 from anonlib.provenance import project_root
 
 LORA = "pytorch_lora_weights.safetensors"  # as diffusers names it
-IDENTITY = "identity"  # what CAMOUFLaGE's identity function follows: a ControlNet beside those of the conditions
-ATTRIBUTES = "attributes"  # what CAMOUFLaGE-Light's T2I-Adapter follows
-ADAPTER, IP_ADAPTER = "adapter", "ip_adapter.safetensors"  # in its folder
+# what CAMOUFLaGE's identity function (a ControlNet) and its T2I-Adapter follow, and where they lie in its folder
+IDENTITY, ATTRIBUTES = "identity", "attributes"
+PARTS = {IDENTITY: "identity", ATTRIBUTES: "adapter"}
+IP_ADAPTER = "ip_adapter.safetensors"
 SMALL = Path(__file__).parent / "diffusion" / "small"  # the bundle that the project trains and ships
 
 
@@ -50,22 +51,23 @@ class Bundle:
 
     controls, annotators: by condition; a condition without an annotator has the project's own, see `conditions`.
     lora: a latent consistency LoRA (Luo et al., 2023) with which the pipeline can paint in a few steps, unguided.
-    light: a folder with CAMOUFLaGE-Light (Piano et al., 2024): an IP-Adapter, a T2I-Adapter, and what reads faces where
-    no reader, FaRL's and FACER's files, is named. captioner: BLIP; None: captions are made of attributes.
+    camouflage: a folder with what CAMOUFLaGE (Piano et al., 2024) has of its own: Base's identity function, Light's
+    IP-Adapter and T2I-Adapter, and what reads faces where no reader, FaRL's and FACER's files, is named. captioner:
+    BLIP; None: captions are made of attributes.
     """
 
     pipeline: Source
     controls: tuple[tuple[str, Source], ...] = ()
     annotators: tuple[tuple[str, Source], ...] = ()
     lora: Source | None = None
-    light: Source | None = None
+    camouflage: Source | None = None
     reader: Source | None = None
     captioner: Source | None = None
 
     def control(self, condition: str) -> Source:
         """Return where the control of a condition comes from: the pipeline's own folder goes first."""
-        if condition == ATTRIBUTES and self.light:
-            return Source(str(self.light.folder / ADAPTER))
+        if condition in PARTS and self.camouflage:
+            return Source(str(self.camouflage.folder / PARTS[condition]))
         own = Source(str(controlnet_folder(Path(self.pipeline.name), condition)))
         return own if own.local else dict(self.controls).get(condition, own)
 
@@ -76,16 +78,16 @@ class Bundle:
     def sources(self, conditions: tuple[str, ...]) -> list[Source]:
         """Return what has to be there to follow these conditions."""
         networks = [one for one in map(self.annotator, conditions) if one]
-        more = [self.lora]
+        more = [self.lora, *([self.camouflage] if PARTS.keys() & set(conditions) else [])]
         if IDENTITY in conditions:
-            more.append(self.captioner or self.reader or self.light)
+            more.append(self.captioner or self.reader)
         if ATTRIBUTES in conditions:
-            more += [self.light, self.reader]
-        controls = [self.control(one) for one in conditions if one != ATTRIBUTES]  # that one lies with Light's
+            more.append(self.reader)
+        controls = [self.control(one) for one in conditions if one not in PARTS or not self.camouflage]
         return [self.pipeline, *controls, *networks, *(one for one in more if one)]
 
 
-OWN = Bundle(Source(str(SMALL)), light=Source(str(SMALL.with_name("small-light"))))
+OWN = Bundle(Source(str(SMALL)), camouflage=Source(str(SMALL.with_name("small-camouflage"))))
 
 
 def of(generator: config.Generator) -> Bundle:
@@ -97,7 +99,7 @@ def of(generator: config.Generator) -> Bundle:
             raise AnonlibError(f"{wrong[0]!r} is no condition=model: depth=owner/model@commit, say, or depth=folder")
         return tuple((condition, Source.of(model)) for condition, model in pairs)
 
-    more = {name: getattr(generator, name) for name in ("lora", "light", "reader", "captioner")}
+    more = {name: getattr(generator, name) for name in ("lora", "camouflage", "reader", "captioner")}
     more = {name: Source.of(text) if text else None for name, text in more.items()}
     return Bundle(Source.of(generator.bundle), named(generator.controls), named(generator.annotators), **more)
 
@@ -131,10 +133,10 @@ def check(bundle: Bundle, conditions: tuple[str, ...], few: bool = False) -> Non
         raise AnonlibError(f"{pipeline.name} has no LoRA to paint in a few steps with: name one, generator.lora")
     if few and not (bundle.lora.folder / LORA).exists():
         raise AnonlibError(f"{bundle.lora.folder} is no LoRA: it has no {LORA}")
-    if ATTRIBUTES in conditions and not bundle.light:
-        raise AnonlibError(f"{pipeline.name} has no CAMOUFLaGE-Light: name its folder, generator.light")
-    if ATTRIBUTES in conditions and not (bundle.light.folder / IP_ADAPTER).exists():
-        raise AnonlibError(f"{bundle.light.folder} is no CAMOUFLaGE-Light: it has no {IP_ADAPTER}")
+    if ATTRIBUTES in conditions and not bundle.camouflage:
+        raise AnonlibError(f"{pipeline.name} has nothing for CAMOUFLaGE: name its folder, generator.camouflage")
+    if ATTRIBUTES in conditions and not (bundle.camouflage.folder / IP_ADAPTER).exists():
+        raise AnonlibError(f"{bundle.camouflage.folder} is not CAMOUFLaGE-Light's: it has no {IP_ADAPTER}")
     for condition in conditions:
         control = bundle.control(condition)
         if not control.local and control.revision is None:

@@ -162,6 +162,18 @@ def models(options: argparse.Namespace) -> int:
     return train.main(options.rest) or 0
 
 
+def camouflage(options: argparse.Namespace) -> int:
+    """Train what CAMOUFLaGE has of its own, for a profile's model, on a folder of photos; a killed run goes on."""
+    from pathlib import Path
+
+    from anonlib.anonymizers.train_scenes import train_on
+    from anonlib.diffusion.train_camouflage import Plan
+
+    train_on(Path(options.photos), Path(options.target), _settings(options.profile, options.model).generator, Plan())
+    print(f"use it with: -p generator.camouflage={options.target} -p anonymize.systems={','.join(config.CAMOUFLAGE)}")
+    return 0
+
+
 def clean(options: argparse.Namespace) -> int:
     """Remove executed notebooks and half-written files; figures, tables and the cache stay."""
     from anonlib import provenance
@@ -180,7 +192,7 @@ def main(arguments: list[str]) -> int:
     """Parse the command line and do what it says; return the exit code."""
     parser = Parser(prog="python -m anonlib.cli", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for function in (figures, explain, verify, fetch, anonymize, data, models, clean):
+    for function in (figures, explain, verify, fetch, anonymize, data, models, camouflage, clean):
         command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
         if function is explain:
@@ -194,6 +206,11 @@ def main(arguments: list[str]) -> int:
             command.add_argument("target", help="folder that is made")
             command.add_argument("--method", default="ia-depth+hed", help="anonymizer (default: ia-depth+hed)")
             command.add_argument("--profile", default="demo", help="whose generator paints (default: demo)")
+            command.add_argument("--model", default="", help=MODEL)
+        elif function is camouflage:
+            command.add_argument("photos", help="folder of photos, however deep")
+            command.add_argument("target", help="folder that is made")
+            command.add_argument("--profile", default="full", help="whose generator it is for (default: full)")
             command.add_argument("--model", default="", help=MODEL)
         elif function is fetch:
             command.add_argument("names", nargs="*", help="assets (default: all)")

@@ -56,7 +56,7 @@ class Generator:
     annotators: tuple[str, ...] = ()  # "condition=model", where the project's own do not make the maps
     lora: str | None = None  # a latent consistency LoRA, with which the model paints in a few steps
     few_steps: int | None = None  # how many, 2 to 8, where it is to be used: instead of `steps`, and unguided
-    light: str | None = None  # CAMOUFLaGE-Light's adapters, and what reads a face where no `reader` is named
+    camouflage: str | None = None  # what CAMOUFLaGE has of its own, and what reads a face where no `reader` is named
     reader: str | None = None  # FaRL and FACER's attributes, for CAMOUFLaGE
     captioner: str | None = None  # BLIP, for CAMOUFLaGE-Base; none: captions are made of predicted attributes
 
@@ -167,7 +167,7 @@ _SMALL = Generator(
     steps=5,
     batch=8,
     lora="anonlib/diffusion/small-few-steps",
-    light="anonlib/diffusion/small-light",
+    camouflage="anonlib/diffusion/small-camouflage",
 )
 
 _DEMO = Profile(

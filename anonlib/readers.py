@@ -10,7 +10,7 @@ from anonlib.bundles import Bundle
 from anonlib.diffusion.captions import described
 from anonlib.errors import AnonlibError
 
-ENCODER = "encoder"  # the folder of the demo's network in that of CAMOUFLaGE-Light
+ENCODER = "encoder"  # the folder of the demo's network in that of CAMOUFLaGE
 
 
 class Reader(Protocol):
@@ -51,9 +51,9 @@ def reader(bundle: Bundle) -> Reader:
     """Return who reads faces for this bundle; AnonlibError where nothing does."""
     if bundle.reader:
         return Farl(bundle.reader.folder)
-    if not bundle.light:
-        raise AnonlibError(f"{bundle.pipeline.name} has nothing that reads faces: name a folder, generator.light")
-    return Small(bundle.light.folder / ENCODER)
+    if not bundle.camouflage:
+        raise AnonlibError(f"{bundle.pipeline.name} has nothing that reads faces: name a folder, generator.camouflage")
+    return Small(bundle.camouflage.folder / ENCODER)
 
 
 def captions(bundle: Bundle, images: np.ndarray) -> list[str]:

@@ -11,14 +11,14 @@ from anonlib.bundles import Bundle, Source
 
 def write_tiny_bundle(folder: Path) -> Path:
     """Write a diffusers folder with ControlNets, CAMOUFLaGE's identity function among them, and CAMOUFLaGE-Light in
-    `light` beside it; return it."""
+    `small-camouflage` beside it; return it."""
     from anonlib.compat import prepare_torch
 
     prepare_torch(1)
     import torch
 
     from anonlib.diffusion import build, train_light
-    from anonlib.diffusion.bundle import read_pipeline
+    from anonlib.diffusion.bundle import read_pipeline, save_net
     from anonlib.diffusion.train import save_bundle
     from anonlib.diffusion.train_vae import build_vae
     from anonlib.networks.attributes import EMBEDDING, Head, save_head
@@ -29,16 +29,16 @@ def write_tiny_bundle(folder: Path) -> Path:
     nets = {name: build.build_controlnet(unet) for name in ("hed", "depth", "canny")}
     more = ("normal", "segmentation", "openpose", "lineart")
     nets |= {name: build.build_controlnet(unet, attention=False) for name in more}
-    nets["identity"] = build.build_identity(unet)
-    for net in nets.values():  # an untrained ControlNet adds exactly nothing: make it add something
+    identity = build.build_identity(unet)
+    for net in [*nets.values(), identity]:  # an untrained ControlNet adds exactly nothing: make it add something
         for layer in [*net.controlnet_down_blocks, net.controlnet_mid_block]:
             torch.nn.init.normal_(layer.weight, std=0.5)
     parts = (build_vae((8, 8, 16, 16), 1), unet, build.build_text_encoder(tokenizer), tokenizer, nets)
     bundle = Path(save_bundle(folder / "small", *parts))
-    train_light.save_adapters(
-        train_light.Adapters(read_pipeline(Bundle(Source(str(bundle)))).unet, EMBEDDING), folder / "light"
-    )
-    save_head(Head(), folder / "light" / "encoder")
+    own = bundle.with_name("small-camouflage")
+    save_net(identity, own / "identity")
+    train_light.save_adapters(train_light.Adapters(read_pipeline(Bundle(Source(str(bundle)))).unet, EMBEDDING), own)
+    save_head(Head(), own / "encoder")
     return bundle
 
 

@@ -1,7 +1,5 @@
 """Every anonymizer keeps the contract: fails closed, counts add up, one image gives the same pixels in any batch."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -32,8 +30,8 @@ def every(tiny_bundle):
     """Return the anonymizer of a name with two steps on the tiny bundle."""
 
     def make(name: str):
-        light = Source(str(Path(tiny_bundle).with_name("light")))
-        settings = {"bundle": Bundle(Source(tiny_bundle), light=light), "steps": 2, "batch": 4}
+        own = Source(f"{tiny_bundle}-camouflage")
+        settings = {"bundle": Bundle(Source(tiny_bundle), camouflage=own), "steps": 2, "batch": 4}
         return anonymizers.anonymizer(name, **settings if name in anonymizers.DIFFUSION else {})
 
     return make

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from anonlib.bundles import ATTRIBUTES, IDENTITY, IP_ADAPTER, Bundle, Source
 from anonlib.compat import prepare_torch
@@ -17,15 +18,17 @@ from diffusers import (  # noqa: E402
     UNet2DConditionModel,
 )
 
-from anonlib import readers  # noqa: E402
+from anonlib import config, readers  # noqa: E402
+from anonlib.anonymizers import train_scenes  # noqa: E402
 from anonlib.anonymizers.camouflage import BASE, CamouflageBase, CamouflageLight  # noqa: E402
 from anonlib.anonymizers.contract import ERROR, OK  # noqa: E402
 from anonlib.attributes import NAMES  # noqa: E402
-from anonlib.diffusion import build, graphs, train_light, training  # noqa: E402
+from anonlib.diffusion import build, graphs, train_light, train_unet, training  # noqa: E402
 from anonlib.diffusion.bundle import Parts, read_parts, read_pipeline  # noqa: E402
 from anonlib.diffusion.camouflage import CamouflagePipeline  # noqa: E402
 from anonlib.diffusion.order import Order  # noqa: E402
 from anonlib.diffusion.painter import Painter  # noqa: E402
+from anonlib.diffusion.train_camouflage import Plan  # noqa: E402
 from anonlib.errors import AnonlibError  # noqa: E402
 from anonlib.people import CHANNELS, Person, code  # noqa: E402
 from tests.test_painter import order  # noqa: E402
@@ -41,7 +44,7 @@ def exact(monkeypatch):
 
 @pytest.fixture(scope="module")
 def bundle(tiny_bundle) -> Bundle:
-    return Bundle(Source(tiny_bundle), light=Source(str(Source(tiny_bundle).local.with_name("light"))))
+    return Bundle(Source(tiny_bundle), camouflage=Source(f"{tiny_bundle}-camouflage"))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +140,7 @@ def test_light_sees_the_image_and_the_code_as_diffusers_ip_adapter_does(bundle):
     stock = StableDiffusionPipeline(
         bare.vae, bare.text_encoder, bare.tokenizer, bare.unet, bare.scheduler, None, None, None, False
     )
-    stock.load_ip_adapter(bundle.light.folder, subfolder="", weight_name=IP_ADAPTER, image_encoder_folder=None)
+    stock.load_ip_adapter(bundle.camouflage.folder, subfolder="", weight_name=IP_ADAPTER, image_encoder_folder=None)
     stock.set_progress_bar_config(disable=True)
     blank = bare.vae.encode(torch.zeros(1, 3, 64, 64)).latent_dist
     for row in range(3):
@@ -239,8 +242,8 @@ def test_both_adapters_learn_and_the_rest_is_frozen(bundle, tmp_path):
     before = {name: one.clone() for name, one in (unet.state_dict() | text.state_dict()).items()}
     count, rng = len(data.clean), np.random.default_rng(0)
     train_light.train_light(
-        unet, text, data, rng.random((count, 40)).astype(np.float32), torch.randn(count, 16),
-        rng.uniform(20, 100, (count, 68, 2)), training.Schedule(3, 4, 1e-2), tmp_path, tmp_path / "light",
+        unet, text, data, [[Person(rng.random(40), rng.uniform(20, 100, (68, 2)))] for _ in range(count)],
+        torch.randn(count, 16), training.Schedule(3, 4, 1e-2), tmp_path, tmp_path / "light",
     )  # fmt: skip
     after = unet.state_dict() | text.state_dict()
     assert all(torch.equal(one, after[name]) for name, one in before.items())
@@ -280,7 +283,7 @@ def test_what_cannot_be_asked_for_is_one_line(bundle, tiny_bundle, photos):
     for kind, said in ((CamouflageBase, "nothing that reads faces"), (CamouflageLight, "nothing that reads faces")):
         with pytest.raises(AnonlibError, match=said):
             kind(steps=2, bundle=bare)(photos, masks, [0] * len(photos))
-    empty = replace(bundle, light=Source(tiny_bundle))
+    empty = replace(bundle, camouflage=Source(tiny_bundle))
     with pytest.raises(AnonlibError, match="no attribute network"):
         CamouflageLight(steps=2, bundle=empty)(photos, masks, [0] * len(photos))
 
@@ -315,3 +318,47 @@ def test_the_identity_function_needs_controlnets_beside_it(bundle):
         Painter(
             replace(parts, identity=ControlNetModel.from_config(read_parts(bundle, ("hed",)).controls["hed"].config))
         )
+
+
+def test_its_own_parts_are_trained_for_another_model_on_a_folder_of_photos(
+    bundle, tiny_bundle, crowd, photos, tmp_path
+):
+    (tmp_path / "in" / "trip").mkdir(parents=True)
+    for name, photo in (("crowd.png", crowd), ("trip/one.jpg", photos[0]), ("trip/none.png", crowd[:60, :60])):
+        Image.fromarray(photo).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"no photo")
+    images = train_scenes.squares(tmp_path / "in", 128)
+    assert images.shape == (3, 128, 128, 3)
+    people, embeds = train_scenes.people_of(images, readers.reader(bundle))
+    assert [len(one) for one in people] == [3, 0, 1], "the crowd, nobody, one"
+    middle = people[2][0].points.mean(0)
+    assert np.abs(middle - (64, 78)).max() < 12 and embeds.shape == (3, 128) and not embeds[1].any()
+    generator = config.load("smoke", {"generator.bundle": tiny_bundle}).generator
+    generator = replace(generator, camouflage=f"{tiny_bundle}-camouflage", size=64)
+    plan = Plan(training.Schedule(2, 2, 1e-2), training.Schedule(2, 2, 1e-2))
+    train_scenes.train_on(tmp_path / "in", tmp_path / "own", generator, plan)
+    made = Bundle(bundle.pipeline, camouflage=Source(str(tmp_path / "own")))
+    for conditions in ((IDENTITY,), (ATTRIBUTES,)):
+        assert read_parts(made, conditions).pipeline
+    with pytest.raises(AnonlibError, match="exists: name a new folder"):
+        train_scenes.train_on(tmp_path / "in", tmp_path / "own", generator, plan)
+    with pytest.raises(AnonlibError, match="nothing that reads faces"):
+        train_scenes.train_on(tmp_path / "in", tmp_path / "new", replace(generator, camouflage=None), plan)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AnonlibError, match="no photos that can be read"):
+        train_scenes.train_on(tmp_path / "empty", tmp_path / "new", generator, plan)
+
+
+def test_a_model_that_predicts_noise_and_sees_no_mask_is_taught_noise():
+    from diffusers import DDPMScheduler
+
+    latents = train_unet.Latents(
+        torch.randn(4, 4, 8, 8), torch.randn(4, 4, 8, 8), torch.ones(4, 1, 8, 8), torch.zeros(1, 4, 8, 8),
+        torch.zeros(4, 1, 24, dtype=torch.long), torch.zeros(1, 24, dtype=torch.long),
+    )  # fmt: skip
+    told = train_unet.Draws(latents, 0, 1.0, 1.0, DDPMScheduler(prediction_type="epsilon"))(torch.arange(4))
+    kept = DDPMScheduler().alphas_cumprod[told["times"]].view(-1, 1, 1, 1)
+    torch.testing.assert_close(told["noisy"], kept.sqrt() * latents.clean + (1 - kept).sqrt() * told["target"])
+    nine = build.build_unet(widths=(16, 32))
+    four = UNet2DConditionModel.from_config(dict(nine.config) | {"in_channels": 4})
+    assert train_unet.seen_by(four, told).shape[1] == 4 and train_unet.seen_by(nine, told).shape[1] == 9

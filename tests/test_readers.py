@@ -115,12 +115,16 @@ def test_a_missing_or_foreign_file_is_one_line(files, tmp_path):
 def test_what_has_to_be_there_depends_on_who_reads():
     far, said = Source("owner/farl", "0" * 40), Source("owner/blip", "0" * 40)
     base, light = (IDENTITY,), (ATTRIBUTES,)
-    assert OWN.light in OWN.sources(base) and OWN.light in OWN.sources(light) and OWN.light not in OWN.sources(("hed",))
+    assert (
+        OWN.camouflage in OWN.sources(base)
+        and OWN.camouflage in OWN.sources(light)
+        and OWN.camouflage not in OWN.sources(("hed",))
+    )
     told = replace(OWN, reader=far, captioner=said)
-    assert said in told.sources(base) and far not in told.sources(base) and OWN.light not in told.sources(base)
-    assert {far, OWN.light} <= set(told.sources(light)) and said not in told.sources(light)
-    distant = replace(OWN, light=Source("owner/light", "0" * 40))
-    assert distant.light in distant.sources(light), "known before it is fetched"
+    assert said in told.sources(base) and far not in told.sources(base) and OWN.camouflage in told.sources(base)
+    assert {far, OWN.camouflage} <= set(told.sources(light)) and said not in told.sources(light)
+    distant = replace(OWN, camouflage=Source("owner/light", "0" * 40))
+    assert distant.camouflage in distant.sources(light), "known before it is fetched"
 
 
 def test_blip_says_the_same_of_a_picture_in_any_company(tmp_path):

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 @pytest.fixture(scope="module")
 def settings(tiny_bundle) -> config.Profile:
     smoke = config.load("smoke")
-    generator = replace(smoke.generator, bundle=tiny_bundle, light=f"{tiny_bundle[: -len('small')]}light", lora=None)
+    generator = replace(smoke.generator, bundle=tiny_bundle, camouflage=f"{tiny_bundle}-camouflage", lora=None)
     return replace(smoke, generator=replace(generator, steps=2, batch=2))
 
 

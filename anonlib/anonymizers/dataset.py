@@ -116,7 +116,7 @@ def _made(
         if "bundle" in settled:
             bundle, reads = settled["bundle"], name in config.CAMOUFLAGE
             unused = {"lora": settled["few_steps"] is None}  # makes nothing stale
-            unused |= dict.fromkeys(("light", "reader", "captioner"), not reads)
+            unused |= dict.fromkeys(("camouflage", "reader", "captioner"), not reads)
             bundle = replace(bundle, **{part: None for part, never in unused.items() if never})
             settled["bundle"], models = bundle, models | {one.label for one in bundle.sources(DIFFUSION[name])}
         for at in range(0, len(source), SHARD):

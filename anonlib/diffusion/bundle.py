@@ -97,7 +97,7 @@ def read_pipeline(
         _fuse(pipeline, bundle.lora)
         kind = LCMScheduler
     if ATTRIBUTES in conditions:
-        _see_images(pipeline, bundle.light)
+        _see_images(pipeline, bundle.camouflage)
     pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     for net in (pipeline.unet, pipeline.vae):
@@ -115,15 +115,15 @@ def _fuse(pipeline: DiffusionPipeline, lora: Source) -> None:
     pipeline.unload_lora_weights()
 
 
-def _see_images(pipeline: DiffusionPipeline, light: Source) -> None:
+def _see_images(pipeline: DiffusionPipeline, own: Source) -> None:
     """Give the UNet CAMOUFLaGE-Light's IP-Adapter; what encodes images is not part of the pipeline."""
     try:
         pipeline.load_ip_adapter(
-            light.folder, subfolder="", weight_name=IP_ADAPTER, image_encoder_folder=None, local_files_only=True
+            own.folder, subfolder="", weight_name=IP_ADAPTER, image_encoder_folder=None, local_files_only=True
         )
     except Exception as error:  # what a foreign or damaged file raises is anything
         raise AnonlibError(
-            f"{light.name} has no IP-Adapter for this pipeline ({first_line(error)}): give another"
+            f"{own.name} has no IP-Adapter for this pipeline ({first_line(error)}): give another"
         ) from error
 
 
@@ -133,6 +133,19 @@ def read_control(bundle: Bundle, condition: str, dtype: torch.dtype = torch.floa
     named = json.loads((source.folder / "config.json").read_text()).get("_class_name", "")
     kind = T2IAdapter if named == "T2IAdapter" else ControlNetModel
     return _read(source.name, kind, source.folder, dtype).to(memory_format=torch.channels_last)
+
+
+def save_net(net: nn.Module, folder: Path) -> None:
+    """Write a network in half precision, without a note of the folder that it was loaded from."""
+    net.to("cpu", torch.float16).save_pretrained(folder, safe_serialization=True)
+    forget_places(folder)
+
+
+def forget_places(folder: Path) -> None:
+    """Take out of all configurations where networks were loaded from: nobody else has these folders."""
+    for file in folder.rglob("*.json"):
+        kept = [line for line in file.read_text().splitlines(keepends=True) if '"_name_or_path"' not in line]
+        file.write_text("".join(kept))
 
 
 def weights_bytes(bundle: Bundle, conditions: tuple[str, ...], dtype: torch.dtype) -> float:

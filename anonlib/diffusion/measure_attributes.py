@@ -37,7 +37,7 @@ def main() -> None:
 
 def weights_hash() -> str:
     """Return the hash of the shipped attribute network."""
-    return cache.model_hash(OWN.light.folder / ENCODER)
+    return cache.model_hash(OWN.camouflage.folder / ENCODER)
 
 
 def measured_attributes() -> tuple[pd.DataFrame, dict]:

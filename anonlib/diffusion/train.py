@@ -9,23 +9,24 @@ from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionInpaintPipe
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.assets import cache_root
-from anonlib.bundles import IDENTITY, SMALL, Bundle, Source, controlnet_folder
+from anonlib.bundles import SMALL, Bundle, Source, controlnet_folder
 from anonlib.data.generate.pool import HELD_OUT, SHARD, draw_shard, load_pool
 from anonlib.diffusion.build import (
     build_controlnet,
-    build_identity,
     build_scheduler,
     build_text_encoder,
     build_tokenizer,
     build_unet,
     started,
 )
-from anonlib.diffusion.bundle import read_pipeline
+from anonlib.diffusion.bundle import forget_places, read_pipeline, save_net
 from anonlib.diffusion.measure import measure
 from anonlib.diffusion.train_attributes import train_attributes
+from anonlib.diffusion.train_camouflage import Plan as OwnPlan
+from anonlib.diffusion.train_camouflage import train_camouflage
 from anonlib.diffusion.train_decoder import train_decoder
 from anonlib.diffusion.train_few_steps import train_few_steps
-from anonlib.diffusion.train_light import read_people, train_light
+from anonlib.diffusion.train_light import read_people
 from anonlib.diffusion.train_unet import WHOLE_SHARE, Latents, prepare_latents, train_controlnet, train_unet
 from anonlib.diffusion.train_vae import build_vae, train_vae
 from anonlib.diffusion.training import Schedule
@@ -60,9 +61,8 @@ class Plan:
     segmentation: Schedule = Schedule(1_000, 32, 2e-3)
     openpose: Schedule = Schedule(1_000, 32, 2e-3)
     normal: Schedule = Schedule(1_000, 32, 2e-3)
-    identity: Schedule = Schedule(2_000, 32, 2e-3)
     attributes: Schedule = Schedule(1_500, 128, 1e-3)
-    light: Schedule = Schedule(1_500, 32, 1e-3)
+    camouflage: OwnPlan = OwnPlan(Schedule(2_000, 32, 2e-3), Schedule(1_500, 32, 1e-3))
     chains: int = 3_008  # that the teacher of few steps paints
     few_steps: Schedule = Schedule(1_500, 32, 1e-3)
 
@@ -92,17 +92,15 @@ def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
             started(nets[name], nets[CONTROLS[0]].state_dict())
         whole = PLAIN_WHOLE if name in PLAIN else WHOLE_SHARE
         train_controlnet(name, nets[name], *frozen, pool[name], getattr(plan, name), checkpoints, whole)
-    nets[IDENTITY] = build_identity(unet)
-    train_controlnet(IDENTITY, nets[IDENTITY], *frozen, None, plan.identity, checkpoints, whole=1.0)
     save_bundle(target, vae, unet, text_encoder, tokenizer, nets)
 
     def shipped() -> StableDiffusionInpaintPipeline:
         return read_pipeline(Bundle(Source(str(target))))
 
-    light = target.with_name(f"{target.name}-light")
-    head = train_attributes(pool, plan.attributes, checkpoints, light / ENCODER)
+    own = target.with_name(f"{target.name}-camouflage")
+    head = train_attributes(pool, plan.attributes, checkpoints, own / ENCODER)
     people = read_people(head, with_mirrors(pool["images"]))
-    train_light(shipped().unet, text_encoder, latents, *people, plan.light, checkpoints, light)
+    train_camouflage(shipped(), latents, *people, plan.camouflage, checkpoints, own)
     lora = target.with_name(f"{target.name}-few-steps")
     few = shipped()
     train_few_steps(few.unet, few.text_encoder, tokenizer, latents, plan.chains, plan.few_steps, checkpoints, lora)
@@ -151,8 +149,6 @@ def save_bundle(
     )  # fmt: skip
     pipeline.to("cpu", torch.float16).save_pretrained(target, safe_serialization=True)
     for name, net in controlnets.items():
-        net.to("cpu", torch.float16).save_pretrained(controlnet_folder(target, name), safe_serialization=True)
-    for file in target.rglob("*.json"):  # networks note the folder that they were loaded from: nobody else has it
-        kept = [line for line in file.read_text().splitlines(keepends=True) if '"_name_or_path"' not in line]
-        file.write_text("".join(kept))
+        save_net(net, controlnet_folder(target, name))
+    forget_places(target)
     return target

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import T2IAdapter, UNet2DConditionModel
+from diffusers import DDPMScheduler, T2IAdapter, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from anonlib.bundles import ADAPTER, IP_ADAPTER
-from anonlib.diffusion.train_unet import Draws, Latents, velocity_error
+from anonlib.bundles import ATTRIBUTES, IP_ADAPTER, PARTS
+from anonlib.diffusion.bundle import save_net
+from anonlib.diffusion.train_unet import NOISE, Draws, Latents, seen_by, velocity_error
 from anonlib.diffusion.training import Schedule, autocast, device, train
 from anonlib.networks.attributes import Head, trunk_features
 from anonlib.people import CHANNELS, Person, code, face_points
@@ -35,35 +36,35 @@ def train_light(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
     latents: Latents,
-    attributes: np.ndarray,
+    people: list[list[Person]],
     embeds: Tensor,
-    points: np.ndarray,
     schedule: Schedule,
     folder: Path,
     target: Path,
+    scheduler: DDPMScheduler = NOISE,
 ) -> None:
     """Train both adapters and save them in `target`: the IP-Adapter as diffusers loads it, the T2I-Adapter beside it.
 
-    A row a row of `latents`: attributes (2N, 40) in [0, 1], embeds (2N, D), points (2N, 68, 2) px of 128. The UNet gets
-    the IP-Adapter; its own weights and the text encoder stay as they are. The caption is heard in training only.
+    people, embeds: who is in each picture of `latents`, (2N) lists and (2N, D); points in its pixels. The UNet gets the
+    IP-Adapter; its own weights and the text encoder stay as they are. The caption is heard in training only.
     """
     for frozen in (unet, text_encoder):
         frozen.to(device()).eval().requires_grad_(False)
     torch.manual_seed(9)
     net = Adapters(unet, embeds.shape[1]).to(device()).requires_grad_(True).train()
-    draws = Draws(latents, 3, whole=1.0, silent=SILENT)
+    draws = Draws(latents, 3, 1.0, SILENT, scheduler)
     size = 8 * latents.clean.shape[2]
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         draws.random.manual_seed(step)
         d, chance = draws(rows), torch.rand(2, len(rows), generator=draws.random)
-        codes = np.stack([code([Person(attributes[row], points[row])], size, size) for row in rows.tolist()])
+        codes = np.stack([code(people[row], size, size) for row in rows.tolist()])
         control = torch.from_numpy(codes) * (chance[0] >= UNCODED).view(-1, 1, 1, 1)
         seen = embeds[rows] * (chance[1] >= UNSEEN).view(-1, 1)
         with autocast():
             states = text_encoder(d["tokens"]).last_hidden_state
             sample = unet(
-                torch.cat([d["noisy"], d["extra"]], 1), d["times"], states,
+                seen_by(unet, d), d["times"], states,
                 added_cond_kwargs={"image_embeds": [seen[:, None].to(device())]},
                 down_intrablock_additional_residuals=list(net.adapter(control.to(device()))),
             ).sample  # fmt: skip
@@ -74,16 +75,15 @@ def train_light(
     save_adapters(net, target)
 
 
-def read_people(head: Head, images: np.ndarray) -> tuple[np.ndarray, Tensor, np.ndarray]:
-    """Return attributes (N, 40), embeddings (N, D) and face points (N, 68, 2) of aligned photos (N, 128, 128, 3).
-
-    Where no face is found its points are those of the frame's middle, which covers nearly nothing.
-    """
+def read_people(head: Head, images: np.ndarray) -> tuple[list[list[Person]], Tensor]:
+    """Return who is in each aligned photo (N, 128, 128, 3) uint8, nobody without a face, and embeddings (N, D)."""
     with torch.inference_mode():
         embeds, logits = head(trunk_features(images))
-    nowhere = np.full((68, 2), images.shape[1] / 2)
-    found = [face_points(image) for image in images]
-    return logits.sigmoid().numpy(), embeds.clone(), np.stack([nowhere if one is None else one for one in found])
+    people = []
+    for image, attributes in zip(images, logits.sigmoid().numpy(), strict=True):
+        points = face_points(image)
+        people.append([] if points is None else [Person(attributes, points)])
+    return people, embeds.clone()
 
 
 def build_adapter(unet: UNet2DConditionModel) -> T2IAdapter:
@@ -100,7 +100,7 @@ def save_adapters(net: Adapters, target: Path) -> None:
             found[f"ip_adapter.{2 * number + 1}.{name}.weight"] = getattr(processor, name)[0].weight.detach()
     target.mkdir(parents=True, exist_ok=True)
     save_file({name: one.half().cpu().contiguous() for name, one in found.items()}, target / IP_ADAPTER)
-    net.adapter.to("cpu", torch.float16).save_pretrained(target / ADAPTER, safe_serialization=True)
+    save_net(net.adapter, target / PARTS[ATTRIBUTES])
 
 
 def _untrained(unet: UNet2DConditionModel, embedding: int) -> dict[str, dict[str, Tensor]]:

@@ -20,6 +20,9 @@ from anonlib.faces import dilate, with_mirrors
 WHOLE_SHARE, NO_CAPTION_SHARE = 0.35, 0.1
 SNR_LIMIT = 5.0
 LOOSE_CAPTIONS = 20  # of each photo
+NOISE = DDPMScheduler(
+    beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction"
+)  # the small bundle's
 
 
 @dataclass(frozen=True)
@@ -67,21 +70,26 @@ class Denoiser(nn.Module):
 class Draws:
     """The random choices of training: which samples lose their picture or their caption, the noise and the time."""
 
-    def __init__(self, latents: Latents, seed: int, whole: float = WHOLE_SHARE, silent: float = NO_CAPTION_SHARE):
-        self.latents, self.random = latents, torch.Generator().manual_seed(seed)
+    def __init__(
+        self,
+        latents: Latents,
+        seed: int,
+        whole: float = WHOLE_SHARE,
+        silent: float = NO_CAPTION_SHARE,
+        scheduler: DDPMScheduler = NOISE,
+    ):
+        self.latents, self.random, self.scheduler = latents, torch.Generator().manual_seed(seed), scheduler
         self.whole, self.silent = whole, silent  # of the samples: everything is masked; the caption is dropped
-        self.scheduler = DDPMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction"
-        )
         snr = self.scheduler.alphas_cumprod / (1 - self.scheduler.alphas_cumprod)
         self.weight = snr.clamp(max=SNR_LIMIT) / (snr + 1)  # min-SNR for velocity (Hang et al., 2023)
 
     def __call__(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return noisy latents, times, the nine-channel extras, tokens, velocity targets and weights for some rows."""
+        """Return noisy latents, times, the nine-channel extras, tokens, targets and weights for some rows."""
         data, n, g = self.latents, len(rows), self.random
+        velocity = self.scheduler.config.prediction_type == "v_prediction"
         whole = (torch.rand(n, generator=g) < self.whole).view(-1, 1, 1, 1)
         silent = (torch.rand(n, generator=g) < self.silent).view(-1, 1)
-        spoken = data.tokens[rows, torch.randint(0, LOOSE_CAPTIONS, (n,), generator=g)]
+        spoken = data.tokens[rows, torch.randint(0, data.tokens.shape[1], (n,), generator=g)]
         clean = data.clean[rows]
         noise = torch.randn(clean.shape, generator=g)
         times = torch.randint(0, self.scheduler.config.num_train_timesteps, (n,), generator=g)
@@ -92,10 +100,16 @@ class Draws:
                 [torch.where(whole, 1.0, data.mask[rows]), torch.where(whole, data.blank, data.masked[rows])], 1
             ),
             "tokens": torch.where(silent, data.no_tokens, spoken),
-            "target": self.scheduler.get_velocity(clean, noise, times),
+            "target": self.scheduler.get_velocity(clean, noise, times) if velocity else noise,
             "weight": self.weight[times],
         }
         return {name: value.to(device()) for name, value in draw.items()}
+
+
+def seen_by(unet: UNet2DConditionModel, drawn: dict[str, Tensor]) -> Tensor:
+    """Return what the UNet sees of a draw: an inpainting one, of 9 channels, the mask and what is not masked too."""
+    more = [drawn["extra"]] if unet.config.in_channels == 9 else []
+    return torch.cat([drawn["noisy"], *more], 1)
 
 
 def plain_attention(net: nn.Module) -> None:
@@ -121,7 +135,7 @@ def train_unet(
         d = draws(rows)
         with autocast():
             states = text_encoder(d["tokens"]).last_hidden_state
-            sample = unet(torch.cat([d["noisy"], d["extra"]], 1), d["times"], states).sample
+            sample = unet(seen_by(unet, d), d["times"], states).sample
         return velocity_error(sample, d["target"], d["weight"])
 
     ema = train("unet", net, loss, len(latents.clean), schedule, checkpoint=folder / "unet.pt", decay=0.9995)
@@ -138,6 +152,7 @@ def train_controlnet(
     schedule: Schedule,
     folder: Path,
     whole: float = WHOLE_SHARE,
+    scheduler: DDPMScheduler = NOISE,
 ) -> None:
     """Train one ControlNet (Zhang et al., 2023) on the frozen UNet.
 
@@ -152,7 +167,7 @@ def train_controlnet(
     plain_attention(unet)
     plain_attention(controlnet)
     controlnet.controlnet_cond_embedding.to(memory_format=torch.channels_last)  # half the time on a CPU
-    draws = Draws(latents, 2, whole, NO_CAPTION_SHARE if controls is not None else 1.0)
+    draws = Draws(latents, 2, whole, NO_CAPTION_SHARE if controls is not None else 1.0, scheduler)
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         draws.random.manual_seed(step)
@@ -162,7 +177,7 @@ def train_controlnet(
             states = text_encoder(d["tokens"]).last_hidden_state
             down, middle = controlnet(d["noisy"], d["times"], states, controlnet_cond=control, return_dict=False)
             sample = unet(
-                torch.cat([d["noisy"], d["extra"]], 1), d["times"], states,
+                seen_by(unet, d), d["times"], states,
                 down_block_additional_residuals=down, mid_block_additional_residual=middle,
             ).sample  # fmt: skip
         return velocity_error(sample, d["target"], torch.ones_like(d["weight"]))
