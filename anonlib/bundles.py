@@ -1,6 +1,7 @@
 """Which models paint: a pipeline and its ControlNets, in folders of this machine or on a model hub."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anonlib import config, hub
@@ -77,14 +78,24 @@ class Bundle:
 
     def sources(self, conditions: tuple[str, ...]) -> list[Source]:
         """Return what has to be there to follow these conditions."""
-        networks = [one for one in map(self.annotator, conditions) if one]
-        more = [self.lora, *([self.camouflage] if PARTS.keys() & set(conditions) else [])]
+        own = PARTS.keys() & set(conditions) if self.camouflage else ()
+        controls = [self.control(one) for one in conditions if one not in own]
+        more = [self.lora, self.camouflage if own else None]
         if IDENTITY in conditions:
             more.append(self.captioner or self.reader)
         if ATTRIBUTES in conditions:
             more.append(self.reader)
-        controls = [self.control(one) for one in conditions if one not in PARTS or not self.camouflage]
-        return [self.pipeline, *controls, *networks, *(one for one in more if one)]
+        return [self.pipeline, *controls, *self.networks(conditions).values(), *(one for one in more if one)]
+
+    def networks(self, conditions: Iterable[str]) -> dict[str, Source]:
+        """Return the networks that make the maps of these conditions, where not the project's own annotators do."""
+        return {name: one for name in conditions if (one := self.annotator(name))}
+
+    def used(self, conditions: tuple[str, ...], few: bool) -> "Bundle":
+        """Return the bundle with no more than these conditions, and few steps, use: the rest makes nothing stale."""
+        unused = [] if few else ["lora"]
+        unused += [] if PARTS.keys() & set(conditions) else ["camouflage", "reader", "captioner"]
+        return replace(self, **dict.fromkeys(unused))
 
 
 OWN = Bundle(Source(str(SMALL)), camouflage=Source(str(SMALL.with_name("small-camouflage"))))

@@ -23,9 +23,8 @@ PART_COLOURS = np.array(
      (128, 77, 204), (179, 51, 230), (255, 153, 255), (255, 204, 153), (255, 255, 255), (230, 26, 77), (153, 0, 51),
      (102, 51, 26), (128, 179, 179), (26, 102, 102), (77, 77, 102), (179, 179, 77)], np.uint8,
 )  # fmt: skip
-MINIMUM_SPREAD = (
-    2.0  # standard deviation in grey levels of its inner half below which a map, each channel of it, counts as empty
-)
+# standard deviation in grey levels of its inner half below which a map, each channel of it, counts as empty
+MINIMUM_SPREAD = 2.0
 
 
 class Seen:

@@ -104,16 +104,14 @@ def parse(images: np.ndarray, size: int = 256, batch: int = 16) -> np.ndarray:
     import torch
     import torch.nn.functional as F
 
-    from anonlib.networks.bisenet import load_bisenet
-    from anonlib.networks.imagenet import standardized
+    from anonlib.networks.bisenet import load_bisenet, shown
 
     net = load_bisenet()
     labels = np.empty(images.shape[:3], np.uint8)
     with torch.inference_mode():
         for start in range(0, len(images), batch):
-            x = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float() / 255
-            x = F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
-            scores = F.interpolate(net(standardized(x)), size=images.shape[1:3], mode="bilinear", align_corners=False)
+            scores = net(shown(images[start : start + batch], size))
+            scores = F.interpolate(scores, size=images.shape[1:3], mode="bilinear", align_corners=False)
             labels[start : start + batch] = scores.argmax(1).numpy().astype(np.uint8)
     return labels
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from anonlib import bundles, config
+from anonlib import config
 from anonlib.anonymizers import BASE, image_seed
 from anonlib.anonymizers.camouflage import WEIGHTS, CamouflageBase
 from anonlib.anonymizers.dataset import options, seed_parameters
 from anonlib.anonymizers.maps import Maps, known
-from anonlib.conditions import annotate
+from anonlib.conditions import Seen, annotate
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -33,8 +33,8 @@ class Studio:
     def __init__(self, image: np.ndarray, settings: config.Profile):
         self.image, self.name = image, config.CAMOUFLAGE[0]
         self.options = options(self.name, settings.generator) | {"batch": 1}
-        bundle = bundles.of(settings.generator)
-        self.maps: Maps = {name: annotate(name, image[None], bundle.annotator(name)) for name in BASE}
+        seen, bundle = Seen(image[None]), self.options["bundle"]
+        self.maps: Maps = {name: annotate(name, seen, bundle.annotator(name)) for name in BASE}
         self.seed = image_seed(image, self.name, seed_parameters(self.options))
 
     def paint(self, away: float, weights: dict[str, float]) -> np.ndarray | None:

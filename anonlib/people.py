@@ -28,6 +28,12 @@ def face_points(image: np.ndarray) -> np.ndarray | None:
     return None if found is None else found[list(FACE_POINTS), :2]
 
 
+def person(image: np.ndarray, attributes: np.ndarray) -> Person | None:
+    """Return who is in an aligned photo (128, 128, 3) uint8, with attributes (40,) read off it; None without a face."""
+    points = face_points(image)
+    return None if points is None else Person(attributes, points)
+
+
 def code(people: list[Person], height: int, width: int) -> np.ndarray:
     """Return the code of a picture, (CHANNELS, height, width) float32 in [0, 1]; all zero where nobody is.
 

@@ -10,7 +10,7 @@ from anonlib import cache, config, notebooks, page, provenance, render, sources
 from anonlib.errors import AnonlibError
 from anonlib.provenance import read_json
 
-CAMOUFLAGE = "08_camouflage"  # which a profile without these systems leaves out
+OPTIONAL = "08_camouflage"  # which a profile without CAMOUFLaGE leaves out
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def make(profile: str, dataset: str, given: list[str], only: list[str]) -> Plan:
     overrides, values = notebooks.parse_all(chosen, given)
     settings = config.load(profile, overrides)
     if lacking := set(config.CAMOUFLAGE) - set(settings.anonymize.systems):
-        if chosen == [CAMOUFLAGE]:
-            raise AnonlibError(f"{CAMOUFLAGE} needs {', '.join(sorted(lacking))} among anonymize.systems")
-        chosen = [name for name in chosen if name != CAMOUFLAGE]
+        if chosen == [OPTIONAL]:
+            raise AnonlibError(f"{OPTIONAL} needs {', '.join(sorted(lacking))} among anonymize.systems")
+        chosen = [name for name in chosen if name != OPTIONAL]
     if dataset not in data.SOURCES and Path(dataset).expanduser().exists():
         dataset = str(Path(dataset).expanduser().resolve())
     fingerprint = data.fingerprint(dataset)

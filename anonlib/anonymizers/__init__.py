@@ -1,17 +1,16 @@
 """The anonymizers by name. Diffusion stands beside blur and pixelation and obeys the same contract."""
 
 from anonlib.anonymizers.contract import OK, STATUSES, Anonymizer, closed, image_seed
-from anonlib.bundles import ATTRIBUTES, IDENTITY
+from anonlib.bundles import ATTRIBUTES, IDENTITY, PARTS
 from anonlib.config import CAMOUFLAGE, CONDITIONS, MORE_CONDITIONS
 from anonlib.errors import AnonlibError
 
 BASE = ("depth", "normal", "segmentation", "openpose", "lineart")  # that CAMOUFLaGE-Base follows
-DIFFUSION: dict[str, tuple[str, ...]] = (
-    {  # and what each of them follows: control maps, and what CAMOUFLaGE has besides
-        f"ia-{one}": () if one == "none" else tuple(one.split("+")) for one in CONDITIONS + MORE_CONDITIONS
-    }
-    | dict(zip(CAMOUFLAGE, ((*BASE, IDENTITY), (ATTRIBUTES,)), strict=True))
-)
+# those that paint, and what each of them follows: control maps, and what CAMOUFLaGE has besides
+DIFFUSION: dict[str, tuple[str, ...]] = {
+    f"ia-{one}": () if one == "none" else tuple(one.split("+")) for one in CONDITIONS + MORE_CONDITIONS
+}
+DIFFUSION |= zip(CAMOUFLAGE, ((*BASE, IDENTITY), (ATTRIBUTES,)), strict=True)
 NAMES = ("noop", *DIFFUSION, "blur", "pixelate", "mask")
 
 __all__ = ["BASE", "DIFFUSION", "NAMES", "OK", "STATUSES", "Anonymizer", "anonymizer", "image_seed", "maps_of"]
@@ -29,7 +28,7 @@ def anonymizer(name: str, **settings) -> Anonymizer:
     if name in CAMOUFLAGE:
         from anonlib.anonymizers.camouflage import CamouflageBase, CamouflageLight
 
-        return closed(dict(zip(CAMOUFLAGE, (CamouflageBase, CamouflageLight), strict=True))[name](**settings))
+        return closed((CamouflageBase if IDENTITY in DIFFUSION[name] else CamouflageLight)(**settings))
     if name in DIFFUSION:
         from anonlib.anonymizers.instance_augmentation import InstanceAugmentation
 
@@ -41,4 +40,4 @@ def anonymizer(name: str, **settings) -> Anonymizer:
 
 def maps_of(name: str) -> tuple[str, ...]:
     """Return the control maps that an anonymizer follows."""
-    return tuple(one for one in DIFFUSION.get(name, ()) if one not in (IDENTITY, ATTRIBUTES))
+    return tuple(one for one in DIFFUSION.get(name, ()) if one not in PARTS)

@@ -17,7 +17,7 @@ from anonlib.anonymizers.dataset import options, seed_parameters
 from anonlib.anonymizers.maps import Maps, known
 from anonlib.anonymizers.scene import Found, Scene, composed, find
 from anonlib.conditions import Seen, annotate
-from anonlib.data.folder import SUFFIXES, UNREADABLE, read_rgb, visible
+from anonlib.data.folder import SUFFIXES, photos_in, read_photo
 from anonlib.diffusion.overlap import overlapped
 from anonlib.errors import AnonlibError
 
@@ -65,7 +65,7 @@ class _Stages:
 
     def prepared(self, files: list[Path]) -> tuple[list[Path], list[Path], Found, Maps]:
         """Read photos, find the people in them, and make the control maps that the anonymizer follows."""
-        photos = {file: photo for file in files if (photo := _read(file)) is not None}
+        photos = {file: photo for file in files if (photo := read_photo(file)) is not None}
         found, maps = find(list(photos.values())), {}
         seen = Seen(found.images)
         for condition in maps_of(self.name) if len(found.images) else ():
@@ -96,7 +96,7 @@ class _Stages:
 def _files(source: Path) -> list[Path]:
     if not source.is_dir():
         raise AnonlibError(f"{source} is no folder")
-    found = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES and visible(file, source))
+    found = photos_in(source)
     if not found:
         raise AnonlibError(f"{source} has no photos: {', '.join(sorted(SUFFIXES))} are read")
     places: dict[Path, Path] = {}
@@ -104,14 +104,6 @@ def _files(source: Path) -> list[Path]:
         if (first := places.setdefault(_place(file), file)) != file:
             raise AnonlibError(f"{first.name} and {file.name} would be written to one name: rename one of them")
     return found
-
-
-def _read(file: Path) -> np.ndarray | None:
-    """Return a photo (H, W, 3) uint8 RGB, None where the file is none that can be read."""
-    try:
-        return read_rgb(file.read_bytes())
-    except UNREADABLE:
-        return None
 
 
 def _row(file: str, scene: Scene | None) -> dict:

@@ -3,7 +3,7 @@
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -114,11 +114,8 @@ def _made(
     for (name, extra, source, replicate), own in zip(wanted, places, strict=True):
         told, settled = seed_parameters(generators[name]) | extra, generators[name] | extra
         if "bundle" in settled:
-            bundle, reads = settled["bundle"], name in config.CAMOUFLAGE
-            unused = {"lora": settled["few_steps"] is None}  # makes nothing stale
-            unused |= dict.fromkeys(("camouflage", "reader", "captioner"), not reads)
-            bundle = replace(bundle, **{part: None for part, never in unused.items() if never})
-            settled["bundle"], models = bundle, models | {one.label for one in bundle.sources(DIFFUSION[name])}
+            settled["bundle"] = settled["bundle"].used(DIFFUSION[name], settled["few_steps"] is not None)
+            models |= {one.label for one in settled["bundle"].sources(DIFFUSION[name])}
         for at in range(0, len(source), SHARD):
             part, repeat = source[at : at + SHARD], replicate[at : at + SHARD].tolist()
             images, masks = faces.images[part], faces.masks[part]
@@ -148,7 +145,7 @@ def _maps_by_row(faces: FaceSet, wanted: list[tuple], settings: config.Profile) 
     for name, _, source, _ in wanted:
         for condition in maps_of(name):
             rows[condition] = np.union1d(rows.get(condition, []), source).astype(int)
-    networks = {condition: one for condition in rows if (one := bundle.annotator(condition))}
+    networks = bundle.networks(rows)
     for condition in rows.keys() & set(config.EDGES) - networks.keys():
         rows[condition] = np.union1d(rows[condition], edge_rows(faces, settings))
     photos = {

@@ -1,30 +1,80 @@
-"""Photos through a painter in whole batches: what every diffusion anonymizer does with its orders."""
+"""What every diffusion anonymizer is told, and how it makes its maps and paints photos in whole batches."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 
+from anonlib.anonymizers.contract import ERROR, OK
+from anonlib.bundles import OWN, Bundle
+from anonlib.conditions import Seen, annotate
+from anonlib.diffusion.captions import NEGATIVE
 from anonlib.diffusion.order import Order
-from anonlib.diffusion.painter import Painter
+from anonlib.diffusion.painter import Painter, painter
+
+Annotator = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Told = Callable[[np.ndarray, Painter], dict]  # rows of one batch, who paints it -> the rest of the order
 
 
-def paint(
-    painter: Painter, images: np.ndarray, rows: np.ndarray, size: int, order: Callable[[np.ndarray], Order]
-) -> np.ndarray:
-    """Return images (N, H, W, 3) uint8 of which these rows are painted, at `size` px, and all others are zero.
+@dataclass(frozen=True, kw_only=True)
+class Diffusion:
+    """How an anonymizer paints.
 
-    order: rows of one batch -> what is to be painted. A batch is always full, its last row repeated: kernels round
-    differently for other sizes, and an image must not depend on its company.
+    steps: UniPC steps. batch: images a call of the painter. bundle: what paints. size: pixels a side at which it does;
+    photos of another size are scaled there and back. compiled: whether a GPU compiles the networks first, see `Graph`.
+    few_steps: so many instead of `steps`, with the bundle's LoRA, unguided. annotator: what makes control maps; None:
+    what the bundle names.
     """
-    made, batch = np.zeros_like(images), painter.placement.batch
-    parts = [rows[at : at + batch] for at in range(0, len(rows), batch)]
-    orders = (order(np.pad(part, (0, batch - len(part)), mode="edge")) for part in parts)
-    for part, pictures in zip(parts, painter(orders), strict=True):
-        found = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
-        made[part] = resized(found[: len(part)], images.shape[1:3])
-    return made
+
+    steps: int
+    batch: int = 8
+    bundle: Bundle = OWN
+    size: int = 128
+    compiled: bool = False
+    few_steps: int | None = None
+    annotator: Annotator | None = None
+
+    @property
+    def side(self) -> tuple[int, int]:
+        """Return height and width at which is painted."""
+        return self.size, self.size
+
+    def annotated(self, conditions: tuple[str, ...], images: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return control maps by condition, and flags (N,) of the images (N, H, W, 3) uint8 all of whose are valid."""
+        maps, valid, seen = {}, np.ones(len(images), bool), Seen(images)
+        for name in conditions:
+            told = (name, images) if self.annotator else (name, seen, self.bundle.annotator(name))
+            maps[name], good = (self.annotator or annotate)(*told)
+            valid &= good
+        return maps, valid
+
+    def painted(
+        self, conditions: tuple[str, ...], images: np.ndarray, valid: np.ndarray, seeds: list[int], told: Told
+    ) -> tuple[np.ndarray, list[str]]:
+        """Return the valid ones of images (N, H, W, 3) uint8 painted, all others zero, and a status each.
+
+        conditions: of the painter. A batch is always full, its last row repeated: kernels round differently for other
+        sizes, and an image must not depend on its company.
+        """
+        rows, made, status = np.flatnonzero(valid), np.zeros_like(images), [OK if good else ERROR for good in valid]
+        if not len(rows):
+            return made, status
+        few = self.few_steps is not None
+        brush = painter(self.bundle, conditions, self.batch, self.size, self.compiled, few)
+
+        def order(part: np.ndarray) -> Order:
+            shared = {"images": unit(resized(images[part], self.side)), "seeds": [seeds[row] for row in part]}
+            return Order(negative=NEGATIVE, steps=self.few_steps or self.steps, **shared, **told(part, brush))
+
+        batch = brush.placement.batch
+        parts = [rows[at : at + batch] for at in range(0, len(rows), batch)]
+        orders = (order(np.pad(part, (0, batch - len(part)), mode="edge")) for part in parts)
+        for part, pictures in zip(parts, brush(orders), strict=True):
+            found = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+            made[part] = resized(found[: len(part)], images.shape[1:3])
+        return made, status
 
 
 def resized(images: np.ndarray, side: tuple[int, int], how: int | None = None) -> np.ndarray:

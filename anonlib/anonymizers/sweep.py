@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from anonlib import bundles, cache, config
+from anonlib import cache, config
 from anonlib.anonymizers import BASE, DIFFUSION, anonymizer, image_seed
 from anonlib.anonymizers.camouflage import CamouflageBase
 from anonlib.anonymizers.dataset import options, seed_parameters
@@ -38,9 +38,8 @@ class Sweep:
 
 def sweep(images: np.ndarray, scales: tuple[float, ...], settings: config.Profile) -> Sweep:
     """Return what CAMOUFLaGE-Base makes of aligned photos (N, 128, 128, 3) uint8 at each scale, the noise the same."""
-    generator, told = bundles.of(settings.generator), options(NAME, settings.generator)
-    networks = {name: one for name in BASE if (one := generator.annotator(name))}
-    maps = control_maps(dict.fromkeys(BASE, images), networks)
+    told = _used(NAME, settings)
+    maps = control_maps(dict.fromkeys(BASE, images), told["bundle"].networks(BASE))
     rows = np.flatnonzero(np.all([valid for _, valid in maps.values()], axis=0))
     shards = []
     for at in range(0, len(rows), SHARD):
@@ -48,9 +47,22 @@ def sweep(images: np.ndarray, scales: tuple[float, ...], settings: config.Profil
         seeds = [image_seed(image, NAME, seed_parameters(told)) for image in images[part]]
         own = {name: (found[part], valid[part]) for name, (found, valid) in maps.items()}
         shards.append({"images": images[part], "maps": own, "seeds": seeds, "scales": scales, "options": told})
-    models = sorted({one.label for one in generator.sources((*BASE, bundles.IDENTITY))}, key=str)
+    models = _models({NAME: told})
     made = cache.map_shards("sweep", sweep_shards, {"shards": shards}, shard_size=1, models=models)
     return Sweep(scales, np.concatenate(made, axis=1), rows, maps)
+
+
+def _used(name: str, settings: config.Profile) -> dict:
+    """Return an anonymizer's options, the bundle with what it uses alone."""
+    told = options(name, settings.generator)
+    return told | {"bundle": told["bundle"].used(DIFFUSION[name], told["few_steps"] is not None)}
+
+
+def _models(named: dict[str, dict]) -> list:
+    """Return what stands for the models of anonymizers, by name with their options, in a cache key."""
+    return sorted(
+        {one.label for name, told in named.items() for one in told["bundle"].sources(DIFFUSION[name])}, key=str
+    )
 
 
 def sweep_shards(shards: list[dict]) -> list[np.ndarray]:
@@ -96,9 +108,8 @@ def seconds(images: np.ndarray, settings: config.Profile, names: tuple[str, ...]
     Maps, captions and readings are included; loading the models is not. The anonymizers are timed in turns, ROUNDS
     times. Columns: anonymizer, seconds (median), least, most, n.
     """
-    named = {name: options(name, settings.generator) for name in names}
-    models = {one.label for name in names for one in bundles.of(settings.generator).sources(DIFFUSION[name])}
-    told = {"items": {"images": [images]}, "params": {"named": named}, "models": sorted(models, key=str)}
+    named = {name: _used(name, settings) for name in names}
+    told = {"items": {"images": [images]}, "params": {"named": named}, "models": _models(named)}
     return pd.DataFrame(cache.map_shards("seconds", seconds_shards, **told, shard_size=1)[0])
 
 

@@ -170,6 +170,19 @@ def _two_people(name: str, table: pd.DataFrame, skipped: list[tuple[str, str]]) 
         )
 
 
+def photos_in(folder: Path) -> list[Path]:
+    """Return all images under a folder, however deep, sorted; hidden files are passed over."""
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and visible(file, folder))
+
+
+def read_photo(file: Path) -> np.ndarray | None:
+    """Return a photo (H, W, 3) uint8 RGB, None where the file is none that can be read."""
+    try:
+        return read_rgb(file.read_bytes())
+    except UNREADABLE:
+        return None
+
+
 def visible(path: Path, folder: Path) -> bool:
     """Return whether a path in a folder is a file, and neither it nor a folder on the way is hidden."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)

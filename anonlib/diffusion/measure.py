@@ -84,7 +84,9 @@ def repaint(
         rows = [row for row, one in enumerate(condition) if one == name]
         conditions = (name,) if name else ()
         scales = dict.fromkeys(conditions, 1.0)
-        paint = InstanceAugmentation(conditions, steps, scales=scales, batch=batch, bundle=Bundle(Source(model)))
+        paint = InstanceAugmentation(
+            conditions=conditions, steps=steps, scales=scales, batch=batch, bundle=Bundle(Source(model))
+        )
         made[rows] = paint(images[rows], masks[rows], [seeds[row] for row in rows])[0]
     return made
 
@@ -126,7 +128,8 @@ def measure(held_out: dict[str, np.ndarray], checkpoints: Path, target: Path = S
     What was measured of the same weights is not measured again: new ControlNets leave the samples' numbers as they are.
     """
     known = read_json(MEASURED)
-    told = {"megabytes": sum(file.stat().st_size for file in target.rglob("*") if file.is_file()) / 1e6}
+    told = {key: one for key, one in known.items() if key == "attributes"}  # measured elsewhere, with a hash of its own
+    told["megabytes"] = sum(file.stat().st_size for file in target.rglob("*") if file.is_file()) / 1e6
     told["losses"] = losses(checkpoints) or known.get("losses", {})
     for name, call in {"samples": measure_samples, "controls": measure_controls}.items():
         weights = weights_hash(target, name)

@@ -26,13 +26,13 @@ from anonlib.diffusion.train_camouflage import Plan as OwnPlan
 from anonlib.diffusion.train_camouflage import train_camouflage
 from anonlib.diffusion.train_decoder import train_decoder
 from anonlib.diffusion.train_few_steps import train_few_steps
-from anonlib.diffusion.train_light import read_people
 from anonlib.diffusion.train_unet import WHOLE_SHARE, Latents, prepare_latents, train_controlnet, train_unet
 from anonlib.diffusion.train_vae import build_vae, train_vae
 from anonlib.diffusion.training import Schedule
 from anonlib.errors import AnonlibError
 from anonlib.faces import with_mirrors
-from anonlib.readers import ENCODER
+from anonlib.people import person
+from anonlib.readers import ENCODER, Small
 from anonlib.workers import default_workers
 
 CONTROLS = ("hed", "depth", "canny")  # the others start from the first, and have their Schedule in Plan
@@ -98,9 +98,11 @@ def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
         return read_pipeline(Bundle(Source(str(target))))
 
     own = target.with_name(f"{target.name}-camouflage")
-    head = train_attributes(pool, plan.attributes, checkpoints, own / ENCODER)
-    people = read_people(head, with_mirrors(pool["images"]))
-    train_camouflage(shipped(), latents, *people, plan.camouflage, checkpoints, own)
+    train_attributes(pool, plan.attributes, checkpoints, own / ENCODER)
+    both = with_mirrors(pool["images"])
+    attributes, embeds = Small(own / ENCODER).read(both)
+    people = [[one] if (one := person(*told)) else [] for told in zip(both, attributes, strict=True)]
+    train_camouflage(shipped(), latents, people, torch.from_numpy(embeds), plan.camouflage, checkpoints, own)
     lora = target.with_name(f"{target.name}-few-steps")
     few = shipped()
     train_few_steps(few.unet, few.text_encoder, tokenizer, latents, plan.chains, plan.few_steps, checkpoints, lora)

@@ -22,8 +22,8 @@ DROPPED = 0.8  # of the features in training: 7,424 of them would learn a few th
 WORDS = 0.3  # weight of the caption's words
 
 
-def train_attributes(pool: dict[str, np.ndarray], schedule: Schedule, folder: Path, target: Path) -> Head:
-    """Train the head on a pool of drawn faces, save it in `target`, and return it; see `load_pool` for the pool."""
+def train_attributes(pool: dict[str, np.ndarray], schedule: Schedule, folder: Path, target: Path) -> None:
+    """Train the head on a pool of drawn faces and save it in `target`; see `load_pool` for the pool."""
     if not (stored := load_checkpoint(folder / "attributes-data.pt")):
         stored = _data(pool)
         save_checkpoint(folder / "attributes-data.pt", **stored)
@@ -52,7 +52,6 @@ def train_attributes(pool: dict[str, np.ndarray], schedule: Schedule, folder: Pa
         for part in (head.attributes.weight, head.attributes.bias):
             part[~wanted.isfinite().any(0)] = 0
     save_head(head, target)
-    return head
 
 
 def _data(pool: dict[str, np.ndarray]) -> dict[str, Tensor]:

@@ -14,8 +14,7 @@ from anonlib.bundles import ATTRIBUTES, IP_ADAPTER, PARTS
 from anonlib.diffusion.bundle import save_net
 from anonlib.diffusion.train_unet import NOISE, Draws, Latents, seen_by, velocity_error
 from anonlib.diffusion.training import Schedule, autocast, device, train
-from anonlib.networks.attributes import Head, trunk_features
-from anonlib.people import CHANNELS, Person, code, face_points
+from anonlib.people import CHANNELS, Person, code
 
 TOKENS = 4  # that an image embedding becomes, as in IP-Adapter (Ye et al., 2023)
 SILENT, UNSEEN, UNCODED = 0.5, 0.1, 0.05  # of the samples: without caption, without embedding, without code
@@ -73,17 +72,6 @@ def train_light(
     ema = train("light", net, loss, len(latents.clean), schedule, checkpoint=folder / "light.pt", warmup=50)
     ema.finish(net)
     save_adapters(net, target)
-
-
-def read_people(head: Head, images: np.ndarray) -> tuple[list[list[Person]], Tensor]:
-    """Return who is in each aligned photo (N, 128, 128, 3) uint8, nobody without a face, and embeddings (N, D)."""
-    with torch.inference_mode():
-        embeds, logits = head(trunk_features(images))
-    people = []
-    for image, attributes in zip(images, logits.sigmoid().numpy(), strict=True):
-        points = face_points(image)
-        people.append([] if points is None else [Person(attributes, points)])
-    return people, embeds.clone()
 
 
 def build_adapter(unet: UNet2DConditionModel) -> T2IAdapter:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from anonlib.config import CAMOUFLAGE
 from anonlib.evaluate.published import RICHEST
 from anonlib.evaluate.tables import GOOD_ENOUGH, MAXIMUM
 from anonlib.render import EM_DASH, spell, spell_entry
@@ -15,7 +16,7 @@ PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 ALONE = "ia-none"
 EDGES, READABLE = "blackbox-hed-face", 0.4  # the black-box attacker, and what he has to find where edges are untouched
 SWEPT = "ia-hed"  # whose control strength is varied
-SCENES = ("camouflage-base", "camouflage-light")
+SCENES = CAMOUFLAGE  # who paint what is behind people too
 TIMES_CHANCE, ALPHA = 10, 0.05
 LEADS = 0.8  # what the attacker who leads has to find where nobody anonymized
 PREMISES = ("no-op, the leader", "background-only", "permuted")

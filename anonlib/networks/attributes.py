@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from anonlib.attributes import NAMES
 from anonlib.errors import AnonlibError, first_line
-from anonlib.networks.bisenet import load_bisenet
-from anonlib.networks.imagenet import standardized
+from anonlib.networks.bisenet import load_bisenet, shown
 
 SIZE = 256  # px at which the parser looks
 GRIDS = (2, 3, 3)  # cells a side over which the trunk's features at strides 8, 16, 32 are averaged
@@ -49,9 +48,7 @@ def trunk_features(images: np.ndarray, batch: int = 16) -> Tensor:
     """Return the parser's features (N, FEATURES) of aligned images (N, 128, 128, 3) uint8."""
     trunk, found = load_bisenet().cp.resnet, [torch.zeros(0, FEATURES)]
     for start in range(0, len(images), batch):
-        x = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float() / 255
-        x = F.interpolate(x, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
-        strides = zip(trunk(standardized(x)), GRIDS, strict=True)
+        strides = zip(trunk(shown(images[start : start + batch], SIZE)), GRIDS, strict=True)
         found.append(torch.cat([F.adaptive_avg_pool2d(one, cells).flatten(1) for one, cells in strides], 1))
     return torch.cat(found)
 

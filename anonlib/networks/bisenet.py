@@ -2,12 +2,14 @@
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 from anonlib.assets import asset_path
+from anonlib.networks.imagenet import standardized
 
 
 class ConvBN(nn.Module):
@@ -133,6 +135,12 @@ class BiSeNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv_out(self.ffm(*self.cp(x)))
+
+
+def shown(images: np.ndarray, size: int) -> Tensor:
+    """Return images (B, H, W, 3) uint8 RGB as the parser takes them, (B, 3, size, size)."""
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    return standardized(F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False))
 
 
 @lru_cache(maxsize=1)

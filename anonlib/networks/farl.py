@@ -62,7 +62,7 @@ class Farl(nn.Module):
 def load_farl(folder: Path) -> Farl:
     """Return both networks of a folder, on the device; AnonlibError where a file is missing, damaged or another's."""
     if missing := [name for name in (IMAGE, ATTRIBUTES) if not (folder / name).exists()]:
-        raise AnonlibError(f"{folder} has no {missing[0]}: `make fetch PROFILE=full METHOD=camouflage-light` gets it")
+        raise AnonlibError(f"{folder} has no {missing[0]}: put the files of FaRL's and FACER's releases there")
     try:
         image, heads = (
             torch.load(folder / name, map_location="cpu", weights_only=True) for name in (IMAGE, ATTRIBUTES)
@@ -76,7 +76,7 @@ def load_farl(folder: Path) -> Farl:
         net.head.load_state_dict(_part(heads, "head."))
         net.proj.data.copy_(image["proj"])
     except Exception as error:  # what a damaged or foreign file raises is anything
-        raise AnonlibError(f"{folder} holds no FaRL that can be read ({first_line(error)}): fetch it again") from error
+        raise AnonlibError(f"{folder} holds no FaRL that can be read ({first_line(error)}): get it again") from error
     return net.eval().requires_grad_(False).to(device())
 
 

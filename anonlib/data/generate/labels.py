@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from anonlib.faces import GLASSES, HAIR, HAT, SKIN
+from anonlib.mesh import EYE_CORNERS
 
 BY_EYE = Path(__file__).with_name("attributes_by_eye.csv")  # seed, sex (f, m), age (young, old), beard, hair
 EARRING, UPPER_LIP, LOWER_LIP = 9, 12, 13  # of the parser
 SURE = 0.75  # of a class, to be carried over
-EYE_CORNERS = ([33, 133], [263, 362])  # of the mesh, as all points below
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def labels(seen: Measured, seeds: np.ndarray, features: np.ndarray) -> dict[str,
 
 def _measured(seen: Measured) -> dict[str, np.ndarray]:
     points, hair, hat = seen.points[..., :2], seen.share(*HAIR), seen.share(*HAT) > 0.02
-    eyes = np.linalg.norm(np.subtract(*(points[:, corners].mean(1) for corners in EYE_CORNERS)), axis=1)
+    eyes = _eyes_apart(points)
     bangs, height = np.array([_forehead(*one) for one in zip(seen.classes, points, strict=True)]).T
     mouth = seen.apart(61, 291)
     lips, corners = points[:, [13, 14], 1].mean(1), points[:, [61, 291], 1].mean(1)
@@ -136,8 +136,12 @@ def _forehead(classes: np.ndarray, points: np.ndarray) -> tuple[float, float]:
     above = classes[top : max(top + 2, int(brows) - 3), int(left) : max(int(left) + 1, int(right))]
     column = np.isin(classes[: max(1, int(brows)), max(0, middle - 5) : middle + 5], HAIR).any(1)
     lowest = int(np.flatnonzero(column).max()) if column.any() else 0
-    eyes = np.linalg.norm(np.subtract(*(points[corners].mean(0) for corners in EYE_CORNERS)))
-    return float(np.isin(above, HAIR).mean()), float((brows - lowest) / eyes)
+    return float(np.isin(above, HAIR).mean()), float((brows - lowest) / _eyes_apart(points[None])[0])
+
+
+def _eyes_apart(points: np.ndarray) -> np.ndarray:
+    """Return how far the middles of both eyes lie from each other, (N,) px, by mesh points (N, 468, 2)."""
+    return np.linalg.norm(np.subtract(*(points[:, list(corners)].mean(1) for corners in EYE_CORNERS)), axis=1)
 
 
 def _hair_colour(image: np.ndarray, classes: np.ndarray) -> str:
