@@ -1,4 +1,5 @@
-"""`make bench-gpu`: Stable Diffusion 1.5 with two ControlNets at full size, random weights, beside diffusers' loops.
+"""`make bench-gpu`: Stable Diffusion 1.5 at full size, random weights: CAMOUFLaGE's two forms beside each other, and
+two ControlNets beside diffusers' loops.
 
 Speed does not depend on the values of the weights. Everything in one process and in turns, in less than nine minutes;
 into figures/bench.json and figures/bench_timeline.{csv,png}. `--rehearse` runs it with the small bundle on any machine
@@ -27,6 +28,7 @@ from anonlib.diffusion.bundle import load_pipeline, read_parts  # noqa: E402
 from anonlib.diffusion.order import Order  # noqa: E402
 from anonlib.diffusion.overlap import overlapped  # noqa: E402
 from anonlib.diffusion.painter import Painter  # noqa: E402
+from tools.bench import camouflage  # noqa: E402
 from tools.bench.race import entry, write  # noqa: E402
 from tools.stock import controlnets, one_by_one, painted, smooth_order  # noqa: E402
 
@@ -39,7 +41,7 @@ PACKAGES = ["torch", "diffusers", "transformers"]
 class Setup:
     """What is painted: at which size, in how many steps, in batches of which sizes; how often all take turns."""
 
-    bundle: Bundle
+    bundle: Bundle = OWN
     size: int = 512
     steps: int = 20
     batch: int = 16  # of ours
@@ -186,6 +188,7 @@ def _tried(pipeline: DiffusionPipeline, setup: Setup, batch: int) -> float:
 def main(arguments: list[str]) -> None:
     """Measure, write and say it; AnonlibError where there is no GPU and it is no rehearsal."""
     if arguments == ["--rehearse"]:
+        _told(camouflage.measured(OWN, 128, 2, 4, 1, rate, 128))
         entries, rows = measured(Setup(OWN, size=128, steps=2, batch=4, batches=(2, 4), ours=3, loop=2, repeats=1))
         with tempfile.TemporaryDirectory() as folder:
             draw_timeline(rows, Path(folder))
@@ -194,13 +197,24 @@ def main(arguments: list[str]) -> None:
             raise AnonlibError("no NVIDIA GPU that torch can use: `make bench` measures the CPU, --rehearse tries this")
         from tools.full_size import write_stable_diffusion
 
+        setup, figures = Setup(), project_root() / "figures"
+        gpu = torch.cuda.get_device_name()
         with tempfile.TemporaryDirectory() as folder:
             model = write_stable_diffusion(Path(folder), CONDITIONS)
-            entries, rows = measured(Setup(Bundle(Source(str(model)))))
-        draw_timeline(rows, project_root() / "figures")
-        write(entries, project_root() / "figures" / "bench.json", PACKAGES, torch.cuda.get_device_name())
+            both = camouflage.write_camouflage(model)
+            forms = camouflage.measured(both, setup.size, setup.steps, 8, setup.repeats, rate)
+            write(forms, figures / "bench.json", PACKAGES, gpu)
+            _told(forms)
+            entries, rows = measured(replace(setup, bundle=Bundle(Source(str(model)))))
+        draw_timeline(rows, figures)
+        write(entries, figures / "bench.json", PACKAGES, gpu)
+    _told(entries)
+
+
+def _told(entries: list[dict]) -> None:
     for one in entries:
-        print(f"{one['name']}: {one['ours']:.4g} against {one['peer']:.4g} {one['unit']}, ratio {one['ratio']:.2f}")
+        told = f"{one['ours']:.4g} against {one['peer']:.4g} {one['unit']}, ratio {one['ratio']:.2f}"
+        print(f"{one['name']}: {told}", flush=True)
 
 
 if __name__ == "__main__":
