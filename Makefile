@@ -49,7 +49,8 @@ paper: setup ## run the notebooks: every figure and table of the paper, into fig
 	@$(PY) -m anonlib.run $(RUN_OPTIONS)
 
 anonymize: setup ## IN=folder OUT=new folder [METHOD=ia-depth+hed]: anonymize the faces in photos of any size
-	@$(PY) -m anonlib.cli anonymize "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)" $(if $(METHOD),--method "$(METHOD)")
+	@$(PY) -m anonlib.cli anonymize "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)" \
+		--camouflage "$(CAMOUFLAGE)" $(if $(METHOD),--method "$(METHOD)")
 
 figures: $(READY) ## draw the figures again from the tables; no model is loaded
 	@$(PY) -m anonlib.cli figures $(DATASET_OPTION)

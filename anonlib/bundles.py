@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from anonlib import config, hub
+from anonlib import config, hub, releases
 from anonlib.errors import AnonlibError
 from anonlib.provenance import project_root
 
@@ -18,7 +18,7 @@ SMALL = Path(__file__).parent / "diffusion" / "small"  # the bundle that the pro
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from: a diffusers folder (relative to the project), or a hub name with its commit."""
+    """Where a model comes from: a folder (relative to the project), a hub name with its commit, or a release."""
 
     name: str
     revision: str | None = None
@@ -36,14 +36,22 @@ class Source:
         return here if here.exists() else None
 
     @property
+    def released(self) -> bool:
+        """Return whether these are files of a release, see `releases`."""
+        return self.name in releases.RELEASES and not self.local
+
+    @property
     def folder(self) -> Path:
         """Return where the model lies; AnonlibError where it is neither here nor fetched."""
+        if self.released:
+            return releases.folder(self.name)
         return self.local or hub.folder(self.name, self.revision)
 
     @property
     def label(self) -> Path | str:
         """Return what stands for the model in a cache key: its folder, or name and commit."""
-        return self.local or f"{self.name}@{hub.pinned(self.name, self.revision)}"
+        pinned = releases.pinned(self.name) if self.released else hub.pinned(self.name, self.revision)
+        return self.local or f"{self.name}@{pinned}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,8 @@ class Bundle:
 
     def sources(self, conditions: tuple[str, ...]) -> list[Source]:
         """Return what has to be there to follow these conditions."""
-        own = PARTS.keys() & set(conditions) if self.camouflage else ()
+        # what CAMOUFLaGE has of its own: until it was trained for this pipeline there is nothing to be had
+        own = [one for one in conditions if one in PARTS and (self.camouflage or not self.control(one).local)]
         controls = [self.control(one) for one in conditions if one not in own]
         more = [self.lora, self.camouflage if own else None]
         if IDENTITY in conditions:
@@ -116,9 +125,10 @@ def of(generator: config.Generator) -> Bundle:
 
 
 def fetch(bundle: Bundle, conditions: tuple[str, ...]) -> int:
-    """Fetch what these conditions need from the hub and is not in a folder of this machine; return how many models."""
-    distant = {source.name: source.revision for source in bundle.sources(conditions) if not source.local}
-    hub.fetch(distant)
+    """Fetch what these conditions need and is not in a folder of this machine; return how many models."""
+    distant = {source.name: source for source in bundle.sources(conditions) if not source.local}
+    hub.fetch({name: source.revision for name, source in distant.items() if not source.released})
+    releases.fetch(name for name, source in distant.items() if source.released)
     return len(distant)
 
 

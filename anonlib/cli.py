@@ -126,9 +126,10 @@ def _fetch_models(profile: str, model: str, method: str) -> int:
     return bundles.fetch(bundles.of(settings.generator), tuple(sorted(conditions)))
 
 
-def _settings(profile: str, model: str) -> config.Profile:
-    """Return a profile, with a pipeline of the user's own where he names one."""
-    return config.load(profile, {"generator.bundle": model} if model else {})
+def _settings(profile: str, model: str, camouflage: str = "") -> config.Profile:
+    """Return a profile, with a pipeline of the user's own, and parts of CAMOUFLaGE, where he names one."""
+    told = {"generator.bundle": model, "generator.camouflage": camouflage}
+    return config.load(profile, {name: value for name, value in told.items() if value})
 
 
 def anonymize(options: argparse.Namespace) -> int:
@@ -141,7 +142,7 @@ def anonymize(options: argparse.Namespace) -> int:
     names = [name for name in anonymizers.NAMES if name != "noop"]
     if options.method not in names:
         raise AnonlibError(f"unknown anonymizer {options.method!r}: {config.nearest(options.method, names)}")
-    settings = _settings(options.profile, options.model)
+    settings = _settings(options.profile, options.model, options.camouflage)
     table = album.anonymize_folder(Path(options.source), Path(options.target), options.method, settings.generator)
     print(album.summary(table))
     print("Anonymized is no promise of anonymous: attack it first, see the notebooks. Bodies and places stay.")
@@ -171,6 +172,7 @@ def camouflage(options: argparse.Namespace) -> int:
 
     train_on(Path(options.photos), Path(options.target), _settings(options.profile, options.model).generator, Plan())
     print(f"use it with: -p generator.camouflage={options.target} -p anonymize.systems={','.join(config.CAMOUFLAGE)}")
+    print(f"or: make anonymize PROFILE={options.profile} METHOD={config.CAMOUFLAGE[0]} CAMOUFLAGE={options.target}")
     return 0
 
 
@@ -207,6 +209,7 @@ def main(arguments: list[str]) -> int:
             command.add_argument("--method", default="ia-depth+hed", help="anonymizer (default: ia-depth+hed)")
             command.add_argument("--profile", default="demo", help="whose generator paints (default: demo)")
             command.add_argument("--model", default="", help=MODEL)
+            command.add_argument("--camouflage", default="", help="folder that `make camouflage` trained")
         elif function is camouflage:
             command.add_argument("photos", help="folder of photos, however deep")
             command.add_argument("target", help="folder that is made")

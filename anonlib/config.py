@@ -57,7 +57,7 @@ class Generator:
     lora: str | None = None  # a latent consistency LoRA, with which the model paints in a few steps
     few_steps: int | None = None  # how many, 2 to 8, where it is to be used: instead of `steps`, and unguided
     camouflage: str | None = None  # what CAMOUFLaGE has of its own, and what reads a face where no `reader` is named
-    reader: str | None = None  # FaRL and FACER's attributes, for CAMOUFLaGE
+    reader: str | None = None  # FaRL and FACER's attributes, for CAMOUFLaGE: a folder, or a name of `releases`
     captioner: str | None = None  # BLIP, for CAMOUFLaGE-Base; none: captions are made of predicted attributes
 
 
@@ -172,7 +172,7 @@ _SMALL = Generator(
 
 _DEMO = Profile(
     name="demo",
-    minutes=52,
+    minutes=63,
     data=Data(train_people=750, validation_people=50, test_people=200, images=12),
     generator=_SMALL,
     anonymize=Anonymize(
@@ -293,6 +293,8 @@ _FULL = Profile(
             "segmentation=openmmlab/upernet-convnext-small@first",
         ),
         lora="latent-consistency/lcm-lora-sdv1-5@first",
+        reader="FacePerceiver/FaRL",
+        captioner="Salesforce/blip-image-captioning-base@first",
     ),
     anonymize=Anonymize(
         conditions=CONDITIONS,
@@ -382,6 +384,8 @@ _CHOICES = {
     "attack.backbones": BACKBONES,
     "attack.edges": EDGES,
     "ablate.backbones": BACKBONES,
+    # those that have a control to be made weaker
+    "boundary.anonymizer": tuple(f"ia-{one}" for one in CONDITIONS + MORE_CONDITIONS if one != "none"),
 }
 
 
@@ -514,7 +518,7 @@ def _check(profile: Profile) -> None:
     for key in field_types():
         value = _get(profile, key)
         if key in _CHOICES:
-            for item in value:
+            for item in value if isinstance(value, tuple) else (value,):
                 if item not in _CHOICES[key]:
                     raise AnonlibError(f"parameter {key}: unknown {item!r}: {nearest(item, _CHOICES[key])}")
         elif _is(value, int) and value < (least := _LEAST.get(key, 1)):

@@ -62,6 +62,7 @@ OFFERS: dict[str, Offer] = (
             "none stated", "annotators of edges, lines, normals, poses", files=_ANNOTATOR_FILES
         ),
         "openmmlab/upernet-convnext-small": Offer("MIT", "segmentation annotator"),
+        "Salesforce/blip-image-captioning-base": Offer("BSD-3-Clause", "captioner of CAMOUFLaGE-Base"),
         "SG161222/RealVisXL_V3.0": Offer("OpenRAIL++, which forbids some uses", "Stable Diffusion XL", "openrail"),
         "latent-consistency/lcm-lora-sdxl": Offer(
             "OpenRAIL++, which forbids some uses", "its LoRA for few steps", "openrail"

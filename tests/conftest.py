@@ -42,6 +42,31 @@ def write_tiny_bundle(folder: Path) -> Path:
     return bundle
 
 
+def write_tiny_blip(folder: Path) -> None:
+    """Write a captioner of BLIP's architecture, untrained and very small."""
+    from anonlib.compat import prepare_torch
+
+    prepare_torch()
+    import torch
+    from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+
+    torch.manual_seed(0)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]", *(f"w{k}" for k in range(27))]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    tokenizer = BertTokenizer(str(folder / "vocab.txt"))
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BlipConfig(
+        text_config=small | {
+            "vocab_size": len(words), "bos_token_id": 4, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0,
+            "encoder_hidden_size": 32,
+        },
+        vision_config=small | {"image_size": 32, "patch_size": 16}, projection_dim=16, image_text_hidden_size=32,
+    )  # fmt: skip
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    BlipProcessor(BlipImageProcessor(size=size), tokenizer).save_pretrained(folder)
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the folder of a tiny bundle."""

@@ -49,6 +49,8 @@ def test_override_replaces_one_number():
         ("attack.sizes", [64, 96], "one size for each"),
         ("evaluate.confidence", 95, "between 0 and 1"),
         ("anonymize.conditions", ["hedd"], "did you mean 'hed'"),
+        ("boundary.anonymizer", "camouflage-base", "boundary.anonymizer: unknown"),
+        ("boundary.anonymizer", "ia-dept", "did you mean 'ia-depth'"),
         ("data.test_people", 0, "1 or more"),
     ],
 )

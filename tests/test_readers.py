@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anonlib import readers
+from anonlib import readers, releases
 from anonlib.bundles import ATTRIBUTES, IDENTITY, OWN, Source
 from anonlib.compat import prepare_torch
 
@@ -16,6 +16,7 @@ from torch import nn  # noqa: E402
 from anonlib.errors import AnonlibError  # noqa: E402
 from anonlib.faces import FRAME_POINTS, similarity  # noqa: E402
 from anonlib.networks import captioner, farl  # noqa: E402
+from tests.conftest import write_tiny_blip  # noqa: E402
 
 WIDTH, LAYERS = 64, 2
 
@@ -112,6 +113,10 @@ def test_a_missing_or_foreign_file_is_one_line(files, tmp_path):
         farl.load_farl(tmp_path)
 
 
+def test_the_released_files_are_those_that_farl_is_read_from():
+    assert set(releases.RELEASES["FacePerceiver/FaRL"].files) == {farl.IMAGE, farl.ATTRIBUTES}
+
+
 def test_what_has_to_be_there_depends_on_who_reads():
     far, said = Source("owner/farl", "0" * 40), Source("owner/blip", "0" * 40)
     base, light = (IDENTITY,), (ATTRIBUTES,)
@@ -128,23 +133,7 @@ def test_what_has_to_be_there_depends_on_who_reads():
 
 
 def test_blip_says_the_same_of_a_picture_in_any_company(tmp_path):
-    from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
-
-    torch.manual_seed(0)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]", *(f"w{k}" for k in range(27))]
-    (tmp_path / "vocab.txt").write_text("\n".join(words))
-    tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
-    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = BlipConfig(
-        text_config=small | {
-            "vocab_size": len(words), "bos_token_id": 4, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0,
-            "encoder_hidden_size": 32,
-        },
-        vision_config=small | {"image_size": 32, "patch_size": 16}, projection_dim=16, image_text_hidden_size=32,
-    )  # fmt: skip
-    BlipForConditionalGeneration(config).save_pretrained(tmp_path)
-    size = {"height": 32, "width": 32}
-    BlipProcessor(BlipImageProcessor(size=size), tokenizer).save_pretrained(tmp_path)
+    write_tiny_blip(tmp_path)
     images = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
     bundle = replace(OWN, captioner=Source(str(tmp_path)))
     texts = readers.captions(bundle, images)

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,14 @@ from anonlib.anonymizers.contract import ERROR, STATUSES
 from anonlib.anonymizers.dataset import options, seed_parameters
 from anonlib.anonymizers.maps import Maps, known
 from anonlib.anonymizers.scene import Found, Scene, composed, find
+from anonlib.anonymizers.whole import anonymize_whole, paints_whole
 from anonlib.conditions import Seen, annotate
 from anonlib.data.folder import SUFFIXES, photos_in, read_photo
 from anonlib.diffusion.overlap import overlapped
 from anonlib.errors import AnonlibError
 
 LIST = "anonymized.csv"
+Made = Callable[[], list[Scene]]  # what puts photos together
 TOGETHER = 16  # photos whose faces share the anonymizer's batches
 WRITTEN = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}, ".png": {}, ".webp": {"quality": 95}}
 
@@ -29,7 +33,8 @@ WRITTEN = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}, ".png": {}, ".webp
 def anonymize_folder(source: Path, target: Path, name: str, generator: config.Generator) -> pd.DataFrame:
     """Write what an anonymizer makes of every photo under `source` to the same place under `target`, which is new.
 
-    Photos keep their size and lose their metadata. One that is not "ok" is all black. Returns, and writes beside the
+    Photos keep their size and lose their metadata. CAMOUFLaGE repaints all of a photo where its models can, see
+    `whole`, else the frames of the faces. A photo that is not "ok" is all black. Returns, and writes beside the
     photos as anonymized.csv, a row a photo: file, status, faces, and how many of these were not "ok" and are black.
     Nothing is left under `target` where the run breaks off. Raises AnonlibError where there are no photos, `target`
     exists or lies inside `source`, or the anonymizer's model is missing.
@@ -38,7 +43,9 @@ def anonymize_folder(source: Path, target: Path, name: str, generator: config.Ge
     files = _files(source)
     if target.exists() or target.is_relative_to(source):
         raise AnonlibError(f"{target} exists or lies inside {source}: name a new folder beside it")
-    stages = _Stages(name, options(name, generator), source, target.with_name(f".{target.name}.part{os.getpid()}"))
+    told, part = options(name, generator), target.with_name(f".{target.name}.part{os.getpid()}")
+    kind = _Whole if told and paints_whole(name, told["bundle"]) else _Stages
+    stages = kind(name, told, source, part)
     parts, rows = [files[at : at + TOGETHER] for at in range(0, len(files), TOGETHER)], []
     try:
         with contextlib.closing(overlapped(parts, stages.prepared, stages.painted, stages.written)) as made:
@@ -66,31 +73,52 @@ class _Stages:
     def prepared(self, files: list[Path]) -> tuple[list[Path], list[Path], Found, Maps]:
         """Read photos, find the people in them, and make the control maps that the anonymizer follows."""
         photos = {file: photo for file in files if (photo := read_photo(file)) is not None}
-        found, maps = find(list(photos.values())), {}
-        seen = Seen(found.images)
-        for condition in maps_of(self.name) if len(found.images) else ():
-            maps[condition] = annotate(condition, seen, self.options["bundle"].annotator(condition))
-        return files, list(photos), found, maps
+        found = find(list(photos.values()))
+        return files, list(photos), found, self.maps(found)
 
-    def painted(self, given: tuple[list[Path], list[Path], Found, Maps]) -> tuple:
+    def painted(self, given: tuple[list[Path], list[Path], Found, Maps]) -> tuple[list[Path], list[Path], Made]:
         """Anonymize the people."""
         files, readable, found, maps = given
-        told = self.options | ({"annotator": known(found.images, maps)} if maps else {})
-        seeds = found.seeds(self.name, seed_parameters(self.options))
-        made, status = anonymizer(self.name, **told)(found.images, found.masks, seeds)
-        return files, readable, found, made, status
+        return files, readable, self.made(found, maps)
 
-    def written(self, given: tuple[list[Path], list[Path], Found, np.ndarray, list[str]]) -> list[dict]:
-        """Put the people back and write the photos; return a row a photo, those that cannot be read among them."""
-        files, readable, found, made, status = given
-        whole = self.name in config.CAMOUFLAGE  # it paints what is behind people too
-        scenes, rows = dict(zip(readable, composed(found, made, status, whole), strict=True)), []
+    def written(self, given: tuple[list[Path], list[Path], Made]) -> list[dict]:
+        """Write the photos; return a row a photo, those that cannot be read among them."""
+        files, readable, made = given
+        scenes, rows = dict(zip(readable, made(), strict=True)), []
         for file in files:
             inside = file.relative_to(self.source)
             rows.append(_row(inside.as_posix(), scenes.get(file)))
             if file in scenes:
                 _write(self.part / inside, scenes[file].image)
         return rows
+
+    def maps(self, found: Found) -> Maps:
+        """Return the control maps of the faces' frames."""
+        seen, maps = Seen(found.images), {}
+        for condition in maps_of(self.name) if len(found.images) else ():
+            maps[condition] = annotate(condition, seen, self.options["bundle"].annotator(condition))
+        return maps
+
+    def made(self, found: Found, maps: Maps) -> Made:
+        """Anonymize the faces; return what puts them back."""
+        told = self.options | ({"annotator": known(found.images, maps)} if maps else {})
+        seeds = found.seeds(self.name, seed_parameters(self.options))
+        made, status = anonymizer(self.name, **told)(found.images, found.masks, seeds)
+        whole = self.name in config.CAMOUFLAGE  # it paints what is behind people too
+        return partial(composed, found, made, status, whole)
+
+
+class _Whole(_Stages):
+    """The same where all of a photo is painted, and its maps are made when it is."""
+
+    def maps(self, found: Found) -> Maps:
+        """Return none."""
+        return {}
+
+    def made(self, found: Found, maps: Maps) -> Made:
+        """Paint the photos."""
+        scenes = anonymize_whole(found, self.name, self.options, seed_parameters(self.options))
+        return lambda: scenes
 
 
 def _files(source: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import torch
 
 from anonlib.anonymizers import BASE
 from anonlib.anonymizers.painting import Diffusion, resized, unit
+from anonlib.anonymizers.scene import people_of
 from anonlib.bundles import ATTRIBUTES, IDENTITY
 from anonlib.diffusion.painter import Painter
 from anonlib.errors import AnonlibError
@@ -85,12 +86,11 @@ class CamouflageLight(Diffusion):
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
         """Paint each picture anew from what is read off it; where no face is found there is no code: an error."""
-        attributes, embeds = reader(self.bundle).read(images)
-        people = [person(*one) for one in zip(images, attributes, strict=True)]
+        people, embeds = self.people(images)
         scale = np.array(self.side[::-1]) / np.array(images.shape[2:0:-1])
 
-        def coded(one: Person) -> np.ndarray:
-            return code([Person(one.attributes, one.points * scale)], *self.side)
+        def coded(some: list[Person]) -> np.ndarray:
+            return code([Person(one.attributes, one.points * scale) for one in some], *self.side)
 
         def told(part: np.ndarray, brush: Painter) -> dict:
             return {
@@ -102,7 +102,15 @@ class CamouflageLight(Diffusion):
                 "embeds": torch.from_numpy(embeds[part]),
             }
 
-        return self.painted((ATTRIBUTES,), images, np.array([one is not None for one in people], bool), seeds, told)
+        return self.painted((ATTRIBUTES,), images, np.array([len(some) > 0 for some in people], bool), seeds, told)
+
+    def people(self, images: np.ndarray) -> tuple[list[list[Person]], np.ndarray]:
+        """Return who is in each picture, and the embedding that stands for it: of the only, or of the nearest face."""
+        if self.shape:
+            return people_of(images, reader(self.bundle))
+        attributes, embeds = reader(self.bundle).read(images)
+        found = [person(*one) for one in zip(images, attributes, strict=True)]
+        return [[one] if one else [] for one in found], embeds
 
 
 def _within(what: str, value: float, least: float, most: float) -> None:

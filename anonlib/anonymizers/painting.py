@@ -23,7 +23,8 @@ class Diffusion:
     """How an anonymizer paints.
 
     steps: UniPC steps. batch: images a call of the painter. bundle: what paints. size: pixels a side at which it does;
-    photos of another size are scaled there and back. compiled: whether a GPU compiles the networks first, see `Graph`.
+    photos of another size are scaled there and back. shape: height and width in its place, of whole photos (CAMOUFLaGE
+    alone, see `whole`). compiled: whether a GPU compiles the networks first, see `Graph`.
     few_steps: so many instead of `steps`, with the bundle's LoRA, unguided. annotator: what makes control maps; None:
     what the bundle names.
     """
@@ -32,6 +33,7 @@ class Diffusion:
     batch: int = 8
     bundle: Bundle = OWN
     size: int = 128
+    shape: tuple[int, int] | None = None
     compiled: bool = False
     few_steps: int | None = None
     annotator: Annotator | None = None
@@ -39,7 +41,7 @@ class Diffusion:
     @property
     def side(self) -> tuple[int, int]:
         """Return height and width at which is painted."""
-        return self.size, self.size
+        return self.shape or (self.size, self.size)
 
     def annotated(self, conditions: tuple[str, ...], images: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return control maps by condition, and flags (N,) of the images (N, H, W, 3) uint8 all of whose are valid."""

@@ -10,8 +10,11 @@ import numpy as np
 
 from anonlib.anonymizers.contract import ERROR, NO_FACE, OK, Anonymizer, image_seed
 from anonlib.faces import Face, align, alignment, detect, dilate, person_mask
+from anonlib.people import Person, person
+from anonlib.readers import Reader
 
 LONGEST = (512, 1536)  # px of the long side at which a photo is searched: large faces are found at one, small at both
+NOBODY = np.zeros((0, 128, 128, 3), np.uint8)
 SOFT = 5.0  # px of the 128 px frame: sigma of the blend around a person, as in Instance Augmentation
 
 
@@ -80,6 +83,25 @@ def faces_of(photo: np.ndarray) -> list[Face]:
     for longest in LONGEST if max(photo.shape) > LONGEST[0] else LONGEST[:1]:
         found += [face for face in detect(photo, longest) if not any(_holds(old, _centre(face)) for old in found)]
     return sorted(found, key=lambda face: float(face.box[2] * face.box[3]))
+
+
+def people_of(images: np.ndarray, reads: Reader) -> tuple[list[list[Person]], np.ndarray]:
+    """Return who is in each picture (N, H, W, 3) uint8, and the embedding of the nearest of them, 0 where nobody is.
+
+    reads: who reads the attributes off aligned faces.
+    """
+    people, embeds = [], []
+    for image in images:
+        faces, found = faces_of(image), []
+        crops = [align(image, face.points) for face in faces]
+        attributes, seen = reads.read(np.stack(crops) if crops else NOBODY)
+        for face, crop, told in zip(faces, crops, attributes, strict=True):
+            if one := person(crop, told):
+                back = cv2.invertAffineTransform(alignment(face.points))
+                found.append(Person(told, one.points @ back[:, :2].T + back[:, 2]))
+        people.append(found)
+        embeds.append(seen[-1] if len(seen) else np.zeros(seen.shape[1], np.float32))  # the nearest comes last
+    return people, np.stack(embeds)
 
 
 def _composed(

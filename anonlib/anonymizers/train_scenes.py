@@ -3,24 +3,19 @@
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from anonlib import bundles, config
 from anonlib.anonymizers.painting import resized
-from anonlib.anonymizers.scene import faces_of
+from anonlib.anonymizers.scene import people_of
 from anonlib.assets import cache_root
 from anonlib.data.folder import SUFFIXES, photos_in, read_photo
 from anonlib.diffusion.bundle import read_pipeline
 from anonlib.diffusion.train_camouflage import Plan, latents_of, train_camouflage
 from anonlib.errors import AnonlibError
-from anonlib.faces import align, alignment, with_mirrors
-from anonlib.people import Person, person
-from anonlib.readers import Reader, reader
-
-NOBODY = np.zeros((0, 128, 128, 3), np.uint8)
+from anonlib.faces import with_mirrors
+from anonlib.readers import reader
 
 
 def train_on(photos: Path, target: Path, generator: config.Generator, plan: Plan) -> None:
@@ -35,27 +30,11 @@ def train_on(photos: Path, target: Path, generator: config.Generator, plan: Plan
     bundle = bundles.of(generator)
     reads, images = reader(bundle), squares(photos, generator.size)
     pipeline, told = read_pipeline(bundle), [str(bundle.pipeline.label), str(photos.resolve()), generator.size]
-    people = people_of(with_mirrors(images), reads)
+    people, embeds = people_of(with_mirrors(images), reads)
     checkpoints = cache_root() / "camouflage" / config.digest(told)[:16]
     part = target.with_name(f".{target.name}.part")
-    train_camouflage(pipeline, latents_of(pipeline, images), *people, plan, checkpoints, part)
+    train_camouflage(pipeline, latents_of(pipeline, images), people, torch.from_numpy(embeds), plan, checkpoints, part)
     os.replace(part, target)
-
-
-def people_of(images: np.ndarray, reads: Reader) -> tuple[list[list[Person]], Tensor]:
-    """Return who is in each picture (N, S, S, 3) uint8, and the embedding of the nearest of them, 0 where nobody is."""
-    people, embeds = [], []
-    for image in images:
-        faces = [(face, align(image, face.points)) for face in faces_of(image)]
-        attributes, seen = reads.read(np.stack([crop for _, crop in faces]) if faces else NOBODY)
-        found = []
-        for (face, crop), told in zip(faces, attributes, strict=True):
-            if one := person(crop, told):
-                back = cv2.invertAffineTransform(alignment(face.points))
-                found.append(Person(told, one.points @ back[:, :2].T + back[:, 2]))
-        people.append(found)
-        embeds.append(seen[-1] if len(seen) else np.zeros(seen.shape[1], np.float32))  # the nearest comes last
-    return people, torch.from_numpy(np.stack(embeds))
 
 
 def squares(folder: Path, size: int) -> np.ndarray:

@@ -1,0 +1,103 @@
+"""Whole photos through CAMOUFLaGE: all of them changes, in their own shape, and in doubt nothing comes out."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from anonlib import bundles, cli, config
+from anonlib.anonymizers import BASE, album
+from anonlib.anonymizers.scene import find
+from anonlib.anonymizers.whole import anonymize_whole, painted_shape, paints_whole
+from anonlib.bundles import Bundle, Source
+from anonlib.conditions import annotate
+from tests.conftest import write_tiny_blip
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle, tmp_path_factory) -> Bundle:
+    blip = tmp_path_factory.mktemp("blip")
+    write_tiny_blip(blip)
+    own = Source(f"{tiny_bundle}-camouflage")
+    return Bundle(Source(tiny_bundle), camouflage=own, captioner=Source(str(blip)))
+
+
+@pytest.fixture(scope="module")
+def options(bundle) -> dict[str, dict]:
+    """Those of both; of a photo of any size lines alone can be drawn without a network."""
+    shared = {"steps": 2, "batch": 4, "size": 128, "bundle": bundle, "compiled": True}
+    drawn = {"annotator": lambda name, images: annotate("lineart", images)}
+    return {"camouflage-base": shared | drawn, "camouflage-light": shared}
+
+
+def test_a_photo_is_painted_in_its_own_shape_and_the_area_of_the_model():
+    assert painted_shape(900, 900, 512) == (512, 512) and painted_shape(100, 100, 512) == (512, 512)
+    for height, width in ((480, 640), (4000, 3000), (1080, 1920), (333, 1000)):
+        high, wide = painted_shape(height, width, 512)
+        assert high % 64 == wide % 64 == 0 and 0.8 < high * wide / 512**2 < 1.25
+        assert abs(np.log(high / wide * width / height)) < 0.2
+    assert min(painted_shape(10, 4000, 512)) == 64
+
+
+def test_only_models_of_whole_photos_paint_them(bundle):
+    read = replace(bundle, annotators=tuple((name, Source("owner/maps", "0" * 40)) for name in BASE))
+    assert paints_whole("camouflage-base", read) and not paints_whole("ia-depth", read)
+    assert not paints_whole("camouflage-base", bundle), "the maps of the demo are of aligned faces"
+    assert not paints_whole("camouflage-base", replace(read, captioner=None))
+    assert not paints_whole("camouflage-light", read) and paints_whole(
+        "camouflage-light", replace(read, reader=read.captioner)
+    )
+    full, demo = (bundles.of(config.load(name).generator) for name in ("full", "demo"))
+    for name in config.CAMOUFLAGE:
+        assert paints_whole(name, full) and not paints_whole(name, demo)
+
+
+@pytest.mark.parametrize("name", config.CAMOUFLAGE)
+def test_everything_in_a_photo_changes_and_its_company_does_not_matter(name, options, crowd, photos):
+    tall = cv2.copyMakeBorder(photos[0], 60, 0, 0, 0, cv2.BORDER_REPLICATE)
+    nobody = np.random.default_rng(0).integers(0, 256, (90, 70, 3)).astype(np.uint8)
+    scenes = anonymize_whole(find([crowd, nobody, tall]), name, options[name], {})
+    assert [one.status for one in scenes] == ["ok", "no_face", "ok"]
+    assert [one.faces for one in scenes] == [("ok",) * 3, (), ("ok",)]
+    assert not scenes[1].image.any()
+    for photo, one in ((crowd, scenes[0]), (tall, scenes[2])):
+        assert one.image.shape == photo.shape
+        changed = np.abs(one.image.astype(int) - photo).max(-1) > 8
+        assert changed.mean() > 0.9 and changed[:20, :20].mean() > 0.5, "where nobody is too"
+    (alone,) = anonymize_whole(find([tall]), name, options[name], {})
+    np.testing.assert_array_equal(alone.image, scenes[2].image)
+    (other,) = anonymize_whole(find([tall]), name, options[name], {"steps": 3})
+    assert (other.image != alone.image).any(), "the seed follows from the parameters"
+
+
+def test_a_photo_that_comes_out_as_it_was_is_black_and_so_is_one_without_a_map(options, crowd, monkeypatch):
+    base = options["camouflage-base"]
+    monkeypatch.setattr(
+        "anonlib.anonymizers.painting.Diffusion.painted", lambda self, names, images, *more: (images, ["ok"])
+    )
+    (made,) = anonymize_whole(find([crowd]), "camouflage-base", base, {})
+    assert made.status == "error" and made.faces == ("error",) * 3 and not made.image.any()
+    monkeypatch.undo()
+    empty = {"annotator": lambda name, images: (np.zeros_like(images), np.zeros(len(images), bool))}
+    (made,) = anonymize_whole(find([crowd]), "camouflage-base", base | empty, {})
+    assert made.status == "error" and not made.image.any()
+
+
+def test_a_folder_of_photos_is_painted_whole_where_the_models_can(tiny_bundle, crowd, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(crowd).save(tmp_path / "in" / "crowd.png")
+    Image.fromarray(crowd[:60, :60]).save(tmp_path / "in" / "nobody.png")
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"no photo")
+    monkeypatch.setattr(album, "paints_whole", lambda name, bundle: True)
+    told = ["--method", "camouflage-light", "--profile", "smoke", "--model", tiny_bundle]
+    told += ["--camouflage", f"{tiny_bundle}-camouflage"]
+    assert cli.main(["anonymize", str(tmp_path / "in"), str(tmp_path / "out"), *told]) == 0
+    table = pd.read_csv(tmp_path / "out" / album.LIST, index_col="file")
+    assert table.status.to_dict() == {"broken.jpg": "error", "crowd.png": "ok", "nobody.png": "no_face"}
+    assert table.black.tolist() == [0, 0, 0]
+    made = np.asarray(Image.open(tmp_path / "out" / "crowd.png"))
+    assert made.shape == crowd.shape and (made[:20, :20] != crowd[:20, :20]).any()
+    assert not np.asarray(Image.open(tmp_path / "out" / "nobody.png")).any()
