@@ -13,8 +13,12 @@ from anonlib.anonymizers import BASE, album
 from anonlib.anonymizers.scene import find
 from anonlib.anonymizers.whole import anonymize_whole, painted_shape, paints_whole
 from anonlib.bundles import Bundle, Source
+from anonlib.compat import prepare_torch
 from anonlib.conditions import annotate
 from tests.conftest import write_tiny_blip
+
+prepare_torch(1)
+from anonlib.diffusion.painter import Painter  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +60,17 @@ def test_only_models_of_whole_photos_paint_them(bundle):
 
 
 @pytest.mark.parametrize("name", config.CAMOUFLAGE)
-def test_everything_in_a_photo_changes_and_its_company_does_not_matter(name, options, crowd, photos):
-    tall = cv2.copyMakeBorder(photos[0], 60, 0, 0, 0, cv2.BORDER_REPLICATE)
+def test_everything_in_a_photo_changes_and_its_company_does_not_matter(name, options, crowd, photos, monkeypatch):
+    real, sizes = Painter.prepared, []
+    monkeypatch.setattr(
+        Painter, "prepared", lambda self, order: sizes.append(tuple(order.images.shape)) or real(self, order)
+    )
+    tall = cv2.copyMakeBorder(photos[0], 130, 0, 0, 0, cv2.BORDER_REPLICATE)
     nobody = np.random.default_rng(0).integers(0, 256, (90, 70, 3)).astype(np.uint8)
     scenes = anonymize_whole(find([crowd, nobody, tall]), name, options[name], {})
     assert [one.status for one in scenes] == ["ok", "no_face", "ok"]
     assert [one.faces for one in scenes] == [("ok",) * 3, (), ("ok",)]
-    assert not scenes[1].image.any()
+    assert not scenes[1].image.any() and sizes == [(1, 3, 128, 128), (1, 3, 192, 64)]
     for photo, one in ((crowd, scenes[0]), (tall, scenes[2])):
         assert one.image.shape == photo.shape
         changed = np.abs(one.image.astype(int) - photo).max(-1) > 8

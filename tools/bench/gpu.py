@@ -34,6 +34,7 @@ from tools.stock import controlnets, one_by_one, painted, smooth_order  # noqa: 
 
 SCALES, GUIDANCE = {"depth": 0.7, "hed": 0.1}, 7.5
 CONDITIONS = tuple(SCALES)
+MOST_AWAY = 10.0  # grey levels from diffusers' pictures that bfloat16 explains; with other noise it is 40
 PACKAGES = ["torch", "diffusers", "transformers"]
 
 
@@ -95,6 +96,19 @@ def operations(pipeline: DiffusionPipeline, setup: Setup) -> float:
     return setup.steps * sum(sum(found[name].values()) for name in nets) / 1e12
 
 
+def compared(made: Tensor, pipeline: DiffusionPipeline, given: Order) -> str:
+    """Return how far pictures are from diffusers' own, in words; AnonlibError where they are others."""
+    draws = [
+        torch.randn(64, generator=torch.Generator().manual_seed(0), dtype=one) for one in (torch.float, torch.bfloat16)
+    ]
+    if (draws[0] - draws[1]).abs().max() > 0.1:
+        return "not compared: this torch draws other noise in bfloat16, and diffusers draws it there"
+    away = (made - torch.cat([stock(pipeline, one) for one in one_by_one(given)])).abs().mean().item() * 255
+    if away > MOST_AWAY:
+        raise AnonlibError(f"the pictures are {away:.1f} grey levels from diffusers': no speed is told of others")
+    return f"{away:.2f} grey levels from diffusers'"
+
+
 def timeline(paint: Painter, orders: list[Order]) -> list[dict]:
     """Return when each stage of each batch began and ended, in seconds, while all of them overlap."""
     began, rows = time.perf_counter(), []
@@ -143,10 +157,7 @@ def measured(setup: Setup) -> tuple[list[dict], list[dict]]:
     batch = paint.placement.batch
     given = order(setup, batch)
     made = next(paint([given]))  # compiles
-    away = (made - torch.cat([stock(pipeline, one) for one in one_by_one(given)])).abs().mean().item() * 255
-    print(
-        f"ready: {count:.2f} T operations an image, batch {batch}, {away:.2f} grey levels from diffusers'", flush=True
-    )
+    print(f"ready: {count:.2f} T operations an image, batch {batch}, {compared(made, pipeline, given)}", flush=True)
     speed = {one: _tried(pipeline, setup, one) for one in setup.batches}
     best = max(speed, key=speed.get)
     print(f"diffusers' pipeline by batch: {speed}", flush=True)
