@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from anonlib import bundles, cli, config
-from anonlib.anonymizers import BASE, album
-from anonlib.anonymizers.scene import find
+from anonlib import bundles, cli, config, readers
+from anonlib.anonymizers import BASE, album, whole
+from anonlib.anonymizers.scene import find, people_of
 from anonlib.anonymizers.whole import anonymize_whole, painted_shape, paints_whole
 from anonlib.bundles import Bundle, Source
 from anonlib.compat import prepare_torch
 from anonlib.conditions import annotate
-from tests.conftest import write_tiny_blip
+from tests.conftest import PLACES, write_tiny_blip
 
 prepare_torch(1)
 from anonlib.diffusion.painter import Painter  # noqa: E402
@@ -79,6 +79,31 @@ def test_everything_in_a_photo_changes_and_its_company_does_not_matter(name, opt
     np.testing.assert_array_equal(alone.image, scenes[2].image)
     (other,) = anonymize_whole(find([tall]), name, options[name], {"steps": 3})
     assert (other.image != alone.image).any(), "the seed follows from the parameters"
+
+
+def test_each_photo_has_the_masks_of_its_own_people(crowd, photos, monkeypatch):
+    masks = []
+    monkeypatch.setattr(
+        whole, "anonymizer", lambda *name, **told: lambda one, mask, seeds: masks.append(mask[0]) or (one, ["error"])
+    )
+    tall = cv2.copyMakeBorder(photos[1], 130, 0, 0, 0, cv2.BORDER_REPLICATE)
+    for photos_of in ([crowd, tall], [tall], [crowd]):
+        anonymize_whole(find(photos_of), "camouflage-light", {"size": 128}, {})
+    np.testing.assert_array_equal(masks[0], masks[3])
+    np.testing.assert_array_equal(masks[1], masks[2])
+    for top, left, side in PLACES:
+        assert masks[0][top + side // 2, left + side // 2] == 255
+    assert 0.1 < (masks[0] > 0).mean() < 0.7 and not masks[1][:60].any()
+
+
+def test_the_nearest_face_stands_for_a_photo(bundle, crowd):
+    found = find([crowd])
+    reads = readers.reader(bundle)
+    people, embeds = people_of(crowd[None], reads)
+    _, expected = reads.read(found.images)
+    heights = [np.ptp(one.points[:, 1]) for one in people[0]]
+    assert heights == sorted(heights) and np.abs(expected[0] - expected[-1]).max() > 0.01
+    np.testing.assert_allclose(embeds[0], expected[-1], atol=1e-5)
 
 
 def test_a_photo_that_comes_out_as_it_was_is_black_and_so_is_one_without_a_map(options, crowd, monkeypatch):
