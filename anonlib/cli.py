@@ -145,7 +145,7 @@ def anonymize(options: argparse.Namespace) -> int:
     settings = _settings(options.profile, options.model, options.camouflage)
     table = album.anonymize_folder(Path(options.source), Path(options.target), options.method, settings.generator)
     print(album.summary(table))
-    print("Anonymized is no promise of anonymous: attack it first, see the notebooks. Bodies and places stay.")
+    print("Anonymized is no promise of anonymous: attack it first, see the notebooks. What was not painted stays.")
     return 0
 
 
