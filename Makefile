@@ -77,7 +77,7 @@ $(PEERS)/.lock: requirements/bench.lock $(READY)
 data: setup ## make the embedded faces again from the face generator
 	@$(PY) -m anonlib.cli data
 
-models: setup ## train the small diffusion bundle again; a stopped run goes on
+models: setup ## train the small diffusion bundle and the compared systems' parts again; a stopped run goes on
 	@$(PY) -m anonlib.cli models
 
 camouflage: setup ## IN=photos OUT=new folder PROFILE=full: train what CAMOUFLaGE has of its own for that model

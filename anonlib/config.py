@@ -1,4 +1,4 @@
-"""What a run is made of: frozen groups of numbers, three profiles that differ in nothing else, strict overrides."""
+"""What a run is made of: the groups of numbers, the profiles, strict overrides of single numbers."""
 
 import ast
 import dataclasses
@@ -7,380 +7,52 @@ import hashlib
 import json
 import types
 import typing
-from dataclasses import dataclass
 
 from anonlib.errors import AnonlibError
-
-CONDITIONS = ("none", "depth", "hed", "canny", "depth+hed")  # that the small bundle can follow
-MORE_CONDITIONS = (
-    "normal", "lineart", "sketch", "openpose", "segmentation",
-    "depth+hed+normal", "depth+sketch", "depth+sketch+lineart",
-)  # fmt: skip
-CAMOUFLAGE = ("camouflage-base", "camouflage-light")
-BASELINES = ("blur", "pixelate", "mask")
-BACKBONES = (
-    "resnet18", "resnet50", "resnet50-narrow", "convnext", "convnext-tiny", "swin", "swin-tiny", "vit", "vit-shallow"
-)  # fmt: skip
-EDGES = ("hed", "canny")
-
-
-@dataclass(frozen=True)
-class Data:
-    """How much of each split is used; None means everything there is."""
-
-    train_people: int | None
-    validation_people: int | None
-    test_people: int | None
-    images: int | None  # original photos a person, the probe's source among them
-
-    @property
-    def people(self) -> dict[str, int] | None:
-        """Return the people by split as `anonlib.data.load` takes them; None (all) unless all three are given."""
-        counts = {"train": self.train_people, "validation": self.validation_people, "test": self.test_people}
-        return None if None in counts.values() else counts
-
-
-@dataclass(frozen=True)
-class Generator:
-    """The latent diffusion model and how it is run. A model is a folder (relative to the project) or owner/model@commit
-    on the hub."""
-
-    bundle: str
-    size: int  # pixels a side at which the generator works
-    steps: int
-    batch: int
-    compiled: bool = False  # on a GPU: compile the networks before the first photo, which takes minutes
-    controls: tuple[
-        str, ...
-    ] = ()  # "condition=model", where the bundle's own folder controlnet-<condition> is not meant
-    annotators: tuple[str, ...] = ()  # "condition=model", where the project's own do not make the maps
-    lora: str | None = None  # a latent consistency LoRA, with which the model paints in a few steps
-    few_steps: int | None = None  # how many, 2 to 8, where it is to be used: instead of `steps`, and unguided
-    camouflage: str | None = None  # what CAMOUFLaGE has of its own, and what reads a face where no `reader` is named
-    reader: str | None = None  # FaRL and FACER's attributes, for CAMOUFLaGE: a folder, or a name of `releases`
-    captioner: str | None = None  # BLIP, for CAMOUFLaGE-Base; none: captions are made of predicted attributes
-
-
-@dataclass(frozen=True)
-class Anonymize:
-    """Which anonymizers, and how many photos each of them gets."""
-
-    conditions: tuple[str, ...]
-    systems: tuple[str, ...]
-    baselines: tuple[str, ...]
-    replicates: int  # anonymized versions of one photo, each with its own seed
-    probes: int | None  # anonymized photos a test person
-    train_photos: int | None  # of attacker-train that are anonymized, in all: its people take turns; None: all
-    validation_photos: int | None  # likewise
-    train_conditions: int | None  # by how many of those that paint each of these people is painted; None: all
-
-    @property
-    def anonymizers(self) -> tuple[str, ...]:
-        """Return the registry names: the no-op control, those that paint, the baselines."""
-        return ("noop", *self.painted, *self.baselines)
-
-    @property
-    def painted(self) -> tuple[str, ...]:
-        """Return the registry names of those that paint: Instance Augmentation by condition, the other systems."""
-        return (*(f"ia-{condition}" for condition in self.conditions), *self.systems)
-
-
-@dataclass(frozen=True)
-class Attack:
-    """Training of the contrastive attackers; `face_*` is the one that starts from a face recognizer."""
-
-    backbones: tuple[str, ...]
-    sizes: tuple[int, ...]  # pixels a side, one per backbone
-    steps: int
-    tune_steps: (
-        int  # from scratch, `steps` go on photos and these then on what the anonymizer made; 0: all on the latter
-    )
-    batch: int
-    face_steps: int
-    face_batch: int
-    face_frozen: int  # of the recognizer's 12 stages, the first ones that stay as they are: faster, and no weaker
-    together: bool  # one attacker learns from what all anonymizers made, else there is one for each
-    seeds: tuple[int, ...]  # of contrastive-face, which leads
-    scratch_seeds: tuple[int, ...]  # of all others
-    transfer_steps: int  # of contrastive-face where it knows one anonymizer and is tested on all others
-    temperature: float
-    edges: tuple[str, ...]  # that black-box attackers train on and are tested on
-    edge_batch: int  # theirs, from a face recognizer of which no stage is kept
-    edge_photos: int | None  # theirs of each person of attacker-train; None: all
-
-
-@dataclass(frozen=True)
-class Ablate:
-    """What is varied in the attacker, one number at a time: backbones from scratch, the others of contrastive-face."""
-
-    backbones: tuple[str, ...]  # trained as `attack.backbones[0]` is
-    temperatures: tuple[float, ...]
-    batches: tuple[int, ...]
-    face_pairs: int  # that each training of contrastive-face sees, whatever its batch
-    face_frozen: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Boundary:
-    """What is varied in the anonymizer: how strong its control is, and how much is left in the control map."""
-
-    anonymizer: str
-    strengths: tuple[float, ...]  # of every control map
-    blurs: tuple[float, ...]  # px, at the largest strength, as all that follow
-    pixels: tuple[int, ...]  # a side of the control map
-    hidden: tuple[str, ...]  # regions of the face that are blank in the control map
-    few_steps: tuple[int, ...]  # of the generator's LoRA, at the largest strength
-    train_photos: int | None  # of attacker-train that are painted, in all; None: all
-    steps: int  # that an attacker of notebook 03 is trained on, on all of these together
-    seeds: int  # of attack.seeds, the first ones: whose attackers these are
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Identification and its intervals."""
-
-    few: int  # reference photos a person in Few-Ref
-    reference_seed: int  # draws the Few-Ref and Single-Ref photos, the same ones for every attacker and anonymizer
-    draws: int  # bootstrap draws, by identity
-    confidence: float
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Everything a notebook needs to know about the size of a run."""
-
-    name: str
-    minutes: float  # expected on the profile's machine with an empty cache; only for the first time-left message
-    data: Data
-    generator: Generator
-    anonymize: Anonymize
-    attack: Attack
-    ablate: Ablate
-    boundary: Boundary
-    evaluate: Evaluate
-
-
-_SMALL = Generator(
-    bundle="anonlib/diffusion/small",
-    size=128,
-    steps=5,
-    batch=8,
-    lora="anonlib/diffusion/small-few-steps",
-    camouflage="anonlib/diffusion/small-camouflage",
+from anonlib.groups import (
+    BACKBONES,
+    BASELINES,
+    CAMOUFLAGE,
+    COMPARED,
+    CONDITIONS,
+    EDGES,
+    KSAME,
+    MORE_CONDITIONS,
+    SCENES,
+    VIEWS,
+    Ablate,
+    Anonymize,
+    Attack,
+    Boundary,
+    Compare,
+    Data,
+    Evaluate,
+    Generator,
+    Profile,
 )
+from anonlib.profiles import PROFILES
 
-_DEMO = Profile(
-    name="demo",
-    minutes=63,
-    data=Data(train_people=750, validation_people=50, test_people=200, images=12),
-    generator=_SMALL,
-    anonymize=Anonymize(
-        conditions=CONDITIONS,
-        systems=CAMOUFLAGE,
-        baselines=(),
-        replicates=1,
-        probes=2,
-        train_photos=750,
-        validation_photos=50,
-        train_conditions=4,
-    ),
-    attack=Attack(
-        backbones=("resnet18",),
-        sizes=(48,),
-        steps=180,
-        tune_steps=60,
-        batch=128,
-        face_steps=120,
-        face_batch=48,
-        face_frozen=5,
-        together=True,
-        seeds=(0, 1, 2),
-        scratch_seeds=(0,),
-        transfer_steps=40,
-        temperature=0.1,
-        edges=EDGES,
-        edge_batch=32,
-        edge_photos=4,
-    ),
-    ablate=Ablate(
-        backbones=("resnet18", "resnet50-narrow", "convnext", "swin", "vit-shallow"),
-        temperatures=(0.02, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0),
-        batches=(8, 16, 32, 48, 96),
-        face_pairs=1440,
-        face_frozen=6,
-        seed=0,
-    ),
-    boundary=Boundary(
-        anonymizer="ia-hed",
-        strengths=(0.1, 0.25, 0.5, 0.75, 1.0),
-        blurs=(2.0, 5.0),
-        pixels=(32, 16),
-        hidden=("eyes", "nose", "mouth", "outline", "hair"),
-        few_steps=(4,),
-        train_photos=400,
-        steps=60,
-        seeds=2,
-    ),
-    evaluate=Evaluate(few=5, reference_seed=0, draws=2000, confidence=0.95),
-)
+__all__ = [
+    "BACKBONES", "BASELINES", "CAMOUFLAGE", "COMPARED", "CONDITIONS", "EDGES", "KSAME", "MORE_CONDITIONS", "SCENES",
+    "VIEWS", "PROFILES", "Ablate", "Anonymize", "Attack", "Boundary", "Compare", "Data", "Evaluate", "Generator",
+    "Profile", "canonical", "check_name", "digest", "field_types", "literal", "load", "nearest", "parse", "spelled",
+    "values",
+]  # fmt: skip
 
-_SMOKE = dataclasses.replace(
-    _DEMO,
-    name="smoke",
-    minutes=6,
-    data=Data(train_people=20, validation_people=6, test_people=12, images=6),
-    generator=dataclasses.replace(_SMALL, steps=4),
-    anonymize=dataclasses.replace(_DEMO.anonymize, train_photos=20, validation_photos=6),
-    attack=dataclasses.replace(
-        _DEMO.attack,
-        steps=14,
-        tune_steps=6,
-        batch=16,
-        face_steps=12,
-        face_batch=16,
-        transfer_steps=6,
-        edge_batch=16,
-        edges=("hed",),
-    ),
-    ablate=dataclasses.replace(
-        _DEMO.ablate,
-        backbones=("resnet18", "swin"),
-        temperatures=(0.02, 0.1),
-        batches=(4, 16),
-        face_pairs=64,
-    ),
-    boundary=dataclasses.replace(
-        _DEMO.boundary,
-        strengths=(0.1, 1.0),
-        blurs=(5.0,),
-        pixels=(16,),
-        hidden=("eyes", "hair"),
-        few_steps=(2,),
-        train_photos=20,
-        steps=6,
-        seeds=1,
-    ),
-    evaluate=dataclasses.replace(_DEMO.evaluate, draws=200),
-)
-
-_ANNOTATORS = "lllyasviel/Annotators@982e7edaec38759d914a963c48c4726685de7d96"
-_DEPTH = "depth=LiheYoung/depth-anything-large-hf@27ccb0920352c0c37b3a96441873c8d37bd52fb6"
-
-# "@first": its commit could not be looked up; it is that of the first fetch, and stays, see `hub.pinned`
-_FULL = Profile(
-    name="full",
-    minutes=1440,
-    data=Data(train_people=None, validation_people=None, test_people=None, images=None),
-    generator=Generator(
-        bundle="stable-diffusion-v1-5/stable-diffusion-inpainting@8a4288a76071f7280aedbdb3253bdb9e9d5d84bb",
-        size=512,
-        steps=40,
-        batch=16,
-        compiled=True,
-        controls=(
-            "depth=lllyasviel/control_v11f1p_sd15_depth@539f99181d33db39cf1af2e517cd8056785f0a87",
-            "hed=lllyasviel/control_v11p_sd15_softedge@b5bcad0c48e9b12f091968cf5eadbb89402d6bc9",
-            "canny=lllyasviel/control_v11p_sd15_canny@115a470d547982438f70198e353a921996e2e819",
-            "normal=lllyasviel/control_v11p_sd15_normalbae@cb7296e6587a219068e9d65864e38729cd862aa8",
-            "lineart=lllyasviel/control_v11p_sd15_lineart@8a158f547e031c5b8fbca19ead09a74767ff4db0",
-            "openpose=lllyasviel/control_v11p_sd15_openpose@9ae9f970358db89e211b87c915f9535c6686d5ba",
-            "segmentation=lllyasviel/control_v11p_sd15_seg@first",
-        ),
-        annotators=(
-            _DEPTH,
-            *(f"{name}={_ANNOTATORS}" for name in ("hed", "normal", "lineart", "openpose")),
-            "segmentation=openmmlab/upernet-convnext-small@first",
-        ),
-        lora="latent-consistency/lcm-lora-sdv1-5@first",
-        reader="FacePerceiver/FaRL",
-        captioner="Salesforce/blip-image-captioning-base@first",
-    ),
-    anonymize=Anonymize(
-        conditions=CONDITIONS,
-        systems=(),  # their parts for Stable Diffusion have to be trained first
-        baselines=BASELINES,
-        replicates=1,
-        probes=None,
-        train_photos=None,
-        validation_photos=None,
-        train_conditions=None,
-    ),
-    attack=Attack(
-        backbones=("resnet18", "resnet50", "vit"),
-        sizes=(128, 128, 128),
-        steps=20000,
-        tune_steps=0,
-        batch=128,
-        face_steps=5000,
-        face_batch=128,
-        face_frozen=0,
-        together=False,
-        seeds=(0, 1, 2, 3, 4),
-        scratch_seeds=(0, 1, 2, 3, 4),
-        transfer_steps=5000,
-        temperature=0.1,
-        edges=EDGES,
-        edge_batch=128,
-        edge_photos=None,
-    ),
-    ablate=Ablate(
-        backbones=("resnet18", "resnet50", "convnext-tiny", "swin-tiny", "vit"),
-        temperatures=(0.02, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0),
-        batches=(16, 32, 64, 128, 256, 512),
-        face_pairs=640000,
-        face_frozen=0,
-        seed=0,
-    ),
-    boundary=Boundary(
-        anonymizer="ia-depth+hed",
-        strengths=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-        blurs=(1.0, 2.0, 3.0, 5.0, 8.0),
-        pixels=(64, 48, 32, 24, 16, 8),
-        hidden=("eyes", "nose", "mouth", "outline", "hair"),
-        few_steps=(4, 8),
-        train_photos=None,
-        steps=10000,
-        seeds=5,
-    ),
-    evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),
-)
-
-# Instance Augmentation's second generator.
-_XL = dataclasses.replace(
-    _FULL,
-    name="xl",
-    minutes=4320,
-    generator=Generator(
-        bundle="SG161222/RealVisXL_V3.0@11ee564ebf4bd96d90ed5d473cb8e7f2e6450bcf",
-        size=1024,
-        steps=40,
-        batch=4,
-        compiled=True,
-        controls=tuple(
-            f"{condition}=TencentARC/t2i-adapter-{name}-sdxl-1.0@first"
-            for condition, name in {"depth": "depth-midas", "sketch": "sketch", "lineart": "lineart"}.items()
-        ),
-        annotators=(_DEPTH, *(f"{name}={_ANNOTATORS}" for name in ("sketch", "lineart"))),
-        lora="latent-consistency/lcm-lora-sdxl@first",
-    ),
-    anonymize=dataclasses.replace(_FULL.anonymize, conditions=("none", "depth", "sketch", "lineart", "depth+sketch")),
-    boundary=dataclasses.replace(_FULL.boundary, anonymizer="ia-depth+sketch"),
-)
-
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in (_SMOKE, _DEMO, _FULL, _XL)}
 _LEAST = {
     "attack.face_frozen": 0,
     "attack.tune_steps": 0,
     "ablate.face_frozen": 0,
     "ablate.seed": 0,
+    "compare.fit_steps": 0,
     "evaluate.reference_seed": 0,
 }  # of every other whole number 1
-_GROUPS = ("data", "generator", "anonymize", "attack", "ablate", "boundary", "evaluate")
+_GROUPS = ("data", "generator", "anonymize", "attack", "ablate", "boundary", "compare", "evaluate")
 _CHOICES = {
     "anonymize.conditions": CONDITIONS + MORE_CONDITIONS,
     "anonymize.systems": CAMOUFLAGE,
     "anonymize.baselines": BASELINES,
+    "compare.systems": COMPARED,
     "attack.backbones": BACKBONES,
     "attack.edges": EDGES,
     "ablate.backbones": BACKBONES,
@@ -525,6 +197,9 @@ def _check(profile: Profile) -> None:
             raise AnonlibError(f"parameter {key} must be {least} or more, not {value}")
     if not 0 < profile.evaluate.confidence < 1:
         raise AnonlibError(f"parameter evaluate.confidence must be between 0 and 1, not {profile.evaluate.confidence}")
+    for key in ("compare.levels", "compare.fit_levels"):
+        if (value := _get(profile, key)) not in VIEWS:
+            raise AnonlibError(f"parameter {key} must be one of {', '.join(map(str, VIEWS))}, not {value}")
     if profile.attack.temperature <= 0:
         raise AnonlibError(f"parameter attack.temperature must be above 0, not {profile.attack.temperature}")
     if len(profile.attack.sizes) != len(profile.attack.backbones):

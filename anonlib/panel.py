@@ -32,7 +32,7 @@ class Studio:
 
     def __init__(self, image: np.ndarray, settings: config.Profile):
         self.image, self.name = image, config.CAMOUFLAGE[0]
-        self.options = options(self.name, settings.generator) | {"batch": 1}
+        self.options = options(self.name, settings) | {"batch": 1}
         seen, bundle = Seen(image[None]), self.options["bundle"]
         self.maps: Maps = {name: annotate(name, seen, bundle.annotator(name)) for name in BASE}
         self.seed = image_seed(image, self.name, seed_parameters(self.options))

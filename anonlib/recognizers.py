@@ -11,14 +11,17 @@ from anonlib.faces import CROP
 from anonlib.infer import compiled
 
 BATCH = 16  # faces a call of an ONNX network: larger ones leave the cache
-RECOGNIZERS = ("mobilefacenet", "sface", "w600k")
+RECOGNIZERS = ("mobilefacenet", "sface", "w600k", "dlib")
+WIDTHS = {"sface": 128, "dlib": 128}  # of an embedding; 512 of the others
+ONE_SIDED = ("dlib",)  # who looks at the photo only: its mirror image adds nothing on photos of real people
+FACE_BOX = (8, 14, 104, 110)  # px: left, top, right and bottom of a face in the crop, where dlib looks for its points
 
 
 def embed(name: str, images: np.ndarray, batch: int = 64, threads: int = 1) -> np.ndarray:
     """Return one embedding an aligned face: that of the photo plus that of its mirror image, scaled to length one.
 
-    name: one of RECOGNIZERS. images: (N, 128, 128, 3) uint8, RGB, aligned. threads: CPU threads of this call.
-    Returns (N, d) float32 with L2-normalized rows, d = 512 (mobilefacenet, w600k) or 128 (sface).
+    name: one of RECOGNIZERS, those of ONE_SIDED without the mirror image. images: (N, 128, 128, 3) uint8, RGB, aligned.
+    threads: CPU threads of this call. Returns (N, d) float32 with L2-normalized rows, d = 512, or see WIDTHS.
     Raises AnonlibError for an unknown name, ValueError for other shapes or types.
     """
     if name not in RECOGNIZERS:
@@ -28,8 +31,9 @@ def embed(name: str, images: np.ndarray, batch: int = 64, threads: int = 1) -> n
         raise ValueError(f"aligned faces are (N, 128, 128, 3) uint8, not {images.shape} {images.dtype}")
     network = _network(name, threads)
     chunks = [images[i : i + batch, *CROP].transpose(0, 3, 1, 2) for i in range(0, len(images), batch)]
-    total = [network(chunk) + network(chunk[..., ::-1]) for chunk in chunks]
-    return normalized(np.concatenate(total)) if total else np.zeros((0, 128 if name == "sface" else 512), np.float32)
+    once = name in ONE_SIDED
+    total = [network(chunk) if once else network(chunk) + network(chunk[..., ::-1]) for chunk in chunks]
+    return normalized(np.concatenate(total)) if total else np.zeros((0, WIDTHS.get(name, 512)), np.float32)
 
 
 def normalized(rows: np.ndarray) -> np.ndarray:
@@ -41,7 +45,8 @@ def normalized(rows: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _network(name: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from RGB faces (B, 3, 112, 112) uint8 to raw embeddings (B, d)."""
-    return _mobilefacenet(threads) if name == "mobilefacenet" else _onnx(name, threads)
+    known = {"mobilefacenet": _mobilefacenet, "dlib": _dlib}
+    return known[name](threads) if name in known else _onnx(name, threads)
 
 
 def _mobilefacenet(threads: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -76,5 +81,20 @@ def _onnx(name: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
             pixels = (pixels - 127.5) / 127.5
         parts = [np.ascontiguousarray(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
         return np.concatenate([network(part)[0] for part in parts])
+
+    return run
+
+
+def _dlib(threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    import dlib
+
+    points = dlib.shape_predictor(str(asset_path("dlib-points")))
+    network = dlib.face_recognition_model_v1(str(asset_path("dlib-recognizer")))
+    box = dlib.rectangle(*FACE_BOX)
+
+    def run(faces: np.ndarray) -> np.ndarray:
+        photos = [np.ascontiguousarray(face) for face in faces.transpose(0, 2, 3, 1)]
+        chips = [dlib.get_face_chip(photo, points(photo, box)) for photo in photos]
+        return np.array(network.compute_face_descriptor(chips))
 
     return run

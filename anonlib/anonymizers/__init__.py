@@ -2,7 +2,7 @@
 
 from anonlib.anonymizers.contract import OK, STATUSES, Anonymizer, closed, image_seed
 from anonlib.bundles import ATTRIBUTES, IDENTITY, PARTS
-from anonlib.config import CAMOUFLAGE, CONDITIONS, MORE_CONDITIONS
+from anonlib.config import BASELINES, CAMOUFLAGE, COMPARED, CONDITIONS, KSAME, MORE_CONDITIONS
 from anonlib.errors import AnonlibError
 
 BASE = ("depth", "normal", "segmentation", "openpose", "lineart")  # that CAMOUFLaGE-Base follows
@@ -11,13 +11,13 @@ DIFFUSION: dict[str, tuple[str, ...]] = {
     f"ia-{one}": () if one == "none" else tuple(one.split("+")) for one in CONDITIONS + MORE_CONDITIONS
 }
 DIFFUSION |= zip(CAMOUFLAGE, ((*BASE, IDENTITY), (ATTRIBUTES,)), strict=True)
-NAMES = ("noop", *DIFFUSION, "blur", "pixelate", "mask")
+NAMES = ("noop", *DIFFUSION, *COMPARED)
 
 __all__ = ["BASE", "DIFFUSION", "NAMES", "OK", "STATUSES", "Anonymizer", "anonymizer", "image_seed", "maps_of"]
 
 
 def anonymizer(name: str, **settings) -> Anonymizer:
-    """Return the anonymizer of that name, wrapped to fail closed; settings go to diffusion's (steps ...).
+    """Return the anonymizer of that name, wrapped to fail closed, with settings of its own (steps ...).
 
     "noop" is the control that changes nothing; it alone is not wrapped. Raises AnonlibError for an unknown name.
     """
@@ -33,9 +33,25 @@ def anonymizer(name: str, **settings) -> Anonymizer:
         from anonlib.anonymizers.instance_augmentation import InstanceAugmentation
 
         return closed(InstanceAugmentation(conditions=DIFFUSION[name], **settings))
-    from anonlib.anonymizers import simple
+    return closed(_compared(name, settings))
 
-    return closed(getattr(simple, name))
+
+def _compared(name: str, settings: dict) -> Anonymizer:
+    if name in KSAME:
+        from anonlib.anonymizers.ksame import KSame
+
+        return KSame(k=int(name.removeprefix("ksame-")), **settings)
+    if name in BASELINES:
+        from anonlib.anonymizers import simple
+
+        return getattr(simple, name)
+    if name == "falco":
+        from anonlib.anonymizers.falco import Falco
+
+        return Falco(**settings)
+    from anonlib.anonymizers.deepprivacy2 import DeepPrivacy2
+
+    return DeepPrivacy2(**settings)
 
 
 def maps_of(name: str) -> tuple[str, ...]:

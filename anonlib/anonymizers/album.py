@@ -30,7 +30,7 @@ TOGETHER = 16  # photos whose faces share the anonymizer's batches
 WRITTEN = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}, ".png": {}, ".webp": {"quality": 95}}
 
 
-def anonymize_folder(source: Path, target: Path, name: str, generator: config.Generator) -> pd.DataFrame:
+def anonymize_folder(source: Path, target: Path, name: str, settings: config.Profile) -> pd.DataFrame:
     """Write what an anonymizer makes of every photo under `source` to the same place under `target`, which is new.
 
     Photos keep their size and lose their metadata. CAMOUFLaGE repaints all of a photo where its models can, see
@@ -43,8 +43,8 @@ def anonymize_folder(source: Path, target: Path, name: str, generator: config.Ge
     files = _files(source)
     if target.exists() or target.is_relative_to(source):
         raise AnonlibError(f"{target} exists or lies inside {source}: name a new folder beside it")
-    told, part = options(name, generator), target.with_name(f".{target.name}.part{os.getpid()}")
-    kind = _Whole if told and paints_whole(name, told["bundle"]) else _Stages
+    told, part = options(name, settings), target.with_name(f".{target.name}.part{os.getpid()}")
+    kind = _Whole if "bundle" in told and paints_whole(name, told["bundle"]) else _Stages
     stages = kind(name, told, source, part)
     parts, rows = [files[at : at + TOGETHER] for at in range(0, len(files), TOGETHER)], []
     try:
@@ -104,7 +104,7 @@ class _Stages:
         told = self.options | ({"annotator": known(found.images, maps)} if maps else {})
         seeds = found.seeds(self.name, seed_parameters(self.options))
         made, status = anonymizer(self.name, **told)(found.images, found.masks, seeds)
-        whole = self.name in config.CAMOUFLAGE  # it paints what is behind people too
+        whole = self.name in config.SCENES  # it paints what is behind people too
         return partial(composed, found, made, status, whole)
 
 

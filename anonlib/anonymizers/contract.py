@@ -61,6 +61,15 @@ def check_batch(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> None
         raise ValueError(f"{len(images)} images need as many seeds, not {len(seeds)}")
 
 
+def full_batches(rows: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return rows (N,) in parts of `size`, each beside itself with its last row repeated until it is full.
+
+    Kernels round differently for other sizes, and an image must not depend on its company.
+    """
+    parts = [rows[at : at + size] for at in range(0, len(rows), size)]
+    return [(part, np.pad(part, (0, size - len(part)), mode="edge")) for part in parts]
+
+
 def _attempt(
     anonymize: Anonymizer, images: np.ndarray, masks: np.ndarray, seeds: list[int]
 ) -> tuple[np.ndarray, list[str]]:

@@ -12,8 +12,11 @@ from anonlib import bundles, cache, config
 from anonlib.anonymizers import DIFFUSION, STATUSES, anonymizer, image_seed, maps_of
 from anonlib.anonymizers.maps import SHARD, Maps, control_maps, known
 from anonlib.data.faceset import FaceSet
+from anonlib.gan import DEEPPRIVACY2, FALCO
+from anonlib.readers import ENCODER
 
-QUICK = ("noop", "blur", "pixelate", "mask")  # milliseconds a photo: not worth a process, nor a place in the cache
+# milliseconds a photo: not worth a process, nor a place in the cache
+QUICK = ("noop", *config.BASELINES, *config.KSAME)
 FIELDS = ("images", "status", "source", "replicate", "seconds")
 
 
@@ -37,7 +40,7 @@ class Anonymized:
         return Anonymized(self.name, *(getattr(self, key)[rows] for key in FIELDS))
 
 
-def chosen_rows(faces: FaceSet, numbers: config.Anonymize) -> np.ndarray:
+def chosen_rows(faces: FaceSet, numbers: config.Anonymize | config.Compare) -> np.ndarray:
     """Return the rows to anonymize, ascending: so many photos of each test person, and of train and validation in all.
 
     There people take turns, so few people give more photos each, and an attacker on them has as much to learn from. A
@@ -109,19 +112,19 @@ def _made(
     faces: FaceSet, wanted: list[tuple[str, dict, np.ndarray, np.ndarray]], settings: config.Profile
 ) -> list[Anonymized]:
     """Return one result for each wanted (name, options besides the generator's, source rows, replicates)."""
-    generators = {name: options(name, settings.generator) for name, *_ in wanted}
+    generators = {name: options(name, settings) for name, *_ in wanted}
     shards, models, places, maps = [], set(), [[] for _ in wanted], _maps_by_row(faces, wanted, settings)
     for (name, extra, source, replicate), own in zip(wanted, places, strict=True):
         told, settled = seed_parameters(generators[name]) | extra, generators[name] | extra
         if "bundle" in settled:
             settled["bundle"] = settled["bundle"].used(DIFFUSION[name], settled["few_steps"] is not None)
             models |= {one.label for one in settled["bundle"].sources(DIFFUSION[name])}
-        for at in range(0, len(source), SHARD):
-            part, repeat = source[at : at + SHARD], replicate[at : at + SHARD].tolist()
+        for at, pool in parts_of(name, faces, source):
+            part, repeat = source[at], replicate[at].tolist()
             images, masks = faces.images[part], faces.masks[part]
             seeds = [image_seed(image, name, told, number) for image, number in zip(images, repeat, strict=True)]
-            own.append(len(shards))
-            shard = {"name": name, "options": settled, "maps": maps(name, part)}
+            own.append((len(shards), at))
+            shard = {"name": name, "options": settled | pool, "maps": maps(name, part)}
             shards.append(shard | {"images": images, "masks": masks, "seeds": seeds})
     quick, slow = ([k for k, one in enumerate(shards) if (one["name"] in QUICK) == fast] for fast in (True, False))
     made = dict(zip(quick, anonymize_shards([shards[k] for k in quick]), strict=True))
@@ -130,7 +133,7 @@ def _made(
         found = cache.map_shards("anonymize", anonymize_shards, items, shard_size=1, models=sorted(models, key=str))
         made |= dict(zip(slow, found, strict=True))
     return [
-        Anonymized(name, source=source, replicate=replicate, **_joined([made[k] for k in own]))
+        Anonymized(name, source=source, replicate=replicate, **_joined([(made[k], at) for k, at in own]))
         for (name, _, source, replicate), own in zip(wanted, places, strict=True)
     ]
 
@@ -178,8 +181,24 @@ def anonymize_shards(shards: list[dict]) -> list[dict]:
     return found
 
 
-def _joined(parts: list[dict]) -> dict[str, np.ndarray]:
-    return {key: np.concatenate([part[key] for part in parts]) for key in ("images", "status", "seconds")}
+def parts_of(name: str, faces: FaceSet, source: np.ndarray) -> list[tuple[np.ndarray, dict]]:
+    """Return which of the source rows are anonymized together, and what the anonymizer is told of them.
+
+    k-Same gets sets in which nobody is twice: each person's first photo by content, then everybody's second, split by
+    split.
+    """
+    if name not in config.KSAME:
+        return [(np.arange(at, min(at + SHARD, len(source))), {}) for at in range(0, len(source), SHARD)]
+    told = _by_content(faces).iloc[source]
+    sets = told.reset_index(drop=True).groupby(["split", "place"]).indices.values()
+    return [(at, {"pool": faces.images[np.unique(source[at])]}) for at in sets]
+
+
+def _joined(parts: list[tuple[dict, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return images, status and seconds of parts made apart, each beside its places among all."""
+    places = np.concatenate([at for _, at in parts])
+    back = np.argsort(places, kind="stable")
+    return {key: np.concatenate([part[key] for part, _ in parts])[back] for key in ("images", "status", "seconds")}
 
 
 def status_table(made: dict[str, Anonymized]) -> pd.DataFrame:
@@ -191,11 +210,17 @@ def status_table(made: dict[str, Anonymized]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def options(name: str, generator: config.Generator) -> dict:
-    """Return what the registry wants to know of a profile's generator, nothing where the anonymizer has none.
+def options(name: str, settings: config.Profile) -> dict:
+    """Return what the registry wants to know of an anonymizer in a profile, nothing where it has no numbers.
 
     Raises AnonlibError where a part of the model is missing.
     """
+    generator, numbers = settings.generator, settings.compare
+    if name == "deepprivacy2":
+        return {"weights": DEEPPRIVACY2}
+    if name == "falco":
+        told = {name: getattr(numbers, name) for name in ("levels", "steps", "fit_levels", "fit_steps")}
+        return told | {"weights": FALCO, "reader": bundles.OWN.camouflage.folder / ENCODER}
     if name not in DIFFUSION:
         return {}
     named = bundles.of(generator)

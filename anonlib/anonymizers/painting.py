@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 
-from anonlib.anonymizers.contract import ERROR, OK
+from anonlib.anonymizers.contract import ERROR, OK, full_batches
 from anonlib.bundles import OWN, Bundle
 from anonlib.conditions import Seen, annotate
 from anonlib.diffusion.captions import NEGATIVE
@@ -57,8 +57,7 @@ class Diffusion:
     ) -> tuple[np.ndarray, list[str]]:
         """Return the valid ones of images (N, H, W, 3) uint8 painted, all others zero, and a status each.
 
-        conditions: of the painter. A batch is always full, its last row repeated: kernels round differently for other
-        sizes, and an image must not depend on its company.
+        conditions: of the painter.
         """
         rows, made, status = np.flatnonzero(valid), np.zeros_like(images), [OK if good else ERROR for good in valid]
         if not len(rows):
@@ -70,10 +69,9 @@ class Diffusion:
             shared = {"images": unit(resized(images[part], self.side)), "seeds": [seeds[row] for row in part]}
             return Order(negative=NEGATIVE, steps=self.few_steps or self.steps, **shared, **told(part, brush))
 
-        batch = brush.placement.batch
-        parts = [rows[at : at + batch] for at in range(0, len(rows), batch)]
-        orders = (order(np.pad(part, (0, batch - len(part)), mode="edge")) for part in parts)
-        for part, pictures in zip(parts, brush(orders), strict=True):
+        batches = full_batches(rows, brush.placement.batch)
+        orders = (order(padded) for _, padded in batches)
+        for (part, _), pictures in zip(batches, brush(orders), strict=True):
             found = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
             made[part] = resized(found[: len(part)], images.shape[1:3])
         return made, status

@@ -54,7 +54,7 @@ def sweep(images: np.ndarray, scales: tuple[float, ...], settings: config.Profil
 
 def _used(name: str, settings: config.Profile) -> dict:
     """Return an anonymizer's options, the bundle with what it uses alone."""
-    told = options(name, settings.generator)
+    told = options(name, settings)
     return told | {"bundle": told["bundle"].used(DIFFUSION[name], told["few_steps"] is not None)}
 
 

@@ -64,6 +64,10 @@ ATTACKERS: dict[str, Attacker] = {
     "contrastive-face": Attacker("As contrastive, but starts from a public face recognizer and fine-tunes it.", _FACE),
     "sface": Attacker("Knows nothing of the anonymizer: the public recognizer SFace as it is.", recognizer="sface"),
     "w600k": Attacker("Knows nothing of the anonymizer: the public recognizer w600k_mbf as it is.", recognizer="w600k"),
+    "dlib": Attacker(
+        "Knows nothing of the anonymizer: the public recognizer of dlib as it is; asked where systems are compared.",
+        recognizer="dlib",
+    ),
     "background-only": Attacker(
         "Control, trained as contrastive: sees the pixels around the person only, so it must be at chance.",
         replace(_SCRATCH, name="background-only", sees="background"),

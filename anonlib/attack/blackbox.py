@@ -31,8 +31,8 @@ def ranks(faces: FaceSet, made: dict[str, Anonymized], settings: config.Profile)
     `attack.edge_photos` of a person.
     """
     numbers, trained = settings.attack, []
-    rows = np.union1d(dataset.edge_rows(faces, settings), made["noop"].source)
-    faces, made = faces.select(rows=rows), {name: _among(rows, one) for name, one in made.items()}
+    chosen = np.union1d(dataset.edge_rows(faces, settings), made["noop"].source)
+    faces, made = faces.select(rows=chosen), {name: _among(chosen, one) for name, one in made.items()}
     for edge in numbers.edges:
         world = seen_as(edge, faces, {"noop": made["noop"]})
         trained += [(edge, one) for one in campaign.train(*world, jobs(edge, numbers))]
@@ -50,7 +50,8 @@ def ranks(faces: FaceSet, made: dict[str, Anonymized], settings: config.Profile)
             told = replace(one, attacker=label, references=rows["references"])
             outcomes += [replace(told, anonymizer=name, probes=rows[name]) for name in painted]
         parts.append(campaign.ranks(faces, painted, outcomes, settings.evaluate))
-    return pd.concat(parts, ignore_index=True)
+    found = pd.concat(parts, ignore_index=True)
+    return found.assign(source=chosen[found.source.astype(int)].astype(str))
 
 
 def jobs(edge: str, numbers: config.Attack) -> list[Job]:

@@ -18,6 +18,7 @@ from anonlib.evaluate.identification import rank_of_true
 
 PHOTOS = ("noop",)  # what an attacker learns from where nobody anonymized
 SCRATCH, FACE, BACKGROUND, PERMUTED = "contrastive", "contrastive-face", "background-only", "permuted"
+UNTRAINED = ("sface", "w600k")  # recognizers that attack all that is anonymized
 TOGETHER = "all together"  # what an attacker has learned from who knows every anonymizer
 EMBED_SHARD = 256
 Weights = dict[str, np.ndarray]
@@ -52,7 +53,7 @@ def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
     """
     face = {"steps": numbers.face_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
     face |= {"frozen": numbers.face_frozen}
-    scenes = [name for name in anonymizers if name in config.CAMOUFLAGE]
+    scenes = [name for name in anonymizers if name in config.SCENES]
     people = sorted((name for name in anonymizers if name not in (*QUICK, *scenes)), key=lambda name: name.count("+"))
     apart = [(name,) for name in anonymizers if name in ("noop", *people[-1:], *scenes)]
     learned, found = groups(anonymizers, numbers), []
@@ -112,7 +113,7 @@ def run(faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack) -> 
             f"there are {people['train']} and {people['test']}: give more people"
         )
     outcomes = train(faces, made, jobs(tuple(made), numbers))
-    return sorted(outcomes + _recognized(faces, made), key=_place)
+    return sorted(outcomes + recognized(faces, made), key=_place)
 
 
 def data_control(faces: FaceSet, settings: config.Profile) -> pd.DataFrame:
@@ -170,13 +171,12 @@ def _shards(faces: FaceSet, made: dict[str, Anonymized], todo: list[Job], start:
     return {"items": items, "inputs": {"faces": faces}, "shard_size": 1}
 
 
-def _recognized(faces: FaceSet, made: dict[str, Anonymized]) -> list[Outcome]:
-    """Embed with every recognizer: the references once, and every anonymizer's probes."""
+def recognized(faces: FaceSet, made: dict[str, Anonymized], attackers: tuple[str, ...] = UNTRAINED) -> list[Outcome]:
+    """Embed with recognizers that nobody trains here: the references once, and every anonymizer's probes."""
     sets = [faces.images[faces.split == "test"], *[one.images[probe_rows(faces, one)] for one in made.values()]]
-    untrained = {name: attacker.recognizer for name, attacker in ATTACKERS.items() if attacker.recognizer}
-    rows, outcomes = recognize(sets, list(untrained.values())), []
-    for name, recognizer in untrained.items():
-        references, *seen = rows[recognizer]
+    rows, outcomes = recognize(sets, [ATTACKERS[name].recognizer for name in attackers]), []
+    for name in attackers:
+        references, *seen = rows[ATTACKERS[name].recognizer]
         outcomes += [
             Outcome(anonymizer, name, 0, part, references) for anonymizer, part in zip(made, seen, strict=True)
         ]

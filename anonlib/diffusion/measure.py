@@ -12,7 +12,6 @@ from anonlib.bundles import SMALL, Bundle, Source, controlnet_folder
 from anonlib.conditions import annotate
 from anonlib.diffusion.bundle import load_pipeline
 from anonlib.diffusion.train_vae import to_tensor
-from anonlib.diffusion.training import load_checkpoint
 from anonlib.errors import AnonlibError
 from anonlib.evaluate.quality import (
     frechet_distance,
@@ -25,6 +24,7 @@ from anonlib.evaluate.quality import (
 )
 from anonlib.faces import dilate
 from anonlib.provenance import read_json, write_text
+from anonlib.training import load_checkpoint
 
 MEASURED = Path(__file__).with_name("measured.json")  # what the long measurements of `make models` found
 GUIDANCE, STEPS = 1.5, 20  # of samples; the anonymizer has its own

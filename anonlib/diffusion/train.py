@@ -28,11 +28,11 @@ from anonlib.diffusion.train_decoder import train_decoder
 from anonlib.diffusion.train_few_steps import train_few_steps
 from anonlib.diffusion.train_unet import WHOLE_SHARE, Latents, prepare_latents, train_controlnet, train_unet
 from anonlib.diffusion.train_vae import build_vae, train_vae
-from anonlib.diffusion.training import Schedule
 from anonlib.errors import AnonlibError
 from anonlib.faces import with_mirrors
 from anonlib.people import person
 from anonlib.readers import ENCODER, Small
+from anonlib.training import Schedule
 from anonlib.workers import default_workers
 
 CONTROLS = ("hed", "depth", "canny")  # the others start from the first, and have their Schedule in Plan
@@ -79,7 +79,7 @@ def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
     """Draw the pools, train every part, save the bundle in `target`, measure it, and return its folder."""
     root = cache_root()
     draw_pools(plan, root, workers)
-    pool, checkpoints = load_pool(root / "drawn" / "train"), root / "train"
+    pool, checkpoints = drawn(), root / "train"
     torch.manual_seed(0)
     vae = train_vae(build_vae(), pool["images"], plan.vae, checkpoints)
     torch.manual_seed(3)
@@ -109,6 +109,11 @@ def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
     train_few_steps(few.unet, few.text_encoder, tokenizer, latents, plan.chains, plan.few_steps, checkpoints, lora)
     measure(load_pool(root / "drawn" / "held_out"), checkpoints, target)
     return target
+
+
+def drawn() -> dict[str, np.ndarray]:
+    """Return the pool of drawn faces that is trained on."""
+    return load_pool(cache_root() / "drawn" / "train")
 
 
 def draw_pools(plan: Plan, root: Path, workers: int) -> None:

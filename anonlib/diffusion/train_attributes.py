@@ -11,11 +11,11 @@ from torch import Tensor
 from anonlib.attributes import NAMES
 from anonlib.data.generate.labels import Measured, labels
 from anonlib.diffusion.captions import vocabulary
-from anonlib.diffusion.training import Schedule, load_checkpoint, save_checkpoint, train
 from anonlib.faces import with_mirrors
 from anonlib.mesh import face_mesh
 from anonlib.networks.attributes import Head, save_head, trunk_features
 from anonlib.recognizers import embed
+from anonlib.training import Schedule, load_checkpoint, save_checkpoint, train
 
 VERSIONS = 4  # of each photo that the head is trained on: two as they are, mirrored or not, the others spoiled
 DROPPED = 0.8  # of the features in training: 7,424 of them would learn a few thousand faces by heart

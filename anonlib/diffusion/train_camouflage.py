@@ -14,9 +14,9 @@ from anonlib.diffusion.bundle import save_net
 from anonlib.diffusion.train_light import train_light
 from anonlib.diffusion.train_unet import Latents, tokenize, train_controlnet
 from anonlib.diffusion.train_vae import encode
-from anonlib.diffusion.training import Schedule, device
 from anonlib.faces import with_mirrors
 from anonlib.people import Person
+from anonlib.training import Schedule, device
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from anonlib.diffusion.train_vae import encode, to_tensor
-from anonlib.diffusion.training import Schedule, autocast, device, train
 from anonlib.faces import with_mirrors
 from anonlib.networks.lpips import load_lpips
+from anonlib.training import Schedule, autocast, device, train
 
 LPIPS_WEIGHT, ADVERSARIAL_WEIGHT, MOST = 0.5, 0.25, 20.0
 ALONE = 300  # steps that the discriminator learns before the decoder hears of it

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from anonlib.diffusion.build import build_scheduler
 from anonlib.diffusion.captions import NEGATIVE
 from anonlib.diffusion.train_unet import Draws, Latents, plain_attention, tokenize
-from anonlib.diffusion.training import Schedule, autocast, device, load_checkpoint, save_checkpoint, train
+from anonlib.training import Schedule, autocast, device, load_checkpoint, save_checkpoint, train
 
 RANK = 32
 GUIDANCE = (7.0, 7.5)  # that the teacher paints with, as the anonymizer does

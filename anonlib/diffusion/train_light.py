@@ -13,8 +13,8 @@ from transformers import CLIPTextModel
 from anonlib.bundles import ATTRIBUTES, IP_ADAPTER, PARTS
 from anonlib.diffusion.bundle import save_net
 from anonlib.diffusion.train_unet import NOISE, Draws, Latents, seen_by, velocity_error
-from anonlib.diffusion.training import Schedule, autocast, device, train
 from anonlib.people import CHANNELS, Person, code
+from anonlib.training import Schedule, autocast, device, train
 
 TOKENS = 4  # that an image embedding becomes, as in IP-Adapter (Ye et al., 2023)
 SILENT, UNSEEN, UNCODED = 0.5, 0.1, 0.05  # of the samples: without caption, without embedding, without code

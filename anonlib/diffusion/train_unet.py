@@ -14,8 +14,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.diffusion.captions import loosened
 from anonlib.diffusion.train_vae import encode
-from anonlib.diffusion.training import Schedule, autocast, device, train
 from anonlib.faces import dilate, with_mirrors
+from anonlib.training import Schedule, autocast, device, train
 
 WHOLE_SHARE, NO_CAPTION_SHARE = 0.35, 0.1
 SNR_LIMIT = 5.0

@@ -7,8 +7,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from anonlib.diffusion.training import Schedule, autocast, device, train
 from anonlib.networks.lpips import load_lpips
+from anonlib.training import Schedule, autocast, device, train
 
 KL_WEIGHT, LPIPS_WEIGHT = 1e-6, 0.15
 

@@ -46,11 +46,15 @@ class Head(nn.Module):
 @torch.inference_mode()
 def trunk_features(images: np.ndarray, batch: int = 16) -> Tensor:
     """Return the parser's features (N, FEATURES) of aligned images (N, 128, 128, 3) uint8."""
-    trunk, found = load_bisenet().cp.resnet, [torch.zeros(0, FEATURES)]
-    for start in range(0, len(images), batch):
-        strides = zip(trunk(shown(images[start : start + batch], SIZE)), GRIDS, strict=True)
-        found.append(torch.cat([F.adaptive_avg_pool2d(one, cells).flatten(1) for one, cells in strides], 1))
+    found = [torch.zeros(0, FEATURES)]
+    found += [features_of(shown(images[at : at + batch], SIZE)) for at in range(0, len(images), batch)]
     return torch.cat(found)
+
+
+def features_of(pictures: Tensor) -> Tensor:
+    """Return the parser's features (B, FEATURES) of pictures (B, 3, H, W) as the parser takes them."""
+    strides = zip(load_bisenet().cp.resnet(pictures), GRIDS, strict=True)
+    return torch.cat([F.adaptive_avg_pool2d(one, cells).flatten(1) for one, cells in strides], 1)
 
 
 def save_head(head: Head, folder: Path) -> None:

@@ -145,7 +145,8 @@ def shown(images: np.ndarray, size: int) -> Tensor:
 
 @lru_cache(maxsize=1)
 def load_bisenet() -> BiSeNet:
-    """Return the parser with its published weights, in evaluation mode."""
-    net = BiSeNet()
-    net.load_state_dict(torch.load(asset_path("parser"), map_location="cpu", weights_only=True))
-    return net.eval().to(memory_format=torch.channels_last)
+    """Return the parser with its published weights, frozen; a gradient may pass, whoever asked for it first."""
+    with torch.inference_mode(False):
+        net = BiSeNet()
+        net.load_state_dict(torch.load(asset_path("parser"), map_location="cpu", weights_only=True))
+        return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""What the trainers of the small bundle share: resumable checkpoints, EMA, device and precision, a progress line."""
+"""What all trainers share: resumable checkpoints, EMA, device and precision, a progress line."""
 
 import math
 import os

@@ -1,0 +1,52 @@
+"""DeepPrivacy2 (Hukkelås & Lindseth, 2023), small: the face is removed, and a GAN draws another in its place."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from anonlib import compat
+from anonlib.anonymizers.contract import ERROR, OK, full_batches
+from anonlib.errors import AnonlibError, first_line
+from anonlib.gan import DEEPPRIVACY2
+from anonlib.gan.hole import batch_of, holes
+from anonlib.networks.inpainter import NOISE, Inpainter
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepPrivacy2:
+    """Settings of the anonymizer; calling it anonymizes a batch under the contract of anonymizers/contract.py.
+
+    weights: the generator's file. batch: images a call. What the generator is told of a face is the box around it and
+    five points (eyes, nose, corners of the mouth); hair, clothes and place around the box stay as they are.
+    """
+
+    weights: Path = DEEPPRIVACY2
+    batch: int = 16
+
+    def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
+        """Draw a face in each hole, its noise from the image's seed; where no face is found it is an error."""
+        told, made = holes(images), np.zeros_like(images)
+        net, device = _loaded(self.weights), compat.device()
+        for part, padded in full_batches(np.flatnonzero(told.found), self.batch):
+            noise = [torch.randn(NOISE, generator=torch.Generator().manual_seed(seeds[row])) for row in padded]
+            with torch.inference_mode():
+                given = (one.to(device) for one in (*batch_of(images, told, padded), torch.stack(noise)))
+                pictures = net(*given).cpu().clamp(-1, 1)
+            found = ((pictures + 1) * 127.5).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
+            made[part] = np.where(told.hole[part, ..., None] > 0, found[: len(part)], images[part])
+        return made, [OK if found else ERROR for found in told.found]
+
+
+@lru_cache(maxsize=1)
+def _loaded(weights: Path) -> Inpainter:
+    net = Inpainter()
+    try:
+        net.load_state_dict(load_file(weights))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise AnonlibError(f"{weights} is no generator of faces ({first_line(error)}): run `make models`") from error
+    return net.to(compat.device()).eval()

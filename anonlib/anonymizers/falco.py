@@ -1,0 +1,138 @@
+"""FALCO (Barattin et al., 2023): a photo's latent code, led away from the identity while the attributes are kept.
+
+The photo is inverted into the styles of a face generator. The styles that shape the face are taken from the most alike
+of a pool of drawn faces and optimized: away from the photo's identity, by a recognizer, and towards its attributes.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anonlib import compat
+from anonlib.anonymizers.contract import ERROR, OK, full_batches
+from anonlib.bundles import SMALL
+from anonlib.errors import AnonlibError
+from anonlib.faces import CROP
+from anonlib.gan import FALCO
+from anonlib.groups import VIEWS
+from anonlib.mesh import face_mesh
+from anonlib.networks.attributes import features_of, load_head, trunk_features
+from anonlib.networks.facespace import FaceSpace, load_space
+from anonlib.networks.imagenet import standardized
+from anonlib.networks.lpips import load_lpips
+from anonlib.networks.mobilefacenet import MobileFaceNet, face_tensor, pretrained_mobilefacenet
+from anonlib.networks.mobilestylegan import Synthesis
+from anonlib.readers import ENCODER
+
+# of 23; StyleGAN2's layers 3 to 7 of 18, which the authors optimize, modulate the same sizes, 16 px to 64 px
+SHAPED = slice(4, 11)
+IDENTITY, ATTRIBUTES = 10.0, 0.1  # weights of the losses
+RATE, FALLS, SLOWER = 0.01, (0.75, 0.9), 0.8  # Adam's, slower by this factor from these shares of the steps on
+FIT_RATE, STRAY = 0.02, 0.1  # of the inversion, and the weight of leaving the encoder's guess, in spreads of a style
+SHARPEST = 4  # levels of the generator that the result is drawn by, unless the losses see more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Falco:
+    """Settings of the anonymizer; calling it anonymizes a batch under the contract of anonymizers/contract.py.
+
+    levels: of the generator that the losses see, one of VIEWS. steps: that lead away from the identity. fit_levels,
+    fit_steps: likewise, that fit the styles to a photo after the encoder's guess. margin: the recognizer's
+    cosine to the photo that is aimed at, in [0, 1]. batch: images at a time. weights: encoder, views and pool of
+    faces; reader: by what the nearest of these is found. The whole picture is drawn anew, whatever the seed.
+    """
+
+    levels: int = 4
+    steps: int = 50
+    fit_levels: int = 4
+    fit_steps: int = 100
+    margin: float = 0.0
+    batch: int = 2
+    weights: Path = FALCO
+    reader: Path = SMALL.with_name("small-camouflage") / ENCODER
+
+    def __post_init__(self):
+        if not {self.levels, self.fit_levels} <= set(VIEWS):
+            raise AnonlibError(f"FALCO's losses see {', '.join(map(str, VIEWS))} levels of its generator")
+        if not 0 <= self.margin <= 1:
+            raise AnonlibError(f"FALCO's margin is a cosine from 0 to 1, not {self.margin}")
+
+    def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
+        """Draw another face for each photo; where no face is found it is an error."""
+        found, made = np.array([face_mesh(image) is not None for image in images], bool), np.zeros_like(images)
+        space, synthesis = (one.to(compat.device()) for one in load_space(self.weights))
+        for part, padded in full_batches(np.flatnonzero(found), self.batch):
+            with torch.inference_mode(False):
+                pictures = self._drawn(images[padded], space, synthesis).cpu().clamp(-1, 1)
+            shown = ((pictures + 1) * 127.5).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
+            made[part] = shown[: len(part)]
+        return made, [OK if one else ERROR for one in found]
+
+    def _drawn(self, images: np.ndarray, space: FaceSpace, synthesis: Synthesis) -> Tensor:
+        """Return the pictures (B, 3, 128, 128) that take the place of photos (B, 128, 128, 3) uint8."""
+        photos = (torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1).to(space.mean.device)
+        features = trunk_features(images).clone()
+        with torch.no_grad():
+            guess = space.encode(features.to(photos.device))
+            seen = F.normalize(load_head(self.reader)(features)[0], dim=1).to(photos.device)
+            nearest = (seen @ F.normalize(space.pool_seen, dim=1).T).argmax(1)
+        styles = fitted(guess, photos, self.fit_levels, self.fit_steps, space, synthesis)
+        shaped = space.pool[nearest][:, None].repeat(1, SHAPED.stop - SHAPED.start, 1).requires_grad_()
+        original, wanted = identity(photos), attributes(photos, space)
+        rule = torch.optim.Adam([shaped], RATE)
+        falls = [round(share * self.steps) for share in FALLS]
+        slower = torch.optim.lr_scheduler.MultiStepLR(rule, falls, SLOWER)
+        for _ in range(self.steps):
+            with compat.autocast(shaped.device.type):
+                picture = space.picture(with_shape(styles, shaped), self.levels, synthesis)
+                near = (identity(picture) * original).sum(1)
+                kept = (attributes(picture, space) - wanted).abs().mean(1)
+            _step(rule, IDENTITY * (near - self.margin).abs() + ATTRIBUTES * kept)
+            slower.step()
+        with torch.no_grad():
+            return space.picture(with_shape(styles, shaped), max(SHARPEST, self.levels), synthesis)
+
+
+def fitted(guess: Tensor, photos: Tensor, levels: int, steps: int, space: FaceSpace, synthesis: Synthesis) -> Tensor:
+    """Return the styles (B, 23, 512) of photos (B, 3, 128, 128) in [-1, 1], from a guess of them."""
+    away = torch.zeros_like(guess).requires_grad_()
+    rule, lpips = torch.optim.Adam([away], FIT_RATE), load_lpips().to(guess.device)
+    for _ in range(steps):
+        with compat.autocast(guess.device.type):
+            picture = space.picture(guess + space.spread * away, levels, synthesis)
+            looks = lpips(picture, photos) + (picture - photos).square().mean((1, 2, 3))
+        _step(rule, looks + STRAY * away.square().mean((1, 2)))
+    return (guess + space.spread * away).detach()
+
+
+def with_shape(styles: Tensor, shaped: Tensor) -> Tensor:
+    """Return styles (B, 23, 512) with others, (B, 7, 512), in the places that shape the face."""
+    return torch.cat([styles[:, : SHAPED.start], shaped, styles[:, SHAPED.stop :]], 1)
+
+
+def identity(pictures: Tensor) -> Tensor:
+    """Return what the recognizer says of aligned pictures (B, 3, 128, 128) in [-1, 1]: (B, 512), of length one."""
+    faces = face_tensor((pictures[:, :, CROP[0], CROP[1]] + 1) * 127.5)
+    return F.normalize(_recognizer(pictures.device)(faces), dim=1)
+
+
+def attributes(pictures: Tensor, space: FaceSpace) -> Tensor:
+    """Return features of pictures (B, 3, 128, 128) in [-1, 1] that attributes are read by, (B, FEATURES)."""
+    return (features_of(standardized((pictures + 1) / 2)) - space.centre) * space.scale
+
+
+@lru_cache(maxsize=1)
+def _recognizer(device: torch.device) -> MobileFaceNet:
+    return pretrained_mobilefacenet().requires_grad_(False).to(device)
+
+
+def _step(rule: torch.optim.Optimizer, losses: Tensor) -> None:
+    """Take a step down; the losses (B,) are of photos that know nothing of each other."""
+    rule.zero_grad(set_to_none=True)
+    losses.sum().backward()
+    rule.step()

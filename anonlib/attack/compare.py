@@ -1,0 +1,123 @@
+"""Every system of both papers, and those that they compare with, before the same attackers, on the same photos."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from anonlib import config
+from anonlib.anonymizers import dataset
+from anonlib.anonymizers.dataset import Anonymized
+from anonlib.attack import blackbox, campaign
+from anonlib.attack.campaign import BACKGROUND, FACE, SCRATCH, Outcome, probe_rows
+from anonlib.attack.jobs import Job
+from anonlib.data.faceset import FaceSet
+from anonlib.evaluate.statistics import rate_interval
+from anonlib.evaluate.verification import impostor_scores, matches, threshold_at
+
+RECOGNIZERS = ("sface", "w600k", "dlib")  # that nobody trains here, and none of which is in an anonymizer's loss
+EDGE = "hed"  # whose black-box attackers are shown these photos
+FMRS = {"1e-2": 0.01, "1e-3": 0.001}
+
+
+@dataclass(frozen=True, eq=False)
+class Systems:
+    """What the papers' own systems, the no-op control among them, and the compared ones made of a data set.
+
+    rows: of the test photos that all tables are about: what the compared systems were given of test people.
+    """
+
+    own: dict[str, Anonymized]
+    compared: dict[str, Anonymized]
+    rows: np.ndarray
+
+    @property
+    def probes(self) -> dict[str, Anonymized]:
+        """Return by name what every system made of the same test photos."""
+        every = self.own | self.compared
+        return {name: one.select(np.flatnonzero(np.isin(one.source, self.rows))) for name, one in every.items()}
+
+
+def anonymize(faces: FaceSet, settings: config.Profile) -> Systems:
+    """Return what every system makes of photos; the own ones' are those of the notebooks before."""
+    own = dataset.anonymize_all(faces, settings)
+    rows = dataset.chosen_rows(faces, settings.compare)
+    others = tuple(name for name in settings.compare.systems if name not in own)
+    return Systems(own, dataset.anonymize(faces, rows, others, settings), rows[faces.split[rows] == "test"])
+
+
+def jobs(names: tuple[str, ...], numbers: config.Attack) -> list[Job]:
+    """Return the trainings on what the compared systems made: one attacker of a kind learns from all together.
+
+    background-only learns from each that draws what is behind people anew: around the person all others show the
+    original's picture, or nothing of it (k-Same).
+    """
+    face = {"steps": numbers.face_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
+    face |= {"frozen": numbers.face_frozen, "seed": numbers.seeds[0]}
+    seed = numbers.scratch_seeds[0]
+    changes = campaign.scratch_changes(numbers, numbers.backbones[0], numbers.sizes[0], seed)
+    found = [Job(names, FACE, FACE, face)]
+    found += campaign.from_scratch([names], SCRATCH, SCRATCH, changes, numbers.tune_steps)
+    scenes = [(name,) for name in names if name in config.SCENES]
+    return found + campaign.from_scratch(scenes, BACKGROUND, BACKGROUND, changes, numbers.tune_steps)
+
+
+def attack(faces: FaceSet, systems: Systems, settings: config.Profile) -> list[Outcome]:
+    """Return what every attacker saw of the probes, `Systems.probes`: the own systems' attackers are notebook 03's.
+
+    Recognizers are those of RECOGNIZERS. Raises AnonlibError as `campaign.run` does.
+    """
+    own = campaign.run(faces, systems.own, settings.attack)
+    trained = campaign.train(faces, systems.compared, jobs(tuple(systems.compared), settings.attack), own)
+    asked = tuple(name for name in RECOGNIZERS if name in campaign.UNTRAINED)
+    later = tuple(name for name in RECOGNIZERS if name not in asked)
+    trained += campaign.recognized(faces, systems.compared, asked)
+    return [_among(faces, systems, one) for one in own] + trained + campaign.recognized(faces, systems.probes, later)
+
+
+def ranks(faces: FaceSet, systems: Systems, outcomes: list[Outcome], settings: config.Profile) -> pd.DataFrame:
+    """Return where each probe's true person came, as `campaign.ranks`, the black-box attackers on EDGE among them."""
+    found = campaign.ranks(faces, systems.probes, outcomes, settings.evaluate)
+    made = {"noop": systems.own["noop"], **systems.own, **systems.compared}
+    numbers = replace(settings, attack=replace(settings.attack, edges=(EDGE,)))
+    unseen = blackbox.ranks(faces, made, numbers)
+    kept = unseen.source.isin({str(row) for row in systems.rows})
+    return pd.concat([found, unseen[kept]], ignore_index=True)
+
+
+def verification(faces: FaceSet, systems: Systems, outcomes: list[Outcome], numbers: config.Evaluate) -> pd.DataFrame:
+    """Return one row a system, recognizer and false match rate: how many of a person's photos a probe still matches.
+
+    Thresholds are set on photos, which nobody anonymized, of validation people. Columns: anonymizer, attacker, fmr
+    (what was asked for), threshold, impostors (pairs that it was set on), tmr with tmr_lo and tmr_hi (true match rate,
+    intervals by identity), found_fmr (the false match rate on the probes), people; nan where so few pairs cannot tell.
+    """
+    others, rows = faces.select(split="validation"), []
+    seen = campaign.recognize([others.images], list(RECOGNIZERS))
+    test = np.flatnonzero(faces.split == "test")
+    for outcome in outcomes:
+        if outcome.attacker not in RECOGNIZERS:
+            continue
+        impostors = impostor_scores(seen[outcome.attacker][0], others.identity)
+        one = systems.probes[outcome.anonymizer]
+        at = probe_rows(faces, one)
+        told = (outcome.probes, faces.identity[one.source[at]], one.source[at], one.status[at])
+        for fmr in FMRS.values():
+            threshold = threshold_at(impostors, fmr)
+            found = matches(*told, outcome.references, faces.identity[test], test, threshold).dropna()
+            values, people = found.mated.to_numpy(), found.identity.to_numpy()
+            interval = rate_interval(values, people, numbers.confidence, numbers.draws)
+            row = {"anonymizer": outcome.anonymizer, "attacker": outcome.attacker, "fmr": fmr, "threshold": threshold}
+            row |= dict(zip(("tmr", "tmr_lo", "tmr_hi"), interval, strict=True))
+            row |= {"found_fmr": found.non_mated.mean(), "impostors": len(impostors)}
+            if np.isnan(threshold):
+                row |= dict.fromkeys(("tmr", "tmr_lo", "tmr_hi", "found_fmr"), np.nan)
+            rows.append(row | {"people": len(set(people))})
+    return pd.DataFrame(rows)
+
+
+def _among(faces: FaceSet, systems: Systems, outcome: Outcome) -> Outcome:
+    """Return an own system's outcome with the probes that are compared only."""
+    one = systems.own[outcome.anonymizer]
+    kept = np.isin(one.source[probe_rows(faces, one)], systems.rows)
+    return replace(outcome, probes=outcome.probes[kept])

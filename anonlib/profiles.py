@@ -1,0 +1,256 @@
+"""The profiles: they differ in numbers only, never in what is run."""
+
+import dataclasses
+
+from anonlib.groups import (
+    BASELINES,
+    CAMOUFLAGE,
+    COMPARED,
+    CONDITIONS,
+    EDGES,
+    Ablate,
+    Anonymize,
+    Attack,
+    Boundary,
+    Compare,
+    Data,
+    Evaluate,
+    Generator,
+    Profile,
+)
+
+_SMALL = Generator(
+    bundle="anonlib/diffusion/small",
+    size=128,
+    steps=5,
+    batch=8,
+    lora="anonlib/diffusion/small-few-steps",
+    camouflage="anonlib/diffusion/small-camouflage",
+)
+
+_DEMO = Profile(
+    name="demo",
+    minutes=63,
+    data=Data(train_people=750, validation_people=50, test_people=200, images=12),
+    generator=_SMALL,
+    anonymize=Anonymize(
+        conditions=CONDITIONS,
+        systems=CAMOUFLAGE,
+        baselines=(),
+        replicates=1,
+        probes=2,
+        train_photos=750,
+        validation_photos=50,
+        train_conditions=4,
+    ),
+    attack=Attack(
+        backbones=("resnet18",),
+        sizes=(48,),
+        steps=180,
+        tune_steps=60,
+        batch=128,
+        face_steps=120,
+        face_batch=48,
+        face_frozen=5,
+        together=True,
+        seeds=(0, 1, 2),
+        scratch_seeds=(0,),
+        transfer_steps=40,
+        temperature=0.1,
+        edges=EDGES,
+        edge_batch=32,
+        edge_photos=4,
+    ),
+    ablate=Ablate(
+        backbones=("resnet18", "resnet50-narrow", "convnext", "swin", "vit-shallow"),
+        temperatures=(0.02, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0),
+        batches=(8, 16, 32, 48, 96),
+        face_pairs=1440,
+        face_frozen=6,
+        seed=0,
+    ),
+    boundary=Boundary(
+        anonymizer="ia-hed",
+        strengths=(0.1, 0.25, 0.5, 0.75, 1.0),
+        blurs=(2.0, 5.0),
+        pixels=(32, 16),
+        hidden=("eyes", "nose", "mouth", "outline", "hair"),
+        few_steps=(4,),
+        train_photos=400,
+        steps=60,
+        seeds=2,
+    ),
+    compare=Compare(
+        systems=COMPARED,
+        probes=1,
+        train_photos=150,
+        validation_photos=30,
+        levels=4,
+        steps=10,
+        fit_levels=3,
+        fit_steps=10,
+    ),
+    evaluate=Evaluate(few=5, reference_seed=0, draws=2000, confidence=0.95),
+)
+
+_SMOKE = dataclasses.replace(
+    _DEMO,
+    name="smoke",
+    minutes=6,
+    data=Data(train_people=20, validation_people=6, test_people=12, images=6),
+    generator=dataclasses.replace(_SMALL, steps=4),
+    anonymize=dataclasses.replace(_DEMO.anonymize, train_photos=20, validation_photos=6),
+    attack=dataclasses.replace(
+        _DEMO.attack,
+        steps=14,
+        tune_steps=6,
+        batch=16,
+        face_steps=12,
+        face_batch=16,
+        transfer_steps=6,
+        edge_batch=16,
+        edges=("hed",),
+    ),
+    ablate=dataclasses.replace(
+        _DEMO.ablate,
+        backbones=("resnet18", "swin"),
+        temperatures=(0.02, 0.1),
+        batches=(4, 16),
+        face_pairs=64,
+    ),
+    boundary=dataclasses.replace(
+        _DEMO.boundary,
+        strengths=(0.1, 1.0),
+        blurs=(5.0,),
+        pixels=(16,),
+        hidden=("eyes", "hair"),
+        few_steps=(2,),
+        train_photos=20,
+        steps=6,
+        seeds=1,
+    ),
+    compare=dataclasses.replace(
+        _DEMO.compare,
+        train_photos=20,
+        validation_photos=6,
+        steps=2,
+        fit_steps=1,
+    ),
+    evaluate=dataclasses.replace(_DEMO.evaluate, draws=200),
+)
+
+_ANNOTATORS = "lllyasviel/Annotators@982e7edaec38759d914a963c48c4726685de7d96"
+_DEPTH = "depth=LiheYoung/depth-anything-large-hf@27ccb0920352c0c37b3a96441873c8d37bd52fb6"
+
+# "@first": its commit could not be looked up; it is that of the first fetch, and stays, see `hub.pinned`
+_FULL = Profile(
+    name="full",
+    minutes=1440,
+    data=Data(train_people=None, validation_people=None, test_people=None, images=None),
+    generator=Generator(
+        bundle="stable-diffusion-v1-5/stable-diffusion-inpainting@8a4288a76071f7280aedbdb3253bdb9e9d5d84bb",
+        size=512,
+        steps=40,
+        batch=16,
+        compiled=True,
+        controls=(
+            "depth=lllyasviel/control_v11f1p_sd15_depth@539f99181d33db39cf1af2e517cd8056785f0a87",
+            "hed=lllyasviel/control_v11p_sd15_softedge@b5bcad0c48e9b12f091968cf5eadbb89402d6bc9",
+            "canny=lllyasviel/control_v11p_sd15_canny@115a470d547982438f70198e353a921996e2e819",
+            "normal=lllyasviel/control_v11p_sd15_normalbae@cb7296e6587a219068e9d65864e38729cd862aa8",
+            "lineart=lllyasviel/control_v11p_sd15_lineart@8a158f547e031c5b8fbca19ead09a74767ff4db0",
+            "openpose=lllyasviel/control_v11p_sd15_openpose@9ae9f970358db89e211b87c915f9535c6686d5ba",
+            "segmentation=lllyasviel/control_v11p_sd15_seg@first",
+        ),
+        annotators=(
+            _DEPTH,
+            *(f"{name}={_ANNOTATORS}" for name in ("hed", "normal", "lineart", "openpose")),
+            "segmentation=openmmlab/upernet-convnext-small@first",
+        ),
+        lora="latent-consistency/lcm-lora-sdv1-5@first",
+        reader="FacePerceiver/FaRL",
+        captioner="Salesforce/blip-image-captioning-base@first",
+    ),
+    anonymize=Anonymize(
+        conditions=CONDITIONS,
+        systems=(),  # their parts for Stable Diffusion have to be trained first
+        baselines=BASELINES,
+        replicates=1,
+        probes=None,
+        train_photos=None,
+        validation_photos=None,
+        train_conditions=None,
+    ),
+    attack=Attack(
+        backbones=("resnet18", "resnet50", "vit"),
+        sizes=(128, 128, 128),
+        steps=20000,
+        tune_steps=0,
+        batch=128,
+        face_steps=5000,
+        face_batch=128,
+        face_frozen=0,
+        together=False,
+        seeds=(0, 1, 2, 3, 4),
+        scratch_seeds=(0, 1, 2, 3, 4),
+        transfer_steps=5000,
+        temperature=0.1,
+        edges=EDGES,
+        edge_batch=128,
+        edge_photos=None,
+    ),
+    ablate=Ablate(
+        backbones=("resnet18", "resnet50", "convnext-tiny", "swin-tiny", "vit"),
+        temperatures=(0.02, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0),
+        batches=(16, 32, 64, 128, 256, 512),
+        face_pairs=640000,
+        face_frozen=0,
+        seed=0,
+    ),
+    boundary=Boundary(
+        anonymizer="ia-depth+hed",
+        strengths=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+        blurs=(1.0, 2.0, 3.0, 5.0, 8.0),
+        pixels=(64, 48, 32, 24, 16, 8),
+        hidden=("eyes", "nose", "mouth", "outline", "hair"),
+        few_steps=(4, 8),
+        train_photos=None,
+        steps=10000,
+        seeds=5,
+    ),
+    compare=Compare(
+        systems=COMPARED,
+        probes=None,
+        train_photos=None,
+        validation_photos=None,
+        levels=7,
+        steps=50,
+        fit_levels=7,
+        fit_steps=100,
+    ),
+    evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),
+)
+
+# Instance Augmentation's second generator.
+_XL = dataclasses.replace(
+    _FULL,
+    name="xl",
+    minutes=4320,
+    generator=Generator(
+        bundle="SG161222/RealVisXL_V3.0@11ee564ebf4bd96d90ed5d473cb8e7f2e6450bcf",
+        size=1024,
+        steps=40,
+        batch=4,
+        compiled=True,
+        controls=tuple(
+            f"{condition}=TencentARC/t2i-adapter-{name}-sdxl-1.0@first"
+            for condition, name in {"depth": "depth-midas", "sketch": "sketch", "lineart": "lineart"}.items()
+        ),
+        annotators=(_DEPTH, *(f"{name}={_ANNOTATORS}" for name in ("sketch", "lineart"))),
+        lora="latent-consistency/lcm-lora-sdxl@first",
+    ),
+    anonymize=dataclasses.replace(_FULL.anonymize, conditions=("none", "depth", "sketch", "lineart", "depth+sketch")),
+    boundary=dataclasses.replace(_FULL.boundary, anonymizer="ia-depth+sketch"),
+)
+
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (_SMOKE, _DEMO, _FULL, _XL)}

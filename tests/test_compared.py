@@ -1,0 +1,232 @@
+"""The compared systems: what each of them promises, and k-Same's bound as a test of the whole evaluation."""
+
+import numpy as np
+import pytest
+
+from anonlib import anonymizers, config, data
+from anonlib.anonymizers import dataset, ksame
+from anonlib.anonymizers.contract import ERROR, NO_FACE, OK
+from anonlib.data.faceset import FaceSet
+from anonlib.errors import AnonlibError
+from anonlib.evaluate.identification import rank_of_true, top1
+from anonlib.recognizers import embed
+
+
+@pytest.fixture(scope="module")
+def people() -> FaceSet:
+    """Thirty drawn people with three photos each."""
+    faces = data.load("synthetic", people={"test": 30, "train": 2, "validation": 2}, images=3)
+    return faces.select(split="test")
+
+
+@pytest.fixture(scope="module")
+def one_each(people) -> FaceSet:
+    """The same people, one photo each."""
+    return people.select(rows=np.unique(people.identity, return_index=True)[1])
+
+
+def averaged(faces: FaceSet, k: int, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    method = anonymizers.anonymizer(f"ksame-{k}", pool=faces.images)
+    return method(faces.images[rows], faces.masks[rows], [0] * len(rows))
+
+
+@pytest.mark.parametrize("k", [2, 5, 10])
+def test_nobody_finds_more_than_one_in_k_behind_k_same(one_each, k):
+    """Newton et al.: whoever searches among exactly the averaged photos gives all k of a group the same answer."""
+    made, status = averaged(one_each, k, np.arange(len(one_each)))
+    assert status == [OK] * len(one_each)
+    for recognizer in ("mobilefacenet", "sface"):
+        seen, known = (embed(recognizer, images) for images in (made, one_each.images))
+        found = top1(rank_of_true(seen, one_each.identity, None, known, one_each.identity, None))
+        assert found <= 1 / k + 1e-9
+        assert found > 0.5 / k, "an average still looks like one of those it is of: the evaluation must find it"
+
+
+def test_a_group_shares_one_picture_and_has_k_members_or_more(one_each):
+    made, _ = averaged(one_each, 5, np.arange(len(one_each)))
+    _, sizes = np.unique(made.reshape(len(made), -1), axis=0, return_counts=True)
+    assert sizes.min() >= 5 and sizes.max() < 10 and sizes.sum() == len(one_each)
+
+
+def test_k_same_averages_those_who_look_alike():
+    dark, light = np.full((3, 64, 64, 3), 40, np.uint8), np.full((3, 64, 64, 3), 200, np.uint8)
+    images = np.concatenate([dark, light])[[0, 3, 1, 4, 2, 5]]
+    groups = ksame.partition(images, 3)
+    assert sorted(sorted(group.tolist()) for group in groups) == [[0, 2, 4], [1, 3, 5]]
+
+
+def test_k_same_does_not_depend_on_order_or_company(one_each):
+    together, _ = averaged(one_each, 5, np.arange(len(one_each)))
+    method = anonymizers.anonymizer("ksame-5", pool=one_each.images[::-1])
+    alone, _ = method(one_each.images[7:8], one_each.masks[7:8], [1])
+    np.testing.assert_array_equal(alone[0], together[7])
+
+
+def test_k_same_fails_closed(one_each):
+    few, status = anonymizers.anonymizer("ksame-10", pool=one_each.images[:9])(
+        one_each.images[:2], one_each.masks[:2], [0, 0]
+    )
+    assert status == [ERROR] * 2 and not few.any(), "nine people hide nobody among ten"
+    strange, status = averaged(one_each.select(rows=np.arange(20)), 2, np.arange(3))
+    made, told = anonymizers.anonymizer("ksame-2", pool=one_each.images[:20])(
+        one_each.images[20:21], one_each.masks[20:21], [0]
+    )
+    assert told == [ERROR] and not made.any(), "who is not in the set is averaged with nobody"
+    with pytest.raises(AnonlibError, match="pool"):
+        anonymizers.anonymizer("ksame-2")
+    with pytest.raises(AnonlibError, match="2 faces or more"):
+        ksame.KSame(1, one_each.images)
+
+
+def test_in_a_data_set_nobody_is_twice_in_a_k_same_set(people):
+    rows = np.arange(len(people))[::-1]
+    sets = dataset.parts_of("ksame-5", people, rows)
+    assert sorted(np.concatenate([at for at, _ in sets]).tolist()) == list(range(len(rows)))
+    for at, told in sets:
+        names = people.identity[rows[at]]
+        assert len(set(names)) == len(names) == len(told["pool"])
+
+
+def test_a_data_set_s_rows_come_back_in_their_order(people):
+    rows = np.arange(len(people))[::-1]
+    made = dataset.anonymize(people, rows, ("ksame-2", "blur"), config.load("smoke"))
+    np.testing.assert_array_equal(made["ksame-2"].source, rows)
+    assert (made["ksame-2"].status == OK).all()
+    # averages are nearer to what they are of than to anybody else, so a permuted result would show
+    own = np.abs(made["ksame-2"].images.astype(int) - people.images[rows]).mean((1, 2, 3))
+    other = np.abs(made["ksame-2"].images.astype(int) - people.images[rows[::-1]]).mean((1, 2, 3))
+    assert own.mean() < 0.8 * other.mean()
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """Weights of DeepPrivacy2's generator, untrained."""
+    import torch
+    from safetensors.torch import save_file
+
+    from anonlib.networks.inpainter import Inpainter
+
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("gan") / "deepprivacy2.safetensors"
+    save_file({name: one.half() for name, one in Inpainter().state_dict().items()}, file)
+    return file
+
+
+@pytest.fixture
+def removed(untrained):
+    return anonymizers.anonymizer("deepprivacy2", weights=untrained, batch=4)
+
+
+def test_deepprivacy2_leaves_all_but_the_face_as_it_was(removed, photos):
+    from anonlib.gan.hole import holes
+
+    masks = np.full(photos.shape[:3], 255, np.uint8)
+    made, status = removed(photos, masks, [1, 2, 3])
+    hole = holes(photos).hole > 0
+    assert status == [OK] * 3 and 0.2 < hole.mean() < 0.7
+    np.testing.assert_array_equal(made[~hole], photos[~hole])
+    assert np.abs(made[hole].astype(int) - photos[hole]).mean() > 10
+
+
+def test_deepprivacy2_sees_nothing_of_the_face_but_box_and_points(untrained, photos, monkeypatch):
+    """Another face in the same box, with the same points, is given the same face."""
+    from anonlib.anonymizers import deepprivacy2
+    from anonlib.gan.hole import holes
+
+    told = holes(photos)
+    monkeypatch.setattr(deepprivacy2, "holes", lambda images: told)
+    method, masks = deepprivacy2.DeepPrivacy2(weights=untrained), np.full(photos.shape[:3], 255, np.uint8)
+    other = np.where(told.hole[..., None] > 0, 255 - photos, photos)
+    np.testing.assert_array_equal(method(photos, masks, [1, 2, 3])[0], method(other, masks, [1, 2, 3])[0])
+
+
+def test_deepprivacy2_keeps_the_contract(removed, photos):
+    images = np.concatenate([photos, photos[:, :, ::-1]])
+    masks, seeds = np.full(images.shape[:3], 255, np.uint8), list(range(6))
+    images[4] = 90  # no face there
+    masks[5] = 0
+    made, status = removed(images, masks, seeds)
+    assert status == [OK] * 4 + [ERROR, NO_FACE] and not made[4:].any()
+    alone, _ = removed(images[2:3], masks[2:3], seeds[2:3])
+    np.testing.assert_array_equal(alone[0], made[2])
+    another, _ = removed(images[2:3], masks[2:3], [99])
+    assert np.abs(another[0].astype(int) - made[2]).max() > 0
+
+
+def test_weights_that_are_none_say_what_to_do(tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    method = anonymizers.anonymizer("deepprivacy2", weights=tmp_path / "x.safetensors")
+    images = np.zeros((1, 128, 128, 3), np.uint8)
+    with pytest.raises(AnonlibError, match="make models"):
+        method(images, np.full((1, 128, 128), 255, np.uint8), [0])
+
+
+def falco(**settings):
+    return anonymizers.anonymizer("falco", **{"levels": 3, "steps": 3, "fit_levels": 3, "fit_steps": 1} | settings)
+
+
+def test_falco_leads_away_from_the_identity_and_no_further_than_asked(photos):
+    masks = np.full(photos.shape[:3], 255, np.uint8)
+
+    def near(**settings) -> np.ndarray:
+        made, status = falco(steps=8, levels=4, **settings)(photos, masks, [0] * 3)
+        assert status == [OK] * 3
+        return (embed("mobilefacenet", made) * embed("mobilefacenet", photos)).sum(1)
+
+    assert np.abs(near()).max() < 0.15
+    assert (near(margin=1.0) > 0.15).all()
+
+
+def test_falco_keeps_the_contract(photos):
+    images = np.concatenate([photos, photos[:, :, ::-1]])[:5]
+    masks = np.full(images.shape[:3], 255, np.uint8)
+    images[3] = 90
+    masks[4] = 0
+    made, status = falco()(images, masks, [0] * 5)
+    assert status == [OK] * 3 + [ERROR, NO_FACE] and not made[3:].any()
+    alone, _ = falco()(images[2:3], masks[2:3], [7])
+    np.testing.assert_array_equal(alone[0], made[2])
+
+
+def test_falco_refuses_numbers_that_make_no_sense():
+    with pytest.raises(AnonlibError, match="3, 4, 7"):
+        falco(levels=5)
+    with pytest.raises(AnonlibError, match="from 0 to 1"):
+        falco(margin=2.0)
+
+
+def test_no_judge_is_in_a_loss():
+    from anonlib import sources
+
+    used = sources.code_hashes(["anonlib.anonymizers.falco"])
+    assert "anonlib.networks.mobilefacenet" in used and "anonlib.recognizers" not in used
+
+
+def test_the_generator_draws_in_torch_what_it_draws_in_openvino():
+    import torch
+
+    from anonlib.data.generate.pool import pool_styles
+    from anonlib.data.generate.stylespace import load_generator
+    from anonlib.networks.mobilestylegan import load_synthesis
+
+    generator = load_generator()
+    styles = np.stack([pool_styles(generator, seed) for seed in (3, 4)]).astype(np.float32)
+    with torch.inference_mode():
+        made = load_synthesis()(torch.from_numpy(styles))
+    made = ((made.clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()
+    for one, picture in zip(styles, made, strict=True):
+        assert np.abs(generator.draw(one) - picture).max() <= 1
+
+
+def test_a_picture_is_laid_into_the_frame_of_photos_as_opencv_does(photos):
+    import cv2
+    import torch
+
+    from anonlib.networks.facespace import DRAWN, aligned
+
+    drawn = cv2.resize(photos[0], (DRAWN, DRAWN), interpolation=cv2.INTER_CUBIC)
+    matrix = np.array([[6.8, -0.3, 80.0], [0.3, 6.8, 50.0]], np.float32)
+    wanted = cv2.warpAffine(drawn, matrix, (128, 128), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+    given = torch.from_numpy(drawn).permute(2, 0, 1)[None].float()
+    found = aligned(given, torch.from_numpy(matrix))[0].permute(1, 2, 0).numpy()
+    assert np.abs(found.clip(0, 255) - wanted).mean() < 1
