@@ -244,9 +244,10 @@ def curves(outcomes: list[Outcome]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def knowledge() -> dict[str, str]:
-    """Return what each attacker knows and owns, a sentence each."""
-    return {name: attacker.knows for name, attacker in ATTACKERS.items()}
+def knowledge(recognizers: tuple[str, ...] = UNTRAINED) -> dict[str, str]:
+    """Return what each attacker knows and owns, a sentence each; of recognizers, only of those that are asked."""
+    asked = [name for name, attacker in ATTACKERS.items() if not attacker.recognizer or name in recognizers]
+    return {name: ATTACKERS[name].knows for name in asked}
 
 
 def cost(job: Job) -> float:
