@@ -106,6 +106,10 @@ class Bundle:
         unused += [] if PARTS.keys() & set(conditions) else ["camouflage", "reader", "captioner"]
         return replace(self, **dict.fromkeys(unused))
 
+    def reading(self) -> "Bundle":
+        """Return the bundle that reads the same, with nothing that paints: another pipeline makes nothing stale."""
+        return Bundle(OWN.pipeline, camouflage=None if self.reader else self.camouflage, reader=self.reader)
+
 
 OWN = Bundle(Source(str(SMALL)), camouflage=Source(str(SMALL.with_name("small-camouflage"))))
 

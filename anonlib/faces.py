@@ -101,19 +101,9 @@ def parse(images: np.ndarray, size: int = 256, batch: int = 16) -> np.ndarray:
 
     The images are enlarged to `size` for the parser (BiSeNet), its scores brought back to 128 px, then the best taken.
     """
-    import torch
-    import torch.nn.functional as F
+    from anonlib.networks.bisenet import parsed
 
-    from anonlib.networks.bisenet import load_bisenet, shown
-
-    net = load_bisenet()
-    labels = np.empty(images.shape[:3], np.uint8)
-    with torch.inference_mode():
-        for start in range(0, len(images), batch):
-            scores = net(shown(images[start : start + batch], size))
-            scores = F.interpolate(scores, size=images.shape[1:3], mode="bilinear", align_corners=False)
-            labels[start : start + batch] = scores.argmax(1).numpy().astype(np.uint8)
-    return labels
+    return np.concatenate([images[:0, ..., 0], *(labels for labels, _ in parsed(images, size, batch))])
 
 
 def person_mask(images: np.ndarray) -> np.ndarray:

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from anonlib.bundles import Bundle
 from anonlib.diffusion.captions import described
 from anonlib.errors import AnonlibError
+
+if TYPE_CHECKING:
+    import torch
 
 ENCODER = "encoder"  # the folder of the demo's network in that of CAMOUFLaGE
 
@@ -26,12 +29,18 @@ class Small:
     folder: Path
 
     def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        from anonlib.networks.attributes import trunk_features
+
+        return self.judged(trunk_features(images))
+
+    def judged(self, features: "torch.Tensor") -> tuple[np.ndarray, np.ndarray]:
+        """Return attributes and embeddings of photos whose features (N, FEATURES) are known."""
         import torch
 
-        from anonlib.networks.attributes import load_head, trunk_features
+        from anonlib.networks.attributes import load_head
 
         with torch.inference_mode():
-            embedding, logits = load_head(self.folder)(trunk_features(images))
+            embedding, logits = load_head(self.folder)(features)
         return logits.sigmoid().numpy(), embedding.numpy()
 
 

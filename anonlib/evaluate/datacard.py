@@ -81,7 +81,7 @@ def one_reference_rank1(
 
 
 @lru_cache(maxsize=1)
-def _head_pose():
+def _pose_network():
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -101,7 +101,7 @@ def attributes(images: np.ndarray) -> pd.DataFrame:
         found = detect(image)
         points = found[0].points if found else np.full((5, 2), np.nan)
         eyes = np.linalg.norm(points[0] - points[1])
-        yaw, pitch = _pose(image)
+        yaw, pitch = head_pose(image)
         rows.append(
             {
                 "yaw": yaw if found else np.nan,
@@ -113,10 +113,11 @@ def attributes(images: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _pose(image: np.ndarray) -> tuple[float, float]:
+def head_pose(image: np.ndarray) -> tuple[float, float]:
+    """Return yaw and pitch of the head in an aligned image (128, 128, 3) uint8, in degrees (FSA-Net)."""
     face = cv2.resize(image[..., ::-1], (64, 64), interpolation=cv2.INTER_AREA)
     face = cv2.normalize(face, None, alpha=0, beta=255, norm_type=cv2.NORM_MINMAX).astype(np.float32)
-    session = _head_pose()
+    session = _pose_network()
     yaw, pitch, _ = session.run(None, {session.get_inputs()[0].name: face[None]})[0].ravel()
     return float(yaw), float(pitch)
 

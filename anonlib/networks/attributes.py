@@ -53,8 +53,13 @@ def trunk_features(images: np.ndarray, batch: int = 16) -> Tensor:
 
 def features_of(pictures: Tensor) -> Tensor:
     """Return the parser's features (B, FEATURES) of pictures (B, 3, H, W) as the parser takes them."""
-    strides = zip(load_bisenet().cp.resnet(pictures), GRIDS, strict=True)
-    return torch.cat([F.adaptive_avg_pool2d(one, cells).flatten(1) for one, cells in strides], 1)
+    return pooled(load_bisenet().cp.resnet(pictures))
+
+
+def pooled(strides: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Return the features (B, FEATURES) of what the parser's trunk gives."""
+    grids = zip(strides, GRIDS, strict=True)
+    return torch.cat([F.adaptive_avg_pool2d(one, cells).flatten(1) for one, cells in grids], 1)
 
 
 def save_head(head: Head, folder: Path) -> None:

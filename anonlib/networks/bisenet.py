@@ -1,5 +1,6 @@
 """BiSeNet for face parsing (Yu et al., ECCV 2018), the 19-class CelebAMask weights of the asset table."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -77,7 +78,7 @@ class AttentionRefinement(nn.Module):
 
 
 class ContextPath(nn.Module):
-    """Trunk, attention and global context; returns the stride-8 trunk features and the refined stride-8 context."""
+    """The trunk, and of what it gives the features at stride 8 and the refined context there."""
 
     def __init__(self):
         super().__init__()
@@ -86,8 +87,8 @@ class ContextPath(nn.Module):
         self.conv_head32, self.conv_head16 = ConvBN(128, 128), ConvBN(128, 128)
         self.conv_avg = ConvBN(512, 128, kernel=1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        eighth, sixteenth, thirtysecond = self.resnet(x)
+    def forward(self, strides: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        eighth, sixteenth, thirtysecond = strides
         context = self.arm32(thirtysecond) + self.conv_avg(thirtysecond.mean((2, 3), keepdim=True))
         context = self.conv_head32(F.interpolate(context, sixteenth.shape[2:], mode="nearest"))
         context = self.arm16(sixteenth) + context
@@ -134,13 +135,31 @@ class BiSeNet(nn.Module):
         )  # training heads of the weights
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv_out(self.ffm(*self.cp(x)))
+        return self.scores(self.cp.resnet(x))
+
+    def scores(self, strides: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Return the class scores of what the trunk gives, features at strides 8, 16 and 32."""
+        return self.conv_out(self.ffm(*self.cp(strides)))
 
 
 def shown(images: np.ndarray, size: int) -> Tensor:
     """Return images (B, H, W, 3) uint8 RGB as the parser takes them, (B, 3, size, size)."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return standardized(F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False))
+
+
+def parsed(images: np.ndarray, size: int, batch: int) -> Iterator[tuple[np.ndarray, tuple[Tensor, Tensor, Tensor]]]:
+    """Yield, of `batch` images (N, H, W, 3) uint8 RGB at a time, classes (B, H, W) uint8 and what the trunk gives.
+
+    The images are enlarged to `size`, the scores brought back to their own, then the best taken.
+    """
+    net = load_bisenet()
+    for start in range(0, len(images), batch):
+        with torch.inference_mode():
+            strides = net.cp.resnet(shown(images[start : start + batch], size))
+            scores = F.interpolate(net.scores(strides), size=images.shape[1:3], mode="bilinear", align_corners=False)
+            labels = scores.argmax(1).to(torch.uint8).numpy()
+        yield labels, strides
 
 
 @lru_cache(maxsize=1)
