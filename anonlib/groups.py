@@ -139,10 +139,13 @@ class Compare:
     probes: int | None  # photos a test person, of all systems in these tables; None: all that are anonymized
     train_photos: int | None  # of attacker-train that each of these systems gets, in all; None: all
     validation_photos: int | None  # likewise
+    deepprivacy2: str | None  # a checkout of the original, which then takes the place of the small one
     levels: int  # of FALCO's generator that its losses see, one of VIEWS
     steps: int  # FALCO's, that lead away from the identity
     fit_levels: int  # likewise, that are seen where a latent code is fitted to a photo
     fit_steps: int  # that do so, after the encoder's guess
+    restore_steps: int  # of a network that learns to give originals back
+    restore_batch: int
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from anonlib.attack import compare
+from anonlib.attack import compare, restoration
 from anonlib.data.faceset import FaceSet
 from anonlib.evaluate import tables
 from tests.test_campaign import PEOPLE, cache, settings, textures  # noqa: F401
@@ -18,6 +18,8 @@ def compared(cache, tiny_bundle: str):  # noqa: F811
         "compare.systems": list(COMPARED),
         "compare.train_photos": PEOPLE["train"],
         "compare.validation_photos": PEOPLE["validation"],
+        "compare.restore_steps": 1,
+        "compare.restore_batch": 2,
         "anonymize.probes": 2,
     }
     faces, numbers = textures(), settings(tiny_bundle, **told)
@@ -42,6 +44,7 @@ def test_every_system_meets_every_attacker(compared):
     seen = ranks.groupby("anonymizer").attacker.agg(set)
     for name, attackers in seen.items():
         wanted = {"contrastive", "contrastive-face", *compare.RECOGNIZERS, "blackbox-hed", "blackbox-hed-face"}
+        wanted |= {restoration.ATTACKER} - ({restoration.ATTACKER} if name == "noop" else set())
         assert wanted <= attackers, name
     table = tables.attack_table(ranks, draws=50)
     assert (table[list(tables.STATUSES)].sum(axis=1) == PEOPLE["test"]).all(), "counts reconcile"
@@ -72,3 +75,23 @@ def test_originals_match_and_black_masks_do_not(compared):
     rates = found.groupby("anonymizer").tmr.mean()
     assert rates["noop"] > 0.7 and rates["mask"] < 0.5 * rates["noop"]
     assert (found.tmr_lo <= found.tmr).all() and (found.tmr <= found.tmr_hi).all()
+
+
+def test_what_is_the_same_for_everybody_is_undone():
+    """In the negative: a network that saw it done to others gives the picture back."""
+    coarse = np.random.default_rng(0).integers(0, 256, (28, 8, 8, 3)).astype(np.uint8)
+    pictures = coarse.repeat(16, 1).repeat(16, 2)
+    others, mine = pictures[:24], pictures[24:]
+    found = restoration.restored(restoration.train(255 - others, others, 60, 4), 255 - mine)
+    before = np.abs((255 - mine).astype(int) - mine).mean()
+    assert np.abs(found.astype(int) - mine).mean() < 0.8 * before
+
+
+def test_a_probe_that_failed_closed_stays_black(photos):
+    from anonlib.networks.restorer import Restorer
+
+    images = photos.copy()
+    images[1] = 0
+    found = restoration.restored(Restorer().eval(), images)
+    assert not found[1].any()
+    assert np.abs(found[[0, 2]].astype(int) - photos[[0, 2]]).mean() < 8, "an untrained one gives back what it is given"

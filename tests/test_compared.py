@@ -230,3 +230,50 @@ def test_a_picture_is_laid_into_the_frame_of_photos_as_opencv_does(photos):
     given = torch.from_numpy(drawn).permute(2, 0, 1)[None].float()
     found = aligned(given, torch.from_numpy(matrix))[0].permute(1, 2, 0).numpy()
     assert np.abs(found.clip(0, 255) - wanted).mean() < 1
+
+
+SCRIPT = """
+import argparse, pathlib
+from PIL import Image, ImageFilter
+told = argparse.ArgumentParser()
+told.add_argument("recipe"), told.add_argument("-i"), told.add_argument("--output_path"), told.add_argument("--seed")
+told = told.parse_args()
+print(pathlib.Path(told.recipe).read_text())
+out = pathlib.Path(told.output_path)
+out.mkdir()
+for file in sorted(pathlib.Path(told.i).iterdir()):
+    photo = Image.open(file)
+    if file.stem == "000001":
+        photo.save(out / file.name)  # it found no face, and lets the photo through
+    elif file.stem != "000002":  # which it loses
+        photo.filter(ImageFilter.GaussianBlur(30)).save(out / file.name)
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    (tmp_path / "anonymize.py").write_text(SCRIPT)
+    (tmp_path / "configs" / "anonymizers").mkdir(parents=True)
+    (tmp_path / "configs" / "anonymizers" / "face.py").write_text("detector = 1")
+    return tmp_path
+
+
+def test_a_checkout_of_deepprivacy2_runs_out_of_process_and_fails_closed(checkout, photos):
+    images = np.concatenate([photos, photos[:1, :, ::-1]])
+    masks = np.full(images.shape[:3], 255, np.uint8)
+    numbers = config.load("smoke", {"compare.deepprivacy2": str(checkout)})
+    method = anonymizers.anonymizer("deepprivacy2", **dataset.options("deepprivacy2", numbers))
+    made, status = method(images, masks, [0] * 4)
+    assert status == [OK, ERROR, ERROR, OK], "one was let through, one was lost"
+    assert not made[1:3].any()
+    assert 10 < np.abs(made[0].astype(int) - images[0]).mean() < 90, "aligned as it was given, only blurred"
+
+
+def test_a_checkout_that_fails_says_why(checkout, photos):
+    (checkout / "anonymize.py").write_text("raise SystemExit('no detectron2 here')")
+    method = anonymizers.anonymizer("deepprivacy2", checkout=str(checkout))
+    with pytest.raises(AnonlibError, match="no detectron2 here"):
+        method(photos[:1], np.full((1, 128, 128), 255, np.uint8), [0])
+    (checkout / "anonymize.py").unlink()
+    with pytest.raises(AnonlibError, match="no checkout of DeepPrivacy2"):
+        anonymizers.anonymizer("deepprivacy2", checkout=str(checkout))

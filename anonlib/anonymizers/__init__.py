@@ -49,6 +49,10 @@ def _compared(name: str, settings: dict) -> Anonymizer:
         from anonlib.anonymizers.falco import Falco
 
         return Falco(**settings)
+    if "checkout" in settings:
+        from anonlib.anonymizers.external import OriginalDeepPrivacy2
+
+        return OriginalDeepPrivacy2(**settings)
     from anonlib.anonymizers.deepprivacy2 import DeepPrivacy2
 
     return DeepPrivacy2(**settings)

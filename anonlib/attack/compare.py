@@ -8,7 +8,7 @@ import pandas as pd
 from anonlib import config
 from anonlib.anonymizers import dataset
 from anonlib.anonymizers.dataset import Anonymized
-from anonlib.attack import blackbox, campaign
+from anonlib.attack import blackbox, campaign, restoration
 from anonlib.attack.campaign import BACKGROUND, FACE, SCRATCH, Outcome, probe_rows
 from anonlib.attack.jobs import Job
 from anonlib.data.faceset import FaceSet
@@ -39,10 +39,13 @@ class Systems:
 
 
 def anonymize(faces: FaceSet, settings: config.Profile) -> Systems:
-    """Return what every system makes of photos; the own ones' are those of the notebooks before."""
+    """Return what every system makes of photos, and what other tools made of them, where a data set brings that.
+
+    The own ones' photos are those of the notebooks before.
+    """
     own = dataset.anonymize_all(faces, settings)
     rows = dataset.chosen_rows(faces, settings.compare)
-    others = tuple(name for name in settings.compare.systems if name not in own)
+    others = tuple(name for name in (*settings.compare.systems, *faces.given) if name not in own)
     return Systems(own, dataset.anonymize(faces, rows, others, settings), rows[faces.split[rows] == "test"])
 
 
@@ -72,7 +75,21 @@ def attack(faces: FaceSet, systems: Systems, settings: config.Profile) -> list[O
     asked = tuple(name for name in RECOGNIZERS if name in campaign.UNTRAINED)
     later = tuple(name for name in RECOGNIZERS if name not in asked)
     trained += campaign.recognized(faces, systems.compared, asked)
+    trained += restoration.outcomes(faces, restored(faces, systems, settings))
     return [_among(faces, systems, one) for one in own] + trained + campaign.recognized(faces, systems.probes, later)
+
+
+def restored(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[str, np.ndarray]:
+    """Return by anonymizer its probes, as a network restores them that has learned from other people's photos.
+
+    One learns to undo the own systems, and one the compared ones.
+    """
+    kept = np.isin(np.arange(len(faces)), systems.rows) | (faces.split != "test")
+    groups = [
+        {name: one.select(np.flatnonzero(kept[one.source])) for name, one in made.items() if name != "noop"}
+        for made in (systems.own, systems.compared)
+    ]
+    return restoration.restore(faces, [made for made in groups if made], settings.compare)
 
 
 def ranks(faces: FaceSet, systems: Systems, outcomes: list[Outcome], settings: config.Profile) -> pd.DataFrame:

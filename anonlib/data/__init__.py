@@ -10,7 +10,7 @@ import pandas as pd
 
 from anonlib import cache
 from anonlib.assets import sha256_of
-from anonlib.data import archive, caltech, folder, orl, synthetic
+from anonlib.data import archive, caltech, folder, orl, pairs, synthetic
 from anonlib.data.faceset import FaceSet
 from anonlib.data.splits import check_splits
 from anonlib.errors import AnonlibError
@@ -60,13 +60,14 @@ def read(
 def fingerprint(name_or_folder: str | Path) -> str:
     """Return the SHA-256 (64 hex digits) of a data set's input files, names and contents, without reading a face."""
     _, files = _source(name_or_folder)
-    digest = hashlib.sha256()
+    digest, root = hashlib.sha256(), Path(name_or_folder).expanduser()
     for path in files():
         try:
             content = sha256_of(path)
         except OSError:  # a broken link or no permission: `load` names it as unreadable
             content = "unreadable"
-        digest.update(f"{path.parent.name}/{path.name} {content}\n".encode())
+        inside = path.relative_to(root).as_posix() if path.is_relative_to(root) else f"{path.parent.name}/{path.name}"
+        digest.update(f"{inside} {content}\n".encode())
     return digest.hexdigest()
 
 
@@ -78,4 +79,5 @@ def _source(name_or_folder: str | Path) -> tuple[Callable[..., FaceSet], Callabl
         raise AnonlibError(
             f"unknown data set {name!r}: choose {', '.join(SOURCES)}, or the path of a folder of person/image.jpg"
         )
-    return partial(folder.load, path), partial(folder.files, path)
+    kind = pairs if pairs.is_pairs(path) else folder
+    return partial(kind.load, path), partial(kind.files, path)

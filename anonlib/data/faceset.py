@@ -19,12 +19,22 @@ def no_skipped() -> pd.DataFrame:
 
 
 @dataclass(frozen=True, eq=False)
+class Given:
+    """What another tool made of N photos: images (N, 128, 128, 3) uint8, aligned, all zero where status (N,) is not
+    "ok": "error" where the tool left no file that can be read, "no_face" where it cannot be told where the face is."""
+
+    images: np.ndarray
+    status: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class FaceSet:
     """Aligned faces: images (N, 128, 128, 3) uint8 RGB, masks (N, 128, 128) uint8 in {0, 255}, table of N rows.
 
     images[:, 10:122, 8:120] is the 112x112 ArcFace crop; 255 in a mask is the person (hair, skin, clothes).
     table has at least file, identity, split (generator, train, validation, test), sha256 and licence.
-    shareable says whether a figure may show these faces; skipped (file, reason) names what could not be used.
+    shareable says whether a figure may show these faces; skipped (file, reason) names what could not be used. given:
+    what other tools made of the same photos, by their names.
     Raises AnonlibError where shapes, types, split names or identities are not so.
     """
 
@@ -34,6 +44,7 @@ class FaceSet:
     table: pd.DataFrame
     shareable: bool = False
     skipped: pd.DataFrame = field(default_factory=no_skipped)
+    given: dict[str, Given] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problem = _problem(self)
@@ -73,13 +84,14 @@ class FaceSet:
             rows = self.split == split
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
-        return replace(self, images=self.images[rows], masks=self.masks[rows], table=self.table.iloc[rows])
+        given = {name: Given(one.images[rows], one.status[rows]) for name, one in self.given.items()}
+        return replace(self, images=self.images[rows], masks=self.masks[rows], table=self.table.iloc[rows], given=given)
 
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 (64 hex digits) of pixels, masks and table: what a cache key needs to know of the data."""
         digest = hashlib.sha256(self.name.encode())
-        for array in (self.images, self.masks):
+        for array in (self.images, self.masks, *(one.images for one in self.given.values())):
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).data)
         digest.update(self.table.to_csv(index=False, lineterminator="\n").encode())
@@ -94,6 +106,9 @@ def _problem(faces: FaceSet) -> str | None:
     ):
         if array.dtype != np.uint8 or array.shape != shape:
             return f"{label} must be uint8 {shape} for a table of {n} rows, not {array.dtype} {array.shape}"
+    for name, one in faces.given.items():
+        if one.images.shape != faces.images.shape or one.images.dtype != np.uint8 or one.status.shape != (n,):
+            return f"{name} gives no image and status for each of {n} photos"
     if not ((faces.masks == 0) | (faces.masks == 255)).all():
         return "masks must be 0 or 255"
     missing = [column for column in COLUMNS if column not in faces.table]

@@ -145,9 +145,7 @@ def _face_of(read: Callable[[str], bytes], file: str) -> tuple[np.ndarray, dict]
         rgb = read_rgb(data)
     except UNREADABLE as error:
         raise _UnusableError(f"unreadable: {' '.join(str(error).split())[:80]}") from error
-    found = faces.detect(rgb)
-    if not found and max(rgb.shape) > CROWD // 2:
-        found = faces.detect(rgb, longest=CROWD)
+    found = _largest_first(rgb)
     if not found:
         raise _UnusableError("no face found")
     face = found[0]
@@ -159,6 +157,19 @@ def _face_of(read: Callable[[str], bytes], file: str) -> tuple[np.ndarray, dict]
     places = {f"{axis}{k}": round(float(points[k, i]), 2) for k in range(5) for i, axis in enumerate("xy")}
     facts = {"sha256": hashlib.sha256(data).hexdigest(), "faces": len(found), **places}
     return faces.align(rgb, face.points), facts
+
+
+def points_of(rgb: np.ndarray) -> np.ndarray | None:
+    """Return the five points (5, 2) by which a photo's largest face is aligned; None where no face is found."""
+    found = _largest_first(rgb)
+    return found[0].points if found else None
+
+
+def _largest_first(rgb: np.ndarray) -> list[faces.Face]:
+    found = faces.detect(rgb)
+    if not found and max(rgb.shape) > CROWD // 2:
+        found = faces.detect(rgb, longest=CROWD)
+    return found
 
 
 def _two_people(name: str, table: pd.DataFrame, skipped: list[tuple[str, str]]) -> None:
