@@ -146,6 +146,7 @@ class Compare:
     fit_steps: int  # that do so, after the encoder's guess
     restore_steps: int  # of a network that learns to give originals back
     restore_batch: int
+    photos: int | None  # test photos of which it is measured what is kept; None: all
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ _DEMO = Profile(
         fit_steps=10,
         restore_steps=200,
         restore_batch=16,
+        photos=100,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=2000, confidence=0.95),
 )
@@ -234,6 +235,7 @@ _FULL = Profile(
         fit_steps=100,
         restore_steps=20000,
         restore_batch=64,
+        photos=None,
     ),
     evaluate=Evaluate(few=5, reference_seed=0, draws=10000, confidence=0.95),
 )

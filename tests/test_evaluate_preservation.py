@@ -38,7 +38,7 @@ def test_one_pass_reads_what_the_single_readers_read(photos, original):
 def test_an_untouched_photo_keeps_everything(photos, original):
     found = preservation.measures(original, person_mask(photos), original)
     assert set(found) == set(preservation.MEASURES)
-    for name in ("detected", "attributes_kept", "age_group_kept", "parts_kept", "scene_similarity"):
+    for name in ("detected", "attribute_agreement", "age_group_kept", "parts_kept", "scene_similarity"):
         np.testing.assert_allclose(found[name], 1, atol=1e-5, err_msg=name)
     for name in ("expression_error", "pose_error", "lpips", "background_change"):
         np.testing.assert_allclose(found[name], 0, atol=1e-5, err_msg=name)
@@ -53,7 +53,7 @@ def test_each_measure_sees_its_own_change(photos, original):
     assert (behind["background_change"] > 20).all() and (behind["expression_error"] < 0.1).all()
     swapped = preservation.measures(original, masks, photographed(photos[[1, 2, 0]]))
     assert (swapped["lpips"] > 0.1).all() and (swapped["expression_error"] > 0.02).all()
-    assert swapped["attributes_kept"].mean() < 1
+    assert swapped["attribute_agreement"].mean() < 1
 
 
 def test_the_expression_is_measured_beside_where_and_how_large_a_face_is():

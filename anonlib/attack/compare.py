@@ -12,8 +12,10 @@ from anonlib.attack import blackbox, campaign, restoration
 from anonlib.attack.campaign import BACKGROUND, FACE, SCRATCH, Outcome, probe_rows
 from anonlib.attack.jobs import Job
 from anonlib.data.faceset import FaceSet
+from anonlib.evaluate import tables
 from anonlib.evaluate.statistics import rate_interval
 from anonlib.evaluate.verification import impostor_scores, matches, threshold_at
+from anonlib.provenance import record
 
 RECOGNIZERS = ("sface", "w600k", "dlib")  # that nobody trains here, and none of which is in an anonymizer's loss
 EDGE = "hed"  # whose black-box attackers are shown these photos
@@ -100,6 +102,23 @@ def ranks(faces: FaceSet, systems: Systems, outcomes: list[Outcome], settings: c
     unseen = blackbox.ranks(faces, made, numbers)
     kept = unseen.source.isin({str(row) for row in systems.rows})
     return pd.concat([found, unseen[kept]], ignore_index=True)
+
+
+def record_table(table: pd.DataFrame, systems: Systems) -> None:
+    """Record what `tables.attack_table` says of the compared systems, and of attackers whom nobody asked before.
+
+    The own systems' other numbers are of more photos, and stand in the results already.
+    """
+    new = table.anonymizer.isin(list(systems.compared)) | table.attacker.isin(["dlib", restoration.ATTACKER])
+    tables.record_table(table[new])
+
+
+def record_verification(found: pd.DataFrame) -> None:
+    """Record attack/<anonymizer>/<recognizer>/verification/tmr_at_fmr_<rate> for all rows of `verification`."""
+    named = {fmr: name for name, fmr in FMRS.items()}
+    for row in found.to_dict("records"):
+        key = f"attack/{row['anonymizer']}/{row['attacker']}/verification/tmr_at_fmr_{named[row['fmr']]}"
+        record(key, row["tmr"], row["tmr_lo"], row["tmr_hi"], row["people"])
 
 
 def verification(faces: FaceSet, systems: Systems, outcomes: list[Outcome], numbers: config.Evaluate) -> pd.DataFrame:

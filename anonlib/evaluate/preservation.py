@@ -10,14 +10,16 @@ from anonlib.attributes import NAMES
 from anonlib.evaluate.quality import frechet_limit, kernel_distance, lpips_distance
 from anonlib.evaluate.readings import Readings
 from anonlib.evaluate.statistics import bootstrap_interval
+from anonlib.evaluate.tables import interval_format
 from anonlib.faces import dilate, similarity
+from anonlib.provenance import record
 
 EYES = (slice(36, 42), slice(42, 48))  # of the 68 points
 EXPRESSION = slice(17, 68)  # brows, nose, eyes, lips: all but the jaw
 YOUNG = NAMES.index("Young")
 MEASURES = {  # each is a mean over photos; unit
     "detected": "share",
-    "attributes_kept": "share",
+    "attribute_agreement": "share",
     "age_group_kept": "share",
     "expression_error": "of the eyes' distance",
     "pose_error": "degrees",
@@ -26,6 +28,12 @@ MEASURES = {  # each is a mean over photos; unit
     "scene_similarity": "cosine",
     "background_change": "grey levels",
 }
+
+_DIGITS = {"share": ".1%", "degrees": ".1f", "grey levels": ".1f"}  # of a unit; others have three
+FORMATS = {"anonymizer": ""} | {  # how `table` is printed
+    name.replace("_", " "): interval_format(name, _DIGITS.get(unit, ".3f")) for name, unit in MEASURES.items()
+}
+FORMATS |= {"FID": "{fid:.1f}", "KID": "{kid:.3f}", "failed": "d"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +49,8 @@ def measures(original: Photos, masks: np.ndarray, made: Photos) -> dict[str, np.
     """Return each of MEASURES for each photo, (N,) float, nan where it cannot be told.
 
     masks: (N, 128, 128) uint8 of the originals' people. detected: whether a face is found afterwards; a photo that
-    failed closed shows none. All others are of photos that did not. attributes_kept: of those that the reader knows,
-    the share that it says the same of; age_group_kept: likewise of "Young" alone, the only word for age that it has.
+    failed closed shows none. All others are of photos that did not. attribute_agreement: of those that the reader
+    knows, the share that it says the same of; age_group_kept: likewise of "Young" alone, all that it knows of age.
     expression_error: mean distance of brows, nose, eyes and lips after the best similarity. pose_error: mean of yaw's
     and pitch's. parts_kept: pixels of the same class of the face parser, hair, clothes and background among them.
     scene_similarity: of Inception's features. background_change: mean absolute difference outside of the person.
@@ -54,7 +62,7 @@ def measures(original: Photos, masks: np.ndarray, made: Photos) -> dict[str, np.
     away = np.abs(original.images.astype(np.int16) - made.images).mean(3)
     with np.errstate(invalid="ignore", divide="ignore"):
         found = {
-            "attributes_kept": same[:, known].mean(1),
+            "attribute_agreement": same[:, known].mean(1),
             "age_group_kept": same[:, YOUNG].astype(float),
             "expression_error": np.array([_expression(*pair) for pair in zip(a.points, b.points, strict=True)]),
             "pose_error": np.abs(a.pose - b.pose).mean(1),
@@ -96,6 +104,16 @@ def table(
         row |= {"fid": frechet_limit(*pair) if enough else np.nan, "kid": kernel_distance(*pair) if enough else np.nan}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def record_table(found: pd.DataFrame) -> None:
+    """Record utility/<anonymizer>/<measure> for all of MEASURES, fid and kid."""
+    for row in found.to_dict("records"):
+        for name, unit in MEASURES.items():
+            told = (row[name], row[f"{name}_lo"], row[f"{name}_hi"], row[f"{name}_n"])
+            record(f"utility/{row['anonymizer']}/{name}", *told, unit=unit)
+        for name in ("fid", "kid"):
+            record(f"utility/{row['anonymizer']}/{name}", row[name], n=row["photos"] - row["failed"])
 
 
 def _expression(first: np.ndarray, second: np.ndarray) -> float:

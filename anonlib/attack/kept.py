@@ -1,0 +1,116 @@
+"""What the compared systems keep: the same test photos read off, and what can be learned from anonymized ones."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from anonlib import bundles, config
+from anonlib.anonymizers.contract import OK
+from anonlib.anonymizers.dataset import Anonymized
+from anonlib.attack.compare import Systems
+from anonlib.attributes import NAMES
+from anonlib.data.faceset import FaceSet
+from anonlib.evaluate.attributes import MEAN, attribute_table
+from anonlib.evaluate.downstream import learned
+from anonlib.evaluate.preservation import Photos
+from anonlib.evaluate.readings import Readings, read_sets
+from anonlib.provenance import record
+
+GROUPS = ("Male", "Young", "Pale_Skin", "Eyeglasses")  # attributes whose people are compared
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The same test photos through every system, with what is read off each: rows (n,) of the data set."""
+
+    rows: np.ndarray
+    original: Photos
+    made: dict[str, Photos]
+
+
+def photographed(faces: FaceSet, systems: Systems, settings: config.Profile) -> Kept:
+    """Return the first `settings.compare.photos` of the probes, what was made of them, and what is read off all."""
+    rows = systems.rows[: settings.compare.photos]
+    parts = {name: one.select(np.searchsorted(one.source, rows)) for name, one in systems.probes.items()}
+    del parts["noop"]
+    sets = {"": faces.images[rows]} | {name: one.images for name, one in parts.items()}
+    read = read_sets(sets, bundles.of(settings.generator))
+    original = Photos(sets[""], read[""], np.ones(len(rows), bool))
+    return Kept(rows, original, {name: Photos(sets[name], read[name], one.status == OK) for name, one in parts.items()})
+
+
+def labels(faces: FaceSet, rows: np.ndarray, read: Readings) -> np.ndarray:
+    """Return the 40 attributes (n, 40) of photos: 0, 1, or nan where nothing is known.
+
+    Those that come with the data set; of one that brings none those that the reader sees in the originals.
+    """
+    told = [name for name in NAMES if name in faces.table]
+    if told:
+        return faces.table.reindex(columns=NAMES).iloc[rows].to_numpy(float)
+    known = np.ptp(read.attributes, axis=0) > 0
+    return np.where(known, read.attributes > 0.5, np.nan).astype(float)
+
+
+def attributes_table(faces: FaceSet, kept: Kept, numbers: config.Evaluate) -> pd.DataFrame:
+    """Return how well attributes are read off what each system made: balanced_accuracy with lo and hi, and n.
+
+    The mean over attributes against `labels`, resampled by identity; "original" is the reader's own on the originals.
+    """
+    wanted, rows = labels(faces, kept.rows, kept.original.readings), []
+    for name, photos in {"original": kept.original, **kept.made}.items():
+        told = (photos.readings.attributes[photos.ok], wanted[photos.ok], list(NAMES))
+        found = attribute_table(*told, faces.identity[kept.rows][photos.ok], numbers.confidence, numbers.draws)
+        rows.append({"anonymizer": name} | _mean(found) | {"photos": int(photos.ok.sum())})
+    return pd.DataFrame(rows)
+
+
+def learned_table(faces: FaceSet, systems: Systems, kept: Kept, settings: config.Profile) -> pd.DataFrame:
+    """Return how well attributes of originals are told by who has learned from anonymized photos of other people.
+
+    A row a system, all of them with the photos of attacker-train that all compared systems were given; "original" has
+    learned from these themselves. Columns: anonymizer, balanced_accuracy (mean over attributes) with lo and hi,
+    attributes (how many), photos (learned from).
+    """
+    sources = [one.source[faces.split[one.source] == "train"] for one in systems.compared.values()]
+    rows = np.unique(sources[0]) if sources else np.zeros(0, int)
+    parts = {name: _of(one, rows) for name, one in systems.compared.items()}
+    sets = {"": faces.images[rows]} | {name: one.images for name, one in parts.items()}
+    read = read_sets(sets, bundles.of(settings.generator))
+    wanted = labels(faces, rows, read[""])
+    test = kept.original.readings.looks, labels(faces, kept.rows, kept.original.readings)
+    told = (list(NAMES), faces.identity[kept.rows], settings.evaluate.confidence, settings.evaluate.draws)
+    found = []
+    for name, one in {"original": None, **parts}.items():
+        good = np.ones(len(rows), bool) if one is None else one.status == OK
+        looks = read["" if one is None else name].looks[good]
+        table = learned(looks, wanted[good], *test, *told)
+        found.append({"anonymizer": name} | _mean(table) | {"photos": int(good.sum())})
+    return pd.DataFrame(found)
+
+
+def groups(faces: FaceSet, kept: Kept) -> pd.DataFrame:
+    """Return of each test person, by identity, whether most of the photos have each of GROUPS: "yes", "no" or None."""
+    seen = pd.DataFrame(labels(faces, kept.rows, kept.original.readings), columns=NAMES)[list(GROUPS)]
+    share = seen.groupby(faces.identity[kept.rows]).mean()
+    return share.map(lambda value: None if np.isnan(value) else "yes" if value > 0.5 else "no")
+
+
+def record_mean(found: pd.DataFrame, measure: str) -> None:
+    """Record utility/<anonymizer>/<measure> of a table with balanced_accuracy."""
+    for row in found.to_dict("records"):
+        told = (row["balanced_accuracy"], row["lo"], row["hi"], row["photos"])
+        record(f"utility/{row['anonymizer']}/{measure}", *told, unit="share")
+
+
+def _mean(table: pd.DataFrame) -> dict:
+    """Return the mean over attributes of an `attribute_table`, and of how many."""
+    if table.empty:
+        return dict.fromkeys(("balanced_accuracy", "lo", "hi"), np.nan) | {"attributes": 0}
+    mean = table[table.attribute == MEAN].iloc[0]
+    return mean[["balanced_accuracy", "lo", "hi"]].to_dict() | {"attributes": len(table) - 1}
+
+
+def _of(one: Anonymized, rows: np.ndarray) -> Anonymized:
+    """Return what an anonymizer made of these rows, once each."""
+    return one.select(np.searchsorted(one.source, rows))
