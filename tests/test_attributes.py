@@ -11,8 +11,9 @@ from anonlib.evaluate.attributes import MEAN, attribute_table
 prepare_torch()
 import torch  # noqa: E402
 
+from anonlib import training  # noqa: E402
 from anonlib.data.generate import labels  # noqa: E402
-from anonlib.diffusion import captions, train_attributes, training  # noqa: E402
+from anonlib.diffusion import captions, train_attributes  # noqa: E402
 from anonlib.errors import AnonlibError  # noqa: E402
 from anonlib.networks import attributes as network  # noqa: E402
 

@@ -18,12 +18,12 @@ from diffusers import (  # noqa: E402
     UNet2DConditionModel,
 )
 
-from anonlib import config, readers  # noqa: E402
+from anonlib import config, readers, training  # noqa: E402
 from anonlib.anonymizers import scene, train_scenes  # noqa: E402
 from anonlib.anonymizers.camouflage import BASE, CamouflageBase, CamouflageLight  # noqa: E402
 from anonlib.anonymizers.contract import ERROR, OK  # noqa: E402
 from anonlib.attributes import NAMES  # noqa: E402
-from anonlib.diffusion import build, graphs, train_light, train_unet, training  # noqa: E402
+from anonlib.diffusion import build, graphs, train_light, train_unet  # noqa: E402
 from anonlib.diffusion.bundle import Parts, read_parts, read_pipeline  # noqa: E402
 from anonlib.diffusion.camouflage import CamouflagePipeline  # noqa: E402
 from anonlib.diffusion.order import Order  # noqa: E402
@@ -329,7 +329,7 @@ def test_its_own_parts_are_trained_for_another_model_on_a_folder_of_photos(
     (tmp_path / "in" / "broken.jpg").write_bytes(b"no photo")
     images = train_scenes.squares(tmp_path / "in", 128)
     assert images.shape == (3, 128, 128, 3)
-    people, embeds = scene.people_of(images, readers.reader(bundle))
+    people, embeds = scene.people_of(images, [scene.faces_of(one) for one in images], readers.reader(bundle))
     assert [len(one) for one in people] == [3, 0, 1], "the crowd, nobody, one"
     middle = people[2][0].points.mean(0)
     assert np.abs(middle - (64, 78)).max() < 12 and embeds.shape == (3, 128) and not embeds[1].any()

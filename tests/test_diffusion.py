@@ -12,8 +12,9 @@ prepare_torch(1)
 import torch  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
+from anonlib import training  # noqa: E402
 from anonlib.bundles import LORA  # noqa: E402
-from anonlib.diffusion import build, captions, train_few_steps, train_unet, training  # noqa: E402
+from anonlib.diffusion import build, captions, train_few_steps, train_unet  # noqa: E402
 from anonlib.diffusion.train_vae import build_vae, train_vae  # noqa: E402
 
 

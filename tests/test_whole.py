@@ -81,14 +81,14 @@ def test_everything_in_a_photo_changes_and_its_company_does_not_matter(name, opt
     assert (other.image != alone.image).any(), "the seed follows from the parameters"
 
 
-def test_each_photo_has_the_masks_of_its_own_people(crowd, photos, monkeypatch):
+def test_each_photo_has_the_masks_of_its_own_people(bundle, crowd, photos, monkeypatch):
     masks = []
     monkeypatch.setattr(
         whole, "anonymizer", lambda *name, **told: lambda one, mask, seeds: masks.append(mask[0]) or (one, ["error"])
     )
     tall = cv2.copyMakeBorder(photos[1], 130, 0, 0, 0, cv2.BORDER_REPLICATE)
     for photos_of in ([crowd, tall], [tall], [crowd]):
-        anonymize_whole(find(photos_of), "camouflage-light", {"size": 128}, {})
+        anonymize_whole(find(photos_of), "camouflage-light", {"size": 128, "bundle": bundle}, {})
     np.testing.assert_array_equal(masks[0], masks[3])
     np.testing.assert_array_equal(masks[1], masks[2])
     for top, left, side in PLACES:
@@ -99,7 +99,7 @@ def test_each_photo_has_the_masks_of_its_own_people(crowd, photos, monkeypatch):
 def test_the_nearest_face_stands_for_a_photo(bundle, crowd):
     found = find([crowd])
     reads = readers.reader(bundle)
-    people, embeds = people_of(crowd[None], reads)
+    people, embeds = people_of(crowd[None], found.faces, reads)
     _, expected = reads.read(found.images)
     heights = [np.ptp(one.points[:, 1]) for one in people[0]]
     assert heights == sorted(heights) and np.abs(expected[0] - expected[-1]).max() > 0.01

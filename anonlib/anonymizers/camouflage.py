@@ -4,6 +4,7 @@ Base follows five maps of the original and a caption, and is pushed away from it
 an image embedding and a spatial code of each person's attributes and keypoints.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,13 +12,13 @@ import torch
 
 from anonlib.anonymizers import BASE
 from anonlib.anonymizers.painting import Diffusion, resized, unit
-from anonlib.anonymizers.scene import people_of
 from anonlib.bundles import ATTRIBUTES, IDENTITY
 from anonlib.diffusion.painter import Painter
 from anonlib.errors import AnonlibError
 from anonlib.people import Person, code, person
 from anonlib.readers import captions, reader
 
+Seen = Callable[[np.ndarray], tuple[list[list[Person]], np.ndarray]]
 # Base's weights of its controls are not published: these were chosen by looking at the demo's pictures
 WEIGHTS = {"depth": 0.5, "normal": 0.5, "segmentation": 0.7, "openpose": 0.7, "lineart": 0.5}
 MOST = 4.0  # of the anonymization scale: far beyond it nothing is left of a picture
@@ -75,18 +76,20 @@ class CamouflageBase(Diffusion):
 class CamouflageLight(Diffusion):
     """Settings of CAMOUFLaGE-Light; calling it anonymizes a batch under the contract of anonymizers/contract.py.
 
-    weight: of the spatial code, in [0, 2]. guidance: by the image embedding. The others: see `Diffusion`.
+    weight: of the spatial code, in [0, 2]. guidance: by the image embedding. seen: who says who is in pictures, and
+    their embeddings, as `people` does; None: they are aligned, and read here. The others: see `Diffusion`.
     """
 
     weight: float = 1.0
     guidance: float = 1.5
+    seen: Seen | None = None
 
     def __post_init__(self):
         _within("the weight of the spatial code", self.weight, 0, 2)
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
         """Paint each picture anew from what is read off it; where no face is found there is no code: an error."""
-        people, embeds = self.people(images)
+        people, embeds = (self.seen or self.people)(images)
         scale = np.array(self.side[::-1]) / np.array(images.shape[2:0:-1])
 
         def coded(some: list[Person]) -> np.ndarray:
@@ -105,9 +108,7 @@ class CamouflageLight(Diffusion):
         return self.painted((ATTRIBUTES,), images, np.array([len(some) > 0 for some in people], bool), seeds, told)
 
     def people(self, images: np.ndarray) -> tuple[list[list[Person]], np.ndarray]:
-        """Return who is in each picture, and the embedding that stands for it: of the only, or of the nearest face."""
-        if self.shape:
-            return people_of(images, reader(self.bundle))
+        """Return who is in each aligned picture (N, 128, 128, 3) uint8, one or nobody, and its embedding (N, D)."""
         attributes, embeds = reader(self.bundle).read(images)
         found = [person(*one) for one in zip(images, attributes, strict=True)]
         return [[one] if one else [] for one in found], embeds

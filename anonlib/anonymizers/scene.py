@@ -85,14 +85,16 @@ def faces_of(photo: np.ndarray) -> list[Face]:
     return sorted(found, key=lambda face: float(face.box[2] * face.box[3]))
 
 
-def people_of(images: np.ndarray, reads: Reader) -> tuple[list[list[Person]], np.ndarray]:
+def people_of(
+    images: np.ndarray, faces_found: list[list[Face]], reads: Reader
+) -> tuple[list[list[Person]], np.ndarray]:
     """Return who is in each picture (N, H, W, 3) uint8, and the embedding of the nearest of them, 0 where nobody is.
 
-    reads: who reads the attributes off aligned faces.
+    faces_found: those of each picture, see `faces_of`. reads: who reads the attributes off aligned faces.
     """
     people, embeds = [], []
-    for image in images:
-        faces, found = faces_of(image), []
+    for image, faces in zip(images, faces_found, strict=True):
+        found = []
         crops = [align(image, face.points) for face in faces]
         attributes, seen = reads.read(np.stack(crops) if crops else NOBODY)
         for face, crop, told in zip(faces, crops, attributes, strict=True):
@@ -102,6 +104,12 @@ def people_of(images: np.ndarray, reads: Reader) -> tuple[list[list[Person]], np
         people.append(found)
         embeds.append(seen[-1] if len(seen) else np.zeros(seen.shape[1], np.float32))  # the nearest comes last
     return people, np.stack(embeds)
+
+
+def laid_back(mask: np.ndarray, face: Face, size: tuple[int, int]) -> np.ndarray:
+    """Return where in a photo, of (width, height), the mask (128, 128) uint8 of a face's frame lies: (H, W) bool."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(mask, alignment(face.points), size, flags=flags) > 0
 
 
 def _composed(
@@ -117,7 +125,7 @@ def _composed(
         scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
         back = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP}
         there = cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE, **back)
-        inside = cv2.warpAffine(area, matrix, size, **back) > 0
+        inside = laid_back(area, face, size)
         soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), SOFT / scale)
         weight = np.where(inside, 1.0, soft)[..., None]  # nothing of the person himself is mixed in
         canvas = weight * there + (1 - weight) * canvas

@@ -8,7 +8,7 @@ import torch
 
 from anonlib import bundles, config
 from anonlib.anonymizers.painting import resized
-from anonlib.anonymizers.scene import people_of
+from anonlib.anonymizers.scene import faces_of, people_of
 from anonlib.assets import cache_root
 from anonlib.data.folder import SUFFIXES, photos_in, read_photo
 from anonlib.diffusion.bundle import read_pipeline
@@ -30,7 +30,8 @@ def train_on(photos: Path, target: Path, generator: config.Generator, plan: Plan
     bundle = bundles.of(generator)
     reads, images = reader(bundle), squares(photos, generator.size)
     pipeline, told = read_pipeline(bundle), [str(bundle.pipeline.label), str(photos.resolve()), generator.size]
-    people, embeds = people_of(with_mirrors(images), reads)
+    both = with_mirrors(images)
+    people, embeds = people_of(both, [faces_of(one) for one in both], reads)
     checkpoints = cache_root() / "camouflage" / config.digest(told)[:16]
     part = target.with_name(f".{target.name}.part")
     train_camouflage(pipeline, latents_of(pipeline, images), people, torch.from_numpy(embeds), plan, checkpoints, part)

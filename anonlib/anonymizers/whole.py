@@ -4,15 +4,17 @@ That takes a generator of whole photos, and networks that make the maps and capt
 aligned faces only.
 """
 
-import cv2
+from functools import partial
+
 import numpy as np
 
 from anonlib.anonymizers import DIFFUSION, anonymizer, maps_of
 from anonlib.anonymizers.contract import image_seed
-from anonlib.anonymizers.scene import Found, Scene
-from anonlib.bundles import IDENTITY, Bundle
+from anonlib.anonymizers.scene import Found, Scene, laid_back, people_of
+from anonlib.bundles import ATTRIBUTES, IDENTITY, Bundle
 from anonlib.config import CAMOUFLAGE
-from anonlib.faces import Face, alignment
+from anonlib.faces import Face
+from anonlib.readers import reader
 
 MULTIPLE = 64  # px of which both sides of what is painted are a multiple: an autoencoder's 8 times a UNet's 8
 
@@ -42,7 +44,10 @@ def anonymize_whole(found: Found, name: str, options: dict, parameters: dict) ->
         masks = found.masks[at : at + len(faces)]
         at += len(faces)
         shape = painted_shape(*photo.shape[:2], options["size"])
-        method = anonymizer(name, **options | {"shape": shape, "batch": 1, "compiled": False})
+        told = {"shape": shape, "batch": 1, "compiled": False}
+        if ATTRIBUTES in DIFFUSION[name]:
+            told["seen"] = partial(people_of, faces_found=[faces], reads=reader(options["bundle"]))
+        method = anonymizer(name, **options | told)
         seeds = [image_seed(photo, name, parameters)]
         (made,), (status,) = method(photo[None], _people(photo, faces, masks)[None], seeds)
         scenes.append(Scene(made, status, (status,) * len(faces)))
@@ -53,6 +58,5 @@ def _people(photo: np.ndarray, faces: list[Face], masks: np.ndarray) -> np.ndarr
     """Return where the people of a photo are, (H, W) uint8, 255 or 0: the masks of their aligned frames, put back."""
     found = np.zeros(photo.shape[:2], np.uint8)
     for face, mask in zip(faces, masks, strict=True):
-        told = {"flags": cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP}
-        found |= cv2.warpAffine(mask, alignment(face.points), photo.shape[1::-1], **told)
+        found[laid_back(mask, face, photo.shape[1::-1])] = 255
     return found
