@@ -95,3 +95,44 @@ def test_lpips_trains_a_network_though_a_measurement_loaded_it_first():
     image = torch.zeros(1, 3, 64, 64, requires_grad=True)
     load_lpips()(image, torch.ones(1, 3, 64, 64)).sum().backward()
     assert image.grad.abs().sum() > 0
+
+
+def features(count: int, seed: int, width: int = 12) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mix = np.random.default_rng(9).standard_normal((width, width))
+    return (rng.standard_normal((count, width)) @ mix + 0.3 * seed).astype(np.float32)
+
+
+class Given(torch.nn.Module):
+    """Stands for Inception where features are given instead of images."""
+
+    num_features = 12
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)
+
+
+def test_frechet_and_kernel_distance_are_torchmetrics_s():
+    from anonlib.compat import prepare_torch
+
+    prepare_torch()
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    first, second = features(60, 0), features(60, 1)
+    fid = FrechetInceptionDistance(feature=Given(), input_img_size=(3, 2, 2)).set_dtype(torch.float64)
+    kid = KernelInceptionDistance(feature=Given(), subsets=1, subset_size=60)
+    for metric in (fid, kid):
+        metric.update(torch.from_numpy(first).view(-1, 3, 2, 2), real=True)
+        metric.update(torch.from_numpy(second).view(-1, 3, 2, 2), real=False)
+    assert quality.frechet_distance(first, second) == pytest.approx(float(fid.compute()), rel=1e-3)
+    assert quality.kernel_distance(first, second) == pytest.approx(float(kid.compute()[0]), rel=1e-3)
+
+
+def test_psnr_is_scikit_image_s():
+    from skimage.metrics import peak_signal_noise_ratio
+
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 256, (2, 3, 16, 16, 3)).astype(np.uint8)
+    expected = [peak_signal_noise_ratio(*pair, data_range=255) for pair in zip(first, second, strict=True)]
+    np.testing.assert_allclose(quality.psnr(first, second), expected)
