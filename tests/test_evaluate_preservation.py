@@ -75,6 +75,7 @@ def test_what_failed_closed_is_counted_and_shows_nothing(photos, original):
     found = preservation.table(original, person_mask(photos), np.array(list("abc")), made, draws=50).iloc[0]
     assert (found.photos, found.failed) == (3, 1)
     assert found.detected == pytest.approx(2 / 3) and found.detected_n == 3
+    assert found.detected_lo < 0.3 and found.age_group_kept_lo < found.age_group_kept == 1, "two are few to be sure"
     assert found.lpips == pytest.approx(0, abs=1e-6) and found.lpips_n == 2
     assert np.isnan(found.fid) and np.isnan(found.kid), "two photos are no distribution"
 

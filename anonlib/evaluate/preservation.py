@@ -9,7 +9,7 @@ import pandas as pd
 from anonlib.attributes import NAMES
 from anonlib.evaluate.quality import frechet_limit, kernel_distance, lpips_distance
 from anonlib.evaluate.readings import Readings
-from anonlib.evaluate.statistics import bootstrap_interval
+from anonlib.evaluate.statistics import bootstrap_interval, rate_interval
 from anonlib.evaluate.tables import interval_format
 from anonlib.faces import dilate, similarity
 from anonlib.provenance import record
@@ -96,7 +96,9 @@ def table(
             told = np.isfinite(values)
             interval = (np.nan,) * 3
             if told.any():
-                interval = bootstrap_interval(values[told], identity[told], level, draws)
+                yes_or_no = np.isin(values[told], (0, 1)).all()  # where all agree, that is no interval without width
+                kind = rate_interval if yes_or_no and MEASURES[measure] == "share" else bootstrap_interval
+                interval = kind(values[told], identity[told], level, draws)
             row |= dict(zip((measure, f"{measure}_lo", f"{measure}_hi"), interval, strict=True))
             row[f"{measure}_n"] = int(told.sum())
         pair = original.readings.features[photos.ok], photos.readings.features[photos.ok]
