@@ -4,9 +4,11 @@ The photo is inverted into the styles of a face generator. The styles that shape
 of a pool of drawn faces and optimized: away from the photo's identity, by a recognizer, and towards its attributes.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,10 +23,11 @@ from anonlib.faces import CROP
 from anonlib.gan import FALCO
 from anonlib.groups import VIEWS
 from anonlib.mesh import face_mesh
-from anonlib.networks.attributes import features_of, load_head, trunk_features
+from anonlib.networks.attributes import load_head, pooled, trunk_features
+from anonlib.networks.bisenet import Trunk, load_bisenet
 from anonlib.networks.facespace import FaceSpace, load_space
 from anonlib.networks.imagenet import standardized
-from anonlib.networks.lpips import load_lpips
+from anonlib.networks.lpips import LPIPS, load_lpips
 from anonlib.networks.mobilefacenet import MobileFaceNet, face_tensor, pretrained_mobilefacenet
 from anonlib.networks.mobilestylegan import Synthesis
 from anonlib.readers import ENCODER
@@ -101,7 +104,7 @@ class Falco:
 def fitted(guess: Tensor, photos: Tensor, levels: int, steps: int, space: FaceSpace, synthesis: Synthesis) -> Tensor:
     """Return the styles (B, 23, 512) of photos (B, 3, 128, 128) in [-1, 1], from a guess of them."""
     away = torch.zeros_like(guess).requires_grad_()
-    rule, lpips = torch.optim.Adam([away], FIT_RATE), load_lpips().to(guess.device)
+    rule, lpips = torch.optim.Adam([away], FIT_RATE), _judges(guess.device).lpips
     for _ in range(steps):
         with compat.autocast(guess.device.type):
             picture = space.picture(guess + space.spread * away, levels, synthesis)
@@ -118,17 +121,26 @@ def with_shape(styles: Tensor, shaped: Tensor) -> Tensor:
 def identity(pictures: Tensor) -> Tensor:
     """Return what the recognizer says of aligned pictures (B, 3, 128, 128) in [-1, 1]: (B, 512), of length one."""
     faces = face_tensor((pictures[:, :, CROP[0], CROP[1]] + 1) * 127.5)
-    return F.normalize(_recognizer(pictures.device)(faces), dim=1)
+    return F.normalize(_judges(pictures.device).recognizer(faces), dim=1)
 
 
 def attributes(pictures: Tensor, space: FaceSpace) -> Tensor:
     """Return features of pictures (B, 3, 128, 128) in [-1, 1] that attributes are read by, (B, FEATURES)."""
-    return (features_of(standardized((pictures + 1) / 2)) - space.centre) * space.scale
+    strides = _judges(pictures.device).trunk(standardized((pictures + 1) / 2))
+    return (pooled(strides) - space.centre) * space.scale
+
+
+class _Judges(NamedTuple):
+    recognizer: MobileFaceNet
+    trunk: Trunk
+    lpips: LPIPS
 
 
 @lru_cache(maxsize=1)
-def _recognizer(device: torch.device) -> MobileFaceNet:
-    return pretrained_mobilefacenet().requires_grad_(False).to(device)
+def _judges(device: torch.device) -> _Judges:
+    """Return who sees a picture in the losses, frozen, on a device: others use the same networks elsewhere."""
+    judges = pretrained_mobilefacenet(), load_bisenet().cp.resnet, load_lpips()
+    return _Judges(*(copy.deepcopy(one).requires_grad_(False).to(device) for one in judges))
 
 
 def _step(rule: torch.optim.Optimizer, losses: Tensor) -> None:

@@ -47,13 +47,9 @@ class Head(nn.Module):
 def trunk_features(images: np.ndarray, batch: int = 16) -> Tensor:
     """Return the parser's features (N, FEATURES) of aligned images (N, 128, 128, 3) uint8."""
     found = [torch.zeros(0, FEATURES)]
-    found += [features_of(shown(images[at : at + batch], SIZE)) for at in range(0, len(images), batch)]
+    trunk = load_bisenet().cp.resnet
+    found += [pooled(trunk(shown(images[at : at + batch], SIZE))) for at in range(0, len(images), batch)]
     return torch.cat(found)
-
-
-def features_of(pictures: Tensor) -> Tensor:
-    """Return the parser's features (B, FEATURES) of pictures (B, 3, H, W) as the parser takes them."""
-    return pooled(load_bisenet().cp.resnet(pictures))
 
 
 def pooled(strides: tuple[Tensor, Tensor, Tensor]) -> Tensor:
