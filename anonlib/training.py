@@ -3,12 +3,13 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn as nn
+from safetensors.torch import save_file
 from torch import Tensor
 
 from anonlib import compat
@@ -79,6 +80,19 @@ def save_checkpoint(path: Path, **state) -> None:
 def load_checkpoint(path: Path) -> dict | None:
     """Return the checkpoint's state, or None where there is none."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def save_half(state: Mapping[str, Tensor], target: Path) -> None:
+    """Write weights in half precision."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: one.half().cpu().contiguous() for name, one in state.items()}, target)
+
+
+def descend(rule: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take one step down."""
+    rule.zero_grad(set_to_none=True)
+    loss.backward()
+    rule.step()
 
 
 def train(

@@ -15,6 +15,7 @@ from anonlib.errors import AnonlibError, first_line
 from anonlib.gan import DEEPPRIVACY2
 from anonlib.gan.hole import batch_of, holes
 from anonlib.networks.inpainter import NOISE, Inpainter
+from anonlib.networks.pictures import photos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,8 @@ class DeepPrivacy2:
             noise = [torch.randn(NOISE, generator=torch.Generator().manual_seed(seeds[row])) for row in padded]
             with torch.inference_mode():
                 given = (one.to(device) for one in (*batch_of(images, told, padded), torch.stack(noise)))
-                pictures = net(*given).cpu().clamp(-1, 1)
-            found = ((pictures + 1) * 127.5).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
-            made[part] = np.where(told.hole[part, ..., None] > 0, found[: len(part)], images[part])
+                found = photos(net(*given))[: len(part)]
+            made[part] = np.where(told.hole[part, ..., None] > 0, found, images[part])
         return made, [OK if found else ERROR for found in told.found]
 
 

@@ -30,7 +30,9 @@ from anonlib.networks.imagenet import standardized
 from anonlib.networks.lpips import LPIPS, load_lpips
 from anonlib.networks.mobilefacenet import MobileFaceNet, face_tensor, pretrained_mobilefacenet
 from anonlib.networks.mobilestylegan import Synthesis
+from anonlib.networks.pictures import photos, signed
 from anonlib.readers import ENCODER
+from anonlib.training import descend
 
 # of 23; StyleGAN2's layers 3 to 7 of 18, which the authors optimize, modulate the same sizes, 16 px to 64 px
 SHAPED = slice(4, 11)
@@ -71,22 +73,20 @@ class Falco:
         space, synthesis = (one.to(compat.device()) for one in load_space(self.weights))
         for part, padded in full_batches(np.flatnonzero(found), self.batch):
             with torch.inference_mode(False):
-                pictures = self._drawn(images[padded], space, synthesis).cpu().clamp(-1, 1)
-            shown = ((pictures + 1) * 127.5).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
-            made[part] = shown[: len(part)]
+                made[part] = photos(self._drawn(images[padded], space, synthesis))[: len(part)]
         return made, [OK if one else ERROR for one in found]
 
     def _drawn(self, images: np.ndarray, space: FaceSpace, synthesis: Synthesis) -> Tensor:
         """Return the pictures (B, 3, 128, 128) that take the place of photos (B, 128, 128, 3) uint8."""
-        photos = (torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1).to(space.mean.device)
+        given = signed(images).to(space.mean.device)
         features = trunk_features(images).clone()
         with torch.no_grad():
-            guess = space.encode(features.to(photos.device))
-            seen = F.normalize(load_head(self.reader)(features)[0], dim=1).to(photos.device)
+            guess = space.encode(features.to(given.device))
+            seen = F.normalize(load_head(self.reader)(features)[0], dim=1).to(given.device)
             nearest = (seen @ F.normalize(space.pool_seen, dim=1).T).argmax(1)
-        styles = fitted(guess, photos, self.fit_levels, self.fit_steps, space, synthesis)
+        styles = fitted(guess, given, self.fit_levels, self.fit_steps, space, synthesis)
         shaped = space.pool[nearest][:, None].repeat(1, SHAPED.stop - SHAPED.start, 1).requires_grad_()
-        original, wanted = identity(photos), attributes(photos, space)
+        original, wanted = identity(given), attributes(given, space)
         rule = torch.optim.Adam([shaped], RATE)
         falls = [round(share * self.steps) for share in FALLS]
         slower = torch.optim.lr_scheduler.MultiStepLR(rule, falls, SLOWER)
@@ -95,21 +95,22 @@ class Falco:
                 picture = space.picture(with_shape(styles, shaped), self.levels, synthesis)
                 near = (identity(picture) * original).sum(1)
                 kept = (attributes(picture, space) - wanted).abs().mean(1)
-            _step(rule, IDENTITY * (near - self.margin).abs() + ATTRIBUTES * kept)
+            # photos know nothing of each other: their losses are summed
+            descend(rule, (IDENTITY * (near - self.margin).abs() + ATTRIBUTES * kept).sum())
             slower.step()
         with torch.no_grad():
             return space.picture(with_shape(styles, shaped), max(SHARPEST, self.levels), synthesis)
 
 
-def fitted(guess: Tensor, photos: Tensor, levels: int, steps: int, space: FaceSpace, synthesis: Synthesis) -> Tensor:
+def fitted(guess: Tensor, given: Tensor, levels: int, steps: int, space: FaceSpace, synthesis: Synthesis) -> Tensor:
     """Return the styles (B, 23, 512) of photos (B, 3, 128, 128) in [-1, 1], from a guess of them."""
     away = torch.zeros_like(guess).requires_grad_()
     rule, lpips = torch.optim.Adam([away], FIT_RATE), _judges(guess.device).lpips
     for _ in range(steps):
         with compat.autocast(guess.device.type):
             picture = space.picture(guess + space.spread * away, levels, synthesis)
-            looks = lpips(picture, photos) + (picture - photos).square().mean((1, 2, 3))
-        _step(rule, looks + STRAY * away.square().mean((1, 2)))
+            looks = lpips(picture, given) + (picture - given).square().mean((1, 2, 3))
+        descend(rule, (looks + STRAY * away.square().mean((1, 2))).sum())
     return (guess + space.spread * away).detach()
 
 
@@ -141,10 +142,3 @@ def _judges(device: torch.device) -> _Judges:
     """Return who sees a picture in the losses, frozen, on a device: others use the same networks elsewhere."""
     judges = pretrained_mobilefacenet(), load_bisenet().cp.resnet, load_lpips()
     return _Judges(*(copy.deepcopy(one).requires_grad_(False).to(device) for one in judges))
-
-
-def _step(rule: torch.optim.Optimizer, losses: Tensor) -> None:
-    """Take a step down; the losses (B,) are of photos that know nothing of each other."""
-    rule.zero_grad(set_to_none=True)
-    losses.sum().backward()
-    rule.step()

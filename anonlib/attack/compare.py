@@ -1,6 +1,7 @@
 """Every system of both papers, and those that they compare with, before the same attackers, on the same photos."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,8 @@ from anonlib.evaluate.statistics import rate_interval
 from anonlib.evaluate.verification import impostor_scores, matches, threshold_at
 from anonlib.provenance import record
 
-RECOGNIZERS = ("sface", "w600k", "dlib")  # that nobody trains here, and none of which is in an anonymizer's loss
+LATER = ("dlib",)  # a recognizer that only these tables ask: it is slow
+RECOGNIZERS = (*campaign.UNTRAINED, *LATER)  # that nobody trains here, none of them in an anonymizer's loss
 EDGE = "hed"  # whose black-box attackers are shown these photos
 FMRS = {"1e-2": 0.01, "1e-3": 0.001}
 
@@ -33,7 +35,7 @@ class Systems:
     compared: dict[str, Anonymized]
     rows: np.ndarray
 
-    @property
+    @cached_property
     def probes(self) -> dict[str, Anonymized]:
         """Return by name what every system made of the same test photos."""
         every = self.own | self.compared
@@ -74,11 +76,9 @@ def attack(faces: FaceSet, systems: Systems, settings: config.Profile) -> list[O
     """
     own = campaign.run(faces, systems.own, settings.attack)
     trained = campaign.train(faces, systems.compared, jobs(tuple(systems.compared), settings.attack), own)
-    asked = tuple(name for name in RECOGNIZERS if name in campaign.UNTRAINED)
-    later = tuple(name for name in RECOGNIZERS if name not in asked)
-    trained += campaign.recognized(faces, systems.compared, asked)
+    trained += campaign.recognized(faces, systems.compared)
     trained += restoration.outcomes(faces, restored(faces, systems, settings))
-    return [_among(faces, systems, one) for one in own] + trained + campaign.recognized(faces, systems.probes, later)
+    return [_among(faces, systems, one) for one in own] + trained + campaign.recognized(faces, systems.probes, LATER)
 
 
 def restored(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[str, np.ndarray]:
@@ -97,9 +97,8 @@ def restored(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict
 def ranks(faces: FaceSet, systems: Systems, outcomes: list[Outcome], settings: config.Profile) -> pd.DataFrame:
     """Return where each probe's true person came, as `campaign.ranks`, the black-box attackers on EDGE among them."""
     found = campaign.ranks(faces, systems.probes, outcomes, settings.evaluate)
-    made = {"noop": systems.own["noop"], **systems.own, **systems.compared}
     numbers = replace(settings, attack=replace(settings.attack, edges=(EDGE,)))
-    unseen = blackbox.ranks(faces, made, numbers)
+    unseen = blackbox.ranks(faces, systems.own | systems.compared, numbers)
     kept = unseen.source.isin({str(row) for row in systems.rows})
     return pd.concat([found, unseen[kept]], ignore_index=True)
 
@@ -109,7 +108,7 @@ def record_table(table: pd.DataFrame, systems: Systems) -> None:
 
     The own systems' other numbers are of more photos, and stand in the results already.
     """
-    new = table.anonymizer.isin(list(systems.compared)) | table.attacker.isin(["dlib", restoration.ATTACKER])
+    new = table.anonymizer.isin(list(systems.compared)) | table.attacker.isin([*LATER, restoration.ATTACKER])
     tables.record_table(table[new])
 
 
@@ -130,11 +129,12 @@ def verification(faces: FaceSet, systems: Systems, outcomes: list[Outcome], numb
     """
     others, rows = faces.select(split="validation"), []
     seen = campaign.recognize([others.images], list(RECOGNIZERS))
+    pairs = {name: impostor_scores(own, others.identity) for name, (own,) in seen.items()}
     test = np.flatnonzero(faces.split == "test")
     for outcome in outcomes:
         if outcome.attacker not in RECOGNIZERS:
             continue
-        impostors = impostor_scores(seen[outcome.attacker][0], others.identity)
+        impostors = pairs[outcome.attacker]
         one = systems.probes[outcome.anonymizer]
         at = probe_rows(faces, one)
         told = (outcome.probes, faces.identity[one.source[at]], one.source[at], one.status[at])

@@ -14,7 +14,7 @@ from anonlib.data.faceset import FaceSet
 from anonlib.evaluate.attributes import MEAN, attribute_table
 from anonlib.evaluate.downstream import learned
 from anonlib.evaluate.preservation import Photos
-from anonlib.evaluate.readings import Readings, read_sets
+from anonlib.evaluate.readings import Readings, looks_of, read_sets
 from anonlib.provenance import record
 
 GROUPS = ("Male", "Young", "Pale_Skin", "Eyeglasses")  # attributes whose people are compared
@@ -32,8 +32,7 @@ class Kept:
 def photographed(faces: FaceSet, systems: Systems, settings: config.Profile) -> Kept:
     """Return the first `settings.compare.photos` of the probes, what was made of them, and what is read off all."""
     rows = systems.rows[: settings.compare.photos]
-    parts = {name: one.select(np.searchsorted(one.source, rows)) for name, one in systems.probes.items()}
-    del parts["noop"]
+    parts = {name: _of(one, rows) for name, one in systems.probes.items() if name != "noop"}
     sets = {"": faces.images[rows]} | {name: one.images for name, one in parts.items()}
     read = read_sets(sets, bundles.of(settings.generator))
     original = Photos(sets[""], read[""], np.ones(len(rows), bool))
@@ -75,16 +74,15 @@ def learned_table(faces: FaceSet, systems: Systems, kept: Kept, settings: config
     sources = [one.source[faces.split[one.source] == "train"] for one in systems.compared.values()]
     rows = np.unique(sources[0]) if sources else np.zeros(0, int)
     parts = {name: _of(one, rows) for name, one in systems.compared.items()}
-    sets = {"": faces.images[rows]} | {name: one.images for name, one in parts.items()}
-    read = read_sets(sets, bundles.of(settings.generator))
-    wanted = labels(faces, rows, read[""])
+    (original,) = read_sets({"": faces.images[rows]}, bundles.of(settings.generator)).values()
+    looks = {"original": original.looks} | looks_of({name: one.images for name, one in parts.items()})
+    wanted = labels(faces, rows, original)
     test = kept.original.readings.looks, labels(faces, kept.rows, kept.original.readings)
     told = (list(NAMES), faces.identity[kept.rows], settings.evaluate.confidence, settings.evaluate.draws)
     found = []
     for name, one in {"original": None, **parts}.items():
         good = np.ones(len(rows), bool) if one is None else one.status == OK
-        looks = read["" if one is None else name].looks[good]
-        table = learned(looks, wanted[good], *test, *told)
+        table = learned(looks[name][good], wanted[good], *test, *told)
         found.append({"anonymizer": name} | _mean(table) | {"photos": int(good.sum())})
     return pd.DataFrame(found)
 

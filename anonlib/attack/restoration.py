@@ -20,7 +20,9 @@ from anonlib.data.faceset import FaceSet
 from anonlib.faces import CROP, SIZE
 from anonlib.networks.lpips import load_lpips
 from anonlib.networks.mobilefacenet import face_tensor, pretrained_mobilefacenet
+from anonlib.networks.pictures import photos, signed
 from anonlib.networks.restorer import Restorer
+from anonlib.training import descend
 
 JUDGE = "w600k"  # a recognizer that is in no loss
 ATTACKER = f"restored-{JUDGE}"
@@ -89,9 +91,7 @@ def train(made: np.ndarray, originals: np.ndarray, steps: int, batch: int) -> Re
             looks = lpips(found, wanted).float().mean()
             near = F.cosine_similarity(_seen(face, found), known[rows]).float().mean()
         loss = (found - wanted).abs().mean() + LOOKS * looks + IDENTITY * (1 - near)
-        rule.zero_grad(set_to_none=True)
-        loss.backward()
-        rule.step()
+        descend(rule, loss)
     return net.eval()
 
 
@@ -100,9 +100,7 @@ def restored(net: Restorer, images: np.ndarray, batch: int = 16) -> np.ndarray:
     found = np.zeros_like(images)
     for part, padded in full_batches(np.flatnonzero(images.any((1, 2, 3))), batch):
         with torch.inference_mode(), autocast(device()):
-            pictures = _enlarged(net(_pictures(images[padded]))).float().cpu().clamp(-1, 1)
-        shown = ((pictures + 1) * 127.5).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
-        found[part] = shown[: len(part)]
+            found[part] = photos(_enlarged(net(_pictures(images[padded]))))[: len(part)]
     return found
 
 
@@ -118,8 +116,7 @@ def _pairs(faces: FaceSet, made: dict[str, Anonymized]) -> Pairs:
 
 def _pictures(images: np.ndarray) -> Tensor:
     """Return images (B, 128, 128, 3) uint8 as the network takes them, (B, 3, SIDE, SIDE) in [-1, 1]."""
-    pictures = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-    small = F.interpolate(pictures, size=(SIDE, SIDE), mode="area")
+    small = F.interpolate(signed(images), size=(SIDE, SIDE), mode="area")
     return small.to(device()).contiguous(memory_format=torch.channels_last)
 
 

@@ -91,6 +91,8 @@ class FaceSet:
     def content_hash(self) -> str:
         """SHA-256 (64 hex digits) of pixels, masks and table: what a cache key needs to know of the data."""
         digest = hashlib.sha256(self.name.encode())
+        for name, one in self.given.items():
+            digest.update(f"{name}\0{one.status.tolist()}".encode())
         for array in (self.images, self.masks, *(one.images for one in self.given.values())):
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).data)

@@ -12,6 +12,7 @@ from anonlib.errors import AnonlibError
 
 ORIGINAL = "original"
 OK, NO_FACE, ERROR = "ok", "no_face", "error"
+Placed = tuple[tuple[int, ...], np.ndarray | None]  # a photo's shape, and the points by which it is aligned
 
 
 def is_pairs(folder: Path) -> bool:
@@ -26,7 +27,8 @@ def load(folder: Path, people: int | dict[str, int] | None = None, images: int |
     original is; in one of another size the face is looked for. Raises AnonlibError where no tool has a folder.
     """
     found = photos.load(folder / ORIGINAL, people, images, seed)
-    given = {tool: _given(folder, tool, found) for tool in tools(folder)}
+    known = {name: _placed(folder / ORIGINAL / name) for name in found.table["file"]}
+    given = {tool: _given(folder / tool, found, known) for tool in tools(folder)}
     return replace(found, name=folder.resolve().name, given=given)
 
 
@@ -44,9 +46,14 @@ def files(folder: Path) -> list[Path]:
     return photos.files(folder / ORIGINAL) + [file for tool in tools(folder) for file in photos.files(folder / tool)]
 
 
-def _given(folder: Path, tool: str, originals: FaceSet) -> Given:
-    """Return what a tool made of each photo of a data set."""
-    made = {file.relative_to(folder / tool).with_suffix("").as_posix(): file for file in photos.files(folder / tool)}
+def _placed(file: Path) -> Placed:
+    photo = photos.read_photo(file)
+    return photo.shape, photos.points_of(photo)
+
+
+def _given(folder: Path, originals: FaceSet, known: dict[str, Placed]) -> Given:
+    """Return what a tool, whose photos are in a folder, made of each of the originals; known: by their names."""
+    made = {file.relative_to(folder).with_suffix("").as_posix(): file for file in photos.files(folder)}
     images = np.zeros_like(originals.images)
     status = np.full(len(originals), ERROR, dtype="<U8")
     for row, name in enumerate(originals.table["file"]):
@@ -54,8 +61,8 @@ def _given(folder: Path, tool: str, originals: FaceSet) -> Given:
         photo = photos.read_photo(file) if file else None
         if photo is None:
             continue
-        first = photos.read_photo(folder / ORIGINAL / name)
-        points = photos.points_of(first if first.shape == photo.shape else photo)
+        shape, points = known[name]
+        points = points if shape == photo.shape else photos.points_of(photo)
         status[row] = NO_FACE if points is None else OK
         if points is not None:
             images[row] = faces.align(photo, points)

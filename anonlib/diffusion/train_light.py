@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler, T2IAdapter, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
@@ -14,7 +13,7 @@ from anonlib.bundles import ATTRIBUTES, IP_ADAPTER, PARTS
 from anonlib.diffusion.bundle import save_net
 from anonlib.diffusion.train_unet import NOISE, Draws, Latents, seen_by, velocity_error
 from anonlib.people import CHANNELS, Person, code
-from anonlib.training import Schedule, autocast, device, train
+from anonlib.training import Schedule, autocast, device, save_half, train
 
 TOKENS = 4  # that an image embedding becomes, as in IP-Adapter (Ye et al., 2023)
 SILENT, UNSEEN, UNCODED = 0.5, 0.1, 0.05  # of the samples: without caption, without embedding, without code
@@ -86,8 +85,7 @@ def save_adapters(net: Adapters, target: Path) -> None:
     for number, processor in enumerate(net.attention):
         for name in ("to_k_ip", "to_v_ip"):
             found[f"ip_adapter.{2 * number + 1}.{name}.weight"] = getattr(processor, name)[0].weight.detach()
-    target.mkdir(parents=True, exist_ok=True)
-    save_file({name: one.half().cpu().contiguous() for name, one in found.items()}, target / IP_ADAPTER)
+    save_half(found, target / IP_ADAPTER)
     save_net(net.adapter, target / PARTS[ATTRIBUTES])
 
 

@@ -22,13 +22,11 @@ def lpips_distance(first: np.ndarray, second: np.ndarray, batch: int = 16) -> np
     import torch
 
     from anonlib.networks.lpips import load_lpips
-
-    def tensor(images: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    from anonlib.networks.pictures import signed
 
     with torch.inference_mode():
         parts = [
-            load_lpips()(tensor(first[k : k + batch]), tensor(second[k : k + batch])).numpy()
+            load_lpips()(signed(first[k : k + batch]), signed(second[k : k + batch])).numpy()
             for k in range(0, len(first), batch)
         ]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)

@@ -1,5 +1,6 @@
 """What is read off aligned photos, once for all measures of what is kept: faces, pose, parts, attributes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -47,15 +48,34 @@ def read_sets(sets: dict[str, np.ndarray], bundle: Bundle) -> dict[str, Readings
     bundle: whose reader says the attributes.
     """
     bundle = bundle.reading()
-    shards = [images[at : at + SHARD] for images in sets.values() for at in range(0, len(images), SHARD)]
     models = [source.label for source in (bundle.reader, bundle.camouflage) if source]
-    told = {"params": {"bundle": bundle}, "shard_size": 1, "models": models}
-    made, found = cache.map_shards("readings", read_shards, {"images": shards}, **told), {}
+    found = _over_sets("readings", read_shards, sets, params={"bundle": bundle}, models=models)
+    return {
+        name: Readings(**{key: np.concatenate([part[key] for part in own]) for key in own[0]})
+        for name, own in found.items()
+    }
+
+
+def looks_of(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return `Readings.looks` alone of each set of photos (N, 128, 128, 3) uint8, in a third of the time."""
+    return {name: np.concatenate(own) for name, own in _over_sets("looks", look_shards, sets).items()}
+
+
+def _over_sets(step: str, function: Callable[..., list], sets: dict[str, np.ndarray], **told) -> dict[str, list]:
+    """Return what a cached step makes of each set's shards, all sets in one go."""
+    shards = [images[at : at + SHARD] for images in sets.values() for at in range(0, len(images), SHARD)]
+    made, found = cache.map_shards(step, function, {"images": shards}, shard_size=1, **told) if shards else [], {}
     for name, images in sets.items():
         count = -(-len(images) // SHARD)
-        own, made = made[:count], made[count:]
-        found[name] = Readings(**{key: np.concatenate([part[key] for part in own]) for key in own[0]})
+        found[name], made = made[:count], made[count:]
     return found
+
+
+def look_shards(images: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the parser's features of each shard of photos, (N, D) float16."""
+    from anonlib.networks.attributes import trunk_features
+
+    return [trunk_features(part).half().numpy() for part in images]
 
 
 def read_shards(images: list[np.ndarray], bundle: Bundle) -> list[dict[str, np.ndarray]]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 
 from anonlib.data.generate.pool import pool_styles
@@ -17,8 +16,9 @@ from anonlib.networks.attributes import trunk_features
 from anonlib.networks.facespace import DRAWN, FaceSpace
 from anonlib.networks.lpips import load_lpips
 from anonlib.networks.mobilestylegan import load_synthesis
+from anonlib.networks.pictures import signed
 from anonlib.readers import Small
-from anonlib.training import Schedule, autocast, device, train
+from anonlib.training import Schedule, autocast, device, save_half, train
 
 KEPT = 256  # px a side at which a drawn picture is kept
 POOL = 512  # faces that FALCO may start from
@@ -61,8 +61,7 @@ def train_facespace(
     space.to(device())
     train_views(space, draws, views, folder)
     train_encoder(space, features, styles, encoder, folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: one.half().cpu().contiguous() for name, one in space.state_dict().items()}, target)
+    save_half(space.state_dict(), target)
     return space
 
 
@@ -90,7 +89,7 @@ def train_views(space: FaceSpace, draws: Draws, schedule: Schedule, folder: Path
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         own, total, told = styles[rows].to(device()), 0.0, {}
-        pictures = torch.from_numpy(draws.pictures[rows.numpy()]).permute(0, 3, 1, 2).to(device()) / 127.5 - 1
+        pictures = signed(draws.pictures[rows.numpy()]).to(device())
         for level in VIEWS[:-1]:
             with autocast():
                 with torch.no_grad():

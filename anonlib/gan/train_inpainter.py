@@ -6,14 +6,23 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 
 from anonlib.faces import with_mirrors
 from anonlib.gan.hole import Holes, batch_of, holes
 from anonlib.networks.inpainter import NOISE, Discriminator, Inpainter
 from anonlib.networks.lpips import load_lpips
-from anonlib.training import Ema, Schedule, autocast, batches, device, load_checkpoint, save_checkpoint
+from anonlib.training import (
+    Ema,
+    Schedule,
+    autocast,
+    batches,
+    descend,
+    device,
+    load_checkpoint,
+    save_checkpoint,
+    save_half,
+)
 
 R1, R1_EVERY = 1.0, 16  # weight of the gradient penalty, and in which steps it is taken, so many times as heavy there
 # at first it is also told what the face looked like, in pixels, later only by LPIPS: the originals see millions of
@@ -63,14 +72,14 @@ def train_inpainter(
             looks = lpips(fake, real).float().mean()
         away = ((fake - real).abs() * hole).sum() / hole.sum() / 3
         fooled = F.softplus(-logits).mean()
-        _step(rules["g"], fooled + PIXELS * share * away + LOOKS * looks)
+        descend(rules["g"], fooled + PIXELS * share * away + LOOKS * looks)
         ema.update(g)
         with autocast():
             fake = g(real, hole, points, noise[1]).detach()
             seen = [d(*moved(pictures, hole, points, random)) for pictures in (real, fake)]
         caught = F.softplus(-seen[0]).mean() + F.softplus(seen[1]).mean()
         steep = penalty(d, real, hole, points) if step % R1_EVERY == 0 else torch.zeros(())
-        _step(rules["d"], caught + R1 / 2 * R1_EVERY * steep)
+        descend(rules["d"], caught + R1 / 2 * R1_EVERY * steep)
         measures = {name: float(one.detach()) for name, one in {"g": fooled, "d": caught, "looks": looks}.items()}
         log.append({"step": step + 1} | measures)
         stopping = time.monotonic() - began > seconds
@@ -84,8 +93,7 @@ def train_inpainter(
         if stopping:
             break
     ema.finish(g)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: one.half().cpu().contiguous() for name, one in g.state_dict().items()}, target)
+    save_half(g.state_dict(), target)
     return g
 
 
@@ -110,9 +118,3 @@ def penalty(d: Discriminator, real: Tensor, hole: Tensor, points: Tensor) -> Ten
     real = real.detach().requires_grad_()
     (slope,) = torch.autograd.grad(d(real, hole, points).sum(), real, create_graph=True)
     return slope.square().sum((1, 2, 3)).mean()
-
-
-def _step(rule: torch.optim.Optimizer, loss: Tensor) -> None:
-    rule.zero_grad(set_to_none=True)
-    loss.backward()
-    rule.step()
