@@ -95,3 +95,32 @@ def test_a_probe_that_failed_closed_stays_black(photos):
     found = restoration.restored(Restorer().eval(), images)
     assert not found[1].any()
     assert np.abs(found[[0, 2]].astype(int) - photos[[0, 2]]).mean() < 8, "an untrained one gives back what it is given"
+
+
+def test_what_is_kept_is_told_of_every_system_and_learned_from_the_same_photos(compared, tiny_bundle):
+    from dataclasses import replace
+
+    from anonlib import bundles
+    from anonlib.attack import kept
+
+    faces, numbers, systems, _, _ = compared
+    own = replace(numbers.generator, camouflage=str(bundles.OWN.camouflage.folder))
+    numbers = replace(numbers, generator=own)
+    found = kept.photographed(faces, systems, numbers)
+    names = {"ia-none", "ia-canny", "blur", *COMPARED}
+    assert set(found.made) == names and len(found.rows) == PEOPLE["test"]
+    np.testing.assert_array_equal(found.made["blur"].images, systems.probes["blur"].images)
+    read = kept.attributes_table(faces, found, numbers.evaluate)
+    failed = {name: int((one.status != "ok").sum()) for name, one in systems.probes.items()} | {"original": 0}
+    assert set(read.anonymizer) == {"original", *names}
+    assert {name: PEOPLE["test"] - failed[name] for name in read.anonymizer} == dict(
+        zip(read.anonymizer, read.photos, strict=True)
+    )
+    learned = kept.learned_table(faces, systems, found, numbers)
+    good = {
+        name: int((one.status[faces.split[one.source] == "train"] == "ok").sum())
+        for name, one in systems.compared.items()
+    }
+    assert dict(zip(learned.anonymizer, learned.photos, strict=True)) == {"original": PEOPLE["train"]} | good
+    groups = kept.groups(faces, found)
+    assert set(groups.index) == set(faces.identity[systems.rows]) and list(groups) == list(kept.GROUPS)

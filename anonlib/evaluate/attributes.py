@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 MEAN = "mean"  # the name of the last row
+COLUMNS = ["attribute", "balanced_accuracy", "lo", "hi", "present", "n"]
 FEWEST = 20  # photos with and without an attribute below which nothing is said of it
 
 
@@ -21,8 +22,9 @@ def attribute_table(
     predicted: (N, A) in [0, 1], present above 0.5. labels: (N, A) 0, 1 or NaN. names: (A,). Further columns: present,
     the share of photos that have it, and n. An attribute of fewer than FEWEST photos with or without it is left out.
     """
-    _, person = np.unique(np.asarray(identity).astype(str), return_inverse=True)
-    people = person.max() + 1
+    names_of, person = np.unique(np.asarray(identity).astype(str), return_inverse=True)
+    if not (people := len(names_of)):  # every photo failed closed
+        return pd.DataFrame(columns=COLUMNS)
     weights = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), draws).astype(float)
     weights = np.concatenate([np.ones((1, people)), weights])
     rows, every = [], []
@@ -41,7 +43,7 @@ def attribute_table(
         every.append(sum(rates) / 2)
         rows.append({"attribute": name, "present": present.mean(), "n": int(known.sum())})
     if not rows:
-        return pd.DataFrame(columns=["attribute", "balanced_accuracy", "lo", "hi", "present", "n"])
+        return pd.DataFrame(columns=COLUMNS)
     every.append(np.mean(every, axis=0))
     rows.append({"attribute": MEAN, "present": np.nan, "n": len(labels)})
     found = pd.DataFrame(rows)
