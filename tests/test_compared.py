@@ -55,6 +55,13 @@ def test_k_same_averages_those_who_look_alike():
     assert sorted(sorted(group.tolist()) for group in groups) == [[0, 2, 4], [1, 3, 5]]
 
 
+def test_the_nearest_are_taken_first():
+    tones = [40, 0, 10, 20, 30, 50, 60, 70, 80]
+    images = np.stack([np.full((64, 64, 3), tone, np.uint8) for tone in tones])
+    first = ksame.partition(images, 3)[0]
+    assert sorted(tones[row] for row in first) == [30, 40, 50]
+
+
 def test_k_same_does_not_depend_on_order_or_company(one_each):
     together, _ = averaged(one_each, 5, np.arange(len(one_each)))
     method = anonymizers.anonymizer("ksame-5", pool=one_each.images[::-1])
@@ -91,6 +98,10 @@ def test_a_data_set_s_rows_come_back_in_their_order(people):
     rows = np.arange(len(people))[::-1]
     made = dataset.anonymize(people, rows, ("ksame-2", "blur"), config.load("smoke"))
     np.testing.assert_array_equal(made["ksame-2"].source, rows)
+    for at, told in dataset.parts_of("ksame-2", people, rows):
+        method = anonymizers.anonymizer("ksame-2", **told)
+        apart, _ = method(people.images[rows[at]], people.masks[rows[at]], [0] * len(at))
+        np.testing.assert_array_equal(made["ksame-2"].images[at], apart)
     assert (made["ksame-2"].status == OK).all()
     # averages are nearer to what they are of than to anybody else, so a permuted result would show
     own = np.abs(made["ksame-2"].images.astype(int) - people.images[rows]).mean((1, 2, 3))

@@ -96,6 +96,14 @@ def test_what_the_discriminator_sees_is_moved_together():
     assert first.sum() == hole.sum() and not torch.equal(first, hole)
 
 
+def test_a_photo_comes_back_from_what_networks_see():
+    from anonlib.networks.pictures import photos, signed
+
+    every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
+    np.testing.assert_array_equal(photos(signed(every)), every)
+    assert photos(signed(every) * 3).max() == 255 and photos(signed(every) * 3).min() == 0
+
+
 def test_outside_of_the_hole_the_picture_comes_back_and_inside_it_is_not_looked_at():
     torch.manual_seed(0)
     net, noise = Inpainter((8, 8, 8)).eval(), torch.randn(1, NOISE)
