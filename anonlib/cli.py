@@ -93,7 +93,7 @@ def fetch(options: argparse.Namespace) -> int:
     for name in options.names:
         if name not in assets.ASSETS:
             raise AnonlibError(f"unknown asset {name!r}: {config.nearest(name, assets.ASSETS)}")
-    wanted = options.names or sorted(assets.ASSETS)
+    wanted = options.names or sorted(name for name, one in assets.ASSETS.items() if options.list or not one.building)
     if options.list:
         for name in wanted:
             print(f"{name}: {assets.ASSETS[name].use}; licence: {assets.ASSETS[name].licence}")

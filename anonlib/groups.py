@@ -147,6 +147,10 @@ class Compare:
     restore_steps: int  # of a network that learns to give originals back
     restore_batch: int
     photos: int | None  # test photos of which it is measured what is kept; None: all
+    varied: int  # test people who see the settings below, a photo each
+    varied_steps: tuple[int, ...]  # FALCO's
+    varied_margins: tuple[float, ...]  # likewise, the cosines that it aims at
+    varied_scales: tuple[float, ...]  # of CAMOUFLaGE-Base
 
 
 @dataclass(frozen=True)

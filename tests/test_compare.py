@@ -1,11 +1,17 @@
 """Systems compared on tiny real components: the same photos, the same attackers, thresholds of other people."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from anonlib.attack import compare, restoration
+from anonlib import provenance
+from anonlib.anonymizers import dataset
+from anonlib.attack import compare, linear, restoration
 from anonlib.data.faceset import FaceSet
 from anonlib.evaluate import tables
+from anonlib.networks.restorer import Restorer
+from anonlib.recognizers import embed
 from tests.test_campaign import PEOPLE, cache, settings, textures  # noqa: F401
 
 COMPARED = ("ksame-2", "pixelate", "mask")
@@ -50,6 +56,25 @@ def test_every_system_meets_every_attacker(compared):
     assert (table[list(tables.STATUSES)].sum(axis=1) == PEOPLE["test"]).all(), "counts reconcile"
 
 
+def test_the_maximum_that_is_recorded_is_of_attackers_who_know_more_than_edges(compared, tmp_path):
+    _, numbers, systems, _, ranks = compared
+    edges = ranks.attacker.str.startswith("blackbox")
+    first = {"better": 0, "tied": 0, "rank": 1.0, "status": "ok"}
+    best = ranks.assign(**{name: ranks[name].where(~edges, value) for name, value in first.items()})
+    table = tables.attack_table(best, draws=50)
+    provenance.set_context(provenance.Context("09_systems", "smoke", "textures", str(tmp_path), "data", {}))
+    compare.record_table(table, systems)
+    found = provenance.results()
+    provenance.set_context(None)
+    known = table[~table.control & (table.protocol == "full") & ~table.attacker.isin([tables.MAXIMUM])]
+    known = known[~known.attacker.str.startswith("blackbox")].groupby("anonymizer").top1.max()
+    for name in COMPARED:
+        assert found[f"attack/{name}/{tables.MAXIMUM}/full/top1"]["value"] == known[name]
+        assert found[f"attack/{name}/{tables.BLACKBOX}/full/top1"]["value"] == 1
+    own = {key.split("/")[2] for key in found if key.startswith("attack/ia-none/")}
+    assert own == {*compare.LATER, restoration.ATTACKER}, "the others were recorded by who asked first"
+
+
 def test_thresholds_are_set_on_people_whom_nobody_searches_for(compared, monkeypatch):
     faces, numbers, systems, outcomes, _ = compared
     asked = []
@@ -77,29 +102,75 @@ def test_originals_match_and_black_masks_do_not(compared):
     assert (found.tmr_lo <= found.tmr).all() and (found.tmr <= found.tmr_hi).all()
 
 
+def blocks(count: int) -> np.ndarray:
+    """Pictures (count, 64, 64, 3) of 8x8 colours."""
+    return np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
+
+
 def test_what_is_the_same_for_everybody_is_undone():
     """In the negative: a network that saw it done to others gives the picture back."""
-    coarse = np.random.default_rng(0).integers(0, 256, (28, 8, 8, 3)).astype(np.uint8)
-    pictures = coarse.repeat(16, 1).repeat(16, 2)
-    others, mine = pictures[:24], pictures[24:]
-    found = restoration.restored(restoration.train(255 - others, others, 60, 4), 255 - mine)
+    others, mine = blocks(28)[:24], blocks(28)[24:]
+    found = restoration.restored(restoration.train([(255 - others, others)], 60, 4), 255 - mine)
     before = np.abs((255 - mine).astype(int) - mine).mean()
     assert np.abs(found.astype(int) - mine).mean() < 0.8 * before
 
 
-def test_a_probe_that_failed_closed_stays_black(photos):
-    from anonlib.networks.restorer import Restorer
+def test_a_linear_map_undoes_what_is_linear():
+    """Colours swapped and turned upside down: with more photos than colours it is exact."""
+    others, mine = blocks(404)[:400], blocks(404)[400:]
 
-    images = photos.copy()
-    images[1] = 0
-    found = restoration.restored(Restorer().eval(), images)
-    assert not found[1].any()
-    assert np.abs(found[[0, 2]].astype(int) - photos[[0, 2]]).mean() < 8, "an untrained one gives back what it is given"
+    def changed(images: np.ndarray) -> np.ndarray:
+        return 255 - images[:, ::-1, :, [2, 0, 1]] // 2
+
+    maps = linear.fit(changed(others), others)
+    assert np.abs(maps.restored(changed(mine), 1e-6).astype(int) - mine).mean() < 2
+    shy = maps.restored(changed(mine), 1e6)
+    assert np.abs(shy.astype(int) - others.mean(0)).mean() < 2, "who trusts no photo sees the mean"
+
+
+def test_a_map_is_chosen_that_tells_validation_people_apart(photos):
+    own = restoration.small(photos)
+    upside = own[:, ::-1].copy()
+    found = restoration.restored_by(restoration.Pairs(upside, own, upside, own, upside), Restorer().eval())
+    assert found.by.startswith("linear"), "an untrained network leaves faces on their heads"
+    near = (embed("w600k", found.images) * embed("w600k", restoration.enlarged(own))).sum(1)
+    assert near.min() > 0.8
+
+
+def test_probes_that_failed_closed_stay_black_and_so_do_all_where_nothing_was_learned(photos):
+    own = restoration.small(photos)
+    failed = own.copy()
+    failed[1] = 0
+    found = restoration.restored_by(restoration.Pairs(own, own, own[:0], own[:0], failed), Restorer().eval())
+    assert not found.images[1].any() and found.by == restoration.NETWORK
+    assert np.abs(found.images[[0, 2]].astype(int) - photos[[0, 2]]).mean() < 8, (
+        "untrained it gives back what it is given"
+    )
+    none = restoration.restored_by(restoration.Pairs(own[:0], own[:0], own, own, own), None)
+    assert none.by == restoration.NOTHING and not none.images.any()
+
+
+def test_more_is_learned_where_an_anonymizer_takes_no_time(compared):
+    faces, numbers, systems, *_ = compared
+    train = int((faces.split == "train").sum())
+    assert len(restoration.pairs_of(faces, systems.compared["mask"], numbers).made) == train
+    assert len(restoration.pairs_of(faces, systems.compared["ksame-2"], numbers).made) < train
+
+
+def test_photos_that_an_anonymizer_was_not_given_are_made_and_the_others_are_not_made_again(compared):
+    faces, numbers, systems, _, _ = compared
+    one = systems.own["ia-none"]
+    rows = one.source[faces.split[one.source] == "train"]
+    some = one.select(np.flatnonzero(np.isin(one.source, rows[1:])))
+    marked = replace(some, images=np.full_like(some.images, 7))
+    found = dataset.complete(faces, {"ia-none": marked}, rows[::-1], numbers)["ia-none"]
+    np.testing.assert_array_equal(found.source, rows[::-1])
+    assert (found.images[:-1] == 7).all() and found.status[-1] == "ok"
+    own = one.select(np.flatnonzero(one.source == rows[0]))
+    np.testing.assert_array_equal(found.images[-1:], own.images)
 
 
 def test_what_is_kept_is_told_of_every_system_and_learned_from_the_same_photos(compared, tiny_bundle):
-    from dataclasses import replace
-
     from anonlib import bundles
     from anonlib.attack import kept
 
@@ -117,10 +188,10 @@ def test_what_is_kept_is_told_of_every_system_and_learned_from_the_same_photos(c
         zip(read.anonymizer, read.photos, strict=True)
     )
     learned = kept.learned_table(faces, systems, found, numbers)
-    good = {
-        name: int((one.status[faces.split[one.source] == "train"] == "ok").sum())
-        for name, one in systems.compared.items()
-    }
+    given = systems.compared["mask"].source
+    rows = given[faces.split[given] == "train"]
+    every = dataset.complete(faces, {name: (systems.own | systems.compared)[name] for name in names}, rows, numbers)
+    good = {name: int((one.status == "ok").sum()) for name, one in every.items()}
     assert dict(zip(learned.anonymizer, learned.photos, strict=True)) == {"original": PEOPLE["train"]} | good
     groups = kept.groups(faces, found)
     assert set(groups.index) == set(faces.identity[systems.rows]) and list(groups) == list(kept.GROUPS)

@@ -23,12 +23,24 @@ def loaded(name, **part):
 
 def test_an_unknown_name_lists_the_names_and_the_folder_form():
     with pytest.raises(
-        AnonlibError, match="unknown data set 'orll': choose synthetic, orl, caltech, lfw, celeba"
+        AnonlibError, match="unknown data set 'orll': choose synthetic, heads, orl, caltech, lfw, celeba"
     ) as caught:
         anonlib.data.load("orll")
     assert "folder of person/image" in str(caught.value)
     with pytest.raises(AnonlibError, match="unknown data set"):
         anonlib.data.fingerprint("orll")
+
+
+def test_heads_that_anybody_may_show_are_found_and_told_apart():
+    from anonlib.recognizers import embed
+
+    faces = anonlib.data.load("heads")
+    assert len(faces) == 24 and faces.shareable and set(faces.split) == {"test"} and faces.skipped.empty
+    assert faces.table.licence.str.startswith("CC0").all()
+    seen = embed("w600k", faces.images)
+    near, same = seen @ seen.T, faces.identity[:, None] == faces.identity
+    own, others = near[same & ~np.eye(24, dtype=bool)], near[~same]
+    assert own.mean() > others.mean() + 0.3, "two photos of a head show one person, two heads two"
 
 
 @pytest.mark.real_faces

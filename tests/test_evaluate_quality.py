@@ -129,6 +129,14 @@ def test_frechet_and_kernel_distance_are_torchmetrics_s():
     assert quality.kernel_distance(first, second) == pytest.approx(float(kid.compute()[0]), rel=1e-3)
 
 
+@pytest.mark.parametrize("side", [128, 512])
+def test_images_reach_inception_as_clean_fid_resizes_them(side):
+    from cleanfid.resize import build_resizer
+
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(quality.resized(image), build_resizer("clean")(image))
+
+
 def test_psnr_is_scikit_image_s():
     from skimage.metrics import peak_signal_noise_ratio
 

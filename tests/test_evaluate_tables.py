@@ -153,6 +153,9 @@ def test_nobody_to_be_found_is_one_clear_line() -> None:
         tables.attack_table(told("noop", "sface", 0.5, mated=False, rank=np.nan))
 
 
+UNDONE = {claims.RESTORED: 0.6, claims.BASE: 0.1}
+
+
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     """results.json as the attack notebook leaves it, of a run in which everything expected came out."""
@@ -164,7 +167,8 @@ def written(tmp_path, monkeypatch):
         *[told("ia-none", "contrastive", 0.05, protocol) for protocol in shares],
         *[told("noop", attacker, 1.0, protocol) for protocol in shares for attacker in tables.GOOD_ENOUGH],
         *[told("noop", control, 0.0) for control in ("background-only", "permuted")],
-        *[told(name, "contrastive", 0.1, protocol) for name in claims.SCENES for protocol in shares],
+        *[told(name, "contrastive", 0.1, protocol) for name in (*claims.SCENES, "deepprivacy2") for protocol in shares],
+        *[told(name, "background-only", 0.0) for name in claims.SCENES],
     )
     table = tables.attack_table(ranks, draws=200)
     for measure in ("lpips", "cosine"):
@@ -178,6 +182,10 @@ def written(tmp_path, monkeypatch):
     edges = joined(told("noop", claims.EDGES, 1.0), *found)
     tables.record_table(tables.attack_table(edges, draws=200).query("attacker == @claims.EDGES"))
     comparisons.record_references(comparisons.references_table(ranks, table))
+    undone = [told(name, who, found) for name in ("blur", "pixelate") for who, found in UNDONE.items()]
+    comparisons.record_gains(comparisons.gains_table(joined(*undone), *UNDONE), claims.BASE)
+    for k in (2, 5, 10):
+        provenance.record(f"attack/ksame-{k}/maximum/averaged/top1", 1 / k, n=20)
     yield provenance.results()
     provenance.set_context(None)
 
@@ -221,12 +229,15 @@ def test_no_claim_counts_without_its_premises(written, premise: str) -> None:
     bad = {"value": 0.5, "lo": 0.4, "hi": 0.6}
     found = claims.verified(written | {key: bad}).set_index("claim")
     assert found.verdict[premise] == "FAIL" and found.reason[premise]
-    alone = found.index.str.startswith(("no-op", "the scale leads away"))  # they rest on nobody's attack
+    alone = found.index.str.startswith(("no-op", "no background", "the scale leads away"))  # they rest on no attack
+    alone |= found.index.str.endswith("'s bound")
     others = found[~alone].drop(list(claims.PREMISES), errors="ignore")
     if premise == "background-only":
-        paired = ["conditioning leaks", "strength leaks"]
+        paired = ["conditioning leaks", "strength leaks", "blur is undone", "pixelate is undone"]
         assert (others.verdict[paired] == "PASS").all(), "both sides show the same background"
-        others = others.drop(paired)
+        scenes = [f"{name} leaks" for name in claims.SCENES] + ["edges alone suffice, camouflage-base"]
+        assert (others.verdict[scenes] == "PASS").all(), "they draw the background anew, and nobody is found by that"
+        others = others.drop([*paired, *scenes])
     assert set(others.verdict) == {"INCONCLUSIVE"} and others.reason.str.endswith(premise).all()
     if premise.startswith("no-op"):
         assert judged(written | {key: bad | {"hi": 0.95}})[premise] == "INCONCLUSIVE"
@@ -259,6 +270,30 @@ def test_edges_alone_need_an_attacker_who_can_read_edges(written) -> None:
     assert found["conditioning leaks"] == "PASS", "it rests on other attackers"
 
 
+def test_a_background_that_tells_behind_the_system_too_is_no_evidence(written) -> None:
+    bad = {"value": 0.5, "lo": 0.4, "hi": 0.6}
+    name = claims.SCENES[0]
+    keys = [f"attack/{place}/background-only/full/top1" for place in ("noop", name)]
+    found = judged(written | dict.fromkeys(keys, bad))
+    assert found[f"no background, {name}"] == "FAIL" and found[f"{name} leaks"] == "INCONCLUSIVE"
+    found = judged(written | {keys[1]: bad})
+    assert found[f"{name} leaks"] == "PASS", "photos whose background tells nobody suffice"
+
+
+def test_a_bound_that_is_passed_is_told(written) -> None:
+    key = "attack/ksame-5/maximum/averaged/top1"
+    assert judged(written | {key: written[key] | {"value": 0.21}})["ksame-5's bound"] == "FAIL"
+    assert judged(written | {key: written[key] | {"value": 0.1}})["ksame-5's bound"] == "PASS"
+
+
+def test_what_an_attacker_gains_is_paired_and_told_of_those_whom_both_attack() -> None:
+    ranks = joined(*[told("blur", who, found) for who, found in UNDONE.items()], told("noop", claims.BASE, 1.0))
+    (row,) = comparisons.gains_table(ranks, *UNDONE, draws=500).to_dict("records")
+    assert (row["anonymizer"], row["top1"], row["base_top1"]) == ("blur", pytest.approx(0.6), pytest.approx(0.1))
+    assert row["difference"] == pytest.approx(0.5) and row["lo"] > 0 and row["p"] < 0.01
+    assert comparisons.gains_table(ranks[ranks.attacker == claims.BASE], *UNDONE).empty
+
+
 def test_a_scale_that_does_not_lead_away_is_told(written) -> None:
     name, key = "the scale leads away, LPIPS", "camouflage/least_step/lpips"
     for values, verdict in {(0.1, 0.05): "PASS", (-0.1, 0.05): "INCONCLUSIVE", (-0.1, -0.05): "FAIL"}.items():
@@ -273,7 +308,7 @@ def test_what_was_not_measured_is_inconclusive() -> None:
 
 
 def test_headline_orders_anonymizers_and_knows_one_published_number(written) -> None:
-    written = {key: one for key, one in written.items() if not key.startswith("attack/camouflage")}
+    written = {key: one for key, one in written.items() if key.startswith(("attack/ia-", "attack/noop", "data"))}
     found = summary.headline(written | {"utility/ia-none/ok": {"value": 0.9}})
     assert found.painted.dropna().tolist() == [0.9]
     assert found.anonymizer.tolist() == ["ia-none", "ia-depth+hed", "noop"]

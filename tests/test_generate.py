@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from anonlib.data.generate import render
+from anonlib.data.generate import heads, render
 from anonlib.data.generate.build import SPLITS, encode, splits_of
+from anonlib.data.heads import HEADS
 from anonlib.data.synthetic import EMBEDDED, read_pack
 from anonlib.evaluate.quality import psnr
 
@@ -100,3 +101,26 @@ def test_measures_do_not_change_with_scale_or_place():
 
     once, twice = measures(FRAME_POINTS), measures(2 * FRAME_POINTS + 30)
     assert once == pytest.approx(twice, rel=1e-4) and abs(once["yaw"]) < 0.05
+
+
+def test_a_triangle_is_seen_from_the_front_and_the_nearer_one_hides_the_other():
+    flat = np.array([(-1, -1, 0), (1, -1, 0), (0, 1, 0)], float)
+    points = np.concatenate([flat, flat * 0.5 + (0, 0, 0.3)])
+    who, weight = heads.rasterized(points, np.array([(0, 1, 2), (3, 4, 5), (3, 5, 4)]))
+    scale = heads.DRAWN / heads.REACH
+    assert (who == 1).sum() == pytest.approx(0.5 * scale**2, rel=0.03), "half of a unit's square"
+    assert (who >= 0).sum() == pytest.approx(2 * scale**2, rel=0.03)
+    assert 2 not in who, "its back"
+    at = np.argwhere(who == 0)
+    places = (weight[who == 0][..., None] * points[[0, 1, 2]]).sum(1)
+    np.testing.assert_allclose(places[:, 0], (at[:, 1] - heads.DRAWN / 2) / scale, atol=1e-6)
+
+
+def test_a_shipped_head_is_drawn_again():
+    from PIL import Image
+
+    body = heads.load_body()
+    for number, photo in ((0, 1), (7, 0)):
+        again = heads.draw_photo(body, heads.draw_person(body, number), number * heads.PHOTOS + photo)
+        shipped = np.asarray(Image.open(HEADS / f"head-{number:02d}" / f"{photo}.png"))
+        assert psnr(again[None], shipped[None])[0] > 40

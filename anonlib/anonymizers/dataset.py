@@ -110,6 +110,22 @@ def share(faces: FaceSet, rows: np.ndarray, name: str, numbers: config.Anonymize
     return rows[(faces.split[rows] != "train") | (turn % len(names) < numbers.train_conditions)]
 
 
+def complete(
+    faces: FaceSet, made: dict[str, Anonymized], rows: np.ndarray, settings: config.Profile
+) -> dict[str, Anonymized]:
+    """Return by name what each anonymizer makes of these rows, once each: those that it was not given are made now."""
+    left = {name: np.setdiff1d(rows, one.source) for name, one in made.items()}
+    wanted = [(name, {}, source, np.zeros(len(source), int)) for name, source in left.items() if len(source)]
+    more = {one.name: one for one in _made(faces, wanted, settings)} if wanted else {}
+    found = {}
+    for name, one in made.items():
+        parts = [one, *([more[name]] if name in more else [])]
+        every = Anonymized(name, *(np.concatenate([getattr(part, key) for part in parts]) for key in FIELDS))
+        sources, first = np.unique(every.source, return_index=True)
+        found[name] = every.select(first[np.searchsorted(sources, rows)])
+    return found
+
+
 def vary(faces: FaceSet, rows: np.ndarray, name: str, options: list[dict], settings: config.Profile) -> Anonymized:
     """Return what one anonymizer makes of these photos once each, every photo with options of its own."""
     spelled = np.array([config.canonical(one) for one in options])

@@ -12,6 +12,7 @@ from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attack import blackbox, campaign, restoration
 from anonlib.attack.campaign import BACKGROUND, FACE, SCRATCH, Outcome, probe_rows
 from anonlib.attack.jobs import Job
+from anonlib.attack.restoration import Restored
 from anonlib.data.faceset import FaceSet
 from anonlib.evaluate import tables
 from anonlib.evaluate.statistics import rate_interval
@@ -81,17 +82,17 @@ def attack(faces: FaceSet, systems: Systems, settings: config.Profile) -> list[O
     return [_among(faces, systems, one) for one in own] + trained + campaign.recognized(faces, systems.probes, LATER)
 
 
-def restored(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[str, np.ndarray]:
-    """Return by anonymizer its probes, as a network restores them that has learned from other people's photos.
+def restored(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[str, Restored]:
+    """Return by anonymizer its probes, as somebody restores them who has learned from other people's photos.
 
-    One learns to undo the own systems, and one the compared ones.
+    One network learns to undo the own systems, and one the compared ones.
     """
     kept = np.isin(np.arange(len(faces)), systems.rows) | (faces.split != "test")
     groups = [
         {name: one.select(np.flatnonzero(kept[one.source])) for name, one in made.items() if name != "noop"}
         for made in (systems.own, systems.compared)
     ]
-    return restoration.restore(faces, [made for made in groups if made], settings.compare)
+    return restoration.restore(faces, [made for made in groups if made], settings)
 
 
 def ranks(faces: FaceSet, systems: Systems, outcomes: list[Outcome], settings: config.Profile) -> pd.DataFrame:
@@ -106,10 +107,15 @@ def ranks(faces: FaceSet, systems: Systems, outcomes: list[Outcome], settings: c
 def record_table(table: pd.DataFrame, systems: Systems) -> None:
     """Record what `tables.attack_table` says of the compared systems, and of attackers whom nobody asked before.
 
-    The own systems' other numbers are of more photos, and stand in the results already.
+    The own systems' other numbers are of more photos, and stand in the results already. The maximum is of attackers who
+    know the anonymizer or none at all, as there; those who know edge maps only have one of their own.
     """
-    new = table.anonymizer.isin(list(systems.compared)) | table.attacker.isin([*LATER, restoration.ATTACKER])
-    tables.record_table(table[new])
+    rows = table[table.attacker != tables.MAXIMUM]
+    mine = rows.anonymizer.isin(list(systems.compared))
+    tables.record_table(rows[mine | rows.attacker.isin([*LATER, restoration.ATTACKER])])
+    unseen = rows.attacker.str.startswith(tables.BLACKBOX)
+    tables.record_table(tables.maxima(rows[mine & ~unseen]))
+    tables.record_table(tables.maxima(rows[mine & unseen], tables.BLACKBOX))
 
 
 def record_verification(found: pd.DataFrame) -> None:

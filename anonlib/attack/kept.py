@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib import bundles, config
+from anonlib.anonymizers import dataset
 from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attack.compare import Systems
@@ -67,13 +68,14 @@ def attributes_table(faces: FaceSet, kept: Kept, numbers: config.Evaluate) -> pd
 def learned_table(faces: FaceSet, systems: Systems, kept: Kept, settings: config.Profile) -> pd.DataFrame:
     """Return how well attributes of originals are told by who has learned from anonymized photos of other people.
 
-    A row a system, all of them with the photos of attacker-train that all compared systems were given; "original" has
+    A row a system, all of them with the photos of attacker-train that the compared systems were given; "original" has
     learned from these themselves. Columns: anonymizer, balanced_accuracy (mean over attributes) with lo and hi,
     attributes (how many), photos (learned from).
     """
     sources = [one.source[faces.split[one.source] == "train"] for one in systems.compared.values()]
     rows = np.unique(sources[0]) if sources else np.zeros(0, int)
-    parts = {name: _of(one, rows) for name, one in systems.compared.items()}
+    every = {name: one for name, one in (systems.own | systems.compared).items() if name != "noop"}
+    parts = dataset.complete(faces, every, rows, settings)
     (original,) = read_sets({"": faces.images[rows]}, bundles.of(settings.generator)).values()
     looks = {"original": original.looks} | looks_of({name: one.images for name, one in parts.items()})
     wanted = labels(faces, rows, original)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from anonlib import cache
 from anonlib.assets import sha256_of
-from anonlib.data import archive, caltech, folder, orl, pairs, synthetic
+from anonlib.data import archive, caltech, folder, heads, orl, pairs, synthetic
 from anonlib.data.faceset import FaceSet
 from anonlib.data.splits import check_splits
 from anonlib.errors import AnonlibError
@@ -18,6 +18,7 @@ from anonlib.errors import AnonlibError
 # name -> its loader and the files that it reads
 SOURCES: dict[str, tuple[Callable[..., FaceSet], Callable[[], list[Path]]]] = {
     "synthetic": (synthetic.load, synthetic.files),
+    "heads": (heads.load, heads.files),
     "orl": (orl.load, orl.files),
     "caltech": (caltech.load, caltech.files),
     "lfw": (archive.load_lfw, archive.files_lfw),

@@ -63,8 +63,7 @@ def against(
 
 def record_paired(paired: pd.DataFrame, base: str = "ia-none", protocol: str = "full") -> None:
     """Record attack/<anonymizer>/<attacker>/<protocol>/gain_over_<base>, and its p-value after Holm's correction."""
-    for row in paired.to_dict("records"):
-        _record_gain(f"{row['anonymizer']}/{row['attacker']}/{protocol}", base, row, row["p_holm"])
+    record_gains(paired, base, protocol)
 
 
 def references_table(ranks: pd.DataFrame, table: pd.DataFrame, level: float = 0.95, draws: int = 4000) -> pd.DataFrame:
@@ -88,6 +87,30 @@ def record_references(falls: pd.DataFrame) -> None:
     """Record attack/<anonymizer>/maximum/full/gain_over_single, what all references gain over one, and its p-value."""
     for row in falls[falls.step == "full to single"].to_dict("records"):
         _record_gain(f"{row['anonymizer']}/{MAXIMUM}/full", "single", row, row["p"])
+
+
+def gains_table(
+    ranks: pd.DataFrame, attacker: str, base: str, protocol: str = "full", level: float = 0.95, draws: int = 4000
+) -> pd.DataFrame:
+    """Return how many more one attacker finds than another, paired by probe, behind each anonymizer that both attack.
+
+    Columns: anonymizer, attacker, top1 and base_top1, difference with lo and hi, p, p_holm (all rows are one family),
+    people.
+    """
+    own, rows = ranks[ranks.protocol == protocol], []
+    for anonymizer in dict.fromkeys(own[own.attacker == attacker].anonymizer):
+        both = [own[(own.anonymizer == anonymizer) & (own.attacker == name)] for name in (attacker, base)]
+        (a, identity), (b, _) = (probe_values(part, 1) for part in both)
+        labels = {"anonymizer": anonymizer, "attacker": attacker, "top1": a.mean(), "base_top1": b.mean()}
+        rows.append(labels | paired_test(a, b, identity, level, draws))
+    found = pd.DataFrame(rows)
+    return found.assign(p_holm=holm(found.p.to_numpy())) if rows else found
+
+
+def record_gains(found: pd.DataFrame, base: str, protocol: str = "full") -> None:
+    """Record attack/<anonymizer>/<attacker>/<protocol>/gain_over_<base>, and its p-value after Holm's correction."""
+    for row in found.to_dict("records"):
+        _record_gain(f"{row['anonymizer']}/{row['attacker']}/{protocol}", base, row, row["p_holm"])
 
 
 def seeds_table(ranks: pd.DataFrame, level: float = 0.95, protocol: str = "full") -> pd.DataFrame:

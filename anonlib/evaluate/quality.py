@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image
 from scipy import linalg
 
 from anonlib.assets import asset_path
@@ -40,17 +41,26 @@ def _inception():
 
 
 def inception_features(images: np.ndarray, batch: int = 16) -> np.ndarray:
-    """Return Inception features (N, 2048) float32 of uint8 images (N, H, W, 3), enlarged bilinearly to 299 px."""
+    """Return Inception features (N, 2048) float32 of uint8 images (N, H, W, 3), resized to 299 px by `resized`."""
     import torch
-    import torch.nn.functional as F
 
     net, rows = _inception(), []
     with torch.inference_mode():
         for start in range(0, len(images), batch):
-            x = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float()
-            x = F.interpolate(x, size=(INCEPTION_SIZE, INCEPTION_SIZE), mode="bilinear", align_corners=False)
-            rows.append(net((x - 128) / 128).numpy())
+            x = np.stack([resized(image) for image in images[start : start + batch]])
+            rows.append(net((torch.from_numpy(x).permute(0, 3, 1, 2) - 128) / 128).numpy())
     return np.concatenate(rows) if rows else np.zeros((0, 2048), np.float32)
+
+
+def resized(image: np.ndarray) -> np.ndarray:
+    """Return a uint8 image (H, W, 3) at 299 px, float32 in [0, 255]: Pillow's bicubic (Parmar et al., 2022).
+
+    A resizer that does not smooth before it makes an image smaller, or rounds after it, moves FID more than many a
+    method does.
+    """
+    size = (INCEPTION_SIZE, INCEPTION_SIZE)
+    planes = [Image.fromarray(plane) for plane in np.moveaxis(image.astype(np.float32), 2, 0)]
+    return np.stack([np.asarray(plane.resize(size, Image.Resampling.BICUBIC)) for plane in planes], 2).clip(0, 255)
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -62,12 +72,17 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     if min(len(first), len(second)) < 2:
         raise ValueError("the Frechet distance needs at least two images on each side")
     gap = first.mean(0, dtype=np.float64) - second.mean(0, dtype=np.float64)
-    a, b = np.cov(first.T.astype(np.float64)), np.cov(second.T.astype(np.float64))
-    # trace sqrt(a b) through the symmetric sqrt(a) b sqrt(a), whose eigenvalues are real and not negative
-    values, vectors = linalg.eigh(np.atleast_2d(a))
-    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
-    cross = np.sqrt(linalg.eigvalsh(root @ np.atleast_2d(b) @ root).clip(min=0)).sum()
-    return float(gap @ gap + np.trace(np.atleast_2d(a)) + np.trace(np.atleast_2d(b)) - 2 * cross)
+    a, b = _spread(first), _spread(second)
+    # covariances are a' a and b' b: the trace of the root of their product is the sum of the singular values of a b',
+    # exactly, and quick where there are fewer images than features
+    cross = linalg.svdvals(a @ b.T).sum()
+    return float(gap @ gap + np.square(a).sum() + np.square(b).sum() - 2 * cross)
+
+
+def _spread(rows: np.ndarray) -> np.ndarray:
+    """Return a matrix whose product with itself is the covariance of feature rows (N, d): (min(N, d), d)."""
+    centred = (rows - rows.mean(0, dtype=np.float64)) / np.sqrt(len(rows) - 1)
+    return linalg.qr(centred, mode="r")[0][: rows.shape[1]] if len(rows) > rows.shape[1] else centred
 
 
 def frechet_limit(first: np.ndarray, second: np.ndarray, sizes: int = 8, seed: int = 0) -> float:

@@ -39,10 +39,14 @@ def attack_table(
         labels = {"anonymizer": anonymizer, "attacker": attacker, "protocol": protocol}
         rows.append(labels | _measured(part, level, draws) | {"knows": (knows or {}).get(attacker, "")})
     table = pd.DataFrame(rows)
+    return pd.concat([table.assign(strongest=table.attacker), maxima(table)], ignore_index=True)
+
+
+def maxima(table: pd.DataFrame, name: str = MAXIMUM) -> pd.DataFrame:
+    """Return the row of whichever attacker that is no control finds the most, by anonymizer and protocol, as `name`."""
     attacks = table[~table.control]
     best = attacks.loc[attacks.groupby(["anonymizer", "protocol"], sort=False).top1.idxmax()]
-    best = best.assign(strongest=best.attacker, attacker=MAXIMUM)
-    return pd.concat([table.assign(strongest=table.attacker), best], ignore_index=True)
+    return best.assign(strongest=best.attacker, attacker=name)
 
 
 def record_table(table: pd.DataFrame) -> None:

@@ -24,7 +24,7 @@ class Plan:
     draws: int = 400
     views: Schedule = Schedule(800, 4, 1e-3)
     encoder: Schedule = Schedule(1_500, 64, 1e-3)
-    inpainter: Schedule = Schedule(6_000, 16, 3e-4)
+    inpainter: Schedule = Schedule(4_000, 16, 3e-4)
 
 
 def make_compared(

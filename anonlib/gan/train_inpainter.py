@@ -27,7 +27,7 @@ from anonlib.training import (
 R1, R1_EVERY = 1.0, 16  # weight of the gradient penalty, and in which steps it is taken, so many times as heavy there
 # at first it is also told what the face looked like, in pixels, later only by LPIPS: the originals see millions of
 # faces, and learn from the discriminator alone
-PIXELS, TOLD_SHARE, LOOKS = 10.0, 0.3, 2.0
+PIXELS, TOLD_SHARE, LOOKS = 10.0, 0.6, 2.0
 BETAS, DECAY = (0.0, 0.99), 0.998
 SHIFT, LIGHT = 8, 0.3  # px, share: what the discriminator sees is moved and relit, or so few faces are learned by heart
 

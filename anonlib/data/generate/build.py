@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib.assets import cache_root
+from anonlib.data.generate.heads import draw_heads
 from anonlib.data.generate.render import (
     PERSON,
     draw_face,
@@ -130,6 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
         for done, _ in enumerate(pool.map(draw_shard, *zip(*todo, strict=True)) if todo else [], start=1):
             print(f"photos: shard {done} of {len(todo)} drawn", flush=True)
     pack([path for _, _, path in work], EMBEDDED)
+    draw_heads()
 
 
 def splits_of(people: list[int]) -> dict[int, str]:
