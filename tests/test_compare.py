@@ -30,7 +30,7 @@ def compared(cache, tiny_bundle: str):  # noqa: F811
     }
     faces, numbers = textures(), settings(tiny_bundle, **told)
     systems = compare.anonymize(faces, numbers)
-    outcomes = compare.attack(faces, systems, numbers)
+    outcomes = compare.attack(faces, systems, compare.restored(faces, systems, numbers), numbers)
     return faces, numbers, systems, outcomes, compare.ranks(faces, systems, outcomes, numbers)
 
 

@@ -106,13 +106,13 @@ def test_measures_do_not_change_with_scale_or_place():
 def test_a_triangle_is_seen_from_the_front_and_the_nearer_one_hides_the_other():
     flat = np.array([(-1, -1, 0), (1, -1, 0), (0, 1, 0)], float)
     points = np.concatenate([flat, flat * 0.5 + (0, 0, 0.3)])
-    who, weight = heads.rasterized(points, np.array([(0, 1, 2), (3, 4, 5), (3, 5, 4)]))
+    who, weight = heads.rasterized(points, np.array([(3, 4, 5), (0, 1, 2), (3, 5, 4)]))
     scale = heads.DRAWN / heads.REACH
-    assert (who == 1).sum() == pytest.approx(0.5 * scale**2, rel=0.03), "half of a unit's square"
+    assert (who == 0).sum() == pytest.approx(0.5 * scale**2, rel=0.03), "half of a unit's square"
     assert (who >= 0).sum() == pytest.approx(2 * scale**2, rel=0.03)
     assert 2 not in who, "its back"
-    at = np.argwhere(who == 0)
-    places = (weight[who == 0][..., None] * points[[0, 1, 2]]).sum(1)
+    at = np.argwhere(who == 1)
+    places = (weight[who == 1][..., None] * points[[0, 1, 2]]).sum(1)
     np.testing.assert_allclose(places[:, 0], (at[:, 1] - heads.DRAWN / 2) / scale, atol=1e-6)
 
 

@@ -24,14 +24,15 @@ def averaged(people) -> Systems:  # noqa: F811
 
 
 def test_nobody_finds_more_than_the_bound_and_a_photo_that_escaped_passes_it(people, averaged):  # noqa: F811
-    found = variants.bound(people, averaged)
+    numbers = config.load("smoke").evaluate
+    found = variants.bound(people, averaged, numbers)
     assert set(found.attacker) == set(RECOGNIZERS) and (found.people == 30).all(), (
         "one photo each, though two were made"
     )
     assert (found.top1 <= found.bound + 1e-9).all() and (found.top1 > 0.4 * found.bound).all()
     one = averaged.compared["ksame-5"]
     leaked = Systems({}, {"ksame-5": replace(one, images=people.images[one.source])}, averaged.rows)
-    assert (variants.bound(people, leaked).top1 > 0.9).all()
+    assert (variants.bound(people, leaked, numbers).top1 > 0.9).all()
 
 
 def test_settings_are_varied_one_at_a_time_on_the_same_photos(people, averaged):  # noqa: F811

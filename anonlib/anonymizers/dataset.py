@@ -40,6 +40,11 @@ class Anonymized:
         """Return the rows of these numbers, in this order."""
         return Anonymized(self.name, *(getattr(self, key)[rows] for key in FIELDS))
 
+    def of(self, sources: np.ndarray) -> "Anonymized":
+        """Return what was made of these rows of the FaceSet, once each, in this order; all of them are there."""
+        known, first = np.unique(self.source, return_index=True)
+        return self.select(first[np.searchsorted(known, sources)])
+
 
 def chosen_rows(faces: FaceSet, numbers: config.Anonymize | config.Compare) -> np.ndarray:
     """Return the rows to anonymize, ascending: so many photos of each test person, and of train and validation in all.
@@ -121,8 +126,7 @@ def complete(
     for name, one in made.items():
         parts = [one, *([more[name]] if name in more else [])]
         every = Anonymized(name, *(np.concatenate([getattr(part, key) for part in parts]) for key in FIELDS))
-        sources, first = np.unique(every.source, return_index=True)
-        found[name] = every.select(first[np.searchsorted(sources, rows)])
+        found[name] = every.of(rows)
     return found
 
 

@@ -70,7 +70,9 @@ def jobs(names: tuple[str, ...], numbers: config.Attack) -> list[Job]:
     return found + campaign.from_scratch(scenes, BACKGROUND, BACKGROUND, changes, numbers.tune_steps)
 
 
-def attack(faces: FaceSet, systems: Systems, settings: config.Profile) -> list[Outcome]:
+def attack(
+    faces: FaceSet, systems: Systems, given_back: dict[str, Restored], settings: config.Profile
+) -> list[Outcome]:
     """Return what every attacker saw of the probes, `Systems.probes`: the own systems' attackers are notebook 03's.
 
     Recognizers are those of RECOGNIZERS. Raises AnonlibError as `campaign.run` does.
@@ -78,7 +80,7 @@ def attack(faces: FaceSet, systems: Systems, settings: config.Profile) -> list[O
     own = campaign.run(faces, systems.own, settings.attack)
     trained = campaign.train(faces, systems.compared, jobs(tuple(systems.compared), settings.attack), own)
     trained += campaign.recognized(faces, systems.compared)
-    trained += restoration.outcomes(faces, restored(faces, systems, settings))
+    trained += restoration.outcomes(faces, given_back)
     return [_among(faces, systems, one) for one in own] + trained + campaign.recognized(faces, systems.probes, LATER)
 
 

@@ -8,7 +8,6 @@ import pandas as pd
 from anonlib import bundles, config
 from anonlib.anonymizers import dataset
 from anonlib.anonymizers.contract import OK
-from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attack.compare import Systems
 from anonlib.attributes import NAMES
 from anonlib.data.faceset import FaceSet
@@ -33,7 +32,7 @@ class Kept:
 def photographed(faces: FaceSet, systems: Systems, settings: config.Profile) -> Kept:
     """Return the first `settings.compare.photos` of the probes, what was made of them, and what is read off all."""
     rows = systems.rows[: settings.compare.photos]
-    parts = {name: _of(one, rows) for name, one in systems.probes.items() if name != "noop"}
+    parts = {name: one.of(rows) for name, one in systems.probes.items() if name != "noop"}
     sets = {"": faces.images[rows]} | {name: one.images for name, one in parts.items()}
     read = read_sets(sets, bundles.of(settings.generator))
     original = Photos(sets[""], read[""], np.ones(len(rows), bool))
@@ -109,8 +108,3 @@ def _mean(table: pd.DataFrame) -> dict:
         return dict.fromkeys(("balanced_accuracy", "lo", "hi"), np.nan) | {"attributes": 0}
     mean = table[table.attribute == MEAN].iloc[0]
     return mean[["balanced_accuracy", "lo", "hi"]].to_dict() | {"attributes": len(table) - 1}
-
-
-def _of(one: Anonymized, rows: np.ndarray) -> Anonymized:
-    """Return what an anonymizer made of these rows, once each."""
-    return one.select(np.searchsorted(one.source, rows))

@@ -5,13 +5,13 @@ import pandas as pd
 
 from anonlib import config
 from anonlib.anonymizers import dataset
+from anonlib.anonymizers.contract import OK
 from anonlib.attack import campaign, kept
 from anonlib.attack.compare import RECOGNIZERS, Systems
 from anonlib.data.faceset import FaceSet
 from anonlib.evaluate import preservation, tables
-from anonlib.evaluate.identification import rank_of_true
-from anonlib.evaluate.identification import top1 as found_first
-from anonlib.evaluate.statistics import bootstrap_interval
+from anonlib.evaluate.identification import hits, rank_of_true
+from anonlib.evaluate.statistics import bootstrap_interval, rate_interval
 from anonlib.provenance import record
 
 JUDGE = "w600k"  # who is asked: a recognizer that nobody trains, and that is in no anonymizer's loss
@@ -31,8 +31,7 @@ def vary(faces: FaceSet, systems: Systems, settings: config.Profile) -> Systems:
             label = ", ".join([name, *(f"{key} {value:g}" for key, value in told.items())])
             made[label] = one.select(np.arange(len(rows)) + place * len(rows))
     for name in _ksame(systems):
-        one = systems.compared[name]
-        made[name] = one.select(np.searchsorted(one.source, rows))
+        made[name] = systems.compared[name].of(rows)
     return Systems({}, made, rows)
 
 
@@ -51,7 +50,7 @@ def _ksame(systems: Systems) -> list[str]:
 def table(faces: FaceSet, varied: Systems, settings: config.Profile) -> pd.DataFrame:
     """Return one row a setting: the judge's Full-Ref top-1 and cosine to the photo itself, what is kept, seconds.
 
-    Columns: those of `preservation.table`; top1 and cosine with _lo and _hi, by identity; seconds (the median).
+    Columns: those of `preservation.table`; top1 and cosine with _lo and _hi, by identity; gallery; median seconds.
     """
     numbers, rows = settings.evaluate, []
     outcomes = campaign.recognized(faces, varied.probes, (JUDGE,))
@@ -65,7 +64,7 @@ def table(faces: FaceSet, varied: Systems, settings: config.Profile) -> pd.DataF
         interval = bootstrap_interval(near, faces.identity[one.source], numbers.confidence, numbers.draws)
         row = {"anonymizer": outcome.anonymizer, "seconds": float(np.median(one.seconds))}
         row |= dict(zip(("cosine", "cosine_lo", "cosine_hi"), interval, strict=True))
-        rows.append(row | rates.loc[outcome.anonymizer, ["top1", "top1_lo", "top1_hi", "people"]].to_dict())
+        rows.append(row | rates.loc[outcome.anonymizer, ["top1", "top1_lo", "top1_hi", "people", "gallery"]].to_dict())
     seen = kept.photographed(faces, varied, settings)
     told = (seen.original, faces.masks[seen.rows], faces.identity[seen.rows], seen.made)
     return pd.DataFrame(rows).merge(preservation.table(*told, numbers.confidence, numbers.draws), on="anonymizer")
@@ -81,32 +80,39 @@ def record_table(found: pd.DataFrame) -> None:
         record(f"{place}/seconds", row["seconds"], n=row["photos"], unit="s")
 
 
-def bound(faces: FaceSet, systems: Systems) -> pd.DataFrame:
+def bound(faces: FaceSet, systems: Systems, numbers: config.Evaluate) -> pd.DataFrame:
     """Return how many k-Same's recognizers find where the gallery holds exactly the photos that were averaged.
 
-    A row a system and recognizer: anonymizer, k, bound (1 / k: nobody can find more), attacker, top1, people. This
-    tests the whole evaluation: all people of an average look the same, so one of k can be named at most.
+    A row a system and recognizer: anonymizer, k, bound (1 / k: nobody can find more), attacker, top1 with _lo and _hi
+    (by identity), people, and how many failed closed, who count as not found. This tests the whole evaluation: all
+    people of an average look the same, so one of k can be named at most.
     """
     rows, found = _first_photos(faces, systems), []
-    made = {name: systems.compared[name] for name in _ksame(systems)}
-    sets = [faces.images[rows], *(one.images[np.searchsorted(one.source, rows)] for one in made.values())]
+    made = {name: systems.compared[name].of(rows) for name in _ksame(systems)}
+    sets = [faces.images[rows], *(one.images for one in made.values())]
     identity = faces.identity[rows]
     for recognizer, (gallery, *seen) in campaign.recognize(sets, list(RECOGNIZERS)).items():
         for name, probes in zip(made, seen, strict=True):
-            k, one = int(name.rpartition("-")[2]), made[name]
-            status = one.status[np.searchsorted(one.source, rows)]
-            rate = found_first(rank_of_true(probes, identity, None, gallery, identity, None, status=status))
-            row = {"anonymizer": name, "k": k, "bound": 1 / k, "attacker": recognizer, "top1": rate}
-            found.append(row | {"people": len(rows)})
+            k, status = int(name.rpartition("-")[2]), made[name].status
+            hit = hits(rank_of_true(probes, identity, None, gallery, identity, None, status=status))
+            interval = rate_interval(hit, identity, numbers.confidence, numbers.draws)
+            row = {"anonymizer": name, "k": k, "bound": 1 / k, "attacker": recognizer, "people": len(rows)}
+            row |= dict(zip(("top1", "top1_lo", "top1_hi"), interval, strict=True))
+            found.append(row | {"failed": int((status != OK).sum())})
     return pd.DataFrame(found)
 
 
 def record_bound(found: pd.DataFrame) -> None:
     """Record attack/<anonymizer>/<recognizer>/averaged/top1 of all rows of `bound`, and of whichever finds the most."""
     for row in found.to_dict("records"):
-        record(f"attack/{row['anonymizer']}/{row['attacker']}/{AVERAGED}/top1", row["top1"], n=row["people"])
-    for name, own in found.groupby("anonymizer", sort=False):
-        record(f"attack/{name}/{tables.MAXIMUM}/{AVERAGED}/top1", own.top1.max(), n=own.people.max())
+        _record_rate(row["attacker"], row)
+    for row in found.loc[found.groupby("anonymizer").top1.idxmax()].to_dict("records"):
+        _record_rate(tables.MAXIMUM, row)
+
+
+def _record_rate(attacker: str, row: dict) -> None:
+    told = (row["top1"], row["top1_lo"], row["top1_hi"], row["people"])
+    record(f"attack/{row['anonymizer']}/{attacker}/{AVERAGED}/top1", *told)
 
 
 def _first_photos(faces: FaceSet, systems: Systems) -> np.ndarray:
