@@ -1,12 +1,16 @@
 """What several tests share: a real diffusers bundle, untrained and very small."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from anonlib import assets
+from anonlib import assets, workers
 from anonlib.bundles import Bundle, Source
+
+GPUS = workers.gpus()
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what tests compare with is exact in float32, so a GPU is for those marked gpu
 
 
 def write_tiny_bundle(folder: Path) -> Path:
@@ -71,6 +75,14 @@ def write_tiny_blip(folder: Path) -> None:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the folder of a tiny bundle."""
     return str(write_tiny_bundle(tmp_path_factory.mktemp("bundle")))
+
+
+@pytest.fixture(scope="session")
+def beside_a_gpu() -> dict[str, str]:
+    """Return the environment of a process that sees the GPUs."""
+    if not GPUS:
+        pytest.skip("needs an NVIDIA GPU")
+    return os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(GPUS)}
 
 
 @pytest.fixture(scope="module")

@@ -229,6 +229,16 @@ def test_the_generator_draws_in_torch_what_it_draws_in_openvino():
         assert np.abs(generator.draw(one) - picture).max() <= 1
 
 
+def test_a_device_has_networks_of_its_own_so_that_nobody_s_are_moved():
+    from anonlib.gan import FALCO
+    from anonlib.networks.facespace import load_space
+    from anonlib.networks.lpips import load_lpips
+
+    for at in ("cpu", "meta", "cpu"):
+        for net in (load_lpips(at), *load_space(FALCO, at)):
+            assert {one.device.type for one in (*net.parameters(), *net.buffers())} == {at}
+
+
 def test_a_picture_is_laid_into_the_frame_of_photos_as_opencv_does(photos):
     import cv2
     import torch

@@ -70,7 +70,7 @@ class Falco:
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
         """Draw another face for each photo; where no face is found it is an error."""
         found, made = np.array([face_mesh(image) is not None for image in images], bool), np.zeros_like(images)
-        space, synthesis = (one.to(compat.device()) for one in load_space(self.weights))
+        space, synthesis = load_space(self.weights, compat.device())
         for part, padded in full_batches(np.flatnonzero(found), self.batch):
             with torch.inference_mode(False):
                 made[part] = photos(self._drawn(images[padded], space, synthesis))[: len(part)]

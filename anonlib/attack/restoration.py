@@ -125,7 +125,7 @@ def train(pairs: list[tuple[np.ndarray, np.ndarray]], steps: int, batch: int) ->
     """
     torch.manual_seed(0)
     net = Restorer().to(device()).to(memory_format=torch.channels_last)
-    lpips, face = load_lpips().to(device()), pretrained_mobilefacenet().requires_grad_(False).to(device())
+    lpips, face = load_lpips(device()), pretrained_mobilefacenet().requires_grad_(False).to(device())
     rule, rng = torch.optim.AdamW(net.parameters(), RATE), np.random.default_rng(0)
     for step in range(steps):
         for group in rule.param_groups:

@@ -63,7 +63,7 @@ def train_decoder(
     first = {name: value.clone() for name, value in vae.state_dict().items()}
     both = with_mirrors(images)
     latents = encode(vae, both)
-    net, lpips = Pair(vae).to(device()).train(), load_lpips().to(device())
+    net, lpips = Pair(vae).to(device()).train(), load_lpips(device().type)
     last = net.decoder.conv_out.weight
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:

@@ -43,7 +43,7 @@ def train_vae(
     The scaling factor is set so that latents have unit variance (Rombach et al., 2022, section 4.3.2).
     """
     vae.to(device()).train()
-    lpips = load_lpips().to(device())
+    lpips = load_lpips(device().type)
     noise = torch.Generator().manual_seed(0)
 
     def loss(indices: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:

@@ -84,7 +84,7 @@ def frame_of(draws: Draws) -> np.ndarray:
 
 def train_views(space: FaceSpace, draws: Draws, schedule: Schedule, folder: Path) -> None:
     """Train pictures of 64 and 128 px after 3 and 4 levels; they have to look like the generator's own, made small."""
-    synthesis, lpips = load_synthesis().to(device()), load_lpips().to(device())
+    synthesis, lpips = load_synthesis(device().type), load_lpips(device().type)
     styles = torch.from_numpy(draws.styles)
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:

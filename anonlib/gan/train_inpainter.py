@@ -60,7 +60,7 @@ def train_inpainter(
             rule.load_state_dict(state[name])
         ema.shadow = {name: value.to(device()) for name, value in state["ema"].items()}
         first, ema.step, log = state["step"], state["step"], state["log"]
-    began, random, lpips = time.monotonic(), torch.Generator(), load_lpips().to(device())
+    began, random, lpips = time.monotonic(), torch.Generator(), load_lpips(device().type)
     for step, part in zip(range(first, schedule.steps), batches(len(both), schedule.batch, 11, first), strict=False):
         random.manual_seed(step)
         real, hole, points = (one.to(device()) for one in batch_of(both, told, part.numpy()))

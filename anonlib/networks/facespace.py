@@ -85,12 +85,12 @@ def aligned(drawn: Tensor, frame: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def load_space(weights: Path) -> tuple[FaceSpace, Synthesis]:
-    """Return the face space in a file and the generator, frozen; AnonlibError where it is not one."""
+def load_space(weights: Path, at: str = "cpu") -> tuple[FaceSpace, Synthesis]:
+    """Return the face space in a file and the generator, frozen, on a device; AnonlibError where it is not one."""
     try:
         told = load_file(weights)
         space = FaceSpace(len(told["pool"]), told["pool_seen"].shape[1])
         space.load_state_dict({name: one.float() for name, one in told.items()})
     except (OSError, KeyError, RuntimeError, SafetensorError) as error:
         raise AnonlibError(f"{weights} is no space of faces ({first_line(error)}): run `make models`") from error
-    return space.requires_grad_(False).eval(), load_synthesis()
+    return space.requires_grad_(False).eval().to(at), load_synthesis(at)

@@ -34,8 +34,11 @@ class LPIPS(nn.Module):
         return total
 
 
-@lru_cache(maxsize=1)
-def load_lpips() -> LPIPS:
-    """Return the distance with its published weights, frozen; a training may use it whoever asked for it first."""
+@lru_cache(maxsize=2)
+def load_lpips(at: str = "cpu") -> LPIPS:
+    """Return the distance with its published weights, frozen; a training may use it whoever asked for it first.
+
+    at: the device, which has its own: to move what others use too would take it from under them.
+    """
     with torch.inference_mode(False):
-        return LPIPS(torch.load(asset_path("lpips"), map_location="cpu", weights_only=True)).eval()
+        return LPIPS(torch.load(asset_path("lpips"), map_location="cpu", weights_only=True)).eval().to(at)

@@ -72,15 +72,15 @@ def haar(x: Tensor) -> Tensor:
     return torch.stack([top, bottom], -3).flatten(-2).flatten(-3, -2) / 2
 
 
-@lru_cache(maxsize=1)
-def load_synthesis() -> Synthesis:
-    """Return the generator of the asset, frozen."""
+@lru_cache(maxsize=2)
+def load_synthesis(at: str = "cpu") -> Synthesis:
+    """Return the generator of the asset, frozen, on a device."""
     from anonlib.assets import asset_path
 
     with torch.inference_mode(False):
         net = Synthesis()
         _fill(net, _constants(str(asset_path("face-generator") / "SynthesisNetwork.xml")))
-    return net.requires_grad_(False).eval()
+    return net.requires_grad_(False).eval().to(at)
 
 
 def _constants(path: str) -> list[Tensor]:
