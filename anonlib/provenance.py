@@ -1,5 +1,6 @@
 """Where a number or a file comes from: git, lock file, machine, seconds, memory; results.json and manifest.json."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache as memoize
 from pathlib import Path
@@ -41,6 +42,7 @@ _NOTED = (
 
 _models: dict[str, str] = {}
 _began = time.monotonic()
+_waiting: dict[str, dict[str, Any]] | None = None  # results to be entered together, within `at_once`
 _saved_seconds = 0.0  # what steps cost when they were computed, for those that came from the cache
 
 
@@ -128,15 +130,41 @@ def record(
         "notebook": here.notebook,
         "cell": _cell(here.first_cell),
     }
-    update_json(Path(here.output) / "results.json", lambda old: _entered(old, key, entry))
+    if _waiting is None:
+        _enter({key: entry})
+    else:
+        _waiting[key] = entry
 
 
-def _entered(old: Mapping[str, Any], key: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the results with one more; a number of another notebook that still exists is not written over."""
-    owner = old.get(key, entry)["notebook"]
-    if owner != entry["notebook"] and (project_root() / "notebooks" / f"{owner}.ipynb").exists():
-        raise AnonlibError(f"result {key!r} is recorded by {owner}: read it with report.results(), or record another")
-    return {**old, key: entry}
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Enter what is recorded within, or in a function that this decorates, together: results.json is written once."""
+    global _waiting
+    if _waiting is not None:
+        yield
+        return
+    _waiting = {}
+    try:
+        yield
+    finally:
+        found, _waiting = _waiting, None
+        if found:
+            _enter(found)
+
+
+def _enter(found: Mapping[str, dict[str, Any]]) -> None:
+    """Add to the results; a number of another notebook that still exists is not written over."""
+
+    def entered(old: dict[str, Any]) -> dict[str, Any]:
+        for key, entry in found.items():
+            owner = old.get(key, entry)["notebook"]
+            if owner != entry["notebook"] and (project_root() / "notebooks" / f"{owner}.ipynb").exists():
+                raise AnonlibError(
+                    f"result {key!r} is recorded by {owner}: read it with report.results(), or record another"
+                )
+        return {**old, **found}
+
+    update_json(Path(context().output) / "results.json", entered)
 
 
 def results(output: Path | None = None) -> dict[str, dict[str, Any]]:

@@ -182,9 +182,10 @@ def _record_run(plan_: Plan, states: dict[str, dict[str, Any]], ran: list[str]) 
 
 
 def _forget_removed(output: Path) -> None:
-    """Take notebooks that are no longer in the project off the results."""
+    """Take notebooks that are no longer in the project off the results, but for files that others make now."""
+    kept = {file for name in notebooks.names() for file in plan.made(output, name)}
     for name in set(page.contents(output)) - set(notebooks.names()):
-        _remove(output, set(plan.made(output, name)))
+        _remove(output, set(plan.made(output, name)) - kept)
         provenance.forget(output, name)
         plan.drop_state(output, name)
 

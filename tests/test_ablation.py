@@ -16,7 +16,8 @@ DEMO = config.load("demo")
 
 def test_one_number_changes_at_a_time() -> None:
     chosen = ablation.variants("ia-hed", DEMO)
-    assert [one.axis for one in chosen] == ["backbone"] * 5 + ["temperature"] * 7 + ["batch"] * 5
+    counts = {"backbone": DEMO.ablate.backbones, "temperature": DEMO.ablate.temperatures, "batch": DEMO.ablate.batches}
+    assert [one.axis for one in chosen] == [axis for axis, values in counts.items() for _ in values]
     twice = [one for one in chosen if one.label == ablation.SHORT]
     assert [(one.axis, one.value) for one in twice] == [("temperature", 0.1), ("batch", 48)], "trained once for both"
     assert twice[0].jobs == twice[1].jobs and len({one.label for one in chosen}) == len(chosen) - 1
@@ -61,7 +62,7 @@ def test_the_longest_training_begins_first_and_none_is_done_twice(monkeypatch) -
     ablation.run(None, {}, chosen)
     assert len(asked) == sum(len(one.jobs) for one in chosen) - 1 and all(asked.count(job) == 1 for job in asked)
     first = [job.label for job in asked if not job.start and job.attacker == "contrastive"]
-    assert first[0] == "contrastive-backbone-vit-shallow" and first[-1] == "contrastive-backbone-swin"
+    assert first[0] == "contrastive" and first[-1] == "contrastive-backbone-swin"
     costs = [campaign.cost(job) for job in asked]
     assert costs == sorted(costs, reverse=True)
 

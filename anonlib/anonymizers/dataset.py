@@ -18,6 +18,7 @@ from anonlib.readers import ENCODER
 
 # milliseconds a photo: not worth a process, nor a place in the cache
 QUICK = ("noop", *config.BASELINES, *config.KSAME)
+SLOW = {"falco": 32}  # photos a shard of who takes seconds a photo: few large ones would leave cores without work
 FIELDS = ("images", "status", "source", "replicate", "seconds")
 
 
@@ -220,7 +221,8 @@ def parts_of(name: str, faces: FaceSet, source: np.ndarray) -> list[tuple[np.nda
     split.
     """
     if name not in config.KSAME:
-        return [(np.arange(at, min(at + SHARD, len(source))), {}) for at in range(0, len(source), SHARD)]
+        most = SLOW.get(name, SHARD)
+        return [(np.arange(at, min(at + most, len(source))), {}) for at in range(0, len(source), most)]
     told = _by_content(faces).iloc[source]
     sets = told.reset_index(drop=True).groupby(["split", "place"]).indices.values()
     return [(at, {"pool": faces.images[np.unique(source[at])]}) for at in sets]

@@ -15,7 +15,7 @@ from anonlib.evaluate.linkage import linkage
 from anonlib.evaluate.openset import fnir_at, searches, smallest_fpir
 from anonlib.evaluate.statistics import bootstrap_interval, rate_interval
 from anonlib.evaluate.tables import MAXIMUM
-from anonlib.provenance import record
+from anonlib.provenance import at_once, record
 
 FPIRS = {"fnir_at_fpir_1e-2": 0.01, "fnir_at_fpir_1e-3": 0.001}
 CERTAINTY = 0.95
@@ -84,6 +84,7 @@ def privacy_table(chosen: list[Case], ranks: pd.DataFrame, numbers: config.Evalu
     return pd.DataFrame(rows)
 
 
+@at_once()
 def record_privacy(table: pd.DataFrame) -> None:
     """Record attack/<anonymizer>/maximum/full/<measure> for all rows of `privacy_table`."""
     for row in table.to_dict("records"):

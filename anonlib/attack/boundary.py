@@ -18,7 +18,7 @@ from anonlib.data.faceset import FaceSet
 from anonlib.evaluate.comparisons import against
 from anonlib.evaluate.datacard import attributes
 from anonlib.evaluate.tables import probe_values
-from anonlib.provenance import record
+from anonlib.provenance import at_once, record
 
 ATTACKER = f"{FACE}-mixed"
 RATE = 1 / 3  # of contrastive-face's, for one who is trained on
@@ -145,6 +145,7 @@ def table(
     return found
 
 
+@at_once()
 def record_table(found: pd.DataFrame, name: str) -> None:
     """Record utility/<point>/attributes_kept for all points of an anonymizer, and what its strength gives away.
 

@@ -17,7 +17,7 @@ from anonlib.data.faceset import FaceSet
 from anonlib.evaluate import tables
 from anonlib.evaluate.statistics import rate_interval
 from anonlib.evaluate.verification import impostor_scores, matches, threshold_at
-from anonlib.provenance import record
+from anonlib.provenance import at_once, record
 
 LATER = ("dlib",)  # a recognizer that only these tables ask: it is slow
 RECOGNIZERS = (*campaign.UNTRAINED, *LATER)  # that nobody trains here, none of them in an anonymizer's loss
@@ -106,6 +106,7 @@ def ranks(faces: FaceSet, systems: Systems, outcomes: list[Outcome], settings: c
     return pd.concat([found, unseen[kept]], ignore_index=True)
 
 
+@at_once()
 def record_table(table: pd.DataFrame, systems: Systems) -> None:
     """Record what `tables.attack_table` says of the compared systems, and of attackers whom nobody asked before.
 
@@ -120,6 +121,7 @@ def record_table(table: pd.DataFrame, systems: Systems) -> None:
     tables.record_table(tables.maxima(rows[mine & unseen], tables.BLACKBOX))
 
 
+@at_once()
 def record_verification(found: pd.DataFrame) -> None:
     """Record attack/<anonymizer>/<recognizer>/verification/tmr_at_fmr_<rate> for all rows of `verification`."""
     named = {fmr: name for name, fmr in FMRS.items()}

@@ -15,7 +15,7 @@ from anonlib.evaluate.attributes import MEAN, attribute_table
 from anonlib.evaluate.downstream import learned
 from anonlib.evaluate.preservation import Photos
 from anonlib.evaluate.readings import Readings, looks_of, read_sets
-from anonlib.provenance import record
+from anonlib.provenance import at_once, record
 
 GROUPS = ("Male", "Young", "Pale_Skin", "Eyeglasses")  # attributes whose people are compared
 
@@ -95,6 +95,7 @@ def groups(faces: FaceSet, kept: Kept) -> pd.DataFrame:
     return share.map(lambda value: None if np.isnan(value) else "yes" if value > 0.5 else "no")
 
 
+@at_once()
 def record_mean(found: pd.DataFrame, measure: str) -> None:
     """Record utility/<anonymizer>/<measure> of a table with balanced_accuracy."""
     for row in found.to_dict("records"):

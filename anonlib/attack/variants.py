@@ -12,7 +12,7 @@ from anonlib.data.faceset import FaceSet
 from anonlib.evaluate import preservation, tables
 from anonlib.evaluate.identification import hits, rank_of_true
 from anonlib.evaluate.statistics import bootstrap_interval, rate_interval
-from anonlib.provenance import record
+from anonlib.provenance import at_once, record
 
 JUDGE = "w600k"  # who is asked: a recognizer that nobody trains, and that is in no anonymizer's loss
 AVERAGED = "averaged"  # the protocol whose gallery holds exactly the photos that k-Same averaged
@@ -70,6 +70,7 @@ def table(faces: FaceSet, varied: Systems, settings: config.Profile) -> pd.DataF
     return pd.DataFrame(rows).merge(preservation.table(*told, numbers.confidence, numbers.draws), on="anonymizer")
 
 
+@at_once()
 def record_table(found: pd.DataFrame) -> None:
     """Record ablation/<anonymizer>/<setting>/<measure> of all rows: the judge's top1 and cosine, seconds."""
     for row in found.to_dict("records"):
@@ -102,6 +103,7 @@ def bound(faces: FaceSet, systems: Systems, numbers: config.Evaluate) -> pd.Data
     return pd.DataFrame(found)
 
 
+@at_once()
 def record_bound(found: pd.DataFrame) -> None:
     """Record attack/<anonymizer>/<recognizer>/averaged/top1 of all rows of `bound`, and of whichever finds the most."""
     for row in found.to_dict("records"):

@@ -10,7 +10,7 @@ from anonlib.evaluate.identification import hits
 from anonlib.evaluate.statistics import holm, paired_test
 from anonlib.evaluate.tables import MAXIMUM, probe_values
 from anonlib.evaluate.variance import two_sources
-from anonlib.provenance import record
+from anonlib.provenance import at_once, record
 
 
 def paired_table(
@@ -61,6 +61,7 @@ def against(
     return found.assign(p_holm=pd.Series(holm(found.p[tested].to_numpy()), found.index[tested], dtype=float))
 
 
+@at_once()
 def record_paired(paired: pd.DataFrame, base: str = "ia-none", protocol: str = "full") -> None:
     """Record attack/<anonymizer>/<attacker>/<protocol>/gain_over_<base>, and its p-value after Holm's correction."""
     record_gains(paired, base, protocol)
@@ -83,6 +84,7 @@ def references_table(ranks: pd.DataFrame, table: pd.DataFrame, level: float = 0.
     return pd.DataFrame(rows)
 
 
+@at_once()
 def record_references(falls: pd.DataFrame) -> None:
     """Record attack/<anonymizer>/maximum/full/gain_over_single, what all references gain over one, and its p-value."""
     for row in falls[falls.step == "full to single"].to_dict("records"):
@@ -107,6 +109,7 @@ def gains_table(
     return found.assign(p_holm=holm(found.p.to_numpy())) if rows else found
 
 
+@at_once()
 def record_gains(found: pd.DataFrame, base: str, protocol: str = "full") -> None:
     """Record attack/<anonymizer>/<attacker>/<protocol>/gain_over_<base>, and its p-value after Holm's correction."""
     for row in found.to_dict("records"):
@@ -132,6 +135,7 @@ def seeds_table(ranks: pd.DataFrame, level: float = 0.95, protocol: str = "full"
     return pd.DataFrame(rows, columns=columns)
 
 
+@at_once()
 def record_seeds(found: pd.DataFrame, protocol: str = "full") -> None:
     """Record attack/<anonymizer>/<attacker>/<protocol>/top1_seed_sd: from training to training, people the same."""
     for row in found.to_dict("records"):

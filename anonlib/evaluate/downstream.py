@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -31,18 +32,30 @@ def learned(
     test_looks (T, D), test_labels (T, A), identity (T,): of originals of other people. names: (A,). An attribute of
     fewer than LEAST photos with or without it, or too few to test it on, is left out.
     """
-    columns, said = [], []
+    columns, said, spaces = [], [], {}
     for column in range(len(names)):
         known = np.isfinite(labels[:, column])
         present = labels[known, column] > 0.5
         if min(present.sum(), (~present).sum()) < LEAST:
             continue
-        net = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=200))
+        if (key := known.tobytes()) not in spaces:
+            spaces[key] = _spanned(looks[known], test_looks)
+        seen, asked = spaces[key]
+        net = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=200)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            net.fit(looks[known].astype(np.float32), present)
+            net.fit(seen, present)
         columns.append(column)
-        said.append(net.predict_proba(test_looks.astype(np.float32))[:, 1])
+        said.append(net.predict_proba(asked)[:, 1])
     predicted = np.stack(said, axis=1) if said else np.zeros((len(test_looks), 0))
     told = [names[column] for column in columns]
     return attribute_table(predicted, test_labels[:, columns], told, identity, level, draws)
+
+
+def _spanned(looks: np.ndarray, test_looks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return standardized features of both in the space that the photos learned from span, at most as many as these.
+
+    A penalized regression finds the same there as among all features, in a hundredth of the time.
+    """
+    space = make_pipeline(StandardScaler(), PCA(svd_solver="full"))
+    return space.fit_transform(looks.astype(np.float32)), space.transform(test_looks.astype(np.float32))

@@ -12,7 +12,7 @@ from anonlib.evaluate.readings import Readings
 from anonlib.evaluate.statistics import bootstrap_interval, rate_interval
 from anonlib.evaluate.tables import interval_format
 from anonlib.faces import dilate, similarity
-from anonlib.provenance import record
+from anonlib.provenance import at_once, record
 
 EYES = (slice(36, 42), slice(42, 48))  # of the 68 points
 EXPRESSION = slice(17, 68)  # brows, nose, eyes, lips: all but the jaw
@@ -108,6 +108,7 @@ def table(
     return pd.DataFrame(rows)
 
 
+@at_once()
 def record_table(found: pd.DataFrame) -> None:
     """Record utility/<anonymizer>/<measure> for all of MEASURES, fid and kid."""
     for row in found.to_dict("records"):

@@ -8,7 +8,7 @@ from anonlib.errors import AnonlibError
 from anonlib.evaluate import published
 from anonlib.evaluate.identification import chance, cmc, counts, hits, mated
 from anonlib.evaluate.statistics import bootstrap_interval, rate_interval
-from anonlib.provenance import record
+from anonlib.provenance import at_once, record
 
 GOOD_ENOUGH = {"contrastive": 0.80, "contrastive-face": 0.90}  # Full-Ref top-1 on originals: below, an attacker is weak
 MAXIMUM = "maximum"  # the headline: whichever attacker finds the most
@@ -49,6 +49,7 @@ def maxima(table: pd.DataFrame, name: str = MAXIMUM) -> pd.DataFrame:
     return best.assign(strongest=best.attacker, attacker=name)
 
 
+@at_once()
 def record_table(table: pd.DataFrame) -> None:
     """Record attack/<anonymizer>/<attacker>/<protocol>/<measure> for all rows."""
     for row in table.to_dict("records"):
