@@ -66,7 +66,9 @@ def default_workers(gpus_each: int = 1) -> int:
             raise AnonlibError(f"ANONLIB_WORKERS must be a number of processes, 1 or more, not {named!r}")
         return int(named)
     if found := gpus():  # one process keeps a GPU busy; more would only share its memory
-        return max(1, len(found) // gpus_each)
+        if gpus_each > len(found):
+            raise AnonlibError(f"ANONLIB_TOGETHER={gpus_each} needs a GPU for each process, here are {len(found)}")
+        return len(found) // gpus_each
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, int(psutil.virtual_memory().available / 2**30 / GIB_A_WORKER)))
 

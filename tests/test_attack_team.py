@@ -69,9 +69,3 @@ def test_the_number_of_processes_comes_from_the_environment(monkeypatch) -> None
     monkeypatch.setenv("ANONLIB_TOGETHER", "no")
     with pytest.raises(AnonlibError, match="ANONLIB_TOGETHER"):
         together.processes()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    monkeypatch.setenv("ANONLIB_TOGETHER", "2")
-    assert together.processes() == 2
-    monkeypatch.setenv("ANONLIB_TOGETHER", "3")
-    with pytest.raises(AnonlibError, match="here are 2"):
-        together.processes()

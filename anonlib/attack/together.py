@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from anonlib import store, workers
+from anonlib import store
 from anonlib.attack.pairs import Pairs
 from anonlib.attack.train import AttackConfig, TrainedAttacker, restored, train_attacker, weights_of
 from anonlib.compat import prepare_torch
@@ -19,15 +19,10 @@ from anonlib.errors import AnonlibError
 
 
 def processes() -> int:
-    """Return how many processes train one attacker together; the attacker is the same but for rounding.
-
-    Raises AnonlibError where that is no number of processes, or where some of the GPUs would have to serve two of them.
-    """
+    """Return how many processes train one attacker together; the attacker is the same but for rounding."""
     named = os.environ.get("ANONLIB_TOGETHER", "1")
     if not named.isdecimal() or int(named) < 1:
         raise AnonlibError(f"ANONLIB_TOGETHER must be a number of processes, 1 or more, not {named!r}")
-    if (found := len(workers.gpus())) and int(named) > found:
-        raise AnonlibError(f"ANONLIB_TOGETHER={named} needs a GPU for each process, here are {found}: make it smaller")
     return int(named)
 
 
