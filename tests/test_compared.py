@@ -229,6 +229,15 @@ def test_the_generator_draws_in_torch_what_it_draws_in_openvino():
         assert np.abs(generator.draw(one) - picture).max() <= 1
 
 
+def test_the_photos_of_who_is_slow_come_in_small_shards():
+    from anonlib.anonymizers import dataset
+
+    rows = np.arange(200)
+    shards = {name: [at for at, _ in dataset.parts_of(name, None, rows)] for name in ("falco", "deepprivacy2")}
+    assert all((np.concatenate(parts) == rows).all() for parts in shards.values())
+    assert [max(map(len, parts)) for parts in shards.values()] == [32, 128]
+
+
 def test_a_device_has_networks_of_its_own_so_that_nobody_s_are_moved():
     from anonlib.gan import FALCO
     from anonlib.networks.facespace import load_space

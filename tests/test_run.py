@@ -326,6 +326,26 @@ def test_what_a_notebook_no_longer_makes_disappears(paper):
         notebooks.path("00_data").write_text(kept)
 
 
+def test_a_notebook_under_another_name_keeps_what_it_makes(paper, monkeypatch, tmp_path):
+    monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path))  # the other name stays among the timings there
+    output, old = paper / "figures/faces/smoke", notebooks.path("00_data")
+    kept, new = old.read_text(), old.with_name("00_people.ipynb")
+    again(paper)
+    made = set(plan.made(output, "00_data"))
+    try:
+        notebook(paper, "00_people", DATA, "PAUSE: float = 0.0", "steps, drawing")
+        old.unlink()
+        assert "00_people" in again(paper)
+        left = {file for file in made if not Path(file).stem.startswith("00_data")}
+        assert len(left) > 3 and left <= set(plan.made(output, "00_people"))
+        assert left <= {*provenance.read_json(output / "manifest.json"), *made} and "00_data" not in page.contents(
+            output
+        )
+    finally:
+        old.write_text(kept)
+        new.unlink()
+
+
 def wait_for(condition, process, seconds=300):
     start = time.monotonic()
     while not condition():
