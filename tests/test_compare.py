@@ -195,3 +195,7 @@ def test_what_is_kept_is_told_of_every_system_and_learned_from_the_same_photos(c
     assert dict(zip(learned.anonymizer, learned.photos, strict=True)) == {"original": PEOPLE["train"]} | good
     groups = kept.groups(faces, found)
     assert set(groups.index) == set(faces.identity[systems.rows]) and list(groups) == list(kept.GROUPS)
+    few = kept.photographed(faces, systems, replace(numbers, compare=replace(numbers.compare, photos=2)))
+    assert len(few.rows) == len(few.original.images) == 2 and kept.groups(faces, few).equals(groups), (
+        "all are asked for"
+    )

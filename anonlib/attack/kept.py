@@ -22,21 +22,28 @@ GROUPS = ("Male", "Young", "Pale_Skin", "Eyeglasses")  # attributes whose people
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """The same test photos through every system, with what is read off each: rows (n,) of the data set."""
+    """The same test photos through every system, with what is read off each: rows (n,) of the data set.
+
+    asked: (P,) rows of the photos of all people searched for, these among them; seen: what is read off them.
+    """
 
     rows: np.ndarray
+    asked: np.ndarray
+    seen: Readings
     original: Photos
     made: dict[str, Photos]
 
 
 def photographed(faces: FaceSet, systems: Systems, settings: config.Profile) -> Kept:
     """Return the first `settings.compare.photos` of the probes, what was made of them, and what is read off all."""
-    rows = systems.rows[: settings.compare.photos]
+    asked, rows = systems.rows, systems.rows[: settings.compare.photos]
     parts = {name: one.of(rows) for name, one in systems.probes.items() if name != "noop"}
-    sets = {"": faces.images[rows]} | {name: one.images for name, one in parts.items()}
+    sets = {"": faces.images[asked]} | {name: one.images for name, one in parts.items()}
     read = read_sets(sets, bundles.of(settings.generator))
-    original = Photos(sets[""], read[""], np.ones(len(rows), bool))
-    return Kept(rows, original, {name: Photos(sets[name], read[name], one.status == OK) for name, one in parts.items()})
+    seen = read.pop("")
+    original = Photos(faces.images[rows], seen.select(np.arange(len(rows))), np.ones(len(rows), bool))
+    made = {name: Photos(sets[name], found, parts[name].status == OK) for name, found in read.items()}
+    return Kept(rows, asked, seen, original, made)
 
 
 def labels(faces: FaceSet, rows: np.ndarray, read: Readings) -> np.ndarray:
@@ -90,8 +97,8 @@ def learned_table(faces: FaceSet, systems: Systems, kept: Kept, settings: config
 
 def groups(faces: FaceSet, kept: Kept) -> pd.DataFrame:
     """Return of each test person, by identity, whether most of the photos have each of GROUPS: "yes", "no" or None."""
-    seen = pd.DataFrame(labels(faces, kept.rows, kept.original.readings), columns=NAMES)[list(GROUPS)]
-    share = seen.groupby(faces.identity[kept.rows]).mean()
+    seen = pd.DataFrame(labels(faces, kept.asked, kept.seen), columns=NAMES)[list(GROUPS)]
+    share = seen.groupby(faces.identity[kept.asked]).mean()
     return share.map(lambda value: None if np.isnan(value) else "yes" if value > 0.5 else "no")
 
 
