@@ -30,7 +30,7 @@ _SMALL = Generator(
 
 _DEMO = Profile(
     name="demo",
-    minutes=63,
+    minutes=80,
     data=Data(train_people=750, validation_people=50, test_people=200, images=12),
     generator=_SMALL,
     anonymize=Anonymize(
