@@ -66,9 +66,7 @@ def default_workers(gpus_each: int = 1) -> int:
             raise AnonlibError(f"ANONLIB_WORKERS must be a number of processes, 1 or more, not {named!r}")
         return int(named)
     if found := gpus():  # one process keeps a GPU busy; more would only share its memory
-        if gpus_each > len(found):
-            raise AnonlibError(f"ANONLIB_TOGETHER={gpus_each} needs a GPU for each process, here are {len(found)}")
-        return len(found) // gpus_each
+        return max(1, len(found) // gpus_each)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, int(psutil.virtual_memory().available / 2**30 / GIB_A_WORKER)))
 
@@ -115,7 +113,12 @@ def run(
 
 
 def _groups(found: list[str], each: int, workers: int) -> list[str]:
-    """Return which GPUs each worker sees; with more workers than groups of GPUs they share."""
+    """Return which GPUs each worker sees; with more workers than groups of GPUs they share.
+
+    Raises AnonlibError where there are GPUs, but not as many as one worker wants.
+    """
+    if found and each > len(found):
+        raise AnonlibError(f"ANONLIB_TOGETHER={each} needs a GPU for each process, here are {len(found)}")
     groups = [",".join(found[at : at + each]) for at in range(0, max(1, len(found) - each + 1), each)]
     return [groups[worker % len(groups)] for worker in range(workers)]
 

@@ -77,7 +77,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_tiny_bundle(tmp_path_factory.mktemp("bundle")))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def beside_a_gpu() -> dict[str, str]:
     """Return the environment of a process that sees the GPUs."""
     if not GPUS:

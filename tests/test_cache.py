@@ -375,13 +375,13 @@ def test_gpus_are_shared_out(monkeypatch, tmp_path, helper):
         (tmp_path / name).touch()
     monkeypatch.setattr(workers, "DEVICES", tmp_path)
     assert workers.gpus() == ["0", "2", "10"]
-    assert [workers.default_workers(each) for each in (1, 2, 3)] == [3, 1, 1]
-    with pytest.raises(AnonlibError, match="here are 3"):
-        workers.default_workers(4)
+    assert [workers.default_workers(each) for each in (1, 2, 3, 4)] == [3, 1, 1, 1]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,8,9")
     assert workers.gpus() == ["5", "7", "8", "9"] and workers.default_workers(2) == 2
     told = cache.map_shards("devices", helper.devices, {"k": list(range(8))}, shard_size=1, workers=2, gpus_each=2)
     assert set(told) == {"5,7", "8,9"}, "each worker has GPUs of its own"
+    with pytest.raises(AnonlibError, match="here are 4"):
+        cache.map_shards("devices", helper.devices, {"k": [9]}, workers=1, gpus_each=5)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert workers.gpus() == []
 

@@ -11,9 +11,14 @@ import pytest
 from anonlib.recognizers import embed
 
 
+# the most that a photo may differ in grey levels and the least cosine; of 12 photos on an H100 .02, 5.3, 1.1 and 1.6,
+# and 1, .93, .998 and .98: FALCO's steps go on from each difference
 @pytest.mark.gpu
-@pytest.mark.parametrize("method", ["deepprivacy2", "falco", "camouflage-light", "ia-depth+hed"])
-def test_a_gpu_makes_of_photos_what_a_cpu_makes(method, photos, beside_a_gpu, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "most", "least"),
+    [("deepprivacy2", 0.2, 0.999), ("falco", 8, 0.9), ("camouflage-light", 2, 0.99), ("ia-depth+hed", 3, 0.95)],
+)
+def test_a_gpu_makes_of_photos_what_a_cpu_makes(method, most, least, photos, beside_a_gpu, tmp_path):
     (tmp_path / "photos").mkdir()
     for k, photo in enumerate(photos):
         cv2.imwrite(str(tmp_path / "photos" / f"{k}.png"), photo[..., ::-1])
@@ -26,5 +31,5 @@ def test_a_gpu_makes_of_photos_what_a_cpu_makes(method, photos, beside_a_gpu, tm
     there = made(tmp_path / "gpu", beside_a_gpu)
     here = made(tmp_path / "cpu", beside_a_gpu | {"CUDA_VISIBLE_DEVICES": ""})
     assert there.shape == here.shape == photos.shape
-    assert np.abs(there.astype(int) - here).mean((1, 2, 3)).max() < 8
-    assert (embed("sface", there) * embed("sface", here)).sum(1).min() > 0.9
+    assert np.abs(there.astype(int) - here).mean((1, 2, 3)).max() < most
+    assert (embed("sface", there) * embed("sface", here)).sum(1).min() > least

@@ -140,5 +140,5 @@ class _Judges(NamedTuple):
 @lru_cache(maxsize=1)
 def _judges(device: torch.device) -> _Judges:
     """Return who sees a picture in the losses, frozen, on a device: others use the same networks elsewhere."""
-    judges = pretrained_mobilefacenet(), load_bisenet().cp.resnet, load_lpips()
-    return _Judges(*(copy.deepcopy(one).requires_grad_(False).to(device) for one in judges))
+    own = pretrained_mobilefacenet(), copy.deepcopy(load_bisenet().cp.resnet)
+    return _Judges(*(one.requires_grad_(False).to(device) for one in own), load_lpips(device.type))

@@ -61,7 +61,6 @@ def against(
     return found.assign(p_holm=pd.Series(holm(found.p[tested].to_numpy()), found.index[tested], dtype=float))
 
 
-@at_once()
 def record_paired(paired: pd.DataFrame, base: str = "ia-none", protocol: str = "full") -> None:
     """Record attack/<anonymizer>/<attacker>/<protocol>/gain_over_<base>, and its p-value after Holm's correction."""
     record_gains(paired, base, protocol)
