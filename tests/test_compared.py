@@ -164,6 +164,16 @@ def test_deepprivacy2_keeps_the_contract(removed, photos):
     assert np.abs(another[0].astype(int) - made[2]).max() > 0
 
 
+def test_deepprivacy2_draws_another_person_for_another_seed(photos):
+    """Recognizers that its training has not seen tell the two apart."""
+    method, masks = anonymizers.anonymizer("deepprivacy2"), np.full(photos.shape[:3], 255, np.uint8)
+    first, other = (method(photos, masks, seeds)[0] for seeds in ([1, 2, 3], [4, 5, 6]))
+    for recognizer in ("sface", "w600k"):
+        near = (embed(recognizer, first) * embed(recognizer, other)).sum(1)
+        print("MEASURED", recognizer, near)
+        assert near.mean() < 0.6
+
+
 def test_weights_that_are_none_say_what_to_do(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     method = anonymizers.anonymizer("deepprivacy2", weights=tmp_path / "x.safetensors")

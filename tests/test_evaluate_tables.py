@@ -319,6 +319,12 @@ def test_headline_orders_anonymizers_and_knows_one_published_number(written) -> 
     ).set_index("anonymizer")
     assert found.full["ia-none"] == 0.07 and found.trained_on["ia-none"] == "edges of photos"
     assert found.trained_on["noop"] == "this anonymizer"
+    for rank, who in {3.0: "this anonymizer", 1.0: "nothing (sface)"}.items():
+        told = {"sface/full/top1": 1.0, "sface/full/mean_rank": rank, "maximum/full/mean_rank": 1.0}
+        found = dict(written)
+        for key, value in told.items():
+            found[f"attack/noop/{key}"] = written["attack/noop/maximum/full/top1"] | {"value": value}
+        assert summary.headline(found).set_index("anonymizer").trained_on["noop"] == who
     foundations = summary.group(written, "data")
     assert foundations.result.tolist() == ["data/chance_top1"] and foundations.value.tolist() == ["0.005"]
 

@@ -6,10 +6,13 @@ import torch
 
 from anonlib.faces import with_mirrors
 from anonlib.gan import train
-from anonlib.gan.hole import holes
-from anonlib.gan.train_inpainter import moved, penalty, train_inpainter
+from anonlib.gan.codes import Codes
+from anonlib.gan.hole import batch_of, holes
+from anonlib.gan.train_inpainter import begin_to_heed, moved, painted, penalty, train_inpainter
 from anonlib.networks.inpainter import NOISE, POINTS, Discriminator, Inpainter
-from anonlib.training import Schedule
+from anonlib.networks.pictures import photos as to_photos
+from anonlib.networks.pictures import signed
+from anonlib.training import Ema, Schedule
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def test_what_is_trained_is_what_the_anonymizers_load(pool, tmp_path):
 
     short = Schedule(1, 2, 1e-3)
     files = tmp_path / "deepprivacy2.safetensors", tmp_path / "falco.safetensors"
-    train.make_compared(train.Plan(2, short, short, short), pool, tmp_path / "checkpoints", *files)
+    train.make_compared(train.Plan(2, short, short, short, short), pool, tmp_path / "checkpoints", *files)
     masks = np.full(pool["images"].shape[:3], 255, np.uint8)
     told = {"levels": 3, "steps": 1, "fit_levels": 3, "fit_steps": 0, "weights": files[1]}
     for method in (
@@ -44,7 +47,8 @@ def test_what_is_trained_is_what_the_anonymizers_load(pool, tmp_path):
 
 def test_a_stopped_training_comes_to_the_same_end(pool, tmp_path):
     def weights(folder: str, *stops: float) -> dict[str, torch.Tensor]:
-        told = (pool["images"], Schedule(3, 2, 1e-3), tmp_path / folder, tmp_path / folder / "x.safetensors")
+        phases = Schedule(1, 2, 1e-3), Schedule(2, 2, 1e-3)
+        told = (pool["images"], *phases, tmp_path / folder, tmp_path / folder / "x.safetensors")
         for seconds in stops:
             train_inpainter(*told, every=1, seconds=seconds)
         return train_inpainter(*told, every=1).state_dict()
@@ -60,15 +64,63 @@ def test_the_generator_learns_to_fill_a_hole(photos, tmp_path):
     told, folder = holes(images), tmp_path / "run"
 
     def away(steps: int) -> float:
-        from anonlib.gan.hole import batch_of
-
-        net = train_inpainter(photos, Schedule(steps, 4, 5e-4), folder / str(steps), folder / "x.safetensors")
+        phases = Schedule(steps, 4, 5e-4), Schedule(0, 4, 5e-4)
+        net = train_inpainter(photos, *phases, folder / str(steps), folder / "x.safetensors")
         with torch.inference_mode():
             made = net(*batch_of(images, told, np.arange(len(images))), torch.zeros(len(images), NOISE))
-        made = ((made.clamp(-1, 1) + 1) * 127.5).permute(0, 2, 3, 1).numpy()
-        return float(np.abs(made - images)[told.hole > 0].mean())
+        return float(np.abs(to_photos(made).astype(int) - images)[told.hole > 0].mean())
 
     assert away(60) < 0.93 * away(1)
+
+
+def test_a_face_of_the_look_or_the_code_that_was_asked_for_costs_nothing(photos):
+    images = with_mirrors(photos)
+    given, codes = batch_of(images, holes(images), np.arange(len(images))), Codes(images)
+    pair = torch.nn.ModuleDict({"g": Copying(), "d": Discriminator()})
+    noise, own, random = codes(given[0]), 2, torch.Generator()
+    _, right = painted(pair, codes, given, noise, own, random)
+    _, wrong = painted(pair, codes, given, noise.roll(2, 0), own, random)
+    assert right["looks"] == right["pixels"] == 0 and abs(right["ignored"]) < 0.02
+    assert wrong["ignored"] > 0.5
+    pair["g"].order = [1, 0, 2, 3, 4, 5]
+    _, swapped = painted(pair, codes, given, noise, own, random)
+    assert swapped["looks"] > 0.1 and swapped["pixels"] > 0.05 and swapped["ignored"] == right["ignored"]
+    assert "ignored" not in painted(pair, codes, given, noise, len(images), random)[1]
+
+
+class Copying(torch.nn.Module):
+    """A generator that draws the faces that were there, in another order."""
+
+    order = slice(None)
+
+    def forward(self, pictures, hole, points, noise):
+        return pictures[self.order]
+
+
+def test_styles_that_begin_anew_are_felt(photos):
+    torch.manual_seed(0)
+    net, noise = Inpainter(), torch.randn(2, 1, NOISE)
+    ema, given = Ema(net, 0.9), batch_of(photos[:1], holes(photos[:1]), np.arange(1))
+
+    def apart() -> float:
+        with torch.no_grad():
+            first, second = (net(*given, one) for one in noise)
+        return float((first - second).abs().mean())
+
+    before = apart()
+    begin_to_heed(net, ema)
+    assert apart() > 1.5 * before
+    for name, one in net.state_dict().items():
+        torch.testing.assert_close(ema.shadow[name], one)
+
+
+def test_codes_of_faces_are_distributed_like_noise(photos):
+    """Of mean 0, uncorrelated, and of variance 1 along as many axes as the faces differ in."""
+    images = with_mirrors(photos)
+    found = Codes(images)(signed(images)).double()
+    torch.testing.assert_close(found.mean(0), torch.zeros(NOISE, dtype=torch.double), atol=1e-4, rtol=0)
+    spread = torch.linalg.eigvalsh(torch.cov(found.T)).flip(0)
+    assert spread[:2].tolist() == pytest.approx([1, 1], abs=1e-3) and spread[len(images) :].abs().max() < 1e-3
 
 
 def test_r1_is_the_squared_slope_of_the_logits():
@@ -97,11 +149,9 @@ def test_what_the_discriminator_sees_is_moved_together():
 
 
 def test_a_photo_comes_back_from_what_networks_see():
-    from anonlib.networks.pictures import photos, signed
-
     every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
-    np.testing.assert_array_equal(photos(signed(every)), every)
-    assert photos(signed(every) * 3).max() == 255 and photos(signed(every) * 3).min() == 0
+    np.testing.assert_array_equal(to_photos(signed(every)), every)
+    assert to_photos(signed(every) * 3).max() == 255 and to_photos(signed(every) * 3).min() == 0
 
 
 def test_outside_of_the_hole_the_picture_comes_back_and_inside_it_is_not_looked_at():

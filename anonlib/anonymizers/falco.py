@@ -19,8 +19,8 @@ from anonlib import compat
 from anonlib.anonymizers.contract import ERROR, OK, full_batches
 from anonlib.bundles import SMALL
 from anonlib.errors import AnonlibError
-from anonlib.faces import CROP
 from anonlib.gan import FALCO
+from anonlib.gan.codes import identity
 from anonlib.groups import VIEWS
 from anonlib.mesh import face_mesh
 from anonlib.networks.attributes import load_head, pooled, trunk_features
@@ -28,7 +28,7 @@ from anonlib.networks.bisenet import Trunk, load_bisenet
 from anonlib.networks.facespace import FaceSpace, load_space
 from anonlib.networks.imagenet import standardized
 from anonlib.networks.lpips import LPIPS, load_lpips
-from anonlib.networks.mobilefacenet import MobileFaceNet, face_tensor, pretrained_mobilefacenet
+from anonlib.networks.mobilefacenet import MobileFaceNet, pretrained_mobilefacenet
 from anonlib.networks.mobilestylegan import Synthesis
 from anonlib.networks.pictures import photos, signed
 from anonlib.readers import ENCODER
@@ -86,14 +86,15 @@ class Falco:
             nearest = (seen @ F.normalize(space.pool_seen, dim=1).T).argmax(1)
         styles = fitted(guess, given, self.fit_levels, self.fit_steps, space, synthesis)
         shaped = space.pool[nearest][:, None].repeat(1, SHAPED.stop - SHAPED.start, 1).requires_grad_()
-        original, wanted = identity(given), attributes(given, space)
+        recognizer = _judges(given.device).recognizer
+        original, wanted = identity(recognizer, given), attributes(given, space)
         rule = torch.optim.Adam([shaped], RATE)
         falls = [round(share * self.steps) for share in FALLS]
         slower = torch.optim.lr_scheduler.MultiStepLR(rule, falls, SLOWER)
         for _ in range(self.steps):
             with compat.autocast(shaped.device.type):
                 picture = space.picture(with_shape(styles, shaped), self.levels, synthesis)
-                near = (identity(picture) * original).sum(1)
+                near = (identity(recognizer, picture) * original).sum(1)
                 kept = (attributes(picture, space) - wanted).abs().mean(1)
             # photos know nothing of each other: their losses are summed
             descend(rule, (IDENTITY * (near - self.margin).abs() + ATTRIBUTES * kept).sum())
@@ -117,12 +118,6 @@ def fitted(guess: Tensor, given: Tensor, levels: int, steps: int, space: FaceSpa
 def with_shape(styles: Tensor, shaped: Tensor) -> Tensor:
     """Return styles (B, 23, 512) with others, (B, 7, 512), in the places that shape the face."""
     return torch.cat([styles[:, : SHAPED.start], shaped, styles[:, SHAPED.stop :]], 1)
-
-
-def identity(pictures: Tensor) -> Tensor:
-    """Return what the recognizer says of aligned pictures (B, 3, 128, 128) in [-1, 1]: (B, 512), of length one."""
-    faces = face_tensor((pictures[:, :, CROP[0], CROP[1]] + 1) * 127.5)
-    return F.normalize(_judges(pictures.device).recognizer(faces), dim=1)
 
 
 def attributes(pictures: Tensor, space: FaceSpace) -> Tensor:

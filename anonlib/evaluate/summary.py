@@ -7,6 +7,7 @@ import pandas as pd
 
 from anonlib.evaluate import published
 from anonlib.evaluate.tables import BLACKBOX, MAXIMUM, TRANSFER, interval_format
+from anonlib.recognizers import RECOGNIZERS
 from anonlib.render import EM_DASH, spell
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -21,8 +22,8 @@ PROTOCOLS = {"full": "Full-Ref", "few": "Few-Ref", "single": "Single-Ref"}
 def headline(results: Results) -> pd.DataFrame:
     """Return one row an anonymizer: top-1 of the strongest attacker by protocol, with _lo and _hi, and published.
 
-    The strongest of LEADERS in Full-Ref stands for all protocols; trained_on says which. painted: share of the
-    anonymizer's photos with status ok.
+    The strongest of LEADERS in Full-Ref stands for all protocols; trained_on says which, or names the recognizer that
+    finds as many with no training at all. painted: share of the anonymizer's photos with status ok.
     """
     names = [key.split("/")[1] for key in results if key.endswith(f"/{MAXIMUM}/full/top1")]
     rows = []
@@ -31,7 +32,7 @@ def headline(results: Results) -> pd.DataFrame:
         painted = results.get(f"utility/{name}/ok", {}).get("value")
         row = {
             "anonymizer": name,
-            "trained_on": LEADERS[leaders[name]],
+            "trained_on": _trained_on(results, name, leaders[name]),
             "painted": painted,
             "published": published.top1(name),
         }
@@ -46,6 +47,15 @@ def headline(results: Results) -> pd.DataFrame:
 def _leader(results: Results, anonymizer: str) -> str:
     found = {name: results.get(f"attack/{anonymizer}/{name}/full/top1") for name in LEADERS}
     return max((name for name in LEADERS if found[name]), key=lambda name: found[name]["value"])
+
+
+def _trained_on(results: Results, anonymizer: str, leader: str) -> str:
+    def found(attacker: str) -> list[float | None]:
+        keys = [f"attack/{anonymizer}/{attacker}/full/{measure}" for measure in ("top1", "mean_rank")]
+        return [results.get(key, {}).get("value") for key in keys]
+
+    alone = [name for name in RECOGNIZERS if found(name) == found(leader)]
+    return f"nothing ({alone[0]})" if alone else LEADERS[leader]
 
 
 def headline_formats() -> dict[str, str]:

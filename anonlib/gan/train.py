@@ -24,7 +24,8 @@ class Plan:
     draws: int = 400
     views: Schedule = Schedule(800, 4, 1e-3)
     encoder: Schedule = Schedule(1_500, 64, 1e-3)
-    inpainter: Schedule = Schedule(4_000, 16, 3e-4)
+    painting: Schedule = Schedule(4_000, 16, 3e-4)
+    heeding: Schedule = Schedule(3_000, 8, 3e-4)
 
 
 def make_compared(
@@ -40,4 +41,4 @@ def make_compared(
     draws, pairs = draw(list(range(FIRST, FIRST + plan.draws))), Pairs(pool["images"], styles)
     reader = Small(OWN.camouflage.folder / ENCODER)
     train_facespace(draws, pairs, reader, plan.views, plan.encoder, checkpoints, falco)
-    train_inpainter(pool["images"], plan.inpainter, checkpoints, deepprivacy2)
+    train_inpainter(pool["images"], plan.painting, plan.heeding, checkpoints, deepprivacy2)

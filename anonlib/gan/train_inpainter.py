@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anonlib.faces import with_mirrors
+from anonlib.gan.codes import Codes
 from anonlib.gan.hole import Holes, batch_of, holes
 from anonlib.networks.inpainter import NOISE, Discriminator, Inpainter
 from anonlib.networks.lpips import load_lpips
@@ -25,16 +26,20 @@ from anonlib.training import (
 )
 
 R1, R1_EVERY = 1.0, 16  # weight of the gradient penalty, and in which steps it is taken, so many times as heavy there
-# at first it is also told what the face looked like, in pixels, later only by LPIPS: the originals see millions of
-# faces, and learn from the discriminator alone
-PIXELS, TOLD_SHARE, LOOKS = 10.0, 0.6, 2.0
+# The originals see millions of faces, and learn from the discriminator alone. Here the generator is also told what a
+# face looked like, by LPIPS and at first in pixels. Told so whatever its noise, it paints well and ignores the noise.
+# Then it begins anew what it makes of noise: half of a batch is given the code of its own face for a noise, and only
+# this half is told the look; the other half is given noise, and its faces have to have this for a code.
+PIXELS, LOOKS, HEEDED = 10.0, 2.0, 3.0
+PAINTS, HEEDS = (1.0, 0.6), (1 / 3, 1 / 3)  # how much of PIXELS at first, and after which share of the steps none
 BETAS, DECAY = (0.0, 0.99), 0.998
 SHIFT, LIGHT = 8, 0.3  # px, share: what the discriminator sees is moved and relit, or so few faces are learned by heart
 
 
 def train_inpainter(
     images: np.ndarray,
-    schedule: Schedule,
+    painting: Schedule,
+    heeding: Schedule,
     folder: Path,
     target: Path,
     every: int = 100,
@@ -42,59 +47,96 @@ def train_inpainter(
 ) -> Inpainter:
     """Train the generator on faces (N, 128, 128, 3) uint8 and their mirror images, write it to `target`, return it.
 
-    A stopped training goes on from its checkpoint in `folder`; `seconds`: stop after so long, leaving one.
+    painting, heeding: how long before and after it has to heed its noise. A stopped training goes on from its
+    checkpoint in `folder`; `seconds`: stop after so long, leaving one.
     """
     both = with_mirrors(images)
     told = holes(both)
     rows = np.flatnonzero(told.found)
     both, told = both[rows], Holes(told.hole[rows], told.points[rows])
+    codes = Codes(both).to(device())
     torch.manual_seed(11)
     pair = torch.nn.ModuleDict({"g": Inpainter(), "d": Discriminator()}).to(device())
     pair.to(memory_format=torch.channels_last)
     g, d, ema = pair["g"], pair["d"], Ema(pair["g"], DECAY)
-    rules = {name: torch.optim.Adam(net.parameters(), schedule.rate, BETAS) for name, net in pair.items()}
+    rules = {name: torch.optim.Adam(net.parameters(), painting.rate, BETAS) for name, net in pair.items()}
     checkpoint, first, log = folder / "inpainter.pt", 0, []
     if state := load_checkpoint(checkpoint):
         pair.load_state_dict(state["net"])
+        codes.load_state_dict(state["codes"])
         for name, rule in rules.items():
             rule.load_state_dict(state[name])
         ema.shadow = {name: value.to(device()) for name, value in state["ema"].items()}
         first, ema.step, log = state["step"], state["step"], state["log"]
-    began, random, lpips = time.monotonic(), torch.Generator(), load_lpips(device().type)
-    for step, part in zip(range(first, schedule.steps), batches(len(both), schedule.batch, 11, first), strict=False):
+    began, random = time.monotonic(), torch.Generator()
+    last = painting.steps + heeding.steps
+    for step in range(first, last):
+        heeds = step >= painting.steps
+        schedule, done = (heeding, step - painting.steps) if heeds else (painting, step)
+        if heeds and done == 0:
+            begin_to_heed(g, ema)
+        for rule in rules.values():
+            rule.param_groups[0]["lr"] = schedule.rate
+        part = next(batches(len(both), schedule.batch, 11, done))
         random.manual_seed(step)
-        real, hole, points = (one.to(device()) for one in batch_of(both, told, part.numpy()))
-        noise = torch.randn(2, len(part), NOISE, generator=random).to(device())
-        share = max(0.0, 1 - step / (TOLD_SHARE * schedule.steps))
-        with autocast():
-            fake = g(real, hole, points, noise[0])
-            logits = d(*moved(fake, hole, points, random))
-            looks = lpips(fake, real).float().mean()
-        away = ((fake - real).abs() * hole).sum() / hole.sum() / 3
-        fooled = F.softplus(-logits).mean()
-        descend(rules["g"], fooled + PIXELS * share * away + LOOKS * looks)
+        real, hole, points = given = [one.to(device()) for one in batch_of(both, told, part.numpy())]
+        noise, own = torch.randn(len(part), NOISE, generator=random).to(device()), len(part)
+        if heeds:
+            own = len(part) // 2
+            with torch.no_grad():
+                noise[:own] = codes(real[:own])
+        d.requires_grad_(False)
+        fake, losses = painted(pair, codes, given, noise, own, random)
+        most, until = HEEDS if heeds else PAINTS
+        share = most * max(0.0, 1 - done / (until * schedule.steps))
+        weights = {"g": 1.0, "looks": LOOKS, "ignored": HEEDED, "pixels": PIXELS * share}
+        descend(rules["g"], sum(weights[name] * loss for name, loss in losses.items()))
         ema.update(g)
+        d.requires_grad_(True)
         with autocast():
-            fake = g(real, hole, points, noise[1]).detach()
-            seen = [d(*moved(pictures, hole, points, random)) for pictures in (real, fake)]
-        caught = F.softplus(-seen[0]).mean() + F.softplus(seen[1]).mean()
+            seen = [d(*moved(pictures, hole, points, random)) for pictures in (real, fake.detach())]
+        losses["d"] = F.softplus(-seen[0]).mean() + F.softplus(seen[1]).mean()
         steep = penalty(d, real, hole, points) if step % R1_EVERY == 0 else torch.zeros(())
-        descend(rules["d"], caught + R1 / 2 * R1_EVERY * steep)
-        measures = {name: float(one.detach()) for name, one in {"g": fooled, "d": caught, "looks": looks}.items()}
+        descend(rules["d"], losses["d"] + R1 / 2 * R1_EVERY * steep)
+        measures = {name: float(one.detach()) for name, one in losses.items()}
         log.append({"step": step + 1} | measures)
         stopping = time.monotonic() - began > seconds
-        if (step + 1) % every == 0 or step + 1 == schedule.steps or stopping:
-            recent = {key: float(np.mean([one[key] for one in log[-every:]])) for key in measures}
+        if (step + 1) % every == 0 or step + 1 == last or stopping:
+            recent = {key: float(np.mean([one[key] for one in log[-every:] if key in one])) for key in measures}
             pace = (time.monotonic() - began) / (step + 1 - first)
             words = " ".join(f"{key} {number:.3f}" for key, number in recent.items())
-            print(f"inpainter {step + 1}/{schedule.steps} {words} | {pace:.2f} s/step", flush=True)
-            kept = {name: rule.state_dict() for name, rule in rules.items()}
+            print(f"inpainter {step + 1}/{last} {words} | {pace:.2f} s/step", flush=True)
+            kept = {name: rule.state_dict() for name, rule in rules.items()} | {"codes": codes.state_dict()}
             save_checkpoint(checkpoint, net=pair.state_dict(), ema=ema.shadow, step=step + 1, log=log, **kept)
         if stopping:
             break
     ema.finish(g)
     save_half(g.state_dict(), target)
     return g
+
+
+def painted(
+    pair: torch.nn.ModuleDict, codes: Codes, given: list[Tensor], noise: Tensor, own: int, random: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return pictures (B, 3, H, W) and the generator's losses: the first `own` are told the look, others a code."""
+    real, hole, points = given
+    with autocast():
+        fake = pair["g"](real, hole, points, noise)
+        logits = pair["d"](*moved(fake, hole, points, random))
+        looks = load_lpips(device().type)(fake[:own], real[:own]).float().mean()
+        losses = {"g": F.softplus(-logits).mean(), "looks": looks}
+        if own < len(fake):
+            losses["ignored"] = 1 - F.cosine_similarity(codes(fake[own:]), noise[own:]).mean()
+    away = ((fake - real).abs() * hole)[:own].sum() / hole[:own].sum() / 3
+    return fake, losses | {"pixels": away}
+
+
+def begin_to_heed(g: Inpainter, ema: Ema) -> None:
+    """Let the generator's styles begin anew, large enough to be felt: those of noise that was ignored are small."""
+    torch.manual_seed(13)
+    for name, one in g.mapping.named_parameters(prefix="mapping"):
+        torch.nn.init.kaiming_normal_(one, 0.2) if one.ndim > 1 else torch.nn.init.zeros_(one)
+        ema.shadow[name].copy_(one.detach())
 
 
 def moved(pictures: Tensor, hole: Tensor, points: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
