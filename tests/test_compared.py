@@ -170,7 +170,6 @@ def test_deepprivacy2_draws_another_person_for_another_seed(photos):
     first, other = (method(photos, masks, seeds)[0] for seeds in ([1, 2, 3], [4, 5, 6]))
     for recognizer in ("sface", "w600k"):
         near = (embed(recognizer, first) * embed(recognizer, other)).sum(1)
-        print("MEASURED", recognizer, near)
         assert near.mean() < 0.6
 
 

@@ -54,13 +54,12 @@ def train_inpainter(
     told = holes(both)
     rows = np.flatnonzero(told.found)
     both, told = both[rows], Holes(told.hole[rows], told.points[rows])
-    codes = Codes(both).to(device())
     torch.manual_seed(11)
     pair = torch.nn.ModuleDict({"g": Inpainter(), "d": Discriminator()}).to(device())
     pair.to(memory_format=torch.channels_last)
     g, d, ema = pair["g"], pair["d"], Ema(pair["g"], DECAY)
     rules = {name: torch.optim.Adam(net.parameters(), painting.rate, BETAS) for name, net in pair.items()}
-    checkpoint, first, log = folder / "inpainter.pt", 0, []
+    checkpoint, first, log, codes = folder / "inpainter.pt", 0, [], Codes()
     if state := load_checkpoint(checkpoint):
         pair.load_state_dict(state["net"])
         codes.load_state_dict(state["codes"])
@@ -68,6 +67,9 @@ def train_inpainter(
             rule.load_state_dict(state[name])
         ema.shadow = {name: value.to(device()) for name, value in state["ema"].items()}
         first, ema.step, log = state["step"], state["step"], state["log"]
+    else:
+        codes.fit(both)
+    codes.to(device())
     began, random = time.monotonic(), torch.Generator()
     last = painting.steps + heeding.steps
     for step in range(first, last):
