@@ -100,6 +100,12 @@ class Bundle:
         """Return the networks that make the maps of these conditions, where not the project's own annotators do."""
         return {name: one for name in conditions if (one := self.annotator(name))}
 
+    def folders(self) -> set[Path]:
+        """Return the folders of this machine that its models lie in."""
+        parts = [self.pipeline, self.lora, self.camouflage, self.reader, self.captioner]
+        parts += [source for _, source in (*self.controls, *self.annotators)]
+        return {source.local for source in parts if source and source.local}
+
     def used(self, conditions: tuple[str, ...], few: bool) -> "Bundle":
         """Return the bundle with no more than these conditions, and few steps, use: the rest makes nothing stale."""
         unused = [] if few else ["lora"]

@@ -153,9 +153,16 @@ def components(
         "code": sources.code_hashes(named, without=sources.MACHINERY),
         "params": json.loads(config.canonical(dict(params))),
         "inputs": {key: store.digest(value) for key, value in sorted(inputs.items())},
-        "models": {_label(item): model_hash(item) for item in models},
+        "models": {label(item): model_hash(item) for item in models},
         "lock": provenance.lock_hash(),
     }
+
+
+def label(model: Path | str) -> str:
+    """Return what a model is called in a key: its path within the project, so that a clone elsewhere finds it too."""
+    root = provenance.project_root()
+    inside = isinstance(model, Path) and model.is_relative_to(root)
+    return str(model.relative_to(root) if inside else model)
 
 
 def model_hash(model: Path | str) -> str:
@@ -240,13 +247,6 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def folder_of(name: str) -> Path:
     """Return the folder that holds all results of a step."""
     return cache_root() / "steps" / re.sub(r"[^A-Za-z0-9+._-]+", "-", name)
-
-
-def _label(model: Path | str) -> str:
-    """Return what a model is called in a key: its path within the project, so that a clone elsewhere finds it too."""
-    root = provenance.project_root()
-    inside = isinstance(model, Path) and model.is_relative_to(root)
-    return str(model.relative_to(root) if inside else model)
 
 
 def _length(name: str, items: Mapping[str, Any]) -> int:

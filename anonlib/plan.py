@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anonlib import cache, config, notebooks, page, provenance, render, sources
+from anonlib import bundles, cache, config, gan, notebooks, page, provenance, render, sources
 from anonlib.errors import AnonlibError
 from anonlib.provenance import read_json
 
@@ -73,6 +73,7 @@ def components(plan: Plan, notebook: str) -> dict[str, Any]:
         "code": sources.code_hashes(_own_imports(notebook)),
         "parameters": given | config.values(plan.profile),
         "data": plan.data,
+        "models": _models(plan.profile),
         "lock": provenance.lock_hash(),
         "upstream": {name: passed_on(plan.output, name) for name in upstream},
     }
@@ -85,6 +86,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for name in cache.changed(old["parameters"], new["parameters"]):
         said.append(f"parameter {name}: {old['parameters'].get(name)} -> {new['parameters'].get(name)}")
     said += ["the data set changed"] if old["data"] != new["data"] else []
+    said += [f"model changed: {name}" for name in cache.changed(old.get("models", {}), new["models"])]
     said += ["lock file changed"] if old["lock"] != new["lock"] else []
     return said + [f"results changed: {name}" for name in cache.changed(old["upstream"], new["upstream"])]
 
@@ -148,6 +150,13 @@ def drop_state(output: Path, notebook: str) -> None:
 
 def _state_file(output: Path, notebook: str) -> Path:
     return output / "notebooks" / f"{notebook}.json"
+
+
+def _models(profile: config.Profile) -> dict[str, str]:
+    """Return the content hash of each model on this machine that a profile may use; hub names are parameters."""
+    folders = bundles.OWN.folders() | bundles.of(profile.generator).folders()
+    there = [path for path in (*folders, gan.DEEPPRIVACY2, gan.FALCO) if path.exists()]
+    return {cache.label(path): cache.model_hash(path) for path in there}
 
 
 def _own_imports(notebook: str) -> list[str]:

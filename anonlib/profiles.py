@@ -30,8 +30,8 @@ _SMALL = Generator(
 
 _DEMO = Profile(
     name="demo",
-    minutes=80,
-    data=Data(train_people=750, validation_people=50, test_people=200, images=12),
+    minutes=75,
+    data=Data(train_people=750, validation_people=50, test_people=200, images=10),
     generator=_SMALL,
     anonymize=Anonymize(
         conditions=CONDITIONS,
@@ -41,7 +41,7 @@ _DEMO = Profile(
         probes=2,
         train_photos=750,
         validation_photos=50,
-        train_conditions=4,
+        train_conditions=3,
     ),
     attack=Attack(
         backbones=("resnet18",),
@@ -59,11 +59,11 @@ _DEMO = Profile(
         temperature=0.1,
         edges=EDGES,
         edge_batch=32,
-        edge_photos=4,
+        edge_photos=3,
     ),
     ablate=Ablate(
-        backbones=("resnet18", "resnet50-narrow", "convnext", "swin"),
-        temperatures=(0.02, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0),
+        backbones=("resnet18", "resnet50-narrow", "swin"),
+        temperatures=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
         batches=(8, 16, 32, 48, 96),
         face_pairs=960,
         face_frozen=6,
@@ -107,7 +107,7 @@ _SMOKE = dataclasses.replace(
     minutes=6,
     data=Data(train_people=20, validation_people=6, test_people=12, images=6),
     generator=dataclasses.replace(_SMALL, steps=4),
-    anonymize=dataclasses.replace(_DEMO.anonymize, train_photos=20, validation_photos=6),
+    anonymize=dataclasses.replace(_DEMO.anonymize, train_photos=20, validation_photos=6, train_conditions=4),
     attack=dataclasses.replace(
         _DEMO.attack,
         steps=14,
@@ -118,6 +118,7 @@ _SMOKE = dataclasses.replace(
         transfer_steps=6,
         edge_batch=16,
         edges=("hed",),
+        edge_photos=4,
     ),
     ablate=dataclasses.replace(
         _DEMO.ablate,

@@ -19,6 +19,7 @@ from PIL import Image
 from anonlib import config, explain, notebooks, page, plan, provenance, run, screen
 from anonlib.errors import AnonlibError
 
+LORA = config.load("smoke", {}).generator.lora
 STEPS = """
     import os
     import time
@@ -74,8 +75,9 @@ def notebook(root, name, cells, parameters="", imports="steps"):
 
 
 def write_project(root):
-    for folder in ("notebooks", "requirements", "lib", "faces/anna", "faces/bert"):
+    for folder in ("notebooks", "requirements", "lib", "faces/anna", "faces/bert", LORA):
         (root / folder).mkdir(parents=True)
+    (root / LORA / "weights").write_text("first")
     (root / "requirements/cpu.lock").write_text("numpy==1\n")
     (root / "lib/steps.py").write_text(textwrap.dedent(STEPS))
     (root / "lib/drawing.py").write_text(textwrap.dedent(DRAWING))
@@ -283,6 +285,12 @@ def test_an_edited_drawing_reruns_no_compute_step(paper, capsys):
     assert (paper / "calls").read_text() == calls
     after = {name: (output / name).read_bytes() for name in before}
     assert after["line.png"] != before["line.png"] and after["numbers.csv"] == before["numbers.csv"]
+
+
+def test_another_model_runs_notebooks_again(paper, capsys):
+    (paper / LORA / "weights").write_text("second")
+    assert again(paper) == ["00_data", "01_results"] and f"model changed: {LORA}" in capsys.readouterr().err
+    assert again(paper) == []
 
 
 def test_a_failing_notebook_is_one_screen(paper, capsys):
