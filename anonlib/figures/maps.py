@@ -49,7 +49,7 @@ def frontier(
 
 
 def _label(axes: Axes, points: np.ndarray, texts: list[str]) -> None:
-    """Write a text beside each point (N, 2), on the side where it covers the fewest points and other texts."""
+    """Write a text beside each point (N, 2), at the nearest place of those that cover the fewest others."""
     halo = patheffects.withStroke(linewidth=2.5, foreground="white")  # lines may pass behind
     figure = axes.get_figure()
     figure.draw_without_rendering()  # only then it is settled where points and texts lie
@@ -63,8 +63,12 @@ def _label(axes: Axes, points: np.ndarray, texts: list[str]) -> None:
             note.set(ha=side[0], position=side[1:])
             return note.get_window_extent().count_overlaps(taken)
 
-        covered(min(SIDES, key=covered))
+        side = min(SIDES, key=covered)
+        covered(side)
         taken.append(note.get_window_extent())
+        if abs(side[2]) > BESIDE:
+            line = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+            axes.annotate("", point, xytext=side[1:], textcoords="offset points", arrowprops=line)
 
 
 def regions(data: Mapping[str, Any], *, name: str, value: str, label: str) -> Figure:
@@ -95,5 +99,10 @@ def regions(data: Mapping[str, Any], *, name: str, value: str, label: str) -> Fi
     return figure
 
 
-SIDES = [(ha, x, y) for y in (7, -7, 0, 14, -14) for ha, x in (("left", 4), ("right", -4))]  # of a point, in points
+BESIDE = 7  # points up or down; a text further away has a line to its point
+SIDES = [  # of a point, in points
+    (ha, x + sign * max(0, abs(y) - BESIDE) // 2, y)
+    for y in (7, -7, 0, 14, -14, 24, -24, 34, 44)
+    for ha, x, sign in (("left", 4, 1), ("right", -4, -1))
+]
 COLOURS = colors.LinearSegmentedColormap.from_list("leak", ["#0072b2", "#f5f5f5", "#d55e00"])
