@@ -214,7 +214,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 def announce(entry: Entry) -> None:
     """Say that a step is computed, and what has changed since its newest result."""
     reasons = why(entry)
-    progress.say(f"{entry.name}: computing" + (f" ({'; '.join(reasons)})" if reasons else ""))
+    progress.say(f"{entry.name}: computing" + (f" ({progress.some(reasons)})" if reasons else ""))
 
 
 def why(entry: Entry) -> list[str]:

@@ -35,6 +35,11 @@ def track(items: Iterable[Item], label: str, total: int) -> Iterator[Item]:
         yield item
 
 
+def some(reasons: list[str]) -> str:
+    """Return the first three reasons on one line, and whether there are more."""
+    return "; ".join(reasons[:3]) + (" ..." if len(reasons) > 3 else "")
+
+
 def about(seconds: float) -> str:
     """Return a time in words: "about 40 s", "about 4 min", "about 1 h 20 min"."""
     if seconds < 90:

@@ -48,7 +48,7 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
 
     output = plan_.output
     before = set(plan.made(output, name))
-    screen.say(f"{name}: running ({'; '.join(reasons[:3])}{' ...' if len(reasons) > 3 else ''})")
+    screen.say(f"{name}: running ({progress.some(reasons)})")
     components = plan.components(plan_, name)
     plan.drop_state(output, name)
     running = plan.executed(output, name).with_suffix(".running.ipynb")

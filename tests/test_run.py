@@ -16,7 +16,7 @@ import pytest
 from nbformat import v4
 from PIL import Image
 
-from anonlib import config, explain, notebooks, page, plan, provenance, run, screen
+from anonlib import config, explain, notebooks, page, plan, progress, provenance, run, screen
 from anonlib.errors import AnonlibError
 
 LORA = config.load("smoke", {}).generator.lora
@@ -408,6 +408,11 @@ def _refused(plan_):
             return False
     except AnonlibError as error:
         return "another run" in str(error)
+
+
+def test_of_many_reasons_three_are_said():
+    assert progress.some(["code", "data", "lock"]) == "code; data; lock"
+    assert progress.some(["code", "data", "lock", "model"]) == "code; data; lock ..."
 
 
 def test_time_left_comes_from_the_last_run(paper, monkeypatch):
