@@ -100,9 +100,9 @@ def regions(data: Mapping[str, Any], *, name: str, value: str, label: str) -> Fi
 
 
 BESIDE = 7  # points up or down; a text further away has a line to its point
-SIDES = [  # of a point, in points
-    (ha, x + sign * max(0, abs(y) - BESIDE) // 2, y)
+SIDES = [  # of a point, in points: further up or down is also further aside
+    (ha, sign * (4 + max(0, abs(y) - BESIDE) // 2), y)
     for y in (7, -7, 0, 14, -14, 24, -24, 34, 44)
-    for ha, x, sign in (("left", 4, 1), ("right", -4, -1))
+    for ha, sign in (("left", 1), ("right", -1))
 ]
 COLOURS = colors.LinearSegmentedColormap.from_list("leak", ["#0072b2", "#f5f5f5", "#d55e00"])
