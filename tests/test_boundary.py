@@ -96,7 +96,7 @@ def test_the_regions_lie_where_the_detector_sees_eyes_nose_and_mouth() -> None:
 
 def test_points_weaken_one_thing_at_a_time_at_full_strength() -> None:
     chosen = boundary.points(replace(DEMO.boundary, anonymizer="ia-depth+hed"))
-    assert len({one.name for one in chosen}) == len(chosen) == 5 + 2 + 2 + 5 + 1
+    assert len({one.name for one in chosen}) == len(chosen) == 4 + 2 + 2 + 5 + 1
     for one in chosen:
         scales = one.options["scales"]
         assert set(scales) == {"depth", "hed"}
