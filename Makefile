@@ -40,26 +40,26 @@ FORCE:
 endif
 
 setup: $(READY) ## make .venv from the lock, fetch the assets and check their hashes
-	@$(PY) -m anonlib.cli fetch
+	@$(PY) -m anonlib.paper.cli fetch
 
 fetch: setup ## PROFILE=full [METHOD=]: download the models that it takes from the hub; a stopped one goes on
-	@$(PY) -m anonlib.cli fetch --profile "$(PROFILE)" --model "$(MODEL)" $(if $(METHOD),--method "$(METHOD)")
+	@$(PY) -m anonlib.paper.cli fetch --profile "$(PROFILE)" --model "$(MODEL)" $(if $(METHOD),--method "$(METHOD)")
 
 paper: setup ## run the notebooks: every figure and table of the paper, into figures/
-	@$(PY) -m anonlib.run $(RUN_OPTIONS)
+	@$(PY) -m anonlib.paper.run $(RUN_OPTIONS)
 
 anonymize: setup ## IN=folder OUT=new folder [METHOD=ia-depth+hed]: anonymize the faces in photos of any size
-	@$(PY) -m anonlib.cli anonymize "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)" \
+	@$(PY) -m anonlib.paper.cli anonymize "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)" \
 		--camouflage "$(CAMOUFLAGE)" $(if $(METHOD),--method "$(METHOD)")
 
 figures: $(READY) ## draw the figures again from the tables; no model is loaded
-	@$(PY) -m anonlib.cli figures $(DATASET_OPTION)
+	@$(PY) -m anonlib.paper.cli figures $(DATASET_OPTION)
 
 explain: $(READY) ## say what is stale and why, without running anything
-	@$(PY) -m anonlib.cli explain $(RUN_OPTIONS)
+	@$(PY) -m anonlib.paper.cli explain $(RUN_OPTIONS)
 
 verify: $(READY) ## re-read the results: PASS, FAIL or INCONCLUSIVE for every claim, an error where one fails
-	@$(PY) -m anonlib.cli verify $(NAMES)
+	@$(PY) -m anonlib.paper.cli verify $(NAMES)
 
 test: setup ## run the tests, the notebooks among them
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} HF_HUB_OFFLINE=1 $(PY) -m pytest $(ARGS)
@@ -75,19 +75,19 @@ $(PEERS)/.lock: requirements/bench.lock $(READY)
 	@touch $@
 
 data: setup ## make the embedded faces again from the face generator
-	@$(PY) -m anonlib.cli data
+	@$(PY) -m anonlib.paper.cli data
 
 models: setup ## train the small diffusion bundle and the compared systems' parts again; a stopped run goes on
-	@$(PY) -m anonlib.cli models
+	@$(PY) -m anonlib.paper.cli models
 
 camouflage: setup ## IN=photos OUT=new folder PROFILE=full: train what CAMOUFLaGE has of its own for that model
-	@$(PY) -m anonlib.cli camouflage "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)"
+	@$(PY) -m anonlib.paper.cli camouflage "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)"
 
 lab: setup ## open the notebooks in JupyterLab
 	@$(PY) -m jupyter lab notebooks
 
 clean: ## delete what runs and tools left here; never the cache, never .venv
-	@if test -e "$(READY)"; then $(PY) -m anonlib.cli clean; fi
+	@if test -e "$(READY)"; then $(PY) -m anonlib.paper.cli clean; fi
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache
 	@find anonlib tests tools notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonlib import assets, workers
-from anonlib.bundles import Bundle, Source
+from anonlib.assets.models import Bundle, Source
+from anonlib.config import paths
+from anonlib.engine import pool as workers
 
 GPUS = workers.gpus()
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what tests compare with is exact in float32, so a GPU is for those marked gpu
@@ -16,16 +17,17 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what tests compare with is exact in f
 def write_tiny_bundle(folder: Path) -> Path:
     """Write a diffusers folder with ControlNets, CAMOUFLaGE's identity function among them, and CAMOUFLaGE-Light in
     `small-camouflage` beside it; return it."""
-    from anonlib.compat import prepare_torch
+    from anonlib.engine.torch_setup import prepare_torch
 
     prepare_torch(1)
     import torch
 
-    from anonlib.diffusion import build, train_light
-    from anonlib.diffusion.bundle import read_pipeline, save_net
-    from anonlib.diffusion.train import save_bundle
-    from anonlib.diffusion.train_vae import build_vae
+    from anonlib.diffusion.loading import read_pipeline, save_net
     from anonlib.networks.attributes import EMBEDDING, Head, save_head
+    from tools.build import small_bundle as build
+    from tools.build import train_light
+    from tools.build.train import save_bundle
+    from tools.build.train_vae import build_vae
 
     torch.manual_seed(0)
     tokenizer = build.build_tokenizer(folder / "words")
@@ -48,7 +50,7 @@ def write_tiny_bundle(folder: Path) -> Path:
 
 def write_tiny_blip(folder: Path) -> None:
     """Write a captioner of BLIP's architecture, untrained and very small."""
-    from anonlib.compat import prepare_torch
+    from anonlib.engine.torch_setup import prepare_torch
 
     prepare_torch()
     import torch
@@ -88,7 +90,7 @@ def beside_a_gpu() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def own_cache(tmp_path_factory: pytest.TempPathFactory):
     """A cache of the module's own, empty but for the assets and the licences that the user has accepted."""
-    user, root = assets.cache_root(), tmp_path_factory.mktemp("cache")
+    user, root = paths.cache_root(), tmp_path_factory.mktemp("cache")
     (root / "assets").symlink_to(user / "assets")
     accepted = user / "accepted-licences.txt"
     (root / accepted.name).write_text(accepted.read_text() if accepted.exists() else "")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from anonlib.compat import prepare_torch
+from anonlib.engine.torch_setup import prepare_torch
 
 
 def write_xl(folder: Path) -> Path:
@@ -18,7 +18,7 @@ def write_xl(folder: Path) -> Path:
     )
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    from anonlib.diffusion.build import build_tokenizer
+    from tools.build.small_bundle import build_tokenizer
 
     torch.manual_seed(0)
     words = build_tokenizer(folder / "words")

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from anonlib import config
-from anonlib.attack import ablation, attackers, campaign
-from anonlib.attack.campaign import Outcome
-from anonlib.evaluate.statistics import holm, paired_test
+from anonlib.attacks import benchmark as campaign
+from anonlib.attacks import registry as attackers
+from anonlib.attacks.benchmark import Outcome
+from anonlib.metrics.statistics import holm, paired_test
+from anonlib.paper.experiments import ablation
 
 DEMO = config.load("demo")
 

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from anonlib import anonymizers, cli, config
-from anonlib.anonymizers import album
+from anonlib import anonymizers, config
+from anonlib.anonymizers import photo_folder as album
 from anonlib.anonymizers.dataset import options, seed_parameters
-from anonlib.anonymizers.scene import anonymize_scenes
-from anonlib.errors import AnonlibError
+from anonlib.anonymizers.multi_face import anonymize_scenes
+from anonlib.config.errors import AnonlibError
+from anonlib.paper import cli
 
 SETTINGS = config.load("smoke")
 

@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from anonlib import annotators, anonymizers
-from anonlib.bundles import Bundle, Source
-from anonlib.compat import autocast
-from anonlib.conditions import annotate
-from anonlib.errors import AnonlibError
+from anonlib import anonymizers
+from anonlib.assets.models import Bundle, Source
+from anonlib.config.errors import AnonlibError
+from anonlib.controls import annotate
+from anonlib.controls import hub as annotators
+from anonlib.engine.torch_setup import autocast
 from anonlib.networks.imagenet import standardized
 from tests.test_anonymizers import scene
 
@@ -18,7 +19,7 @@ from tests.test_anonymizers import scene
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A folder with the file of each annotator, every network as it is initialized."""
-    from anonlib.compat import prepare_torch
+    from anonlib.engine.torch_setup import prepare_torch
 
     prepare_torch()
     import controlnet_aux  # noqa: F401
@@ -66,7 +67,7 @@ def test_a_batch_gives_what_the_library_gives_one_by_one(weights, pictures, name
 
 
 def test_nearness_is_a_share_of_each_image_s_largest_and_has_its_size(pictures, tmp_path):
-    from anonlib.compat import prepare_torch
+    from anonlib.engine.torch_setup import prepare_torch
 
     prepare_torch()
     import torch

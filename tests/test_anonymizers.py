@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from anonlib import anonymizers
-from anonlib.anonymizers import maps
 from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK, closed, image_seed
-from anonlib.bundles import Bundle, Source
-from anonlib.conditions import annotate
+from anonlib.assets.models import Bundle, Source
 from anonlib.config import CAMOUFLAGE
-from anonlib.errors import AnonlibError
+from anonlib.config.errors import AnonlibError
+from anonlib.controls import annotate, maps
 from anonlib.faces import person_mask, with_mirrors
 
 

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from anonlib import assets
-from anonlib.errors import AnonlibError
+from anonlib.config.errors import AnonlibError
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import pytest
 
 from anonlib import config
 from anonlib.anonymizers.dataset import Anonymized
-from anonlib.attack import audit, campaign
+from anonlib.attacks import benchmark as campaign
 from anonlib.data.faceset import FaceSet
-from anonlib.evaluate import tables
+from anonlib.paper import tables
+from anonlib.paper.experiments import risk as audit
 
 PEOPLE, PHOTOS, PROBES = 30, 4, 2
 NUMBERS = config.load("smoke", {"evaluate.draws": 200, "evaluate.few": 2}).evaluate

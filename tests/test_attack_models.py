@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from anonlib.attack.models import build_attacker
-from anonlib.errors import AnonlibError
+from anonlib.attacks.models import build_attacker
+from anonlib.config.errors import AnonlibError
+from anonlib.faces.recognizers import embed, normalized
 from anonlib.networks import mobilefacenet, small_maps
 from anonlib.networks.mobilefacenet import ConvBlock, MobileFaceNet, PReLU, face_tensor, pretrained_mobilefacenet
 from anonlib.networks.small_maps import SmallMapConv, use_small_maps
-from anonlib.recognizers import embed, normalized
 
 
 def noise(n: int, size: int) -> torch.Tensor:

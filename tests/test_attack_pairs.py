@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from anonlib.attack import pairs as pr
-from anonlib.errors import AnonlibError
+from anonlib.attacks import pairs as pr
+from anonlib.config.errors import AnonlibError
 
 
 def faces(n: int, seed: int = 0) -> np.ndarray:

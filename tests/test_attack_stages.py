@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from anonlib.attack import stages
-from anonlib.attack.models import AttackNetwork, build_attacker
+from anonlib.attacks import stages
+from anonlib.attacks.models import AttackNetwork, build_attacker
 
 FROZEN = 3
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from anonlib.attack import attackers, together
-from anonlib.attack.pairs import Pairs
-from anonlib.attack.train import AttackConfig, seeded_network, train_attacker, weights_of
-from anonlib.errors import AnonlibError
+from anonlib.attacks import launch as together
+from anonlib.attacks import registry as attackers
+from anonlib.attacks.pairs import Pairs
+from anonlib.attacks.train import AttackConfig, seeded_network, train_attacker, weights_of
+from anonlib.config.errors import AnonlibError
 
 FACE = {"backbone": "mobilefacenet", "init": "face", "frame": "face", "image_size": 112}
 SETTINGS = {"steps": 3, "batch": 7, "validate_every": 2, "dtype": "float32", "warmup": 1, "lr": 1e-3}

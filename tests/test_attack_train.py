@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from anonlib.attack import attackers
-from anonlib.attack import train as tr
-from anonlib.attack.pairs import Pairs
-from anonlib.compat import fast_dtype
-from anonlib.errors import AnonlibError
-from anonlib.evaluate.identification import rank_of_true, top1
+from anonlib.attacks import registry as attackers
+from anonlib.attacks import train as tr
+from anonlib.attacks.pairs import Pairs
+from anonlib.config.errors import AnonlibError
+from anonlib.engine.torch_setup import fast_dtype
+from anonlib.metrics.identification import rank_of_true, top1
 
 TINY = tr.AttackConfig(image_size=32, steps=4, batch=6, warmup=1, validate_every=2, projection_dim=16, lr=2e-3)
 

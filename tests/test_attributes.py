@@ -4,18 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anonlib.attributes import NAMES
-from anonlib.compat import prepare_torch
-from anonlib.evaluate.attributes import MEAN, attribute_table
+from anonlib.engine.torch_setup import prepare_torch
+from anonlib.metrics.attributes import MEAN, attribute_table
+from anonlib.networks.celeba_attributes import NAMES
 
 prepare_torch()
 import torch  # noqa: E402
 
-from anonlib import training  # noqa: E402
-from anonlib.data.generate import labels  # noqa: E402
-from anonlib.diffusion import captions, train_attributes  # noqa: E402
-from anonlib.errors import AnonlibError  # noqa: E402
+from anonlib.config.errors import AnonlibError  # noqa: E402
+from anonlib.faces import captions
 from anonlib.networks import attributes as network  # noqa: E402
+from anonlib.networks import training  # noqa: E402
+from tools.build import (
+    labels,  # noqa: E402
+    train_attributes,  # noqa: E402
+)
 
 
 @pytest.fixture

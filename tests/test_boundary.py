@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from anonlib import config, data
-from anonlib.anonymizers import control
-from anonlib.attack import boundary
-from anonlib.attack.campaign import Outcome
+from anonlib.attacks.benchmark import Outcome
+from anonlib.config.errors import AnonlibError
+from anonlib.controls import degrade as control
 from anonlib.data.synthetic import EMBEDDED
-from anonlib.errors import AnonlibError
 from anonlib.faces import GLASSES, HAIR, detect
-from anonlib.figures import maps as drawn
+from anonlib.paper.experiments import boundary
+from anonlib.plotting import maps as drawn
 
 DEMO = config.load("demo")
 

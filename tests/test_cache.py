@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anonlib import cache, provenance, sources, store, workers
-from anonlib.errors import AnonlibError
+from anonlib.config.errors import AnonlibError
+from anonlib.engine import cache, ledger, store
+from anonlib.engine import code as sources
+from anonlib.engine import pool as workers
+from anonlib.paper import provenance
 
 HELPER = """
     import os
@@ -233,7 +236,7 @@ def test_shards_found_in_the_cache_count_as_long_as_they_took(helper, tmp_path, 
     }
     told = []
     for turn in ("cold", "warm"):
-        monkeypatch.setenv(provenance.LEDGER, str(tmp_path / turn))
+        monkeypatch.setenv(ledger.LEDGER, str(tmp_path / turn))
         cache.map_shards("rows", helper.rows, **given, shard_size=1, workers=2)
         told.append([json.loads(line) for line in (tmp_path / turn).read_text().splitlines()])
     assert [[step["hit"] for step in steps] for steps in told] == [[False] * 4, [True] * 4]

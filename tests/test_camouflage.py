@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anonlib.bundles import ATTRIBUTES, IDENTITY, IP_ADAPTER, Bundle, Source
-from anonlib.compat import prepare_torch
+from anonlib.assets.models import ATTRIBUTES, IDENTITY, IP_ADAPTER, Bundle, Source
+from anonlib.engine.torch_setup import prepare_torch
 
 prepare_torch()
 import torch  # noqa: E402
@@ -18,20 +18,25 @@ from diffusers import (  # noqa: E402
     UNet2DConditionModel,
 )
 
-from anonlib import config, readers, training  # noqa: E402
-from anonlib.anonymizers import scene, train_scenes  # noqa: E402
+from anonlib import config
+from anonlib.anonymizers import multi_face as scene
 from anonlib.anonymizers.camouflage import BASE, CamouflageBase, CamouflageLight  # noqa: E402
 from anonlib.anonymizers.contract import ERROR, OK  # noqa: E402
-from anonlib.attributes import NAMES  # noqa: E402
-from anonlib.diffusion import build, graphs, train_light, train_unet  # noqa: E402
-from anonlib.diffusion.bundle import Parts, read_parts, read_pipeline  # noqa: E402
+from anonlib.config.errors import AnonlibError  # noqa: E402
+from anonlib.diffusion import compiling as graphs  # noqa: E402
 from anonlib.diffusion.camouflage import CamouflagePipeline  # noqa: E402
-from anonlib.diffusion.order import Order  # noqa: E402
-from anonlib.diffusion.painter import Painter  # noqa: E402
-from anonlib.diffusion.train_camouflage import Plan  # noqa: E402
-from anonlib.errors import AnonlibError  # noqa: E402
-from anonlib.people import CHANNELS, Person, code  # noqa: E402
+from anonlib.diffusion.inpainting import Painter  # noqa: E402
+from anonlib.diffusion.loading import Parts, read_parts, read_pipeline  # noqa: E402
+from anonlib.diffusion.request import Order  # noqa: E402
+from anonlib.faces import attributes as readers
+from anonlib.faces.people import CHANNELS, Person, code  # noqa: E402
+from anonlib.networks import training  # noqa: E402
+from anonlib.networks.celeba_attributes import NAMES  # noqa: E402
 from tests.test_painter import order  # noqa: E402
+from tools.build import camouflage_photos as train_scenes  # noqa: E402
+from tools.build import small_bundle as build
+from tools.build import train_light, train_unet
+from tools.build.train_camouflage import Plan  # noqa: E402
 
 CONDITIONS = ("depth", "hed")
 

@@ -11,14 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anonlib import assets, config, provenance
-from anonlib.anonymizers import dataset, fidelity
-from anonlib.attack import ablation, attackers, blackbox, boundary, campaign, jobs, transfer
-from anonlib.conditions import annotate
+from anonlib import assets, config
+from anonlib.anonymizers import dataset
+from anonlib.attacks import benchmark as campaign
+from anonlib.attacks import blackbox, jobs, transfer
+from anonlib.attacks import registry as attackers
+from anonlib.config import paths
+from anonlib.config.errors import AnonlibError
+from anonlib.controls import annotate
 from anonlib.data.faceset import FaceSet
-from anonlib.errors import AnonlibError
-from anonlib.evaluate import tables
-from anonlib.evaluate.identification import top1
+from anonlib.engine.ledger import LEDGER
+from anonlib.metrics.identification import top1
+from anonlib.paper import tables
+from anonlib.paper.experiments import ablation, boundary
+from anonlib.paper.experiments import control_agreement as fidelity
 from tests.models import write_lora
 
 PEOPLE = {"train": 5, "validation": 2, "test": 4}
@@ -146,11 +152,11 @@ def test_replicates_of_a_photo_differ(cache: Path, tiny_bundle: str) -> None:
 
 
 def test_a_clone_elsewhere_finds_what_was_painted(cache, tiny_bundle, tmp_path, monkeypatch) -> None:
-    requirements, made, steps = provenance.project_root() / "requirements", [], []
+    requirements, made, steps = paths.project_root() / "requirements", [], []
     for clone in ("here", "there"):
         shutil.copytree(tiny_bundle, tmp_path / clone / "models" / "bundle")
         (tmp_path / clone / "requirements").symlink_to(requirements)
-        monkeypatch.setenv(provenance.PROJECT, str(tmp_path / clone))
+        monkeypatch.setenv(paths.PROJECT, str(tmp_path / clone))
         made.append(dataset.anonymize(textures(), np.array([5]), ("ia-none",), settings("models/bundle"))["ia-none"])
         steps.append(sorted((cache / "steps" / "anonymize").iterdir()))
     assert steps[0] == steps[1]
@@ -236,7 +242,7 @@ def test_everyone_attacks_everything_and_a_second_run_computes_nothing(finished,
         assert len(one.probes) == 4 and len(one.references) == 12
         np.testing.assert_allclose(np.linalg.norm(one.probes, axis=1), 1, atol=1e-5)
     ledger = tmp_path / "ledger"
-    monkeypatch.setenv(provenance.LEDGER, str(ledger))
+    monkeypatch.setenv(LEDGER, str(ledger))
     slower = {name: replace(one, seconds=one.seconds + 1) for name, one in made.items()}
     again = campaign.run(faces, slower, numbers.attack)
     (alone,) = campaign.recognize([faces.images[faces.split == "test"]], ["sface"])["sface"]
@@ -244,7 +250,7 @@ def test_everyone_attacks_everything_and_a_second_run_computes_nothing(finished,
     assert all(json.loads(line)["hit"] for line in ledger.read_text().splitlines()), "seconds are never the same twice"
     for first, second in zip(outcomes, again, strict=True):
         np.testing.assert_array_equal(first.probes, second.probes)
-    assert not list((assets.cache_root() / "attack").glob("*.pt")), "checkpoints go when the result is stored"
+    assert not list((paths.cache_root() / "attack").glob("*.pt")), "checkpoints go when the result is stored"
 
 
 def test_curves_and_ranks_cover_all(finished) -> None:
@@ -427,8 +433,8 @@ def test_photos_may_be_painted_with_options_of_their_own(cache: Path, tiny_bundl
 
 
 def test_a_lora_paints_where_few_steps_say_so_and_makes_nothing_else_stale(cache, tiny_bundle, tmp_path) -> None:
-    from anonlib.bundles import Bundle, Source
-    from anonlib.diffusion.bundle import read_pipeline
+    from anonlib.assets.models import Bundle, Source
+    from anonlib.diffusion.loading import read_pipeline
 
     lora = str(write_lora(read_pipeline(Bundle(Source(tiny_bundle))).unet, tmp_path))
     plain, able = settings(tiny_bundle), settings(tiny_bundle, **{"generator.lora": lora})
@@ -483,7 +489,7 @@ def test_another_value_of_an_ablation_trains_for_that_value_only(finished, monke
     numbers = replace(numbers, ablate=replace(numbers.ablate, **few))
     ablation.run(faces, made, ablation.variants("ia-canny", numbers))
     more = replace(numbers, ablate=replace(numbers.ablate, temperatures=(0.5, 0.1)))
-    monkeypatch.setenv(provenance.LEDGER, str(tmp_path / "ledger"))
+    monkeypatch.setenv(LEDGER, str(tmp_path / "ledger"))
     outcomes = ablation.run(faces, made, ablation.variants("ia-canny", more))
     assert [one.job.changes["temperature"] for one in outcomes] == [0.5, 0.1]
     assert {one.anonymizer for one in outcomes} == {"ia-canny"} < set(outcomes[0].job.learns), "judged by one of them"

@@ -4,9 +4,10 @@ import sys
 
 import pytest
 
-from anonlib import assets, cli, provenance
-from anonlib.errors import AnonlibError
-from anonlib.evaluate import claims
+from anonlib import assets
+from anonlib.config import paths
+from anonlib.config.errors import AnonlibError
+from anonlib.paper import claims, cli
 
 
 @pytest.fixture
@@ -20,9 +21,9 @@ def empty(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("module", "arguments", "words"),
     [
-        ("anonlib.run", ["--profile", "smok"], "did you mean 'smoke'"),
-        ("anonlib.run", ["--fast"], "unrecognized arguments: --fast"),
-        ("anonlib.cli", ["figurs"], "invalid choice: 'figurs'"),
+        ("anonlib.paper.run", ["--profile", "smok"], "did you mean 'smoke'"),
+        ("anonlib.paper.run", ["--fast"], "unrecognized arguments: --fast"),
+        ("anonlib.paper.cli", ["figurs"], "invalid choice: 'figurs'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(empty, module, arguments, words):
@@ -109,9 +110,9 @@ def test_verify_ends_with_an_error_where_a_claim_fails(empty, capsys):
 
 
 def test_cli_and_run_import_no_torch():
-    code = "import sys, anonlib.cli, anonlib.run; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
+    code = "import sys, anonlib.paper.run; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_provenance_names_the_default_place(empty):
-    assert provenance.output_folder("demo", "synthetic") == empty / "figures"
+    assert paths.output_folder("demo", "synthetic") == empty / "figures"

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anonlib import provenance
 from anonlib.anonymizers import dataset
-from anonlib.attack import compare, linear, restoration
+from anonlib.attacks import linear, restoration
 from anonlib.data.faceset import FaceSet
-from anonlib.evaluate import tables
+from anonlib.faces.recognizers import embed
 from anonlib.networks.restorer import Restorer
-from anonlib.recognizers import embed
+from anonlib.paper import provenance, tables
+from anonlib.paper.experiments import systems as compare
 from tests.test_campaign import PEOPLE, cache, settings, textures  # noqa: F401
 
 COMPARED = ("ksame-2", "pixelate", "mask")
@@ -171,8 +171,8 @@ def test_photos_that_an_anonymizer_was_not_given_are_made_and_the_others_are_not
 
 
 def test_what_is_kept_is_told_of_every_system_and_learned_from_the_same_photos(compared, tiny_bundle):
-    from anonlib import bundles
-    from anonlib.attack import kept
+    from anonlib.assets import models as bundles
+    from anonlib.paper.experiments import utility as kept
 
     faces, numbers, systems, _, _ = compared
     own = replace(numbers.generator, camouflage=str(bundles.OWN.camouflage.folder))

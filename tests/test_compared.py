@@ -6,10 +6,10 @@ import pytest
 from anonlib import anonymizers, config, data
 from anonlib.anonymizers import dataset, ksame
 from anonlib.anonymizers.contract import ERROR, NO_FACE, OK
+from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import FaceSet
-from anonlib.errors import AnonlibError
-from anonlib.evaluate.identification import rank_of_true, top1
-from anonlib.recognizers import embed
+from anonlib.faces.recognizers import embed
+from anonlib.metrics.identification import rank_of_true, top1
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def removed(untrained):
 
 
 def test_deepprivacy2_leaves_all_but_the_face_as_it_was(removed, photos):
-    from anonlib.gan.hole import holes
+    from anonlib.anonymizers.face_box import holes
 
     masks = np.full(photos.shape[:3], 255, np.uint8)
     made, status = removed(photos, masks, [1, 2, 3])
@@ -142,7 +142,7 @@ def test_deepprivacy2_leaves_all_but_the_face_as_it_was(removed, photos):
 def test_deepprivacy2_sees_nothing_of_the_face_but_box_and_points(untrained, photos, monkeypatch):
     """Another face in the same box, with the same points, is given the same face."""
     from anonlib.anonymizers import deepprivacy2
-    from anonlib.gan.hole import holes
+    from anonlib.anonymizers.face_box import holes
 
     told = holes(photos)
     monkeypatch.setattr(deepprivacy2, "holes", lambda images: told)
@@ -216,18 +216,18 @@ def test_falco_refuses_numbers_that_make_no_sense():
 
 
 def test_no_judge_is_in_a_loss():
-    from anonlib import sources
+    from anonlib.engine import code as sources
 
     used = sources.code_hashes(["anonlib.anonymizers.falco"])
-    assert "anonlib.networks.mobilefacenet" in used and "anonlib.recognizers" not in used
+    assert "anonlib.networks.mobilefacenet" in used and "anonlib.faces.recognizers" not in used
 
 
 def test_the_generator_draws_in_torch_what_it_draws_in_openvino():
     import torch
 
-    from anonlib.data.generate.pool import pool_styles
-    from anonlib.data.generate.stylespace import load_generator
     from anonlib.networks.mobilestylegan import load_synthesis
+    from tools.build.pool import pool_styles
+    from tools.build.stylespace import load_generator
 
     generator = load_generator()
     styles = np.stack([pool_styles(generator, seed) for seed in (3, 4)]).astype(np.float32)
@@ -248,8 +248,8 @@ def test_the_photos_of_who_is_slow_come_in_small_shards():
 
 
 def test_a_device_has_networks_of_its_own_so_that_nobody_s_are_moved():
-    from anonlib.gan import FALCO
     from anonlib.networks.facespace import load_space
+    from anonlib.networks.gan_weights import FALCO
     from anonlib.networks.lpips import load_lpips
 
     for at in ("cpu", "meta", "cpu"):

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from anonlib import config
-from anonlib.errors import AnonlibError
+from anonlib.config.errors import AnonlibError
 
 
 def test_profiles_differ_in_numbers_only():

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from anonlib.figures import criteria
-from anonlib.render import EM_DASH
+from anonlib.paper.render import EM_DASH
+from anonlib.plotting import criteria
 
 
 def test_the_best_and_the_worst_of_a_column_stand_at_its_ends():

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import FaceSet, no_skipped
-from anonlib.errors import AnonlibError
 
 
 def parts(**changes) -> dict:

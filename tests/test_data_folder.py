@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 import anonlib.data
+from anonlib.config.errors import AnonlibError
 from anonlib.data import folder, synthetic
-from anonlib.errors import AnonlibError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -7,8 +7,8 @@ import pytest
 import anonlib.data
 from anonlib import config
 from anonlib.anonymizers import dataset
+from anonlib.config.errors import AnonlibError
 from anonlib.data import pairs
-from anonlib.errors import AnonlibError
 from tests.test_data_folder import nearest, portraits, refusal, save  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("own_cache")

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import anonlib.data
+from anonlib.config.errors import AnonlibError
 from anonlib.data import archive, caltech
-from anonlib.errors import AnonlibError
 
 
 def loaded(name, **part):
@@ -32,7 +32,7 @@ def test_an_unknown_name_lists_the_names_and_the_folder_form():
 
 
 def test_heads_that_anybody_may_show_are_found_and_told_apart():
-    from anonlib.recognizers import embed
+    from anonlib.faces.recognizers import embed
 
     faces = anonlib.data.load("heads")
     assert len(faces) == 24 and faces.shareable and set(faces.split) == {"test"} and faces.skipped.empty

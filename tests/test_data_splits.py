@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import FaceSet
 from anonlib.data.splits import NEAR_DUPLICATE, assign_splits, check_splits, drop_copies, near_duplicates, subset
-from anonlib.errors import AnonlibError
 
 NAMES = np.array([f"person {k}" for k in range(100)])
 

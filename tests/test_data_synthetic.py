@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import anonlib.data
+from anonlib.config.errors import AnonlibError
 from anonlib.data import synthetic
-from anonlib.errors import AnonlibError
 from anonlib.faces import FRAME_POINTS
 
 

@@ -5,17 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonlib.compat import prepare_torch
+from anonlib.engine.torch_setup import prepare_torch
 
 prepare_torch(1)
 
 import torch  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-from anonlib import training  # noqa: E402
-from anonlib.bundles import LORA  # noqa: E402
-from anonlib.diffusion import build, captions, train_few_steps, train_unet  # noqa: E402
-from anonlib.diffusion.train_vae import build_vae, train_vae  # noqa: E402
+from anonlib.assets.models import LORA  # noqa: E402
+from anonlib.faces import captions  # noqa: E402
+from anonlib.networks import training  # noqa: E402
+from tools.build import small_bundle as build
+from tools.build import train_few_steps, train_unet
+from tools.build.train_vae import build_vae, train_vae  # noqa: E402
 
 
 def pictures(count: int = 12) -> np.ndarray:
@@ -112,14 +114,14 @@ def test_the_autoencoder_learns_and_scales_its_latents(tmp_path):
     vae = train_vae(build_vae((8, 16, 16, 16), 1), images, training.Schedule(40, 4, 3e-3), tmp_path)
     log = training.load_checkpoint(tmp_path / "vae.pt")["log"]
     assert log[-1]["psnr"] > 8
-    from anonlib.diffusion.train_vae import encode
+    from tools.build.train_vae import encode
 
     assert float((encode(vae, images) * vae.config.scaling_factor).std()) == pytest.approx(1, abs=0.15)
 
 
 def test_the_decoder_s_second_stage_leaves_the_latents_alone(tmp_path, monkeypatch):
-    from anonlib.diffusion import train_decoder
-    from anonlib.diffusion.train_vae import encode
+    from tools.build import train_decoder
+    from tools.build.train_vae import encode
 
     monkeypatch.setattr(train_decoder, "ALONE", 1)  # the last two steps have the discriminator's loss in them
     images = pictures(4)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from anonlib.evaluate import datacard
+from anonlib.paper.experiments import datacard
 
 
 def people(count: int, photos: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

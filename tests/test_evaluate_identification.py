@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from anonlib.evaluate import identification as ident
-from anonlib.evaluate.gallery import FUSIONS, reference_order
-from anonlib.recognizers import normalized
+from anonlib.faces.recognizers import normalized
+from anonlib.metrics import identification as ident
+from anonlib.metrics.gallery import FUSIONS, reference_order
 
 
 def gallery(people: int = 7, photos: int = 4, width: int = 3, seed: int = 0, levels: int = 0) -> dict[str, np.ndarray]:

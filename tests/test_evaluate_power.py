@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from test_evaluate_statistics import correlated_hits
 
-from anonlib.evaluate import power as pw
-from anonlib.evaluate.statistics import sign_flip_p
+from anonlib.metrics import power as pw
+from anonlib.metrics.statistics import sign_flip_p
 
 
 @pytest.mark.parametrize(("people", "probes", "rate"), [(100, 1, 0.3), (60, 4, 0.1), (200, 1, 0.005)])

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from anonlib.bundles import OWN
-from anonlib.evaluate import downstream, fairness, preservation, tables
-from anonlib.evaluate.preservation import Photos
-from anonlib.evaluate.readings import Readings, read_shards
+from anonlib.assets.models import OWN
 from anonlib.faces import parse, person_mask
+from anonlib.faces.attributes import reader
+from anonlib.faces.features import Readings, read_shards
+from anonlib.metrics import downstream, fairness, preservation
+from anonlib.metrics.preservation import Photos
 from anonlib.networks.attributes import trunk_features
-from anonlib.readers import reader
+from anonlib.paper import tables
 
 
 def photographed(images: np.ndarray, ok: np.ndarray | None = None) -> Photos:

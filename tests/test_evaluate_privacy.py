@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anonlib.evaluate import anonymity, linkage, openset
-from anonlib.evaluate.identification import hits
+from anonlib.metrics import anonymity, linkage, openset
+from anonlib.metrics.identification import hits
 
 
 def crowd(people: int, probes: int, strength: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from anonlib.evaluate import quality
+from anonlib.metrics import quality
 
 
 def test_psnr_of_a_known_error():
@@ -113,7 +113,7 @@ class Given(torch.nn.Module):
 
 
 def test_frechet_and_kernel_distance_are_torchmetrics_s():
-    from anonlib.compat import prepare_torch
+    from anonlib.engine.torch_setup import prepare_torch
 
     prepare_torch()
     from torchmetrics.image.fid import FrechetInceptionDistance

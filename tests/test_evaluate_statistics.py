@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from anonlib.evaluate import statistics as st
+from anonlib.metrics import statistics as st
 
 
 def correlated_hits(people: int, probes: int, rate: float, within: float, rng: np.random.Generator) -> np.ndarray:

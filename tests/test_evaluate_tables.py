@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anonlib import config, provenance
-from anonlib.errors import AnonlibError
-from anonlib.evaluate import claims, comparisons, summary, tables
-from anonlib.evaluate.statistics import rate_interval
+from anonlib import config
+from anonlib.config.errors import AnonlibError
+from anonlib.metrics.statistics import rate_interval
+from anonlib.paper import claims, comparisons, provenance, summary, tables
 
 PEOPLE, GALLERY = 20, 200
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from anonlib.evaluate.variance import two_sources
+from anonlib.metrics.variance import two_sources
 
 
 def simulated(people_sd: float, seed_sd: float, rest_sd: float, people: int, seeds: int, seed: int) -> np.ndarray:

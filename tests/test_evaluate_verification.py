@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from anonlib.evaluate.verification import impostor_scores, matches, threshold_at
+from anonlib.metrics.verification import impostor_scores, matches, threshold_at
 
 
 def embeddings(people: int, photos: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

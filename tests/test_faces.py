@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from anonlib import faces
-from anonlib.conditions import ANNOTATORS, annotate
+from anonlib.config.errors import AnonlibError
+from anonlib.controls import ANNOTATORS, annotate
 from anonlib.data.synthetic import EMBEDDED
-from anonlib.errors import AnonlibError
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from anonlib import anonymizers
-from anonlib.bundles import Bundle, Source
-from anonlib.conditions import annotate
+from anonlib.assets.models import Bundle, Source
+from anonlib.controls import annotate
 from tests.test_anonymizers import scene
 from tools import full_size as full
 
@@ -47,7 +47,7 @@ def stable_diffusion_xl(tmp_path_factory) -> Iterator[Path]:
 
 
 def _forget(folder: Path) -> None:
-    from anonlib.diffusion.painter import painter
+    from anonlib.diffusion.inpainting import painter
 
     painter.cache_clear()
     gc.collect()
@@ -68,7 +68,7 @@ def paints(bundle: Bundle, name: str, size: int) -> None:
 
 @pytest.mark.slow
 def test_stable_diffusion_loads_as_published_and_paints(stable_diffusion):
-    from anonlib.diffusion.painter import painter
+    from anonlib.diffusion.inpainting import painter
 
     bundle = Bundle(Source(str(stable_diffusion)))
     loaded = painter(bundle, ("canny",), 1, 256)
@@ -87,7 +87,7 @@ def test_camouflage_runs_on_stable_diffusion(stable_diffusion):
     import torch
 
     from anonlib.diffusion.camouflage import CamouflagePipeline
-    from anonlib.diffusion.painter import painter
+    from anonlib.diffusion.inpainting import painter
 
     painter.cache_clear()
     folder = stable_diffusion / "controlnet-identity"
@@ -106,7 +106,7 @@ def test_camouflage_runs_on_stable_diffusion(stable_diffusion):
 
 @pytest.mark.slow
 def test_stable_diffusion_xl_loads_as_published_and_paints(stable_diffusion_xl):
-    from anonlib.diffusion.painter import painter
+    from anonlib.diffusion.inpainting import painter
 
     bundle = Bundle(Source(str(stable_diffusion_xl)))
     loaded = painter(bundle, ("depth", "sketch"), 1, 256)
@@ -121,7 +121,7 @@ def test_stable_diffusion_xl_loads_as_published_and_paints(stable_diffusion_xl):
 
 @pytest.mark.slow
 def test_a_hub_would_give_every_file_that_the_pipeline_needs(stable_diffusion):
-    from anonlib import hub
+    from anonlib.assets import hub
 
     files = [str(one.relative_to(stable_diffusion)) for one in stable_diffusion.rglob("*") if one.is_file()]
     own = [name for name in files if not name.startswith("controlnet-")]

@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 import torch
 
+from anonlib.anonymizers.face_box import batch_of, holes
 from anonlib.faces import with_mirrors
-from anonlib.gan import train
-from anonlib.gan.codes import Codes
-from anonlib.gan.hole import batch_of, holes
-from anonlib.gan.train_inpainter import begin_to_heed, moved, painted, penalty, train_inpainter
 from anonlib.networks.inpainter import NOISE, POINTS, Discriminator, Inpainter
 from anonlib.networks.pictures import photos as to_photos
 from anonlib.networks.pictures import signed
-from anonlib.training import Ema, Schedule
+from anonlib.networks.training import Ema, Schedule
+from tools.build import compared as train
+from tools.build.identity_codes import Codes
+from tools.build.train_inpainter import begin_to_heed, moved, painted, penalty, train_inpainter
 
 
 @pytest.fixture(scope="module")
 def pool(photos):
     """Pictures of the generator, aligned, with their seeds."""
-    from anonlib.data.generate.pool import draw_pool_face
-    from anonlib.data.generate.stylespace import load_generator
+    from tools.build.pool import draw_pool_face
+    from tools.build.stylespace import load_generator
 
     generator, found = load_generator(), {}
     for seed in range(12):

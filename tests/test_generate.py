@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from anonlib.data.generate import heads, render
-from anonlib.data.generate.build import SPLITS, encode, splits_of
 from anonlib.data.heads import HEADS
 from anonlib.data.synthetic import EMBEDDED, read_pack
-from anonlib.evaluate.quality import psnr
+from anonlib.metrics.quality import psnr
+from tools.build import heads, render
+from tools.build.faces import SPLITS, encode, splits_of
 
 
 def test_a_recipe_survives_its_json_and_weaker_ones_move_less():
@@ -25,7 +25,7 @@ def test_recipes_of_one_person_differ_in_background_and_light():
 
 
 def test_people_dropped_by_eye_are_replaced_inside_their_split(monkeypatch, tmp_path):
-    from anonlib.data.generate import build
+    from tools.build import faces as build
 
     monkeypatch.setattr(build, "DRAWN", {"test": 5, "validation": 3, "train": 4})
     monkeypatch.setattr(build, "SPLITS", {"test": (4, 10), "validation": (2, 6), "train": (3, 6)})
@@ -51,8 +51,8 @@ class TestPack:
     def test_a_sample_is_drawn_again_from_its_manifest(self):
         import cv2
 
-        from anonlib.data.generate.stylespace import load_generator
         from anonlib.faces import person_mask
+        from tools.build.stylespace import load_generator
 
         encoded, _, table = read_pack(EMBEDDED)
         generator = load_generator()
@@ -75,7 +75,7 @@ def test_a_childlike_style_is_refused_and_its_opposite_is_not():
 
 
 def test_one_step_along_a_direction_is_one_standard_deviation():
-    from anonlib.data.generate.directions import direction
+    from tools.build.directions import direction
 
     rng = np.random.default_rng(0)
     styles, slope = rng.standard_normal((400, 20)), rng.standard_normal(20)
@@ -85,7 +85,7 @@ def test_one_step_along_a_direction_is_one_standard_deviation():
 
 
 def test_the_young_score_tells_labelled_groups_apart():
-    from anonlib.data.generate.directions import young_score
+    from tools.build.directions import young_score
 
     rng = np.random.default_rng(0)
     styles = rng.standard_normal((600, 20))
@@ -96,8 +96,8 @@ def test_the_young_score_tells_labelled_groups_apart():
 
 
 def test_measures_do_not_change_with_scale_or_place():
-    from anonlib.data.generate.directions import measures
     from anonlib.faces import FRAME_POINTS
+    from tools.build.directions import measures
 
     once, twice = measures(FRAME_POINTS), measures(2 * FRAME_POINTS + 30)
     assert once == pytest.approx(twice, rel=1e-4) and abs(once["yaw"]) < 0.05

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from anonlib.recognizers import embed
+from anonlib.faces.recognizers import embed
 
 
 # the most that a photo may differ in grey levels and the least cosine; of 12 photos on an H100 .02, 5.3, 1.1 and 1.6,
@@ -24,7 +24,16 @@ def test_a_gpu_makes_of_photos_what_a_cpu_makes(method, most, least, photos, bes
         cv2.imwrite(str(tmp_path / "photos" / f"{k}.png"), photo[..., ::-1])
 
     def made(folder: Path, environment: dict[str, str]) -> np.ndarray:
-        command = [sys.executable, "-m", "anonlib.cli", "anonymize", tmp_path / "photos", folder, "--method", method]
+        command = [
+            sys.executable,
+            "-m",
+            "anonlib.paper.cli",
+            "anonymize",
+            tmp_path / "photos",
+            folder,
+            "--method",
+            method,
+        ]
         subprocess.run(command, env=environment, check=True)
         return np.stack([cv2.imread(str(path))[..., ::-1] for path in sorted(folder.rglob("*.png"))])
 

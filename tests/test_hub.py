@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonlib import anonymizers, bundles, cli, config, hub
-from anonlib.bundles import Bundle, Source
-from anonlib.errors import AnonlibError
+from anonlib import anonymizers, config
+from anonlib.assets import hub
+from anonlib.assets import models as bundles
+from anonlib.assets.models import Bundle, Source
+from anonlib.config.errors import AnonlibError
+from anonlib.paper import cli
 from tests.test_anonymizers import scene
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

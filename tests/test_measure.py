@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from anonlib import assets, data
-from anonlib.errors import AnonlibError
+from anonlib.config.errors import AnonlibError
 
 
 @pytest.fixture
 def measure(monkeypatch: pytest.MonkeyPatch, tmp_path):
     """The module, writing into a folder of the test's own; skipped where the assets are not there."""
-    from anonlib.diffusion import measure
+    from tools.build import measure
 
     try:
         for name in ("inception", "hed"):

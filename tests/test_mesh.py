@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from anonlib import conditions, mesh
-from anonlib.conditions import PART_COLOURS, annotate
-from anonlib.faces import person_mask, with_mirrors
+from anonlib import controls as conditions
+from anonlib.controls import PART_COLOURS, annotate
+from anonlib.faces import mesh, person_mask, with_mirrors
 
 DRAWN = ("depth", "normal", "segmentation", "openpose", "lineart")
 
@@ -60,7 +60,7 @@ def test_parts_have_colours_of_their_own_and_holes_are_skin(monkeypatch):
 
 
 def test_what_training_needs_is_made_of_photos_and_their_mirror_images(photos):
-    from anonlib.data.generate.pool import annotated
+    from tools.build.pool import annotated
 
     told = annotated(photos[:2])
     assert told["masks"].shape == (2, 128, 128) and len(told["captions"]) == 2

@@ -16,9 +16,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from anonlib import config, notebooks, plan, provenance
+from anonlib import config
+from anonlib.config import paths
+from anonlib.config.paths import project_root
 from anonlib.data import synthetic
-from anonlib.provenance import project_root
+from anonlib.paper import notebooks, plan
 
 NAMES = notebooks.names()
 CHECKED = "nbval-check-output"
@@ -100,7 +102,7 @@ def test_the_notebooks_reproduce_what_they_are_committed_with(tmp_path: Path) ->
                    if CHECKED in cell.metadata.get("tags", [])]  # fmt: skip
         assert all(outputs), f"{name} is committed without outputs: execute it (see the head of this file)"
     shutil.copytree(notebooks.folder(), tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    ran = nbval(tmp_path / "notebooks", NAMES, provenance.cache_root(), tmp_path / "figures")
+    ran = nbval(tmp_path / "notebooks", NAMES, paths.cache_root(), tmp_path / "figures")
     assert ran.returncode == 0, ran.stdout[-4000:]
     assert "passed" in ran.stdout and not list((tmp_path / "notebooks").glob("figures*"))
 

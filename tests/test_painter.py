@@ -8,19 +8,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from anonlib.bundles import Bundle, Source
-from anonlib.compat import prepare_torch
+from anonlib.assets.models import Bundle, Source
+from anonlib.engine.torch_setup import prepare_torch
 
 prepare_torch()
 import torch  # noqa: E402
 
-from anonlib.diffusion import graphs, placement  # noqa: E402
-from anonlib.diffusion.bundle import load_pipeline, read_control, read_parts, read_pipeline  # noqa: E402
-from anonlib.diffusion.order import Order  # noqa: E402
-from anonlib.diffusion.overlap import overlapped  # noqa: E402
-from anonlib.diffusion.painter import Painter  # noqa: E402
-from anonlib.diffusion.placement import Placement  # noqa: E402
-from anonlib.errors import AnonlibError  # noqa: E402
+from anonlib.config.errors import AnonlibError  # noqa: E402
+from anonlib.diffusion import compiling as graphs  # noqa: E402
+from anonlib.diffusion import memory as placement
+from anonlib.diffusion.inpainting import Painter  # noqa: E402
+from anonlib.diffusion.loading import load_pipeline, read_control, read_parts, read_pipeline  # noqa: E402
+from anonlib.diffusion.memory import Placement  # noqa: E402
+from anonlib.diffusion.pipelining import overlapped  # noqa: E402
+from anonlib.diffusion.request import Order  # noqa: E402
 from tests.models import write_lora, write_xl  # noqa: E402
 from tools.stock import controlnets, one_by_one, painted  # noqa: E402
 

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from anonlib.compat import prepare_torch
+from anonlib.engine.torch_setup import prepare_torch
 
 prepare_torch()
 import torch  # noqa: E402
@@ -12,12 +12,12 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel  # no
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from anonlib.diffusion import placement  # noqa: E402
+from anonlib.config.errors import AnonlibError  # noqa: E402
+from anonlib.diffusion import memory as placement  # noqa: E402
+from anonlib.diffusion.compiling import Graph  # noqa: E402
 from anonlib.diffusion.control import ControlNet, copied, summed  # noqa: E402
-from anonlib.diffusion.graphs import Graph  # noqa: E402
-from anonlib.diffusion.placement import Need, Placement, placed  # noqa: E402
+from anonlib.diffusion.memory import Need, Placement, placed  # noqa: E402
 from anonlib.diffusion.unet import Unet  # noqa: E402
-from anonlib.errors import AnonlibError  # noqa: E402
 from tools import full_size  # noqa: E402
 
 GB = 1e9

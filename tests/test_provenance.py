@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from anonlib import provenance
-from anonlib.errors import AnonlibError
-from anonlib.provenance import Context
+from anonlib.config import files, paths
+from anonlib.config.errors import AnonlibError
+from anonlib.engine import ledger
+from anonlib.paper import provenance
+from anonlib.paper.provenance import Context
 
 
 @pytest.fixture
@@ -50,8 +52,8 @@ def test_results_are_merged_in_order_and_stay_valid_json(project):
 
 
 def test_numbers_recorded_together_are_written_once_and_none_is_lost(project, monkeypatch):
-    written, write = [], provenance.write_text
-    monkeypatch.setattr(provenance, "write_text", lambda path, text: (written.append(path.name), write(path, text)))
+    written, write = [], files.write_text
+    monkeypatch.setattr(files, "write_text", lambda path, text: (written.append(path.name), write(path, text)))
 
     @provenance.at_once()
     def both():
@@ -116,14 +118,14 @@ def test_manifest_spells_where_a_file_comes_from(project):
     file = project / "figures/smoke/table.csv"
     file.parent.mkdir(parents=True)
     file.write_text("a\n1\n")
-    provenance.note_step("anonymize", "0" * 32, hit=True, seconds=100.0, models={"/any/where/bundle": "m" * 64})
+    ledger.note_step("anonymize", "0" * 32, hit=True, seconds=100.0, models={"/any/where/bundle": "m" * 64})
     provenance.add_files([file])
     manifest = json.loads((file.parent / "manifest.json").read_text())
     entry = manifest["table.csv"]
     assert set(entry) == {
         "sha256", "profile", "dataset", "git", "dirty", "lock", "data", "models", "seeds", "seconds",
     }  # fmt: skip
-    assert entry["sha256"] == provenance.sha256_of(file) and entry["models"] == {"bundle": "m" * 64}
+    assert entry["sha256"] == files.sha256_of(file) and entry["models"] == {"bundle": "m" * 64}
     assert entry["data"] == "d" * 64 and entry["seeds"] == {"attack.seeds": [0]} and entry["profile"] == "smoke"
     assert 100 <= entry["seconds"] < 160  # what the cached step had cost counts
 
@@ -148,24 +150,24 @@ def test_git_state_ignores_figures(project):
 
 
 def test_lock_hash_follows_the_lock(project):
-    before = provenance.lock_hash()
+    before = ledger.lock_hash()
     (project / "requirements/cpu.lock").write_text("numpy==2\n")
-    assert provenance.lock_hash() != before
+    assert ledger.lock_hash() != before
     (project / "requirements/cpu.lock").unlink()
-    assert provenance.lock_hash() == "none"
+    assert ledger.lock_hash() == "none"
 
 
 def test_where_a_run_writes(project, monkeypatch):
     figures = project / "figures"
-    assert provenance.output_folder("demo", "synthetic") == figures
-    assert provenance.output_folder("smoke", "synthetic") == figures / "smoke"
-    assert provenance.output_folder("demo", "orl") == figures / "orl"
-    assert provenance.output_folder("smoke", "orl") == figures / "orl" / "smoke"
-    changed = provenance.output_folder("demo", "synthetic", {"attack.steps": 3})
+    assert paths.output_folder("demo", "synthetic") == figures
+    assert paths.output_folder("smoke", "synthetic") == figures / "smoke"
+    assert paths.output_folder("demo", "orl") == figures / "orl"
+    assert paths.output_folder("smoke", "orl") == figures / "orl" / "smoke"
+    changed = paths.output_folder("demo", "synthetic", {"attack.steps": 3})
     assert changed.parent == figures and changed.name.startswith("demo-")
-    assert changed != provenance.output_folder("demo", "synthetic", {"attack.steps": 4})
+    assert changed != paths.output_folder("demo", "synthetic", {"attack.steps": 4})
     monkeypatch.setenv("ANONLIB_FIGURES", "/elsewhere")
-    assert provenance.output_folder("demo", "orl") == Path("/elsewhere/orl")
+    assert paths.output_folder("demo", "orl") == Path("/elsewhere/orl")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_where_a_run_writes(project, monkeypatch):
     ],
 )
 def test_folders_get_a_name_that_collides_with_nothing(dataset, name):
-    assert provenance.dataset_name(dataset) == name
+    assert paths.dataset_name(dataset) == name
 
 
 def test_memory_is_that_of_the_whole_family():

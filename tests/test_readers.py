@@ -5,15 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anonlib import readers, releases
-from anonlib.bundles import ATTRIBUTES, IDENTITY, OWN, Source
-from anonlib.compat import prepare_torch
+from anonlib.assets import releases
+from anonlib.assets.models import ATTRIBUTES, IDENTITY, OWN, Source
+from anonlib.engine.torch_setup import prepare_torch
+from anonlib.faces import attributes as readers
 
 prepare_torch()
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from anonlib.errors import AnonlibError  # noqa: E402
+from anonlib.config.errors import AnonlibError  # noqa: E402
 from anonlib.faces import FRAME_POINTS, similarity  # noqa: E402
 from anonlib.networks import captioner, farl  # noqa: E402
 from tests.conftest import write_tiny_blip  # noqa: E402

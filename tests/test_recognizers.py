@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anonlib import recognizers
-from anonlib.errors import AnonlibError
-from anonlib.evaluate.identification import rank_of_true, top1
+from anonlib.config.errors import AnonlibError
+from anonlib.faces import recognizers
+from anonlib.metrics.identification import rank_of_true, top1
 
 REAL_FACES = Path(os.environ.get("ANONLIB_REAL_FACES", Path(__file__).parents[1].parent / "shared" / "data"))
 

@@ -2,9 +2,11 @@
 
 import pytest
 
-from anonlib import bundles, config, releases
-from anonlib.bundles import ATTRIBUTES, Bundle, Source
-from anonlib.errors import AnonlibError
+from anonlib import config
+from anonlib.assets import models as bundles
+from anonlib.assets import releases
+from anonlib.assets.models import ATTRIBUTES, Bundle, Source
+from anonlib.config.errors import AnonlibError
 
 NAME = "toy/release"
 

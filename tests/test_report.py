@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from anonlib import page, provenance, render, report
-from anonlib.errors import AnonlibError
-from anonlib.figures import charts, diagrams, sheets, style
+from anonlib.config import files
+from anonlib.config.errors import AnonlibError
+from anonlib.paper import html_report as page
+from anonlib.paper import provenance, render, report
+from anonlib.plotting import charts, diagrams, sheets, style
 
 KEY = "attack/ia-depth+hed/contrastive/full/top1"
 
@@ -124,7 +126,7 @@ def test_a_figure_is_drawn_from_what_was_saved(output):
     (output / "chart.csv").write_text(changed)
     page.redraw(output)
     assert digests(output)["chart.png"] != first["chart.png"]
-    manifest = provenance.read_json(output / "manifest.json")
+    manifest = files.read_json(output / "manifest.json")
     assert manifest["chart.png"]["sha256"] == digests(output)["chart.png"]
     assert manifest["chart.png"]["data"] == "d" * 64  # redrawing keeps where the data come from
 
@@ -138,7 +140,7 @@ def test_faces_that_may_not_be_shown_are_blank_in_every_file(output):
     report.save_figure("sheet", sheets.grid, data, "Faces.", shareable=True)
     with np.load(output / "data/sheet.npz") as saved:
         assert np.array_equal(saved["images"], images)
-    manifest = provenance.read_json(output / "manifest.json")
+    manifest = files.read_json(output / "manifest.json")
     assert {"sheet.csv", "sheet.png", "sheet.pdf", "data/sheet.npz"} == set(manifest)
 
 
@@ -179,7 +181,7 @@ def test_index_page(output):
     report.prose("So **it** is `x`.")
     facts = {"profile": "smoke", "dataset": "synthetic", "git": "abc", "dirty": False, "machine": {"cores": 2}}
     facts |= {"versions": {}, "notebooks": {"03_attack": {"seconds": 90.0, "wall": 90.0, "peak_gib": 1.25}}}
-    provenance.update_json(output / "run.json", lambda _: facts)
+    files.update_json(output / "run.json", lambda _: facts)
     text = page.write(output).read_text()
     assert 'name="viewport"' in text and "1.5 minutes from an empty cache" in text
     assert "<b>VALID</b> (no-op): top-1 50 % [25 %, 75 %]" in text

@@ -16,8 +16,13 @@ import pytest
 from nbformat import v4
 from PIL import Image
 
-from anonlib import config, explain, notebooks, page, plan, progress, provenance, run, screen
-from anonlib.errors import AnonlibError
+from anonlib import config
+from anonlib.config import files
+from anonlib.config.errors import AnonlibError
+from anonlib.engine import progress
+from anonlib.paper import console as screen
+from anonlib.paper import explain, notebooks, plan, provenance, run
+from anonlib.paper import html_report as page
 
 LORA = config.load("smoke", {}).generator.lora
 STEPS = """
@@ -144,7 +149,7 @@ def test_a_run_leaves_everything_with_its_labels(paper):
     assert 0.05 < results["run/smoke/peak_gib"]["value"] < 8
     manifest = json.loads((output / "manifest.json").read_text())
     assert set(manifest) == {"numbers.csv", "numbers.tex", "numbers.md", "line.csv", "line.pdf", "line.png"}
-    assert all(provenance.sha256_of(output / name) == entry["sha256"] for name, entry in manifest.items())
+    assert all(files.sha256_of(output / name) == entry["sha256"] for name, entry in manifest.items())
     text = (output / "index.html").read_text()
     assert "About 00_data" in text and f"top-1 {total / 10:.1f} %" in text and "12 × " not in text
     executed = nbformat.read(output / "notebooks/00_data.ipynb", 4)
@@ -275,12 +280,12 @@ def test_an_edited_drawing_reruns_no_compute_step(paper, capsys):
     source = paper / "lib/drawing.py"
     before = {name: (output / name).read_bytes() for name in ("line.png", "line.csv", "numbers.csv")}
     calls = (paper / "calls").read_text()
-    known = provenance.read_json(output / "run.json")
+    known = files.read_json(output / "run.json")
     known["notebooks"]["00_data"]["peak_gib"] = 77.0  # what its step took when it was computed
-    provenance.update_json(output / "run.json", lambda _: known)
+    files.update_json(output / "run.json", lambda _: known)
     source.write_text(source.read_text().replace("**options)", 'xlabel="number", **options)'))
     assert again(paper) == ["00_data"]  # what 01 reads of it, numbers and CSV, is the same
-    assert provenance.read_json(output / "run.json")["notebooks"]["00_data"]["peak_gib"] == 77.0
+    assert files.read_json(output / "run.json")["notebooks"]["00_data"]["peak_gib"] == 77.0
     assert "code changed: drawing" in capsys.readouterr().err
     assert (paper / "calls").read_text() == calls
     after = {name: (output / name).read_bytes() for name in before}
@@ -304,7 +309,7 @@ def test_a_failing_notebook_is_one_screen(paper, capsys):
         text = "\n".join(lines)
         assert "01_results failed in cell 3" in text and ">   2  y = steps.doubled" in text
         assert "TypeError: can't multiply sequence by non-int" in text and "lib/steps.py:" in text
-        assert f"python -m anonlib.run --profile smoke --dataset {paper / 'faces'}" in text
+        assert f"python -m anonlib.paper.run --profile smoke --dataset {paper / 'faces'}" in text
         assert (paper / "figures/faces/smoke/notebooks/01_results.failed.ipynb").exists()
         assert "00_data: unchanged" in capsys.readouterr().err  # what was finished is kept
 
@@ -328,7 +333,7 @@ def test_what_a_notebook_no_longer_makes_disappears(paper):
         notebook(paper, "00_data", DATA[:2], "PAUSE: float = 0.0")
         assert "00_data" in again(paper, only=["00"])
         assert not list(output.glob("line.*")) and (output / "numbers.csv").exists()
-        assert not [name for name in provenance.read_json(output / "manifest.json") if name.startswith("line")]
+        assert not [name for name in files.read_json(output / "manifest.json") if name.startswith("line")]
         assert [item["name"] for item in page.contents(output)["00_data"]["items"]] == ["numbers"]
     finally:
         notebooks.path("00_data").write_text(kept)
@@ -346,7 +351,7 @@ def test_a_notebook_under_another_name_keeps_what_it_makes(paper, monkeypatch, t
         assert "00_people" in again(paper)
         left = {file for file in made if not Path(file).stem.startswith("00_data")}
         assert len(left) > 3 and left <= set(plan.made(output, "00_people"))
-        assert {file for file in left if file.startswith("line")} <= set(provenance.read_json(output / "manifest.json"))
+        assert {file for file in left if file.startswith("line")} <= set(files.read_json(output / "manifest.json"))
         assert all((output / file).exists() for file in left) and "00_data" not in page.contents(output)
     finally:
         old.write_text(kept)
@@ -366,7 +371,7 @@ def test_killed_and_started_again_gives_the_same_bytes(paper, tmp_path):
     shards = tmp_path / "cache/steps/double"
     environment = os.environ | {"ANONLIB_CACHE": str(tmp_path / "cache"), "ANONLIB_FIGURES": str(tmp_path / "figures")}
     environment.pop("ANONLIB_QUIET", None)
-    command = [sys.executable, "-m", "anonlib.run", "--profile", "smoke", "--dataset", str(paper / "faces")]
+    command = [sys.executable, "-m", "anonlib.paper.run", "--profile", "smoke", "--dataset", str(paper / "faces")]
     command += ["-p", "PAUSE=0.4", "--only", "00_data"]
     driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(list(shards.glob("*[0-9a-f]/entry.json"))) >= 2, driver)
@@ -417,7 +422,7 @@ def test_of_many_reasons_three_are_said():
 
 def test_time_left_comes_from_the_last_run(paper, monkeypatch):
     plan_ = plan.make("smoke", str(paper / "faces"), [], [])
-    known = provenance.read_json(screen.timings())["smoke"]
+    known = files.read_json(screen.timings())["smoke"]
     assert set(known) == {"00_data", "01_results"}
     assert screen._expected(plan_, "00_data") == known["00_data"]
     monkeypatch.setenv("ANONLIB_CACHE", str(paper / "empty"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from anonlib import anonymizers
-from anonlib.anonymizers import scene
+from anonlib.anonymizers import multi_face as scene
 from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK
 from anonlib.faces import alignment
 from tests.conftest import PLACES
@@ -42,7 +42,7 @@ def test_each_person_gets_the_picture_that_was_made_of_him(crowd):
 
 
 def test_a_photo_gives_the_same_picture_alone_and_among_others(crowd, photos, tiny_bundle):
-    from anonlib.bundles import Bundle, Source
+    from anonlib.assets.models import Bundle, Source
 
     method = anonymizers.anonymizer("ia-hed", bundle=Bundle(Source(tiny_bundle)), steps=2, batch=2)
     large = cv2.resize(photos[0], (300, 300), interpolation=cv2.INTER_CUBIC)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anonlib import config, panel
-from anonlib.anonymizers import sweep
+from anonlib import config
+from anonlib.paper import panel
+from anonlib.paper.experiments import scale_sweep as sweep
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

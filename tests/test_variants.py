@@ -7,9 +7,9 @@ import pytest
 
 from anonlib import config
 from anonlib.anonymizers import dataset
-from anonlib.attack import variants
-from anonlib.attack.compare import RECOGNIZERS, Systems
-from anonlib.recognizers import embed
+from anonlib.faces.recognizers import embed
+from anonlib.paper.experiments import variants
+from anonlib.paper.experiments.systems import RECOGNIZERS, Systems
 from tests.test_compared import people  # noqa: F401
 
 FEW = {"compare.varied": 3, "compare.levels": 3, "compare.steps": 1, "evaluate.draws": 50}

@@ -8,17 +8,22 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from anonlib import bundles, cli, config, readers
-from anonlib.anonymizers import BASE, album, whole
-from anonlib.anonymizers.scene import find, people_of
-from anonlib.anonymizers.whole import anonymize_whole, painted_shape, paints_whole
-from anonlib.bundles import Bundle, Source
-from anonlib.compat import prepare_torch
-from anonlib.conditions import annotate
+from anonlib import config
+from anonlib.anonymizers import BASE
+from anonlib.anonymizers import photo_folder as album
+from anonlib.anonymizers import whole_photo as whole
+from anonlib.anonymizers.multi_face import find, people_of
+from anonlib.anonymizers.whole_photo import anonymize_whole, painted_shape, paints_whole
+from anonlib.assets import models as bundles
+from anonlib.assets.models import Bundle, Source
+from anonlib.controls import annotate
+from anonlib.engine.torch_setup import prepare_torch
+from anonlib.faces import attributes as readers
+from anonlib.paper import cli
 from tests.conftest import PLACES, write_tiny_blip
 
 prepare_torch(1)
-from anonlib.diffusion.painter import Painter  # noqa: E402
+from anonlib.diffusion.inpainting import Painter  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +114,7 @@ def test_the_nearest_face_stands_for_a_photo(bundle, crowd):
 def test_a_photo_that_comes_out_as_it_was_is_black_and_so_is_one_without_a_map(options, crowd, monkeypatch):
     base = options["camouflage-base"]
     monkeypatch.setattr(
-        "anonlib.anonymizers.painting.Diffusion.painted", lambda self, names, images, *more: (images, ["ok"])
+        "anonlib.anonymizers.diffusion.Diffusion.painted", lambda self, names, images, *more: (images, ["ok"])
     )
     (made,) = anonymize_whole(find([crowd]), "camouflage-base", base, {})
     assert made.status == "error" and made.faces == ("error",) * 3 and not made.image.any()

@@ -4,7 +4,7 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 
-from anonlib.compat import prepare_torch
+from anonlib.engine.torch_setup import prepare_torch
 
 prepare_torch()
 import torch  # noqa: E402
@@ -22,7 +22,7 @@ from diffusers import (  # noqa: E402
 from torch import nn  # noqa: E402
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer  # noqa: E402
 
-from anonlib.diffusion.build import build_tokenizer  # noqa: E402
+from tools.build.small_bundle import build_tokenizer  # noqa: E402
 
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 DOWN = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]

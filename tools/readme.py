@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anonlib import config
-from anonlib.attack import boundary
-from anonlib.attack.campaign import BACKGROUND, FACE
-from anonlib.evaluate import summary
-from anonlib.evaluate.published import RICHEST
-from anonlib.evaluate.tables import BLACKBOX
-from anonlib.provenance import results
-from anonlib.render import EM_DASH as DASH
-from anonlib.render import spell, spell_entry
+from anonlib.attacks.benchmark import BACKGROUND, FACE
+from anonlib.paper import summary
+from anonlib.paper.experiments import boundary
+from anonlib.paper.provenance import results
+from anonlib.paper.published import RICHEST
+from anonlib.paper.render import EM_DASH as DASH
+from anonlib.paper.render import spell, spell_entry
+from anonlib.paper.tables import BLACKBOX
 
 PAGES = ("README.md", "CLAIMS.md")
 ROOT = Path(__file__).resolve().parent.parent

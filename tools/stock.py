@@ -7,7 +7,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from anonlib.diffusion.order import Order
+from anonlib.diffusion.request import Order
 
 
 def smooth_order(

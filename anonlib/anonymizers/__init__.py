@@ -1,9 +1,9 @@
 """The anonymizers by name. Diffusion stands beside blur and pixelation and obeys the same contract."""
 
 from anonlib.anonymizers.contract import OK, STATUSES, Anonymizer, closed, image_seed
-from anonlib.bundles import ATTRIBUTES, IDENTITY, PARTS
+from anonlib.assets.models import ATTRIBUTES, IDENTITY, PARTS
 from anonlib.config import BASELINES, CAMOUFLAGE, COMPARED, CONDITIONS, KSAME, MORE_CONDITIONS
-from anonlib.errors import AnonlibError
+from anonlib.config.errors import AnonlibError
 
 BASE = ("depth", "normal", "segmentation", "openpose", "lineart")  # that CAMOUFLaGE-Base follows
 # those that paint, and what each of them follows: control maps, and what CAMOUFLaGE has besides

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from anonlib.anonymizers import BASE
-from anonlib.anonymizers.painting import Diffusion, resized, unit
-from anonlib.bundles import ATTRIBUTES, IDENTITY
-from anonlib.diffusion.painter import Painter
-from anonlib.errors import AnonlibError
-from anonlib.people import Person, code, person
-from anonlib.readers import captions, reader
+from anonlib.anonymizers.diffusion import Diffusion, resized, unit
+from anonlib.assets.models import ATTRIBUTES, IDENTITY
+from anonlib.config.errors import AnonlibError
+from anonlib.diffusion.inpainting import Painter
+from anonlib.faces.attributes import captions, reader
+from anonlib.faces.people import Person, code, person
 
 Seen = Callable[[np.ndarray], tuple[list[list[Person]], np.ndarray]]
 # Base's weights of its controls are not published: these were chosen by looking at the demo's pictures

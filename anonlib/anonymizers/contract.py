@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from anonlib.errors import AnonlibError
+from anonlib.config.errors import AnonlibError
 
 OK, NO_FACE, FILTERED, ERROR = "ok", "no_face", "filtered", "error"
 STATUSES = (OK, NO_FACE, FILTERED, ERROR)

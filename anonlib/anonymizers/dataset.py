@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from anonlib import bundles, cache, config
+from anonlib import config
 from anonlib.anonymizers import DIFFUSION, NAMES, STATUSES, anonymizer, image_seed, maps_of
-from anonlib.anonymizers.maps import SHARD, Maps, control_maps, known
+from anonlib.assets import models as bundles
+from anonlib.config.errors import AnonlibError
+from anonlib.controls.maps import SHARD, Maps, control_maps, known
 from anonlib.data.faceset import FaceSet
-from anonlib.errors import AnonlibError
-from anonlib.gan import DEEPPRIVACY2, FALCO
-from anonlib.readers import ENCODER
+from anonlib.engine import cache
+from anonlib.faces.attributes import ENCODER
+from anonlib.networks.gan_weights import DEEPPRIVACY2, FALCO
 
 # milliseconds a photo: not worth a process, nor a place in the cache
 QUICK = ("noop", *config.BASELINES, *config.KSAME)

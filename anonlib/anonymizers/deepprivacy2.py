@@ -9,11 +9,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from anonlib import compat
 from anonlib.anonymizers.contract import ERROR, OK, full_batches
-from anonlib.errors import AnonlibError, first_line
-from anonlib.gan import DEEPPRIVACY2
-from anonlib.gan.hole import batch_of, holes
+from anonlib.anonymizers.face_box import batch_of, holes
+from anonlib.config.errors import AnonlibError, first_line
+from anonlib.engine import torch_setup as compat
+from anonlib.networks.gan_weights import DEEPPRIVACY2
 from anonlib.networks.inpainter import NOISE, Inpainter
 from anonlib.networks.pictures import photos
 

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from anonlib.anonymizers.contract import ERROR, OK
-from anonlib.anonymizers.painting import resized
-from anonlib.errors import AnonlibError
+from anonlib.anonymizers.diffusion import resized
+from anonlib.config.errors import AnonlibError
 
 SCRIPT, CONFIG = "anonymize.py", "configs/anonymizers/face.py"
 SIZE = 512  # px at which it is given aligned faces: its detector does not see smaller ones well

@@ -15,24 +15,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anonlib import compat
 from anonlib.anonymizers.contract import ERROR, OK, full_batches
-from anonlib.bundles import SMALL
-from anonlib.errors import AnonlibError
-from anonlib.gan import FALCO
-from anonlib.gan.codes import identity
-from anonlib.groups import VIEWS
-from anonlib.mesh import face_mesh
+from anonlib.assets.models import SMALL
+from anonlib.config.errors import AnonlibError
+from anonlib.config.settings import VIEWS
+from anonlib.engine import torch_setup as compat
+from anonlib.faces.attributes import ENCODER
+from anonlib.faces.mesh import face_mesh
 from anonlib.networks.attributes import load_head, pooled, trunk_features
 from anonlib.networks.bisenet import Trunk, load_bisenet
 from anonlib.networks.facespace import FaceSpace, load_space
+from anonlib.networks.gan_weights import FALCO
 from anonlib.networks.imagenet import standardized
 from anonlib.networks.lpips import LPIPS, load_lpips
 from anonlib.networks.mobilefacenet import MobileFaceNet, pretrained_mobilefacenet
 from anonlib.networks.mobilestylegan import Synthesis
 from anonlib.networks.pictures import photos, signed
-from anonlib.readers import ENCODER
-from anonlib.training import descend
+from anonlib.networks.training import descend
+from tools.build.identity_codes import identity
 
 # of 23; StyleGAN2's layers 3 to 7 of 18, which the authors optimize, modulate the same sizes, 16 px to 64 px
 SHAPED = slice(4, 11)

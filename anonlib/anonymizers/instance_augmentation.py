@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import torch
 
-from anonlib.anonymizers.control import weakened
-from anonlib.anonymizers.painting import Diffusion, resized, unit
-from anonlib.diffusion.captions import prompt
-from anonlib.diffusion.painter import Painter
+from anonlib.anonymizers.diffusion import Diffusion, resized, unit
+from anonlib.controls.degrade import weakened
+from anonlib.diffusion.inpainting import Painter
 from anonlib.faces import dilate
+from anonlib.faces.captions import prompt
 
 # The public code's weights for people; what it names no weight for has that of its kind: Canny edges that of HED edges.
 SCALES = {"depth": 0.7, "hed": 0.1, "canny": 0.1, "lineart": 0.1, "normal": 0.1}  # of ControlNets

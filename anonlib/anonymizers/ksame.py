@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from anonlib.anonymizers.contract import ERROR, OK
-from anonlib.errors import AnonlibError
+from anonlib.config.errors import AnonlibError
 
 SEEN = 32  # px at which faces are compared
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from anonlib import cache
-from anonlib.assets import sha256_of
+from anonlib.config.errors import AnonlibError
+from anonlib.config.files import sha256_of
 from anonlib.data import archive, caltech, folder, heads, orl, pairs, synthetic
 from anonlib.data.faceset import FaceSet
 from anonlib.data.splits import check_splits
-from anonlib.errors import AnonlibError
+from anonlib.engine import cache
 
 # name -> its loader and the files that it reads
 SOURCES: dict[str, tuple[Callable[..., FaceSet], Callable[[], list[Path]]]] = {

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import FaceSet
 from anonlib.data.folder import read_rgb, usable, without_singles
 from anonlib.data.splits import assign_splits, subset
-from anonlib.errors import AnonlibError
 
 VARIABLE = "ANONLIB_REAL_FACES"
 LFW_TEST, LFW_OTHERS, CELEBA = "lfw_eval_ge4_cap10_128", "lfw_train_lt4_128", "celeba_ids_cap12_128"

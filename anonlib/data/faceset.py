@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from anonlib.errors import AnonlibError
+from anonlib.config.errors import AnonlibError
 
 SPLITS = ("generator", "train", "validation", "test")
 COLUMNS = ("file", "identity", "split", "sha256", "licence")

@@ -11,9 +11,9 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from anonlib import faces
+from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import FaceSet
 from anonlib.data.splits import FRACTIONS, assign_splits, drop_copies, subset
-from anonlib.errors import AnonlibError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
 UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from anonlib import faces
+from anonlib.config.errors import AnonlibError
 from anonlib.data import folder as photos
 from anonlib.data.faceset import FaceSet, Given
-from anonlib.errors import AnonlibError
 
 ORIGINAL = "original"
 OK, NO_FACE, ERROR = "ok", "no_face", "error"

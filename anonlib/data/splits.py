@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import SPLITS, FaceSet
-from anonlib.errors import AnonlibError
 
 FRACTIONS = {"train": 0.5, "validation": 0.1, "test": 0.4}
 

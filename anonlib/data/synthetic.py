@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import FaceSet
 from anonlib.data.splits import subset
-from anonlib.errors import AnonlibError
 
 EMBEDDED = Path(__file__).parent / "embedded" / "faces.tar"
 MANIFEST, MASKS = "manifest.csv", "masks.bin.xz"

@@ -1,5 +1,5 @@
 """The latent diffusion bundle: loading it, training the small one, measuring it."""
 
-from anonlib.compat import prepare_torch
+from anonlib.engine.torch_setup import prepare_torch
 
 prepare_torch()  # diffusers imports torchvision, which must be made ready first

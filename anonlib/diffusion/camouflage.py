@@ -16,11 +16,11 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from anonlib.bundles import IDENTITY, Bundle
-from anonlib.diffusion.bundle import Parts, read_parts
-from anonlib.diffusion.order import Order
-from anonlib.diffusion.painter import Painter
-from anonlib.errors import AnonlibError
+from anonlib.assets.models import IDENTITY, Bundle
+from anonlib.config.errors import AnonlibError
+from anonlib.diffusion.inpainting import Painter
+from anonlib.diffusion.loading import Parts, read_parts
+from anonlib.diffusion.request import Order
 
 Step = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 

@@ -7,8 +7,8 @@ import torch
 from diffusers import T2IAdapter
 from torch import Tensor, nn
 
-from anonlib.diffusion.graphs import Graph
-from anonlib.errors import AnonlibError
+from anonlib.config.errors import AnonlibError
+from anonlib.diffusion.compiling import Graph
 
 
 class ControlNet:

@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from anonlib.attributes import NAMES
-from anonlib.errors import AnonlibError, first_line
+from anonlib.config.errors import AnonlibError, first_line
 from anonlib.networks.bisenet import load_bisenet, shown
+from anonlib.networks.celeba_attributes import NAMES
 
 SIZE = 256  # px at which the parser looks
 GRIDS = (2, 3, 3)  # cells a side over which the trunk's features at strides 8, 16, 32 are averaged

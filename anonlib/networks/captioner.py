@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from anonlib.compat import device
-from anonlib.errors import AnonlibError, first_line
+from anonlib.config.errors import AnonlibError, first_line
+from anonlib.engine.torch_setup import device
 
 LONGEST = 30  # tokens of a caption
 

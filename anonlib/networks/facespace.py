@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from anonlib.errors import AnonlibError, first_line
-from anonlib.groups import VIEWS
+from anonlib.config.errors import AnonlibError, first_line
+from anonlib.config.settings import VIEWS
 from anonlib.networks.attributes import FEATURES
 from anonlib.networks.mobilestylegan import LAYERS, LEVELS, WIDTH, Synthesis, haar, load_synthesis
 

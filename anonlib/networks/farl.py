@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from anonlib.attributes import NAMES
-from anonlib.compat import device
-from anonlib.errors import AnonlibError, first_line
+from anonlib.config.errors import AnonlibError, first_line
+from anonlib.engine.torch_setup import device
 from anonlib.faces import FRAME_POINTS, similarity
+from anonlib.networks.celeba_attributes import NAMES
 
 IMAGE, ATTRIBUTES = "FaRL-Base-Patch16-LAIONFace20M-ep64.pth", "face_attribute.farl.celeba.pt"
 SIZE, PATCH = 224, 16

@@ -9,13 +9,13 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 
 from anonlib.anonymizers import BASE
 from anonlib.anonymizers.camouflage import WEIGHTS, CamouflageBase, CamouflageLight
-from anonlib.bundles import ATTRIBUTES, IDENTITY, PARTS, Bundle, Source
-from anonlib.diffusion.bundle import read_parts
-from anonlib.diffusion.order import Order
-from anonlib.diffusion.painter import Painter
-from anonlib.diffusion.train_light import Adapters, save_adapters
-from anonlib.people import CHANNELS
+from anonlib.assets.models import ATTRIBUTES, IDENTITY, PARTS, Bundle, Source
+from anonlib.diffusion.inpainting import Painter
+from anonlib.diffusion.loading import read_parts
+from anonlib.diffusion.request import Order
+from anonlib.faces.people import CHANNELS
 from tools.bench.race import entry
+from tools.build.train_light import Adapters, save_adapters
 from tools.full_size import IDENTITY as IDENTITY_CONFIG
 from tools.full_size import drawn
 from tools.stock import smooth_order

@@ -2,8 +2,8 @@
 
 import sys
 
-from anonlib.errors import AnonlibError
-from anonlib.provenance import project_root
+from anonlib.config.errors import AnonlibError
+from anonlib.config.paths import project_root
 from tools.bench.race import entry, race, write
 
 PACKAGES = ["torch", "diffusers", "openvino", "numpy", "faiss-cpu", "lightly", "pytorch-metric-learning"]

@@ -13,10 +13,10 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from anonlib.bundles import OWN, Bundle, Source
-from anonlib.compat import device, prepare_torch
-from anonlib.errors import AnonlibError
-from anonlib.provenance import project_root
+from anonlib.assets.models import OWN, Bundle, Source
+from anonlib.config.errors import AnonlibError
+from anonlib.config.paths import project_root
+from anonlib.engine.torch_setup import device, prepare_torch
 
 prepare_torch()
 import torch  # noqa: E402
@@ -24,10 +24,10 @@ from diffusers import DiffusionPipeline  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from anonlib.diffusion.bundle import load_pipeline, read_parts  # noqa: E402
-from anonlib.diffusion.order import Order  # noqa: E402
-from anonlib.diffusion.overlap import overlapped  # noqa: E402
-from anonlib.diffusion.painter import Painter  # noqa: E402
+from anonlib.diffusion.inpainting import Painter  # noqa: E402
+from anonlib.diffusion.loading import load_pipeline, read_parts  # noqa: E402
+from anonlib.diffusion.pipelining import overlapped  # noqa: E402
+from anonlib.diffusion.request import Order  # noqa: E402
 from tools.bench import camouflage  # noqa: E402
 from tools.bench.race import entry, write  # noqa: E402
 from tools.stock import controlnets, one_by_one, painted, smooth_order  # noqa: E402

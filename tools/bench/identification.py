@@ -22,7 +22,7 @@ def gallery() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def ours() -> dict:
-    from anonlib.evaluate.identification import hits, rank_of_true
+    from anonlib.metrics.identification import hits, rank_of_true
 
     probes, searched, references, people = gallery()
     rank_of_true(probes[:100], searched[:100], None, references[:1000], people[:1000], None)

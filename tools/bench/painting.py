@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from anonlib.bundles import OWN
-from anonlib.compat import autocast, prepare_torch
+from anonlib.assets.models import OWN
+from anonlib.engine.torch_setup import autocast, prepare_torch
 from tools.bench.race import serve
 
 BATCH, STEPS, GUIDANCE, SIZE, SCALES = 8, 5, 7.5, 128, {"depth": 0.7, "hed": 0.1}  # the demo's
@@ -26,7 +26,7 @@ def order():
 
 
 def ours() -> Callable[[], np.ndarray]:
-    from anonlib.diffusion.painter import painter
+    from anonlib.diffusion.inpainting import painter
 
     paint, given = painter(OWN, tuple(SCALES), BATCH, SIZE), order()
     return lambda: next(paint([given])).numpy()
@@ -36,7 +36,7 @@ def stock(dtype: str | None = None) -> Callable[[], np.ndarray]:
     """Return diffusers' pipeline; dtype: of its products, None for the one that ours computes in."""
     import torch
 
-    from anonlib.diffusion.bundle import load_pipeline
+    from anonlib.diffusion.loading import load_pipeline
     from tools.stock import controlnets, painted
 
     pipeline, given = load_pipeline(OWN, tuple(SCALES)), order()

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from anonlib import provenance
-from anonlib.errors import AnonlibError
+from anonlib.config.errors import AnonlibError
+from anonlib.config.files import write_text
+from anonlib.paper import provenance
 
 REPEATS = 5
 SMALL = ("s", "GiB", "GB", "grey levels")
@@ -84,4 +85,4 @@ def write(entries: list[dict], file: Path, packages: list[str], gpu: str | None 
     old = json.loads(file.read_text()) if file.exists() else []
     names = {one["name"] for one in new}
     kept = [one for one in old if one["name"] not in names]
-    provenance.write_text(file, json.dumps(sorted(kept + new, key=lambda one: one["name"]), indent=1) + "\n")
+    write_text(file, json.dumps(sorted(kept + new, key=lambda one: one["name"]), indent=1) + "\n")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from anonlib.compat import autocast, prepare_torch
+from anonlib.engine.torch_setup import autocast, prepare_torch
 from tools.bench.race import Watch, serve
 
 PEOPLE, PHOTOS, SIZE, BATCH = (
@@ -32,8 +32,8 @@ Race = Callable[[], list[float]]  # runs a training and returns when each step e
 
 
 def ours(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -> Race:
-    from anonlib.attack.pairs import Pairs
-    from anonlib.attack.train import AttackConfig, train_attacker
+    from anonlib.attacks.pairs import Pairs
+    from anonlib.attacks.train import AttackConfig, train_attacker
 
     settings = {"image_size": SIZE, "batch": BATCH, "steps": WARM + STEPS, "validate_every": 1000, "lr": RATE}
 
@@ -49,7 +49,7 @@ def network():
     """Return the network of the contest, from images (B, 3, SIZE, SIZE) in 0..255 to what the loss compares."""
     import torch
 
-    from anonlib.attack.models import build_attacker
+    from anonlib.attacks.models import build_attacker
 
     class Projected(torch.nn.Module):
         def __init__(self):
@@ -69,7 +69,7 @@ def lightly(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -
     from lightly.transforms import SimCLRTransform
     from PIL import Image
 
-    import anonlib.attack.models  # noqa: F401
+    import anonlib.attacks.models  # noqa: F401
 
     # our augmentations in its words: crops that move, brightness and contrast, mirrored half of the time
     told = {"cj_prob": 1.0, "cj_strength": 1.0, "cj_bright": 0.2, "cj_contrast": 0.2, "cj_sat": 0, "cj_hue": 0}
@@ -107,7 +107,7 @@ def metric_learning(originals: np.ndarray, anonymized: np.ndarray, people: np.nd
     from pytorch_metric_learning import losses, samplers, trainers
     from torchvision import transforms
 
-    import anonlib.attack.models  # noqa: F401
+    import anonlib.attacks.models  # noqa: F401
 
     logging.disable(logging.INFO)
     labels = np.concatenate([people, people])

@@ -1,0 +1,96 @@
+"""Which code a step or a notebook consists of: the modules it names and what those import, hashed without comments."""
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from functools import cache as memoize
+from pathlib import Path
+
+from anonlib.config.errors import AnonlibError
+
+# How a step is run, stored and printed does not change what it computes; its numbers and weights are hashed as such.
+MACHINERY = ("anonlib.config", "anonlib.engine", "anonlib.assets")
+
+
+def code_hashes(modules: Iterable[str], without: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return module name -> hash of its code, for the named modules and all that they import from the same packages.
+
+    Comments, layout and docstrings do not count. without: packages that are left out.
+    Raises AnonlibError for a module whose source cannot be found.
+    """
+    found: dict[str, str] = {}
+    waiting = sorted(set(modules))
+    roots = {name.split(".")[0] for name in waiting}
+    while waiting:
+        name = waiting.pop()
+        if name in found or any(f"{name}.".startswith(f"{package}.") for package in without):
+            continue
+        path = module_file(name)
+        if path is None:
+            raise AnonlibError(f"no source for module {name!r}: name modules that are files")
+        stat = path.stat()
+        found[name], imported = _read(path, name, stat.st_size, stat.st_mtime_ns)
+        waiting.extend(module for module in imported if module.split(".")[0] in roots)
+    return dict(sorted(found.items()))
+
+
+def imports(source: str, module: str = "", package: bool = False) -> list[str]:
+    """Return the modules that a piece of code imports, wherever in it, sub-modules told from names."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.extend(alias.name for alias in node.names if module_file(alias.name))
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".") if package else module.split(".")[:-1]
+                base = ".".join([*parents[: len(parents) - node.level + 1], *([base] if base else [])])
+            inner = [f"{base}.{alias.name}" for alias in node.names]
+            names.extend(
+                name if module_file(name) else base for name in inner if module_file(name) or module_file(base)
+            )
+    return sorted(set(names))
+
+
+def module_file(name: str) -> Path | None:
+    """Return the source file of a module without importing it or its parents, or None."""
+    root, *rest = name.split(".")
+    if root in sys.stdlib_module_names or (where := _root(root)) is None:
+        return None
+    if not rest:
+        return where
+    if where.name != "__init__.py":
+        return None
+    path = where.parent.joinpath(*rest)
+    candidates = (path.with_name(path.name + ".py"), path / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _root(name: str) -> Path | None:
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    if loaded is None and name not in sys.modules:
+        try:
+            spec = importlib.util.find_spec(name)
+        except ValueError:
+            return None
+        loaded = spec.origin if spec else None
+    return Path(loaded) if loaded and loaded.endswith(".py") else None
+
+
+@memoize
+def _read(path: Path, name: str, size: int, modified: int) -> tuple[str, list[str]]:
+    source = path.read_text()
+    return code_hash(source), imports(source, name, path.name == "__init__.py")
+
+
+def code_hash(source: str) -> str:
+    """Return the SHA-256 of what Python makes of a source text, docstrings left out."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
+            if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                del body[0]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

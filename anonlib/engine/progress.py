@@ -1,0 +1,66 @@
+"""Progress on stderr, or handed to the driver that runs the notebook; silent when ANONLIB_QUIET is set."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+QUIET = "ANONLIB_QUIET"  # set by tests and nbval: notebooks then print nothing that changes from run to run
+CHANNEL = "ANONLIB_PROGRESS"  # a file that the driver reads; set by anonlib.paper.run
+
+Item = TypeVar("Item")
+_last = 0.0
+
+
+def say(text: str) -> None:
+    """Print one lasting line."""
+    _send("say", text)
+
+
+def status(text: str) -> None:
+    """Print a line that the next one replaces."""
+    _send("status", text)
+
+
+def track(items: Iterable[Item], label: str, total: int) -> Iterator[Item]:
+    """Yield the items, showing "label: 12 of 30 left, about 4 min" at most twice a second."""
+    start = shown = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - shown > 0.5:
+            status(f"{label}: {total - done} of {total} left, {about((now - start) / max(done, 1) * (total - done))}")
+            shown = now
+        yield item
+
+
+def some(reasons: list[str]) -> str:
+    """Return the first three reasons on one line, and whether there are more."""
+    return "; ".join(reasons[:3]) + (" ..." if len(reasons) > 3 else "")
+
+
+def about(seconds: float) -> str:
+    """Return a time in words: "about 40 s", "about 4 min", "about 1 h 20 min"."""
+    if seconds < 90:
+        return f"about {max(round(seconds), 1)} s"
+    minutes = round(seconds / 60)
+    return f"about {minutes} min" if minutes < 90 else f"about {minutes // 60} h {minutes % 60} min"
+
+
+def _send(kind: str, text: str) -> None:
+    if channel := os.environ.get(CHANNEL):
+        with open(channel, "a") as stream:
+            stream.write(json.dumps([kind, text]) + "\n")
+    elif not os.environ.get(QUIET):
+        show(kind, text)
+
+
+def show(kind: str, text: str) -> None:
+    """Print a "say" or "status" line on stderr; where lines cannot be replaced, a status at most every 30 s."""
+    global _last
+    if sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel"):
+        print(f"\r\033[K{text}", end="\n" if kind == "say" else "", file=sys.stderr, flush=True)
+    elif kind == "say" or time.monotonic() - _last > 30:
+        _last = time.monotonic()
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,100 @@
+"""Face recognizers that nobody trains here: the untrained attackers and the judges."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from anonlib.assets import asset_path
+from anonlib.config.errors import AnonlibError
+from anonlib.faces import CROP
+from anonlib.networks.openvino import compiled
+
+BATCH = 16  # faces a call of an ONNX network: larger ones leave the cache
+RECOGNIZERS = ("mobilefacenet", "sface", "w600k", "dlib")
+WIDTHS = {"sface": 128, "dlib": 128}  # of an embedding; 512 of the others
+ONE_SIDED = ("dlib",)  # who looks at the photo only: its mirror image adds nothing on photos of real people
+FACE_BOX = (8, 14, 104, 110)  # px: left, top, right and bottom of a face in the crop, where dlib looks for its points
+
+
+def embed(name: str, images: np.ndarray, batch: int = 64, threads: int = 1) -> np.ndarray:
+    """Return one embedding an aligned face: that of the photo plus that of its mirror image, scaled to length one.
+
+    name: one of RECOGNIZERS, those of ONE_SIDED without the mirror image. images: (N, 128, 128, 3) uint8, RGB, aligned.
+    threads: CPU threads of this call. Returns (N, d) float32 with L2-normalized rows, d = 512, or see WIDTHS.
+    Raises AnonlibError for an unknown name, ValueError for other shapes or types.
+    """
+    if name not in RECOGNIZERS:
+        raise AnonlibError(f"unknown recognizer {name!r}: choose one of {', '.join(RECOGNIZERS)}")
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[1:] != (128, 128, 3) or images.dtype != np.uint8:
+        raise ValueError(f"aligned faces are (N, 128, 128, 3) uint8, not {images.shape} {images.dtype}")
+    network = _network(name, threads)
+    chunks = [images[i : i + batch, *CROP].transpose(0, 3, 1, 2) for i in range(0, len(images), batch)]
+    once = name in ONE_SIDED
+    total = [network(chunk) if once else network(chunk) + network(chunk[..., ::-1]) for chunk in chunks]
+    return normalized(np.concatenate(total)) if total else np.zeros((0, WIDTHS.get(name, 512)), np.float32)
+
+
+def normalized(rows: np.ndarray) -> np.ndarray:
+    """Return rows (N, d) scaled to length one as float32; a zero row stays zero."""
+    rows = np.asarray(rows, np.float64)
+    return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _network(name: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from RGB faces (B, 3, 112, 112) uint8 to raw embeddings (B, d)."""
+    known = {"mobilefacenet": _mobilefacenet, "dlib": _dlib}
+    return known[name](threads) if name in known else _onnx(name, threads)
+
+
+def _mobilefacenet(threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    import torch
+
+    from anonlib.networks.mobilefacenet import face_tensor, pretrained_mobilefacenet
+
+    network = pretrained_mobilefacenet().to(memory_format=torch.channels_last)
+
+    def run(faces: np.ndarray) -> np.ndarray:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode():
+                return network(face_tensor(torch.from_numpy(np.ascontiguousarray(faces)))).numpy()
+        finally:
+            torch.set_num_threads(before)
+
+    return run
+
+
+def _onnx(name: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    import openvino as ov
+
+    model = ov.Core().read_model(str(asset_path(name)))
+    model.reshape([-1, 3, 112, 112])  # one of the files is made for single images
+    network = compiled(model, threads)
+
+    def run(faces: np.ndarray) -> np.ndarray:
+        pixels = faces.astype(np.float32)
+        if name == "w600k":
+            pixels = (pixels - 127.5) / 127.5
+        parts = [np.ascontiguousarray(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
+        return np.concatenate([network(part)[0] for part in parts])
+
+    return run
+
+
+def _dlib(threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    import dlib
+
+    points = dlib.shape_predictor(str(asset_path("dlib-points")))
+    network = dlib.face_recognition_model_v1(str(asset_path("dlib-recognizer")))
+    box = dlib.rectangle(*FACE_BOX)
+
+    def run(faces: np.ndarray) -> np.ndarray:
+        photos = [np.ascontiguousarray(face) for face in faces.transpose(0, 2, 3, 1)]
+        chips = [dlib.get_face_chip(photo, points(photo, box)) for photo in photos]
+        return np.array(network.compute_face_descriptor(chips))
+
+    return run

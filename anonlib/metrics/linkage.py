@@ -1,0 +1,34 @@
+"""Linkability: do two anonymized photos of one person show that they are of the same person?"""
+
+import numpy as np
+import pandas as pd
+
+from anonlib.metrics.identification import TIE
+
+
+def linkage(
+    probes: np.ndarray, identity: np.ndarray, source: np.ndarray, status: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Return one row a probe that can be linked: identity, and the chance that another photo of its person is closer.
+
+    probes (P, d): L2-normalized embeddings of anonymized photos; source: what photo each was made from. auc: the share
+    of pairs (another photo of the same person, a photo of somebody else) in which the first is closer, ties counting
+    half: the area under the ROC curve of that probe; 0.5 is chance. Photos made from the same source are not compared.
+    A photo that is not "ok" shows nobody: it is linked to nothing (0.5), and nothing is linked to it.
+    """
+    identity, source = np.asarray(identity).astype(str), np.asarray(source)
+    ok = np.ones(len(probes), bool) if status is None else np.asarray(status) == "ok"
+    cosine, rows = probes @ probes.T, []
+    for row in range(len(probes)):
+        same = (identity == identity[row]) & (source != source[row])
+        if not same.any():
+            continue
+        own, others = cosine[row, same & ok], cosine[row, (identity != identity[row]) & ok]
+        known = ok[row] and len(own) and len(others)
+        rows.append({"identity": identity[row], "auc": _auc(own, others) if known else 0.5})
+    return pd.DataFrame(rows, columns=["identity", "auc"])
+
+
+def _auc(own: np.ndarray, others: np.ndarray) -> float:
+    ahead = own[:, None] - others[None, :]
+    return float(((ahead > TIE) + 0.5 * (np.abs(ahead) <= TIE)).mean())

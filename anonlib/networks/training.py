@@ -1,0 +1,159 @@
+"""What all trainers share: resumable checkpoints, EMA, device and precision, a progress line."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from safetensors.torch import save_file
+from torch import Tensor
+
+from anonlib.engine import torch_setup as compat
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a network is trained: steps of `batch` samples, and the highest learning rate."""
+
+    steps: int
+    batch: int
+    rate: float
+
+
+def device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device(compat.device())
+
+
+def autocast() -> torch.autocast:
+    """Return the bf16 autocast of the device."""
+    return torch.autocast(device().type, torch.bfloat16)
+
+
+class Ema(nn.Module):
+    """Exponential moving average of a network's weights, with a warm-up so that early steps are forgotten."""
+
+    def __init__(self, net: nn.Module, decay: float):
+        super().__init__()
+        self.decay, self.step = decay, 0
+        self.shadow = {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        self.step += 1
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        for name, value in net.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.shadow[name].lerp_(value, 1 - decay)
+            else:
+                self.shadow[name].copy_(value)
+
+    def finish(self, net: nn.Module) -> None:
+        """Leave the averaged weights in the network, ready for use."""
+        net.load_state_dict(self.shadow)
+        net.eval()
+
+
+def batches(count: int, size: int, seed: int, start: int) -> Iterator[Tensor]:
+    """Yield index batches (size,) of endless shuffled epochs; `start` steps are skipped, so a resumed run goes on."""
+    per_epoch = max(1, count // size)
+    step = start
+    while True:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + step // per_epoch))
+        for k in range(step % per_epoch, per_epoch):
+            yield order[k * size : (k + 1) * size]
+            step += 1
+
+
+def save_checkpoint(path: Path, **state) -> None:
+    """Write a checkpoint under a temporary name, then rename it: a killed run never leaves half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def load_checkpoint(path: Path) -> dict | None:
+    """Return the checkpoint's state, or None where there is none."""
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def save_half(state: Mapping[str, Tensor], target: Path) -> None:
+    """Write weights in half precision."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: one.half().cpu().contiguous() for name, one in state.items()}, target)
+
+
+def descend(rule: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take one step down."""
+    rule.zero_grad(set_to_none=True)
+    loss.backward()
+    rule.step()
+
+
+def train(
+    name: str,
+    net: nn.Module,
+    loss: Callable[[Tensor, int], tuple[Tensor, dict[str, float]]],
+    count: int,
+    schedule: Schedule,
+    *,
+    checkpoint: Path,
+    decay: float = 0.999,
+    weight_decay: float = 0.01,
+    warmup: int = 200,
+    seed: int = 0,
+    every: int = 250,
+    seconds: float = float("inf"),
+) -> Ema:
+    """Train `net` with AdamW and a cosine rate, resuming from `checkpoint`; return the weights' EMA.
+
+    loss: (indices (batch,), step) -> (scalar loss, measures to print). seconds: stop early after this long,
+    leaving a checkpoint that the next call continues from. Measures are printed and kept in the checkpoint's log.
+    """
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=weight_decay, betas=(0.9, 0.99))
+    ema, first, log = Ema(net, decay), 0, []
+    if state := load_checkpoint(checkpoint):
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        ema.shadow, ema.step = {k: v.to(device()) for k, v in state["ema"].items()}, state["step"]
+        first, log = state["step"], state["log"]
+    began, running = time.monotonic(), {}
+    for step, indices in zip(range(first, schedule.steps), batches(count, schedule.batch, seed, first), strict=False):
+        ramp = min(1.0, (step + 1) / warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate * ramp * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / schedule.steps)))
+        value, measures = loss(indices, step)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        ema.update(net)
+        for key, number in measures.items():
+            running[key] = number if key not in running else 0.98 * running[key] + 0.02 * number
+        stopping = time.monotonic() - began > seconds
+        if (step + 1) % every == 0 or step + 1 == schedule.steps or stopping:
+            pace = (time.monotonic() - began) / (step + 1 - first)
+            print(
+                f"{name} {step + 1}/{schedule.steps} "
+                + " ".join(f"{key} {number:.4f}" for key, number in running.items())
+                + f" | {pace:.3f} s/step, {pace * (schedule.steps - step - 1) / 60:.0f} min left",
+                flush=True,
+            )
+            log.append({"step": step + 1, **running})
+            save_checkpoint(
+                checkpoint,
+                net=net.state_dict(),
+                optimizer=optimizer.state_dict(),
+                ema=ema.shadow,
+                step=step + 1,
+                log=log,
+            )
+        if stopping:
+            break
+    return ema

@@ -1,0 +1,131 @@
+"""What the driver prints: progress with the time left, and one screen when a notebook fails."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from anonlib.config.errors import AnonlibError
+from anonlib.config.files import read_json
+from anonlib.config.paths import cache_root, project_root
+from anonlib.engine import progress
+from anonlib.paper import notebooks
+from anonlib.paper.plan import Plan
+
+
+class NotebookFailedError(Exception):
+    """A notebook's own failure: the screen to print."""
+
+
+def say_plan(plan_: Plan) -> None:
+    """Say what is about to run, and where it writes."""
+    changed = "".join(f", {key} = {value}" for key, value in plan_.changed.items())
+    say(f"profile {plan_.profile.name}, data set {plan_.name}{changed}; writing to {short(plan_.output)}")
+
+
+def say(text: str) -> None:
+    """Print a lasting line."""
+    _show("say", text)
+
+
+def _show(kind: str, text: str) -> None:
+    if not os.environ.get(progress.QUIET):
+        progress.show(kind, text)
+
+
+def short(path: Path) -> str:
+    """Return a path as seen from the project."""
+    for root in (project_root(), Path(__file__).resolve().parents[2]):
+        if path.is_relative_to(root):
+            return str(path.relative_to(root))
+    return str(path)
+
+
+@contextlib.contextmanager
+def shown_progress(plan_: Plan, position: int, channel: Path) -> Iterator[None]:
+    """Pass on what the notebook says of its progress, with the time left for the whole run."""
+    over, begun = threading.Event(), time.monotonic()
+    expected = [_expected(plan_, name) for name in plan_.chosen[position:]]
+    head = f"[{position + 1}/{len(plan_.chosen)}] {plan_.chosen[position]}"
+
+    def watch() -> None:
+        with open(channel) as stream:
+            now = ""
+            while True:
+                ended = over.is_set()
+                for line in stream.readlines():
+                    kind, text = json.loads(line)
+                    now = text
+                    if kind == "say":
+                        say(f"    {text}")
+                if ended:
+                    return
+                left = max(expected[0] - (time.monotonic() - begun), 0) + sum(expected[1:])
+                _show("status", f"{head}, {progress.about(left)} left in all" + (f": {now}" if now else ""))
+                over.wait(0.5)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _expected(plan_: Plan, name: str) -> float:
+    """Return a notebook's seconds: as they were last time here, else an even share of what the profile expects."""
+    known = read_json(timings()).get(plan_.profile.name, {})
+    return known.get(name, plan_.profile.minutes * 60 / len(notebooks.names()))
+
+
+def timings() -> Path:
+    """Return where each profile's seconds by notebook are kept."""
+    return cache_root() / "timings.json"
+
+
+def failure(plan_: Plan, name: str, error: Any, failed: Path, seconds: float) -> Exception:
+    """Return what to raise for a failed cell: the one line of an AnonlibError, or one screen with the retry command."""
+    cell = f"cell {error.exec_count - 1}" if error.exec_count else "a cell"  # papermill's own cell is not counted
+    if error.ename == AnonlibError.__name__:
+        return AnonlibError(f"{name}, {cell}: {error.evalue}")
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+    frames = re.findall(r"^File (\S+?):(\d+), in (\w+)", trace, re.MULTILINE)
+    lines = re.findall(r"^Cell In\[\d+\], line (\d+)", trace, re.MULTILINE)
+    at = int(lines[-1]) if lines else 0
+    source = error.source.splitlines()
+    first = max(at - 4, 0)
+    shown = [f"{'>' if n == at else ' '} {n:3d}  {source[n - 1]}"[:118] for n in range(first + 1, len(source) + 1)][:8]
+    message = f"{error.ename}: {error.evalue}".splitlines()
+    return NotebookFailedError(
+        "\n".join(
+            [
+                f"{name} failed in {cell}, after {progress.about(seconds)}",
+                "",
+                *shown,
+                "",
+                *[line[:118] for line in message[:6]],
+                *[f"    at {short(Path(file))}:{line} in {function}" for file, line, function in frames[-4:]],
+                "",
+                f"As far as it got: {short(failed)}. What was finished is kept; go on with:",
+                f"    {_command(plan_)}",
+            ]
+        )
+    )
+
+
+def _command(plan_: Plan) -> str:
+    words = [
+        "python -m anonlib.paper.run",
+        f"--profile {plan_.profile.name}",
+        f"--dataset {shlex.quote(plan_.dataset)}",
+    ]
+    words += [f"-p {shlex.quote(f'{key}={value}')}" for key, value in plan_.changed.items()]
+    words += [f"--only {name}" for name in plan_.chosen if len(plan_.chosen) < len(notebooks.names())]
+    return " ".join(words)

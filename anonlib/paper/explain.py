@@ -1,0 +1,71 @@
+"""What is stale and why, notebook by notebook and step by step, without computing anything."""
+
+from typing import Any
+
+from anonlib.config.errors import AnonlibError
+from anonlib.config.files import read_json
+from anonlib.config.paths import project_root
+from anonlib.engine import cache, ledger
+from anonlib.engine import code as sources
+from anonlib.paper import console as screen
+from anonlib.paper import plan
+from anonlib.paper.plan import Plan
+
+
+def explain(plan_: Plan) -> str:
+    """Return, for every notebook and every cached step of its last run, whether it is up to date and why not."""
+    changed = "".join(f", {key} = {value}" for key, value in plan_.changed.items())
+    lines = [f"profile {plan_.profile.name}, data set {plan_.name}{changed} -> {screen.short(plan_.output)}"]
+    for name in plan_.chosen:
+        reasons = plan.stale(plan_, name)
+        lines.append(f"{name}: {'stale: ' + '; '.join(reasons) if reasons else 'up to date'}")
+        steps = plan.read_state(plan_.output, name).get("steps", [])
+        lines += [f"    {line}" for line in _steps(steps)]
+    return "\n".join(lines)
+
+
+def _steps(used: list[list[str]]) -> list[str]:
+    """Return one line a step name; shards of one step are counted."""
+    keys: dict[str, list[str]] = {}
+    for name, key in used:
+        keys.setdefault(name, []).append(key)
+    return [_step(name, found) for name, found in keys.items()]
+
+
+def _step(name: str, keys: list[str]) -> str:
+    headers = [_header(name, key) for key in keys]
+    gone = headers.count(None)
+    count = f" ({len(keys)} shards)" if len(keys) > 1 else ""
+    reasons = [f"{gone} of {len(keys)} results are gone from the cache"] if gone else []
+    if known := next((header for header in headers if header), None):
+        reasons += step_changes(known["components"])
+    return f"{name}{count}: {'stale: ' + '; '.join(reasons) if reasons else 'in the cache'}"
+
+
+def step_changes(old: dict[str, Any]) -> list[str]:
+    """Return what has changed under a stored result: its code, models or the lock file, as they are now.
+
+    Parameters and inputs come from a notebook's cells: a change of theirs shows in the notebook's own line.
+    """
+    try:
+        code = sources.code_hashes(old["modules"], without=sources.MACHINERY)
+    except AnonlibError as error:
+        return [str(error)]
+    models = {label: _model(label, value) for label, value in old["models"].items()}
+    new = old | {"code": code, "models": models, "lock": ledger.lock_hash()}
+    return cache.differences(old, new)
+
+
+def _model(label: str, value: str) -> str | None:
+    if value == label:  # a hub name and revision
+        return value
+    folder = project_root() / label
+    return cache.model_hash(folder) if folder.exists() else None
+
+
+def _header(name: str, key: str) -> dict[str, Any] | None:
+    file = cache.folder_of(name) / key / cache.ENTRY
+    try:
+        return read_json(file) or None
+    except AnonlibError:
+        return None

@@ -1,0 +1,194 @@
+"""What a run will do: which notebooks, with which parameters, into which folder, and which of them are up to date."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anonlib import config
+from anonlib.assets import models as bundles
+from anonlib.config.errors import AnonlibError
+from anonlib.config.files import read_json, sha256_of, update_json
+from anonlib.config.paths import PROJECT, dataset_name, output_folder, project_root
+from anonlib.engine import cache, ledger
+from anonlib.engine import code as sources
+from anonlib.networks import gan_weights as gan
+from anonlib.paper import html_report as page
+from anonlib.paper import notebooks, provenance, render
+
+OPTIONAL = "08_camouflage"  # which a profile without CAMOUFLaGE leaves out
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked command: every name in it exists and every value has its type."""
+
+    profile: config.Profile
+    dataset: str  # what notebooks are given: a registered name or an absolute path
+    name: str  # the data set's short name
+    data: str  # hash of the data set's files
+    output: Path
+    chosen: tuple[str, ...]
+    overrides: Mapping[str, Any]  # of the profile's numbers
+    values: Mapping[str, Mapping[str, Any]]  # notebook -> its own parameters that were given
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Return all that was given with -p."""
+        return {**self.overrides, **{key: value for own in self.values.values() for key, value in own.items()}}
+
+    def parameters(self, notebook: str) -> dict[str, Any]:
+        """Return what papermill writes into a notebook."""
+        common = {"PROFILE": self.profile.name, "DATASET": self.dataset, "OVERRIDES": dict(self.overrides)}
+        return common | dict(self.values.get(notebook, {}))
+
+
+def make(profile: str, dataset: str, given: list[str], only: list[str]) -> Plan:
+    """Return the plan of a command, everything in it checked before anything runs.
+
+    The notebook on CAMOUFLaGE is left out where the profile does not run it. Raises AnonlibError for an unknown
+    profile, data set, notebook or parameter, or a value of another type or range.
+    """
+    from anonlib import data
+
+    chosen = notebooks.choose(only)
+    overrides, values = notebooks.parse_all(chosen, given)
+    settings = config.load(profile, overrides)
+    if lacking := set(config.CAMOUFLAGE) - set(settings.anonymize.systems):
+        if chosen == [OPTIONAL]:
+            raise AnonlibError(f"{OPTIONAL} needs {', '.join(sorted(lacking))} among anonymize.systems")
+        chosen = [name for name in chosen if name != OPTIONAL]
+    if dataset not in data.SOURCES and Path(dataset).expanduser().exists():
+        dataset = str(Path(dataset).expanduser().resolve())
+    fingerprint = data.fingerprint(dataset)
+    name = dataset_name(dataset)
+    changed = {**overrides, **{key: value for own in values.values() for key, value in own.items()}}
+    output = output_folder(profile, name, changed)
+    return Plan(settings, dataset, name, fingerprint, output, tuple(chosen), overrides, values)
+
+
+def components(plan: Plan, notebook: str) -> dict[str, Any]:
+    """Return all that a notebook's outputs depend on, part by part; two that are equal need no second execution."""
+    upstream = [name for name in notebooks.names() if name < notebook]
+    own = {key: default for key, (_, default) in notebooks.parameters(notebook).items()}
+    given = own | plan.parameters(notebook) | {"DATASET": plan.name}
+    del given["OVERRIDES"]  # they are among the profile's numbers
+    cells = [[cell["type"], cell["source"], cell["tags"]] for cell in notebooks.cells(notebook)]
+    return {
+        "notebook": config.digest(cells),
+        "code": sources.code_hashes(_own_imports(notebook)),
+        "parameters": given | config.values(plan.profile),
+        "data": plan.data,
+        "models": _models(plan.profile),
+        "lock": ledger.lock_hash(),
+        "upstream": {name: passed_on(plan.output, name) for name in upstream},
+    }
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return in words which of a notebook's components changed."""
+    said = ["the notebook itself changed"] if old["notebook"] != new["notebook"] else []
+    said += [f"code changed: {name}" for name in cache.changed(old["code"], new["code"])]
+    for name in cache.changed(old["parameters"], new["parameters"]):
+        said.append(f"parameter {name}: {old['parameters'].get(name)} -> {new['parameters'].get(name)}")
+    said += ["the data set changed"] if old["data"] != new["data"] else []
+    said += [f"model changed: {name}" for name in cache.changed(old.get("models", {}), new["models"])]
+    said += ["lock file changed"] if old["lock"] != new["lock"] else []
+    return said + [f"results changed: {name}" for name in cache.changed(old["upstream"], new["upstream"])]
+
+
+def stale(plan: Plan, notebook: str) -> list[str]:
+    """Return why a notebook has to run: nothing when it is up to date and all that it made is still there."""
+    state = read_state(plan.output, notebook)
+    if not state:
+        return ["it has not run yet"]
+    reasons = differences(state["components"], components(plan, notebook))
+    for name, sha256 in state["outputs"].items():
+        file = plan.output / name
+        if not file.exists() or sha256_of(file) != sha256:
+            reasons.append(f"{name} is {'changed' if file.exists() else 'gone'}")
+    if state["results"] != recorded(plan.output, notebook):
+        reasons.append("its numbers in results.json are changed")
+    return reasons
+
+
+def made(output: Path, notebook: str) -> dict[str, str]:
+    """Return file -> sha256 for all that a notebook has left in a run's folder."""
+    items = page.contents(output).get(notebook, {"items": []})["items"]
+    files = [file for item in items for file in render.outputs(output, item)]
+    files += [executed(output, notebook), output / render.DATA / f"{notebook}.json"]
+    return {file.relative_to(output).as_posix(): sha256_of(file) for file in files if file.exists()}
+
+
+def recorded(output: Path, notebook: str) -> str:
+    """Return the hash of the numbers that a notebook has recorded."""
+    results = provenance.results(output)
+    return config.digest({key: entry for key, entry in results.items() if entry["notebook"] == notebook})
+
+
+def passed_on(output: Path, notebook: str) -> str | None:
+    """Return the hash of what later notebooks may read of one: its numbers and data, not its drawings."""
+    if not (state := read_state(output, notebook)):
+        return None
+    data = {name: sha256 for name, sha256 in state["outputs"].items() if Path(name).suffix in (".csv", ".npz")}
+    return config.digest([data, state["results"]])
+
+
+def executed(output: Path, notebook: str) -> Path:
+    """Return where a notebook's executed copy lies."""
+    return output / "notebooks" / f"{notebook}.ipynb"
+
+
+def read_state(output: Path, notebook: str) -> dict[str, Any]:
+    """Return what is known of a notebook's last complete execution; empty before the first."""
+    return read_json(_state_file(output, notebook))
+
+
+def write_state(output: Path, notebook: str, state: Mapping[str, Any]) -> None:
+    """Keep what is known of a notebook's execution."""
+    update_json(_state_file(output, notebook), lambda _: dict(state))
+
+
+def drop_state(output: Path, notebook: str) -> None:
+    """Forget a notebook's last execution: it is about to run, and may be killed."""
+    _state_file(output, notebook).unlink(missing_ok=True)
+
+
+def _state_file(output: Path, notebook: str) -> Path:
+    return output / "notebooks" / f"{notebook}.json"
+
+
+def _models(profile: config.Profile) -> dict[str, str]:
+    """Return the content hash of each model on this machine that a profile may use; hub names are parameters."""
+    folders = bundles.OWN.folders() | bundles.of(profile.generator).folders()
+    there = [path for path in (*folders, gan.DEEPPRIVACY2, gan.FALCO) if path.exists()]
+    return {cache.label(path): cache.model_hash(path) for path in there}
+
+
+def _own_imports(notebook: str) -> list[str]:
+    """Return the modules that a notebook imports from this package and from the project's other files."""
+    homes = (Path(__file__).resolve().parents[1], project_root())
+    found = {name: sources.module_file(name) for name in sources.imports(notebooks.code(notebook))}
+    return [
+        name
+        for name, file in found.items()
+        if "site-packages" not in file.parts and any(file.is_relative_to(home) for home in homes)
+    ]
+
+
+def environment() -> dict[str, str]:
+    """Return what a notebook's process must know to use this checkout, and a thread count that does not change.
+
+    One thread more or less changes last digits: it is fixed, to 2 unless OMP_NUM_THREADS says otherwise.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS", "2")
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    search = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **dict.fromkeys(names, threads),
+        "PYTHONPATH": os.pathsep.join(search),
+        "PYTHONHASHSEED": "0",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # or the kernel warns of frozen modules
+        PROJECT: str(project_root()),
+    }

@@ -1,0 +1,127 @@
+"""Files from saved data: a figure's PDF and PNG, a table's TeX and Markdown; the same data give the same bytes."""
+
+import importlib
+import math
+import re
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from anonlib import config
+from anonlib.config.errors import AnonlibError
+from anonlib.config.files import write_text
+
+DATA = "data"  # inside the run's folder: what figures are drawn from, and each notebook's list of contents
+EM_DASH = "\u2014"
+
+
+def render(output: Path, item: Mapping[str, Any]) -> list[Path]:
+    """Write the files of one figure or table from its saved data; the same data give the same bytes."""
+    if item["kind"] == "table":
+        return _render_table(output, item)
+    return _render_figure(output, item) if item["kind"] == "figure" else []
+
+
+def outputs(output: Path, item: Mapping[str, Any]) -> list[Path]:
+    """Return the files that belong to one figure or table."""
+    suffixes = {"table": ("csv", "tex", "md"), "figure": ("csv", "pdf", "png")}.get(item["kind"], ())
+    files = [output / f"{item['name']}.{suffix}" for suffix in suffixes]
+    return files + ([output / DATA / f"{item['name']}.npz"] if item.get("arrays") else [])
+
+
+def shown(output: Path, item: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a table as it is printed: texts, the columns that `formats` names."""
+    frame = _read_csv(output / f"{item['name']}.csv", item["texts"])
+    rows = frame.to_dict("records")
+    cells = {header: [_cell(row, header, form) for row in rows] for header, form in item["formats"]}
+    return pd.DataFrame(cells, dtype="str")
+
+
+def _render_table(output: Path, item: Mapping[str, Any]) -> list[Path]:
+    cells = shown(output, item)
+    lines = [[str(header) for header in cells.columns], *cells.to_numpy().tolist()]
+    rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    rows.insert(1, "|" + "---|" * len(cells.columns))
+    write_text(output / f"{item['name']}.md", "\n".join(rows) + f"\n\n{item['caption']}\n")
+    tex = [" & ".join(_tex(cell) for cell in line) + r" \\" for line in lines]
+    body = "\n".join([tex[0], r"\midrule", *tex[1:]])
+    write_text(
+        output / f"{item['name']}.tex",
+        f"\\begin{{table}}\n\\caption{{{_tex(item['caption'])}}}\n\\label{{tab:{item['name']}}}\n"
+        f"\\begin{{tabular}}{{{'l' * len(cells.columns)}}}\n\\toprule\n{body}\n\\bottomrule\n"
+        "\\end{tabular}\n\\end{table}\n",
+    )
+    return outputs(output, item)
+
+
+def _render_figure(output: Path, item: Mapping[str, Any]) -> list[Path]:
+    import matplotlib
+
+    from anonlib.plotting import style
+
+    module, name = item["draw"].split(":")
+    data: Any = _read_csv(output / f"{item['name']}.csv", item["texts"])
+    if item["arrays"]:
+        with np.load(output / DATA / f"{item['name']}.npz", allow_pickle=False) as arrays:
+            data = {"table": data, **arrays}
+    with matplotlib.rc_context(style.RC):
+        figure = getattr(importlib.import_module(module), name)(data, **item["options"])
+        nothing = {"Creator": None, "Producer": None, "CreationDate": None}
+        figure.savefig(output / f"{item['name']}.pdf", metadata=nothing)
+        figure.savefig(output / f"{item['name']}.png", metadata={"Software": None})
+    return outputs(output, item)
+
+
+def write_csv(frame: pd.DataFrame, file: Path) -> None:
+    """Write a frame with 10 significant digits: enough for any number here, and the same on every machine."""
+    write_text(file, frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+
+
+def _read_csv(file: Path, texts: list[str]) -> pd.DataFrame:
+    kinds = dict.fromkeys(texts, "str")
+    return pd.read_csv(file, dtype=kinds, keep_default_na=False, na_values=[""])
+
+
+def text_columns(frame: pd.DataFrame) -> list[str]:
+    """Return the columns that hold no numbers, so that reading them back does not make numbers of them."""
+    return [str(name) for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
+
+
+def _cell(row: Mapping[str, Any], header: str, form: str) -> str:
+    template = form if "{" in form else f"{{{header}:{form}}}"
+    fields = [(text, field, spec) for text, field, spec, _ in string.Formatter().parse(template)]
+    if unknown := [field for _, field, _ in fields if field is not None and field not in row]:
+        raise AnonlibError(f"table column {header!r}: no column {unknown[0]!r}: {config.nearest(unknown[0], row)}")
+    if any(field is not None and _missing(row[field]) for _, field, _ in fields):
+        return EM_DASH
+    return "".join(text + ("" if field is None else spell(row[field], spec)) for text, field, spec in fields)
+
+
+def spell(value: Any, form: str) -> str:
+    """Return a value as printed: formatted, a blank before %, an em dash where there is none."""
+    if _missing(value):
+        return EM_DASH
+    if not form and isinstance(value, float):
+        form = ".4g"
+    if form.endswith("d") and isinstance(value, float) and value == int(value):
+        value = int(value)
+    return re.sub(r"(?<=\d)%$", " %", format(value, form))
+
+
+def spell_entry(entry: Mapping[str, Any], form: str) -> str:
+    """Return a number of results.json with its interval, where it has one: "68.1 % [60.2 %, 75.0 %]"."""
+    value, lo, hi = (spell(entry[key], form) for key in ("value", "lo", "hi"))
+    return value if entry["lo"] is None else f"{value} [{lo}, {hi}]"
+
+
+def _missing(value: Any) -> bool:
+    return value is None or isinstance(value, float) and math.isnan(value)
+
+
+def _tex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)

@@ -1,0 +1,171 @@
+"""Build the embedded data: choose identities, draw their photos, keep those that recognizers call the same person.
+
+The judge of the data card (w600k) takes no part here: MobileFaceNet and SFace filter.
+"""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from anonlib.config.errors import AnonlibError
+from anonlib.config.paths import cache_root
+from anonlib.data.synthetic import EMBEDDED, write_pack
+from anonlib.faces import person_mask
+from anonlib.faces.recognizers import embed
+from tools.build.heads import draw_heads
+from tools.build.render import PERSON, draw_face, draw_recipe, finish, looks_young, plain_recipe, style, weaker
+from tools.build.stylespace import Generator, load_generator
+
+SPLITS = {"test": (200, 10), "validation": (50, 6), "train": (750, 6)}  # people, photos a person
+DRAWN = {"test": 212, "validation": 53, "train": 795}  # people drawn, so that some can be dropped by eye
+LOOKALIKE = 0.42  # MobileFaceNet cosine between two people's base photos above which the second is not taken
+SAME = {"mobilefacenet": 0.60, "sface": 0.45}  # cosine to the base photo below which a photo is drawn again, weaker
+STRENGTHS = (1.0, 0.7, 0.45, 0.25)
+QUALITY = 88  # WebP
+LICENCE = "Apache-2.0 (drawn by a generator distilled under a research licence)"
+DROPPED_BY_EYE = Path(__file__).with_name(
+    "dropped_by_eye.txt"
+)  # person seeds: look like children, or are broken pictures
+
+
+def choose_people(generator: Generator, count: int, folder: Path) -> list[int]:
+    """Return the seeds of `count` people, none who may be a child and no two who look alike; resumable in `folder`."""
+    path = folder / "people.npz"
+    seeds, embeddings, seen = [], np.zeros((0, 512), np.float32), 0
+    if path.exists():
+        with np.load(path) as stored:
+            seeds, embeddings, seen = stored["seeds"].tolist(), stored["embeddings"], int(stored["seen"])
+    while len(seeds) < count:
+        seed, seen = seen, seen + 1
+        if looks_young(style(generator, PERSON, seed)):
+            continue
+        drawn = draw_face(generator, plain_recipe(np.random.default_rng([PERSON, seed]), seed))
+        if drawn is None:
+            continue
+        row = embed("mobilefacenet", drawn[0][None])
+        if len(seeds) and float((embeddings @ row[0]).max()) > LOOKALIKE:
+            continue
+        seeds, embeddings = [*seeds, seed], np.concatenate([embeddings, row])
+        if len(seeds) % 25 == 0 or len(seeds) == count:
+            _save(path, seeds=np.array(seeds), embeddings=embeddings, seen=np.array(seen))
+            print(f"people: {len(seeds)} of {count} (seen {seen})", flush=True)
+    return seeds[:count]
+
+
+def draw_person(generator: Generator, seed: int, photos: int) -> dict[str, np.ndarray]:
+    """Return one person's photos (P, 128, 128, 3), masks, landmarks (P, 5, 2), recipes (JSON); the base photo first."""
+    rng = np.random.default_rng([PERSON, seed])
+    recipe = plain_recipe(rng, seed)
+    face, points = draw_face(generator, recipe)
+    base = {name: embed(name, face[None])[0] for name in SAME}
+    kept = [(recipe, face, points)]
+    while len(kept) < photos:
+        whole = draw_recipe(rng, seed, 1.0)
+        for strength in STRENGTHS:
+            recipe = weaker(whole, strength)
+            drawn = draw_face(generator, recipe)
+            if drawn is not None and _same(base, drawn[0]):
+                kept.append((recipe, *drawn))
+                break
+    faces = np.stack([face for _, face, _ in kept])
+    masks = person_mask(faces)
+    return {
+        "images": np.stack([finish(generator, kept[k][0], faces[k], masks[k]) for k in range(photos)]),
+        "masks": masks,
+        "points": np.stack([points for _, _, points in kept]),
+        "recipes": np.array([recipe.to_json() for recipe, _, _ in kept]),
+    }
+
+
+def _same(base: dict[str, np.ndarray], face: np.ndarray) -> bool:
+    return all(float(embed(name, face[None])[0] @ base[name]) >= limit for name, limit in SAME.items())
+
+
+def draw_shard(seeds: list[int], photos: list[int], path: Path) -> None:
+    """Draw some people and write them to one file; a shard that is there is not drawn again."""
+    if path.exists():
+        return
+    cv2.setNumThreads(1)
+    generator = load_generator()
+    people = [draw_person(generator, seed, n) for seed, n in zip(seeds, photos, strict=True)]
+    joined = {key: np.concatenate([person[key] for person in people]) for key in people[0]}
+    _save(path, seed=np.repeat(seeds, photos), replicate=np.concatenate([np.arange(n) for n in photos]), **joined)
+
+
+def shards(folder: Path, size: int = 20) -> list[tuple[list[int], list[int], Path]]:
+    """Return (person seeds, photos a person, file) for every shard of the whole data set, the test people first."""
+    seeds = choose_people(load_generator(), sum(DRAWN.values()), folder)
+    photos = [SPLITS[split][1] for split, people in DRAWN.items() for _ in range(people)]
+    starts = range(0, len(seeds), size)
+    return [(seeds[k : k + size], photos[k : k + size], folder / f"photos-{k:04d}.npz") for k in starts]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`make data`: build the whole embedded set (two hours on 2 cores); a killed run goes on where it was."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from anonlib.engine.pool import default_workers
+
+    if arguments:
+        raise AnonlibError(f"`make data` takes no {arguments[0]!r}")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    folder = cache_root() / "build"
+    folder.mkdir(parents=True, exist_ok=True)
+    work = shards(folder)
+    todo = [shard for shard in work if not shard[2].exists()]
+    print(f"photos: {len(work) - len(todo)} of {len(work)} shards are there", flush=True)
+    with ProcessPoolExecutor(default_workers(), mp_context=get_context("spawn")) as pool:
+        for done, _ in enumerate(pool.map(draw_shard, *zip(*todo, strict=True)) if todo else [], start=1):
+            print(f"photos: shard {done} of {len(todo)} drawn", flush=True)
+    pack([path for _, _, path in work], EMBEDDED)
+    draw_heads()
+
+
+def splits_of(people: list[int]) -> dict[int, str]:
+    """Return the split of every person that is kept; people: seeds in the order drawn, dropped ones included."""
+    dropped = {int(line.split()[0]) for line in DROPPED_BY_EYE.read_text().splitlines() if line.strip()}
+    chosen, start = {}, 0
+    for split, drawn in DRAWN.items():
+        kept = [seed for seed in people[start : start + drawn] if seed not in dropped][: SPLITS[split][0]]
+        chosen.update(dict.fromkeys(kept, split))
+        start += drawn
+    return chosen
+
+
+def pack(paths: list[Path], target: Path) -> Path:
+    """Encode the drawn shards as WebP and write them as the embedded pack."""
+    shards = [dict(np.load(path)) for path in paths]
+    joined = {key: np.concatenate([shard[key] for shard in shards]) for key in shards[0]}
+    split = splits_of(list(dict.fromkeys(joined["seed"].tolist())))
+    rows = [row for row, seed in enumerate(joined["seed"].tolist()) if seed in split]
+    table = pd.DataFrame(
+        {
+            "identity": [f"s{joined['seed'][row]:05d}" for row in rows],
+            "split": [split[int(joined["seed"][row])] for row in rows],
+            "replicate": joined["replicate"][rows],
+            "seed": joined["seed"][rows],
+            "latent_seed": joined["seed"][rows],
+            "edit": joined["recipes"][rows],
+            "licence": LICENCE,
+        }
+    )
+    landmarks = joined["points"][rows].reshape(len(rows), 10).round(2)
+    table = table.assign(**{f"{'xy'[k % 2]}{k // 2}": landmarks[:, k] for k in range(10)})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_pack(target, [encode(joined["images"][row]) for row in rows], joined["masks"][rows] > 0, table)
+    return target
+
+
+def encode(image: np.ndarray) -> bytes:
+    """Return the WebP bytes of one RGB image."""
+    return cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1].tobytes()
+
+
+def _save(path: Path, **arrays: np.ndarray) -> None:
+    part = path.with_suffix(".part.npz")
+    np.savez_compressed(part, **arrays)
+    os.replace(part, path)

@@ -1,0 +1,69 @@
+"""The diffusion model's own training pool and its held-out set: drawn faces of other people, with control maps."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from anonlib.controls import ANNOTATORS, Seen
+from anonlib.faces import align, detect, with_mirrors
+from tools.build.render import TRUNCATION, looks_young
+from tools.build.stylespace import LAYERS, Generator, load_generator
+
+STREAM = 7
+HELD_OUT = 100_000  # seeds from here on are never trained on
+SHARD = 200
+
+
+def pool_styles(generator: Generator, seed: int) -> np.ndarray:
+    """Return the per-layer styles (23, 512) of one pool face; half of them have another face's coarse layers."""
+    rng = np.random.default_rng([STREAM, seed])
+    first, second = (generator.to_style(rng.standard_normal(512)) for _ in range(2))
+    styles = np.repeat(first[None], LAYERS, axis=0)
+    if rng.random() < 0.5:
+        styles[: LAYERS - rng.integers(12, 20)] = second
+    return generator.mean + TRUNCATION * (styles - generator.mean)
+
+
+def draw_pool_face(generator: Generator, seed: int) -> np.ndarray | None:
+    """Return one aligned face (128, 128, 3) uint8 of the pool; None for one that may be a child or was not found."""
+    styles = pool_styles(generator, seed)
+    if looks_young(styles[0]):
+        return None
+    picture = generator.draw(styles)
+    found = detect(picture)
+    return align(picture, found[0].points) if found else None
+
+
+def annotated(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what training needs beside the images (N, 128, 128, 3) uint8: person masks (N, 128, 128) and captions (N),
+    parser classes and control maps of each photo and its mirror image in turn (2N, 128, 128[, 3])."""
+    from anonlib.faces.captions import caption
+
+    seen = Seen(with_mirrors(images))
+    told = zip(images, seen.labels[::2], strict=True)
+    found = {"masks": seen.masks[::2], "captions": np.array([caption(*one) for one in told]), "labels": seen.labels}
+    return found | {name: annotator(seen) for name, annotator in ANNOTATORS.items()}
+
+
+def draw_shard(first: int, path: Path) -> None:
+    """Draw SHARD seeds from `first` on and write them with their annotations; one that is there is not drawn again."""
+    if path.exists():
+        return
+    cv2.setNumThreads(1)
+    generator = load_generator()
+    faces = {seed: draw_pool_face(generator, seed) for seed in range(first, first + SHARD)}
+    kept = {seed: face for seed, face in faces.items() if face is not None}
+    images = np.stack(list(kept.values()))
+    part = path.with_suffix(".part.npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(part, images=images, seeds=np.array(list(kept)), **annotated(images))
+    os.replace(part, path)
+
+
+def load_pool(folder: Path) -> dict[str, np.ndarray]:
+    """Return every shard of a pool folder, joined."""
+    paths = sorted(folder.glob("[0-9]*.npz"))
+    shards = [dict(np.load(path)) for path in paths if not path.name.endswith(".part.npz")]
+    return {key: np.concatenate([shard[key] for shard in shards]) for key in shards[0]}

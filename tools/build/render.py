@@ -1,0 +1,159 @@
+"""Draw one photo of one synthetic person from a recipe: every pixel follows from it, so it can be drawn again."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from anonlib.faces import align, alignment, detect, person_mask
+from tools.build.stylespace import LAYERS, Generator
+
+TRUNCATION = 0.85
+PERSON, OTHER, BACKGROUND = 1, 2, 3  # streams of seeds, so that no face serves in two roles
+YOUNG_LIMIT = -3.5
+# layers of the generator that each direction moves: pose at 4-32 px, expression at 16-64 px, hair and glasses 4-16 px
+SPANS = {"yaw": (0, 10), "pitch": (0, 10), "smile": (4, 13), "glasses": (0, 7), "hair": (0, 7)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one photo is drawn; moves are in standard deviations of the measured attribute."""
+
+    person: int  # seed of the identity
+    moves: dict[str, float]  # direction -> amount
+    coarse: tuple[int, int, float]  # seed of another face, first layer that is kept, share mixed in (hair, head shape)
+    fine: tuple[int, int, float]  # seed of another face, first layer that is mixed, share mixed in (light, colour)
+    background: tuple[
+        int, int, float, float, float
+    ]  # seed, flip, zoom, shift right, shift down (shares of the picture)
+    gamma: float
+    gain: tuple[float, float, float]
+    blur: float  # pixels
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> "Recipe":
+        raw = json.loads(text)
+        return Recipe(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+
+
+@lru_cache(maxsize=1)
+def directions() -> dict[str, np.ndarray]:
+    """Return the fitted directions of the style space (512,), and `young_bias`, see directions.py."""
+    with np.load(Path(__file__).with_name("directions.npz")) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def style(generator: Generator, stream: int, seed: int) -> np.ndarray:
+    """Return the truncated style (512,) of one drawn face."""
+    w = generator.to_style(np.random.default_rng([stream, seed]).standard_normal(512))
+    return (generator.mean + TRUNCATION * (w - generator.mean)).astype(np.float32)
+
+
+def looks_young(w: np.ndarray) -> bool:
+    """Tell whether a style may be a child's: a linear score fitted to faces labelled by eye, cut on the safe side."""
+    fitted = directions()
+    return bool(w @ fitted["young"] + fitted["young_bias"] > YOUNG_LIMIT)
+
+
+def draw_recipe(rng: np.random.Generator, person: int, strength: float) -> Recipe:
+    """Return a random recipe; strength in [0, 1] scales the moves that change the face itself."""
+    moves = {
+        "yaw": float(np.clip(rng.normal(0, 2.0), -4, 4)) * strength,
+        "pitch": float(np.clip(rng.normal(0, 1.5), -3, 3)) * strength,
+        "smile": float(np.clip(rng.normal(0, 1.8), -3, 3)) * strength,
+        "glasses": float(rng.choice([0.0, 0.0, -2.0, 2.5])) * strength,
+        "hair": float(np.clip(rng.normal(0, 1.5), -3, 3)) * strength,
+    }
+    return Recipe(
+        person=person,
+        moves={name: round(amount, 3) for name, amount in moves.items() if name in directions()},
+        coarse=(int(rng.integers(1 << 30)), int(rng.integers(2, 5)), round(float(rng.uniform(0, 0.4)) * strength, 3)),
+        fine=(int(rng.integers(1 << 30)), int(rng.integers(12, 15)), round(float(rng.uniform(0.5, 1.0)), 3)),
+        **_surroundings(rng),
+    )
+
+
+def plain_recipe(rng: np.random.Generator, person: int) -> Recipe:
+    """Return the recipe of a person's base photo: no move, another background."""
+    return Recipe(person=person, moves={}, coarse=(0, 2, 0.0), fine=(0, 12, 0.0), **_surroundings(rng))
+
+
+def _surroundings(rng: np.random.Generator) -> dict:
+    shift = rng.uniform(-0.15, 0.15, 2)
+    return {
+        "background": (
+            int(rng.integers(400)),
+            int(rng.integers(2)),
+            round(float(rng.uniform(1.0, 1.6)), 3),
+            round(float(shift[0]), 3),
+            round(float(shift[1]), 3),
+        ),
+        "gamma": round(float(np.exp(rng.uniform(-0.25, 0.25))), 3),
+        "gain": tuple(round(float(g), 3) for g in rng.uniform(0.93, 1.07, 3)),
+        "blur": round(float(rng.uniform(0, 0.6)), 3),
+    }
+
+
+def styles_of(generator: Generator, recipe: Recipe) -> np.ndarray:
+    """Return the per-layer styles (23, 512) of a recipe."""
+    styles = np.repeat(style(generator, PERSON, recipe.person)[None], LAYERS, axis=0)
+    seed, layer, share = recipe.coarse
+    if share:
+        styles[:layer] += share * (style(generator, OTHER, seed) - styles[:layer])
+    for name, amount in recipe.moves.items():
+        first, last = SPANS[name]
+        styles[first:last] += (amount * directions()[name]).astype(np.float32)
+    seed, layer, share = recipe.fine
+    if share:
+        styles[layer:] += share * (style(generator, OTHER, seed) - styles[layer:])
+    return styles
+
+
+def draw_face(generator: Generator, recipe: Recipe) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the aligned face before its background is changed (128, 128, 3) uint8 and landmarks (5, 2), or None."""
+    picture = generator.draw(styles_of(generator, recipe))
+    found = detect(picture)
+    if not found:
+        return None
+    points = found[0].points
+    matrix = alignment(points)
+    return align(picture, points), points @ matrix[:, :2].T + matrix[:, 2]
+
+
+@lru_cache(maxsize=512)
+def _background(generator: Generator, seed: int) -> np.ndarray:
+    """Return a background picture (128, 128, 3) uint8: another drawn face with its person painted over."""
+    picture = generator.draw(np.repeat(style(generator, BACKGROUND, seed)[None], LAYERS, axis=0))
+    found = detect(picture)
+    image = align(picture, found[0].points) if found else cv2.resize(picture, (128, 128), interpolation=cv2.INTER_AREA)
+    hole = cv2.dilate(person_mask(image[None])[0], np.ones((7, 7), np.uint8))
+    if hole.mean() > 245:
+        return np.full_like(image, image[hole == 0].mean() if (hole == 0).any() else 128)
+    return cv2.inpaint(image, hole, 5, cv2.INPAINT_TELEA)
+
+
+def finish(generator: Generator, recipe: Recipe, face: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the photo (128, 128, 3) uint8: the person over another background, then exposure, colour and blur."""
+    seed, flip, zoom, right, down = recipe.background
+    behind = _background(generator, seed)[:, :: -1 if flip else 1]
+    matrix = np.array([[zoom, 0, 64 * (1 - zoom) + 128 * right], [0, zoom, 64 * (1 - zoom) + 128 * down]])
+    behind = cv2.warpAffine(behind, matrix, (128, 128), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    soft = cv2.GaussianBlur(cv2.erode(mask, np.ones((3, 3), np.uint8)), (0, 0), 1.0)[..., None] / 255.0
+    photo = (soft * face + (1 - soft) * behind) / 255.0
+    photo = np.clip(photo**recipe.gamma * np.asarray(recipe.gain), 0, 1)
+    if recipe.blur > 0.2:
+        photo = cv2.GaussianBlur(photo, (0, 0), recipe.blur)
+    return np.rint(photo * 255).astype(np.uint8)
+
+
+def weaker(recipe: Recipe, factor: float) -> Recipe:
+    """Return the recipe with the changes of the face itself scaled down."""
+    seed, layer, share = recipe.coarse
+    moves = {name: round(amount * factor, 3) for name, amount in recipe.moves.items()}
+    return replace(recipe, moves=moves, coarse=(seed, layer, round(share * factor, 3)))

@@ -1,0 +1,162 @@
+"""`make models`: draw the pool, train the bundle, its few-step LoRA and CAMOUFLaGE's parts. A killed run goes on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionInpaintPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from anonlib.assets.models import SMALL, Bundle, Source, controlnet_folder
+from anonlib.config.errors import AnonlibError
+from anonlib.config.paths import cache_root
+from anonlib.diffusion.loading import forget_places, read_pipeline, save_net
+from anonlib.engine.pool import default_workers
+from anonlib.faces import with_mirrors
+from anonlib.faces.attributes import ENCODER, Small
+from anonlib.faces.people import person
+from anonlib.networks.training import Schedule
+from tools.build.measure import measure
+from tools.build.pool import HELD_OUT, SHARD, draw_shard, load_pool
+from tools.build.small_bundle import (
+    build_controlnet,
+    build_scheduler,
+    build_text_encoder,
+    build_tokenizer,
+    build_unet,
+    started,
+)
+from tools.build.train_attributes import train_attributes
+from tools.build.train_camouflage import Plan as OwnPlan
+from tools.build.train_camouflage import train_camouflage
+from tools.build.train_decoder import train_decoder
+from tools.build.train_few_steps import train_few_steps
+from tools.build.train_unet import WHOLE_SHARE, Latents, prepare_latents, train_controlnet, train_unet
+from tools.build.train_vae import build_vae, train_vae
+
+CONTROLS = ("hed", "depth", "canny")  # the others start from the first, and have their Schedule in Plan
+PLAIN = ("lineart", "segmentation", "openpose", "normal")  # without attention, half as large: CAMOUFLaGE-Base has many
+# longer does not help these: on 118 faces left out the loss is least after 1,500 to 2,000 steps of 64, then it rises
+PLAIN_WHOLE = 0.7  # of their samples: all of the picture is masked, as CAMOUFLaGE paints
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many faces are drawn, and how long each part is trained.
+
+    The shipped bundle differs: its decoder and first three ControlNets saw 1,419 faces, its LoRA 715, what CAMOUFLaGE
+    has 2,134 (its identity function 2,016), and its ControlNets were trained in several goes, HED's 3,350 steps in all,
+    the first 1,500 at a rate of 4e-4 with the UNet's weights of the times; CAMOUFLaGE-Light's rate fell later.
+    """
+
+    pool_seeds: int = 4_600  # about 60 % of them are adults and are kept
+    held_out_seeds: int = 4_000
+    vae: Schedule = Schedule(5_000, 8, 8e-4)
+    decoder: Schedule = Schedule(2_600, 8, 2e-4)
+    unet: Schedule = Schedule(9_000, 32, 4e-4)
+    hed: Schedule = Schedule(3_000, 32, 2e-3)
+    depth: Schedule = Schedule(2_300, 32, 2e-3)
+    canny: Schedule = Schedule(600, 32, 2e-3)
+    lineart: Schedule = Schedule(1_500, 32, 2e-3)
+    segmentation: Schedule = Schedule(1_000, 32, 2e-3)
+    openpose: Schedule = Schedule(1_000, 32, 2e-3)
+    normal: Schedule = Schedule(1_000, 32, 2e-3)
+    attributes: Schedule = Schedule(1_500, 128, 1e-3)
+    camouflage: OwnPlan = OwnPlan(Schedule(3_250, 64, 2e-3), Schedule(1_500, 32, 1e-3))
+    chains: int = 3_008  # that the teacher of few steps paints
+    few_steps: Schedule = Schedule(1_500, 32, 1e-3)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`make models`: make the whole bundle (hours on 2 CPU cores, minutes on a GPU); a killed run goes on."""
+    if arguments:
+        raise AnonlibError(f"`make models` takes no {arguments[0]!r}")
+    make_bundle(Plan(), SMALL, default_workers())
+
+
+def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
+    """Draw the pools, train every part, save the bundle in `target`, measure it, and return its folder."""
+    root = cache_root()
+    draw_pools(plan, root, workers)
+    pool, checkpoints = drawn(), root / "train"
+    torch.manual_seed(0)
+    vae = train_vae(build_vae(), pool["images"], plan.vae, checkpoints)
+    torch.manual_seed(3)
+    train_decoder(vae, pool["images"], plan.decoder, checkpoints)
+    tokenizer, text_encoder, unet, latents = start_unet(vae, pool, checkpoints)
+    train_unet(unet, text_encoder, latents, plan.unet, checkpoints)
+    frozen, nets = (unet, text_encoder, latents), {}
+    for name in (*CONTROLS, *PLAIN):
+        nets[name] = build_controlnet(unet, attention=name in CONTROLS)
+        if CONTROLS[0] in nets:  # a net that reads one kind of map learns another sooner
+            started(nets[name], nets[CONTROLS[0]].state_dict())
+        whole = PLAIN_WHOLE if name in PLAIN else WHOLE_SHARE
+        train_controlnet(name, nets[name], *frozen, pool[name], getattr(plan, name), checkpoints, whole)
+    save_bundle(target, vae, unet, text_encoder, tokenizer, nets)
+
+    def shipped() -> StableDiffusionInpaintPipeline:
+        return read_pipeline(Bundle(Source(str(target))))
+
+    own = target.with_name(f"{target.name}-camouflage")
+    train_attributes(pool, plan.attributes, checkpoints, own / ENCODER)
+    both = with_mirrors(pool["images"])
+    attributes, embeds = Small(own / ENCODER).read(both)
+    people = [[one] if (one := person(*told)) else [] for told in zip(both, attributes, strict=True)]
+    train_camouflage(shipped(), latents, people, torch.from_numpy(embeds), plan.camouflage, checkpoints, own)
+    lora = target.with_name(f"{target.name}-few-steps")
+    few = shipped()
+    train_few_steps(few.unet, few.text_encoder, tokenizer, latents, plan.chains, plan.few_steps, checkpoints, lora)
+    measure(load_pool(root / "drawn" / "held_out"), checkpoints, target)
+    return target
+
+
+def drawn() -> dict[str, np.ndarray]:
+    """Return the pool of drawn faces that is trained on."""
+    return load_pool(cache_root() / "drawn" / "train")
+
+
+def draw_pools(plan: Plan, root: Path, workers: int) -> None:
+    """Draw the training pool and the held-out set in single-thread processes."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    firsts = [(first, root / "drawn" / "train" / f"{first:06d}.npz") for first in range(0, plan.pool_seeds, SHARD)]
+    held = range(HELD_OUT, HELD_OUT + plan.held_out_seeds, SHARD)
+    firsts += [(first, root / "drawn" / "held_out" / f"{first:06d}.npz") for first in held]
+    todo = [(first, path) for first, path in firsts if not path.exists()]
+    print(f"pool: {len(firsts) - len(todo)} of {len(firsts)} shards are there", flush=True)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
+        for done, _ in enumerate(processes.map(draw_shard, *zip(*todo, strict=True)) if todo else [], start=1):
+            print(f"pool: shard {done} of {len(todo)} drawn", flush=True)
+
+
+def start_unet(
+    vae: AutoencoderKL, pool: dict[str, np.ndarray], folder: Path
+) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel, Latents]:
+    """Return tokenizer, untrained text encoder and UNet, and the pool's latents."""
+    torch.manual_seed(1)
+    tokenizer = build_tokenizer(folder / "tokenizer")
+    text_encoder, unet = build_text_encoder(tokenizer), build_unet()
+    latents = prepare_latents(vae, pool["images"], pool["masks"], pool["captions"].tolist(), tokenizer)
+    return tokenizer, text_encoder, unet, latents
+
+
+def save_bundle(
+    target: Path,
+    vae: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    controlnets: dict[str, ControlNetModel],
+) -> Path:
+    """Write an ordinary diffusers folder in fp16 safetensors, ControlNets beside it, and return it."""
+    pipeline = StableDiffusionInpaintPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=build_scheduler(),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.to("cpu", torch.float16).save_pretrained(target, safe_serialization=True)
+    for name, net in controlnets.items():
+        save_net(net, controlnet_folder(target, name))
+    forget_places(target)
+    return target
