@@ -98,9 +98,10 @@ format: $(READY) ## format the code
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-lint: $(READY) ## check the code without changing it
+lint: $(READY) ## check the code and its layers without changing anything
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-cache --no-logo
 
 lock: $(READY) ## resolve pyproject.toml again: both locks and environment.yml
 	@$(PY) tools/lock.py $(ARGS)

@@ -1,0 +1,1 @@
+"""Map a function over shards of work and keep its results by content."""
