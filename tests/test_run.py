@@ -37,7 +37,7 @@ STEPS = """
         return {"value": values * 2.0 + plus}
 """
 DRAWING = """
-    from anonlib.figures import charts
+    from anonlib.plotting import charts
 
     def line(data, **options):
         return charts.curves(data, x="n", y="value", series="kind", share=False, **options)
