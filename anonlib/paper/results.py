@@ -1,0 +1,43 @@
+"""A table together with the numbers that it adds to results.json."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pandas as pd
+
+from anonlib.paper.provenance import at_once, record
+
+
+class Number(NamedTuple):
+    """One entry of results.json: a value, its interval [lo, hi], the n that it rests on, and its unit."""
+
+    value: float
+    lo: float | None = None
+    hi: float | None = None
+    n: int | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ResultTable:
+    """A data frame, and the numbers (result key -> `Number`) that are recorded when it is saved."""
+
+    frame: pd.DataFrame
+    numbers: Mapping[str, Number] = field(default_factory=dict)
+
+
+@at_once()
+def record_numbers(numbers: Mapping[str, Number]) -> None:
+    """Add numbers to results.json in one write.
+
+    Args:
+        numbers: result key -> `Number`; the keys are those of docs/results.md.
+    """
+    for key, number in numbers.items():
+        record(key, *number)
+
+
+def interval_number(row: Mapping, measure: str, n: int | None = None, unit: str = "") -> Number:
+    """Return the number of a table row's `measure`, with the interval in its columns `measure`_lo and `measure`_hi."""
+    return Number(row[measure], row[f"{measure}_lo"], row[f"{measure}_hi"], n, unit)
