@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonlib.assets.models import Bundle, Source
+from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.config import paths
 from anonlib.engine import pool as workers
 
@@ -43,7 +43,9 @@ def write_tiny_bundle(folder: Path) -> Path:
     bundle = Path(save_bundle(folder / "small", *parts))
     own = bundle.with_name("small-camouflage")
     save_net(identity, own / "identity")
-    train_light.save_adapters(train_light.Adapters(read_pipeline(Bundle(Source(str(bundle)))).unet, EMBEDDING), own)
+    train_light.save_adapters(
+        train_light.Adapters(read_pipeline(ModelSpec(ModelRef(str(bundle)))).unet, EMBEDDING), own
+    )
     save_head(Head(), own / "encoder")
     return bundle
 

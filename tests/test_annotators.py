@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from anonlib import anonymizers
-from anonlib.assets.models import Bundle, Source
+from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import annotate
 from anonlib.controls import hub as annotators
@@ -98,7 +98,7 @@ def test_nearness_is_a_share_of_each_image_s_largest_and_has_its_size(pictures, 
     np.testing.assert_array_equal(annotators.maps("depth", large[2:], tmp_path)[0], made[2])
     alone = np.concatenate([annotators.maps("depth", one[None], tmp_path) for one in large])
     assert np.abs(alone.astype(int) - made).max() <= 1, "each map by itself"
-    maps, valid = annotate("depth", pictures[:2], Source(str(tmp_path)))
+    maps, valid = annotate("depth", pictures[:2], ModelRef(str(tmp_path)))
     assert valid.all() and maps.shape == (2, 128, 128, 3)
 
 
@@ -139,7 +139,7 @@ def test_poses_are_drawn_by_the_library_and_networks_see_batches(pictures, tmp_p
     for name in ("body_estimation", "face_estimation"):
         model = getattr(detector, name).model
         model.register_forward_hook(lambda net, given, made, name=name: seen.append((name, len(given[0]))))
-    maps, valid = annotate("openpose", pictures[:2], Source(str(tmp_path)))
+    maps, valid = annotate("openpose", pictures[:2], ModelRef(str(tmp_path)))
     assert maps.shape == (2, 128, 128, 3) and not valid.any(), "untrained networks see nobody"
     assert seen == [("body_estimation", 2)]
     joints = [(250, 200), (250, 330), (150, 350)]
@@ -148,14 +148,14 @@ def test_poses_are_drawn_by_the_library_and_networks_see_batches(pictures, tmp_p
     members = np.array([[0, 1, 2, *[-1] * 11, 3, 4, 5, 6, 6.0, 7.0]])
     monkeypatch.setattr(Body, "__call__", lambda self, image: (joints, members))
     seen.clear()
-    maps, valid = annotate("openpose", pictures[:2], Source(str(tmp_path)))
+    maps, valid = annotate("openpose", pictures[:2], ModelRef(str(tmp_path)))
     assert valid.all() and seen == [("face_estimation", 2)]
     told = {"include_hand": True, "include_face": True, "output_type": "np"}
     for image, made in zip(pictures[:2], maps, strict=True):
         alone = cv2.resize(detector(image, **told), (128, 128), interpolation=cv2.INTER_AREA)
         assert (np.abs(alone.astype(int) - made) > 1).mean() < 0.002  # rounding may move a point
     with pytest.raises(AnonlibError, match="has no body_pose_model.pth"):
-        annotate("openpose", pictures[:1], Source(str(tmp_path.parent)))
+        annotate("openpose", pictures[:1], ModelRef(str(tmp_path.parent)))
 
 
 def test_threads_calls_of_a_network_go_as_one_batch_and_its_errors_to_whoever_asked():
@@ -198,7 +198,7 @@ def test_threads_calls_of_a_network_go_as_one_batch_and_its_errors_to_whoever_as
 
 def test_what_a_network_finds_empty_is_not_valid(weights, pictures):
     flat = np.full_like(pictures[:1], 127)
-    _, valid = annotate("hed", np.concatenate([flat, pictures[:1]]), Source(str(weights)))
+    _, valid = annotate("hed", np.concatenate([flat, pictures[:1]]), ModelRef(str(weights)))
     assert not valid[0]
 
 
@@ -210,11 +210,11 @@ def test_an_anonymizer_follows_the_maps_of_the_network_that_its_bundle_names(wei
         instance_augmentation, "weakened", lambda maps, *told: seen.append(maps) or weakened(maps, *told)
     )
     images, masks, seeds = scene(1)
-    for networks in ((("hed", Source(str(weights))),), ()):
-        bundle = Bundle(Source(tiny_bundle), annotators=networks)
+    for networks in ((("hed", ModelRef(str(weights))),), ()):
+        bundle = ModelSpec(ModelRef(tiny_bundle), annotators=networks)
         _, status = anonymizers.anonymizer("ia-hed", bundle=bundle, steps=1, batch=1)(images, masks, seeds)
         assert status == ["ok"]
-    np.testing.assert_array_equal(seen[0], annotate("hed", images, Source(str(weights)))[0])
+    np.testing.assert_array_equal(seen[0], annotate("hed", images, ModelRef(str(weights)))[0])
     np.testing.assert_array_equal(seen[1], annotate("hed", images)[0])
     assert (seen[0] != seen[1]).any()
 

@@ -6,7 +6,7 @@ import pytest
 
 from anonlib import anonymizers
 from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK, closed, image_seed
-from anonlib.assets.models import Bundle, Source
+from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.config import CAMOUFLAGE
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import annotate, maps
@@ -29,8 +29,8 @@ def every(tiny_bundle):
     """Return the anonymizer of a name with two steps on the tiny bundle."""
 
     def make(name: str):
-        own = Source(f"{tiny_bundle}-camouflage")
-        settings = {"bundle": Bundle(Source(tiny_bundle), camouflage=own), "steps": 2, "batch": 4}
+        own = ModelRef(f"{tiny_bundle}-camouflage")
+        settings = {"bundle": ModelSpec(ModelRef(tiny_bundle), camouflage=own), "steps": 2, "batch": 4}
         return anonymizers.anonymizer(name, **settings if name in anonymizers.DIFFUSION else {})
 
     return make
@@ -102,7 +102,7 @@ def test_the_condition_reaches_the_picture(every):
 
 def test_a_photo_is_painted_at_the_generator_s_size_and_given_back_at_its_own(tiny_bundle):
     def detail(size: int) -> float:
-        made, status = anonymizers.anonymizer("ia-hed", bundle=Bundle(Source(tiny_bundle)), steps=2, size=size)(
+        made, status = anonymizers.anonymizer("ia-hed", bundle=ModelSpec(ModelRef(tiny_bundle)), steps=2, size=size)(
             *scene(1)
         )
         assert status == [OK] and made.shape == (1, 128, 128, 3)
@@ -192,7 +192,7 @@ def test_unknown_names_are_refused_in_one_line():
 def test_maps_that_were_made_before_paint_the_same_pictures(every, tiny_bundle) -> None:
     images, masks, seeds = scene(3)
     annotator = maps.known(images[::-1], {"hed": annotate("hed", images[::-1])})
-    settings = {"bundle": Bundle(Source(tiny_bundle)), "steps": 2, "batch": 4, "annotator": annotator}
+    settings = {"bundle": ModelSpec(ModelRef(tiny_bundle)), "steps": 2, "batch": 4, "annotator": annotator}
     painted, status = anonymizers.anonymizer("ia-hed", **settings)(images, masks, seeds)
     np.testing.assert_array_equal(painted, every("ia-hed")(images, masks, seeds)[0])
     assert status == [OK] * 3

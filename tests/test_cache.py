@@ -216,10 +216,10 @@ def test_shards_do_not_depend_on_their_size_or_the_workers(helper, tmp_path, mon
     victim = entries("rows")[0]
     victim.unlink()
     provenance.set_context(None)
-    assert cache.lacking("rows", helper.rows, **arguments, shard_size=3) == 1
+    assert cache.count_missing("rows", helper.rows, **arguments, shard_size=3) == 1
     again = cache.map_shards("rows", helper.rows, **arguments, shard_size=3, workers=1)
     assert "rows: 1 of 3 shards left, about" in capsys.readouterr().err and len(helper.calls()) == 4
-    assert [cache.lacking("rows", helper.rows, **arguments, shard_size=size) for size in (3, 7)] == [0, 1]
+    assert [cache.count_missing("rows", helper.rows, **arguments, shard_size=size) for size in (3, 7)] == [0, 1]
     other = cache.map_shards("rows", helper.rows, **arguments, shard_size=7, workers=1)
     assert len(helper.calls()) == 5
     assert store.digest(one) == store.digest(again) == store.digest(other)

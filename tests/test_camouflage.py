@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anonlib.assets.models import ATTRIBUTES, IDENTITY, IP_ADAPTER, Bundle, Source
+from anonlib.assets.models import ATTRIBUTES, IDENTITY, IP_ADAPTER, ModelRef, ModelSpec
 from anonlib.engine.torch_setup import prepare_torch
 
 prepare_torch()
@@ -48,8 +48,8 @@ def exact(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_bundle) -> Bundle:
-    return Bundle(Source(tiny_bundle), camouflage=Source(f"{tiny_bundle}-camouflage"))
+def bundle(tiny_bundle) -> ModelSpec:
+    return ModelSpec(ModelRef(tiny_bundle), camouflage=ModelRef(f"{tiny_bundle}-camouflage"))
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +266,7 @@ def test_both_adapters_learn_and_the_rest_is_frozen(bundle, tmp_path):
     assert (tmp_path / "light" / "adapter" / "config.json").exists()
 
 
-def replace_unet(bundle: Bundle, unet: UNet2DConditionModel) -> StableDiffusionPipeline:
+def replace_unet(bundle: ModelSpec, unet: UNet2DConditionModel) -> StableDiffusionPipeline:
     bare = read_pipeline(bundle)
     return StableDiffusionPipeline(
         bare.vae, bare.text_encoder, bare.tokenizer, unet, bare.scheduler, None, None, None, False
@@ -284,11 +284,11 @@ def test_what_cannot_be_asked_for_is_one_line(bundle, tiny_bundle, photos):
             CamouflageBase(steps=2, **settings)
     with pytest.raises(AnonlibError, match="spatial code is 5"):
         CamouflageLight(steps=2, weight=5.0)
-    masks, bare = np.full(photos.shape[:3], 255, np.uint8), Bundle(Source(tiny_bundle))
+    masks, bare = np.full(photos.shape[:3], 255, np.uint8), ModelSpec(ModelRef(tiny_bundle))
     for kind, said in ((CamouflageBase, "nothing that reads faces"), (CamouflageLight, "nothing that reads faces")):
         with pytest.raises(AnonlibError, match=said):
             kind(steps=2, bundle=bare)(photos, masks, [0] * len(photos))
-    empty = replace(bundle, camouflage=Source(tiny_bundle))
+    empty = replace(bundle, camouflage=ModelRef(tiny_bundle))
     with pytest.raises(AnonlibError, match="no attribute network"):
         CamouflageLight(steps=2, bundle=empty)(photos, masks, [0] * len(photos))
 
@@ -342,7 +342,7 @@ def test_its_own_parts_are_trained_for_another_model_on_a_folder_of_photos(
     generator = replace(generator, camouflage=f"{tiny_bundle}-camouflage", size=64)
     plan = Plan(training.Schedule(2, 2, 1e-2), training.Schedule(2, 2, 1e-2))
     train_scenes.train_on(tmp_path / "in", tmp_path / "own", generator, plan)
-    made = Bundle(bundle.pipeline, camouflage=Source(str(tmp_path / "own")))
+    made = ModelSpec(bundle.pipeline, camouflage=ModelRef(str(tmp_path / "own")))
     for conditions in ((IDENTITY,), (ATTRIBUTES,)):
         assert read_parts(made, conditions).pipeline
     with pytest.raises(AnonlibError, match="exists: name a new folder"):

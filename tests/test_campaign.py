@@ -433,10 +433,10 @@ def test_photos_may_be_painted_with_options_of_their_own(cache: Path, tiny_bundl
 
 
 def test_a_lora_paints_where_few_steps_say_so_and_makes_nothing_else_stale(cache, tiny_bundle, tmp_path) -> None:
-    from anonlib.assets.models import Bundle, Source
+    from anonlib.assets.models import ModelRef, ModelSpec
     from anonlib.diffusion.loading import read_pipeline
 
-    lora = str(write_lora(read_pipeline(Bundle(Source(tiny_bundle))).unet, tmp_path))
+    lora = str(write_lora(read_pipeline(ModelSpec(ModelRef(tiny_bundle))).unet, tmp_path))
     plain, able = settings(tiny_bundle), settings(tiny_bundle, **{"generator.lora": lora})
     always = settings(tiny_bundle, **{"generator.lora": lora, "generator.few_steps": 2})
 

@@ -171,11 +171,11 @@ def test_photos_that_an_anonymizer_was_not_given_are_made_and_the_others_are_not
 
 
 def test_what_is_kept_is_told_of_every_system_and_learned_from_the_same_photos(compared, tiny_bundle):
-    from anonlib.assets import models as bundles
+    from anonlib.assets import models
     from anonlib.paper.experiments import utility as kept
 
     faces, numbers, systems, _, _ = compared
-    own = replace(numbers.generator, camouflage=str(bundles.OWN.camouflage.folder))
+    own = replace(numbers.generator, camouflage=str(models.OWN.camouflage.folder))
     numbers = replace(numbers, generator=own)
     found = kept.photographed(faces, systems, numbers)
     names = {"ia-none", "ia-canny", "blur", *COMPARED}

@@ -248,12 +248,12 @@ def test_the_photos_of_who_is_slow_come_in_small_shards():
 
 
 def test_a_device_has_networks_of_its_own_so_that_nobody_s_are_moved():
+    from anonlib.assets.models import FALCO_WEIGHTS
     from anonlib.networks.facespace import load_space
-    from anonlib.networks.gan_weights import FALCO
     from anonlib.networks.lpips import load_lpips
 
     for at in ("cpu", "meta", "cpu"):
-        for net in (load_lpips(at), *load_space(FALCO, at)):
+        for net in (load_lpips(at), *load_space(FALCO_WEIGHTS, at)):
             assert {one.device.type for one in (*net.parameters(), *net.buffers())} == {at}
 
 

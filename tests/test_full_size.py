@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from anonlib import anonymizers
-from anonlib.assets.models import Bundle, Source
+from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.controls import annotate
 from tests.test_anonymizers import scene
 from tools import full_size as full
@@ -54,7 +54,7 @@ def _forget(folder: Path) -> None:
     shutil.rmtree(folder)  # gigabytes
 
 
-def paints(bundle: Bundle, name: str, size: int) -> None:
+def paints(bundle: ModelSpec, name: str, size: int) -> None:
     """Check that the anonymizer of that name paints with a bundle, the same picture again."""
     images, masks, seeds = scene(1)
     settings = {"bundle": bundle, "steps": 2, "batch": 1, "size": size}
@@ -70,7 +70,7 @@ def paints(bundle: Bundle, name: str, size: int) -> None:
 def test_stable_diffusion_loads_as_published_and_paints(stable_diffusion):
     from anonlib.diffusion.inpainting import painter
 
-    bundle = Bundle(Source(str(stable_diffusion)))
+    bundle = ModelSpec(ModelRef(str(stable_diffusion)))
     loaded = painter(bundle, ("canny",), 1, 256)
     pipeline, net = loaded.pipeline, loaded.controls[0].net.network.net
     nets = {"unet": pipeline.unet, "vae": pipeline.vae, "text_encoder": pipeline.text_encoder}
@@ -92,7 +92,7 @@ def test_camouflage_runs_on_stable_diffusion(stable_diffusion):
     painter.cache_clear()
     folder = stable_diffusion / "controlnet-identity"
     full.drawn(full.ControlNetModel, full.IDENTITY).save_pretrained(folder, variant="fp16")
-    pipeline = CamouflagePipeline.from_bundle(Bundle(Source(str(stable_diffusion))), ("canny",))
+    pipeline = CamouflagePipeline.from_bundle(ModelSpec(ModelRef(str(stable_diffusion))), ("canny",))
     assert as_published(pipeline.controlnet.nets[0], full.CONTROL) and as_published(pipeline.unet, full.UNET)
     photo, edges = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128).round()
     told = {"image": photo, "control_image": [edges], "num_inference_steps": 2, "output_type": "pt"}
@@ -108,7 +108,7 @@ def test_camouflage_runs_on_stable_diffusion(stable_diffusion):
 def test_stable_diffusion_xl_loads_as_published_and_paints(stable_diffusion_xl):
     from anonlib.diffusion.inpainting import painter
 
-    bundle = Bundle(Source(str(stable_diffusion_xl)))
+    bundle = ModelSpec(ModelRef(str(stable_diffusion_xl)))
     loaded = painter(bundle, ("depth", "sketch"), 1, 256)
     published = {"unet": full.XL_UNET, "vae": full.XL_VAE, "text_encoder": full.TEXT, "text_encoder_2": full.XL_TEXT}
     nets = {name: getattr(loaded.pipeline, name) for name in published}

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from anonlib import anonymizers, config
-from anonlib.assets import hub
-from anonlib.assets import models as bundles
-from anonlib.assets.models import Bundle, Source
+from anonlib.assets import hub, models
+from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.config.errors import AnonlibError
 from anonlib.paper import cli
 from tests.test_anonymizers import scene
@@ -109,8 +108,8 @@ def distant(tiny_bundle, tmp_path, monkeypatch):
     server.shutdown()
 
 
-def bundle() -> Bundle:
-    return Bundle(Source(PIPELINE, COMMIT), (("hed", Source(CONTROL, COMMIT)),))
+def bundle() -> ModelSpec:
+    return ModelSpec(ModelRef(PIPELINE, COMMIT), (("hed", ModelRef(CONTROL, COMMIT)),))
 
 
 def test_of_each_network_the_best_form_of_its_weights_is_taken():
@@ -134,16 +133,16 @@ def test_of_each_network_the_best_form_of_its_weights_is_taken():
 def test_a_bundle_of_the_hub_is_fetched_once_and_then_paints_offline(distant, monkeypatch, capsys):
     from huggingface_hub import constants
 
-    assert bundles.fetch(bundle(), ("hed",)) == 2
+    assert models.fetch(bundle(), ("hed",)) == 2
     assert "GB" in capsys.readouterr().err
     assert not [name for name in distant.asked if "whole" in name or "other" in name or "safety" in name]
     distant.shutdown()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert bundles.fetch(bundle(), ("hed",)) == 2, "what is here asks for nothing"
+    assert models.fetch(bundle(), ("hed",)) == 2, "what is here asks for nothing"
     images, masks, seeds = scene(2)
     settings = {"steps": 2, "batch": 2}
     made, status = anonymizers.anonymizer("ia-hed", bundle=bundle(), **settings)(images, masks, seeds)
-    local = Bundle(Source(str(distant.folder / PIPELINE)), (("hed", Source(str(distant.folder / CONTROL))),))
+    local = ModelSpec(ModelRef(str(distant.folder / PIPELINE)), (("hed", ModelRef(str(distant.folder / CONTROL))),))
     same, _ = anonymizers.anonymizer("ia-hed", bundle=local, **settings)(images, masks, seeds)
     assert status == ["ok", "ok"]
     np.testing.assert_array_equal(made, same)
@@ -189,7 +188,7 @@ def test_a_wrong_name_or_revision_is_one_line(distant, name, revision, told):
 
 
 def test_a_licence_is_asked_for_before_anything_is_downloaded(distant, monkeypatch):
-    monkeypatch.setitem(hub.OFFERS, CONTROL, hub.Offer("a licence", "a toy", "openrail"))
+    monkeypatch.setitem(hub.HUB_MODELS, CONTROL, hub.HubModel("a licence", "a toy", "openrail"))
     with pytest.raises(AnonlibError, match="ANONLIB_ACCEPT=openrail"):
         hub.fetch({CONTROL: COMMIT})
     assert not distant.asked
@@ -217,7 +216,7 @@ def test_offline_says_so(distant, monkeypatch):
 
 
 def test_what_has_no_commit_yet_is_pinned_at_its_first_fetch(distant, monkeypatch, capsys):
-    source = Source(CONTROL, hub.FIRST)
+    source = ModelRef(CONTROL, hub.FIRST)
     with pytest.raises(AnonlibError, match="not here yet"):
         _ = source.folder
     hub.fetch({CONTROL: hub.FIRST})
@@ -228,29 +227,31 @@ def test_what_has_no_commit_yet_is_pinned_at_its_first_fetch(distant, monkeypatc
 
 
 def test_of_the_xl_profile_every_part_is_offered():
-    bundle = bundles.of(config.load("xl").generator)
+    bundle = models.model_spec(config.load("xl").generator)
     for source in bundle.sources(("depth", "sketch", "lineart")):
         hub.check_name(source.name, source.revision)
-        assert source.name in hub.OFFERS
+        assert source.name in hub.HUB_MODELS
 
 
 @pytest.mark.parametrize("text", ["depth", "=model", "depth="])
 def test_a_control_without_a_name_is_one_line(text):
     generator = config.load("demo", {"generator.controls": [text]}).generator
     with pytest.raises(AnonlibError, match="no condition=model"):
-        bundles.of(generator)
+        models.model_spec(generator)
 
 
 def test_the_full_profile_names_commits_and_asks_for_the_terms_of_all_its_models(distant, monkeypatch):
     generator = config.load("full").generator
-    told = bundles.of(generator).sources(("depth", "hed", "canny", "normal", "lineart", "openpose", "segmentation"))
+    told = models.model_spec(generator).sources(
+        ("depth", "hed", "canny", "normal", "lineart", "openpose", "segmentation")
+    )
     for source in told:
         hub.check_name(source.name, source.revision)
-    assert [hub.OFFERS[source.name].term for source in told] == ["openrail"] * 8 + [None] * 6 + ["openrail"]
+    assert [hub.HUB_MODELS[source.name].term for source in told] == ["openrail"] * 8 + [None] * 6 + ["openrail"]
     with pytest.raises(AnonlibError, match="ANONLIB_ACCEPT=openrail"):
         cli.main(["fetch", "yunet", "--profile", "full"])
     asked = []
-    monkeypatch.setattr(bundles, "fetch", lambda bundle, conditions: asked.append(conditions) or 0)
+    monkeypatch.setattr(models, "fetch", lambda bundle, conditions: asked.append(conditions) or 0)
     cli.main(["fetch", "yunet", "--profile", "full", "--method", "ia-openpose"])
     assert asked == [("canny", "depth", "hed", "openpose")]
     with pytest.raises(AnonlibError, match="takes no model"):
@@ -259,17 +260,17 @@ def test_the_full_profile_names_commits_and_asks_for_the_terms_of_all_its_models
 
 def test_of_a_repository_of_many_networks_the_named_files_alone_are_taken(distant, monkeypatch):
     name = "diffusion_pytorch_model.safetensors"
-    monkeypatch.setitem(hub.OFFERS, CONTROL, hub.Offer("a licence", "a toy", files=(name,)))
+    monkeypatch.setitem(hub.HUB_MODELS, CONTROL, hub.HubModel("a licence", "a toy", files=(name,)))
     hub.fetch({CONTROL: COMMIT})
     assert [file.name for file in hub.folder(CONTROL, COMMIT).iterdir()] == [name]
-    monkeypatch.setitem(hub.OFFERS, PIPELINE, hub.Offer("a licence", "a toy", files=("gone.pth",)))
+    monkeypatch.setitem(hub.HUB_MODELS, PIPELINE, hub.HubModel("a licence", "a toy", files=("gone.pth",)))
     with pytest.raises(AnonlibError, match="does not hold the weights"):
         hub.fetch({PIPELINE: COMMIT})
 
 
 def test_a_folder_in_place_of_the_pipeline_needs_no_hub_and_its_own_controls_go_first(tiny_bundle):
     generator = config.load("full", {"generator.bundle": tiny_bundle}).generator
-    told = bundles.of(generator)
+    told = models.model_spec(generator)
     assert [source.name for source in told.sources(("canny",)) if not source.local] == []
     assert told.control("hed").local == Path(tiny_bundle) / "controlnet-hed"
     assert told.pipeline.label == Path(tiny_bundle)
@@ -278,13 +279,13 @@ def test_a_folder_in_place_of_the_pipeline_needs_no_hub_and_its_own_controls_go_
 @pytest.mark.parametrize(
     ("pipeline", "told"),
     [
-        (Source("/no/such/folder"), "no model bundle"),
-        (Source("owner/model"), "with its revision"),
-        (Source("anonlib"), "no model_index"),
-        (Source("owner/model", COMMIT), "not here yet: `make fetch PROFILE=full`"),
+        (ModelRef("/no/such/folder"), "no model bundle"),
+        (ModelRef("owner/model"), "with its revision"),
+        (ModelRef("anonlib"), "no model_index"),
+        (ModelRef("owner/model", COMMIT), "not here yet: `make fetch PROFILE=full`"),
     ],
 )
 def test_a_bundle_that_is_not_there_is_told_before_anything_is_painted(pipeline, told, tmp_path, monkeypatch):
     monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path))
     with pytest.raises(AnonlibError, match=told):
-        bundles.check(Bundle(pipeline), ())
+        models.check(ModelSpec(pipeline), ())

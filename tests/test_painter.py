@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from anonlib.assets.models import Bundle, Source
+from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.engine.torch_setup import prepare_torch
 
 prepare_torch()
@@ -33,8 +33,8 @@ def exact(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_bundle) -> Bundle:
-    return Bundle(Source(tiny_bundle))
+def bundle(tiny_bundle) -> ModelSpec:
+    return ModelSpec(ModelRef(tiny_bundle))
 
 
 def order(conditions: tuple[str, ...], count: int = 3, size: int = 64) -> Order:
@@ -54,11 +54,11 @@ def order(conditions: tuple[str, ...], count: int = 3, size: int = 64) -> Order:
     )
 
 
-def paints(bundle: Bundle, conditions: tuple[str, ...], few: bool = False) -> Painter:
+def paints(bundle: ModelSpec, conditions: tuple[str, ...], few: bool = False) -> Painter:
     return Painter(read_parts(bundle, conditions, few))
 
 
-def stock(bundle: Bundle, given: Order, row: int, few: bool = False) -> np.ndarray:
+def stock(bundle: ModelSpec, given: Order, row: int, few: bool = False) -> np.ndarray:
     """Return what diffusers' pipeline paints of one image of an order, (3, H, W)."""
     one = list(one_by_one(given))[row]
     return painted(load_pipeline(bundle, tuple(given.controls), few), one, **controlnets(one))[0].numpy()
@@ -77,11 +77,11 @@ def test_a_batch_is_what_diffusers_paints_one_by_one(bundle, exact, conditions, 
 
 
 @pytest.fixture(scope="module")
-def xl(tmp_path_factory) -> Bundle:
-    return Bundle(Source(str(write_xl(tmp_path_factory.mktemp("xl")))))
+def xl(tmp_path_factory) -> ModelSpec:
+    return ModelSpec(ModelRef(str(write_xl(tmp_path_factory.mktemp("xl")))))
 
 
-def stock_xl(bundle: Bundle, given: Order, row: int) -> np.ndarray:
+def stock_xl(bundle: ModelSpec, given: Order, row: int) -> np.ndarray:
     """Return what diffusers' pipeline paints of one image, the adapters' features handed to its UNet; (3, H, W)."""
     pipeline, one, found = read_pipeline(bundle), list(one_by_one(given))[row], []
     with torch.inference_mode():
@@ -118,7 +118,7 @@ def test_what_is_not_masked_stays_and_controls_matter(xl, exact):
 
 
 def test_controls_of_two_kinds_and_too_few_steps_are_one_line(xl, bundle, exact):
-    mixed = Bundle(xl.pipeline, (("hed", bundle.control("hed")),))
+    mixed = ModelSpec(xl.pipeline, (("hed", bundle.control("hed")),))
     for conditions in (("hed",), ("depth", "hed")):
         with pytest.raises(AnonlibError, match="T2I-Adapters"):
             paints(mixed, conditions)
@@ -128,7 +128,7 @@ def test_controls_of_two_kinds_and_too_few_steps_are_one_line(xl, bundle, exact)
 
 def test_a_lora_paints_in_few_steps_without_guidance(bundle, exact, tmp_path):
     lora = write_lora(read_pipeline(bundle).unet, tmp_path)
-    can, conditions = replace(bundle, lora=Source(str(lora))), ("depth", "hed")
+    can, conditions = replace(bundle, lora=ModelRef(str(lora))), ("depth", "hed")
     given = replace(order(conditions), guidance=[1.0] * 3, steps=2)
     made = next(paints(can, conditions, few=True)([given])).numpy()
     assert type(load_pipeline(can, conditions, few=True).scheduler).__name__ == "LCMScheduler"
@@ -139,7 +139,7 @@ def test_a_lora_paints_in_few_steps_without_guidance(bundle, exact, tmp_path):
     assert np.abs(made - silent).mean() > 0.01, "it is never on unless it is asked for"
     for wrong, told in (
         (bundle, "has no LoRA"),
-        (replace(can, lora=Source(str(tmp_path.parent))), "is no LoRA: it has"),
+        (replace(can, lora=ModelRef(str(tmp_path.parent))), "is no LoRA: it has"),
     ):
         with pytest.raises(AnonlibError, match=told):
             paints(wrong, (), few=True)

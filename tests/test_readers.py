@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anonlib.assets import releases
-from anonlib.assets.models import ATTRIBUTES, IDENTITY, OWN, Source
+from anonlib.assets.models import ATTRIBUTES, IDENTITY, OWN, ModelRef
 from anonlib.engine.torch_setup import prepare_torch
 from anonlib.faces import attributes as readers
 
@@ -95,7 +95,7 @@ def test_faces_are_laid_where_facer_has_them(files):
     moved = FRAME_POINTS @ matrix[:, :2].T + matrix[:, 2]
     assert np.abs(moved - farl.POINTS).max() < 4, "two templates of one face"
     images = np.random.default_rng(0).integers(0, 256, (3, 128, 128, 3)).astype(np.uint8)
-    bundle = replace(OWN, reader=Source(str(files[0])))
+    bundle = replace(OWN, reader=ModelRef(str(files[0])))
     attributes, embeds = readers.reader(bundle).read(images)
     assert attributes.shape == (3, 40) and embeds.shape == (3, 32) and attributes.dtype == np.float32
     alone, _ = readers.reader(bundle).read(images[1:2])
@@ -119,7 +119,7 @@ def test_the_released_files_are_those_that_farl_is_read_from():
 
 
 def test_what_has_to_be_there_depends_on_who_reads():
-    far, said = Source("owner/farl", "0" * 40), Source("owner/blip", "0" * 40)
+    far, said = ModelRef("owner/farl", "0" * 40), ModelRef("owner/blip", "0" * 40)
     base, light = (IDENTITY,), (ATTRIBUTES,)
     assert (
         OWN.camouflage in OWN.sources(base)
@@ -129,14 +129,14 @@ def test_what_has_to_be_there_depends_on_who_reads():
     told = replace(OWN, reader=far, captioner=said)
     assert said in told.sources(base) and far not in told.sources(base) and OWN.camouflage in told.sources(base)
     assert {far, OWN.camouflage} <= set(told.sources(light)) and said not in told.sources(light)
-    distant = replace(OWN, camouflage=Source("owner/light", "0" * 40))
+    distant = replace(OWN, camouflage=ModelRef("owner/light", "0" * 40))
     assert distant.camouflage in distant.sources(light), "known before it is fetched"
 
 
 def test_blip_says_the_same_of_a_picture_in_any_company(tmp_path):
     write_tiny_blip(tmp_path)
     images = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
-    bundle = replace(OWN, captioner=Source(str(tmp_path)))
+    bundle = replace(OWN, captioner=ModelRef(str(tmp_path)))
     texts = readers.captions(bundle, images)
     assert len(texts) == 3 and all(text for text in texts)
     assert readers.captions(bundle, images[2:]) == texts[2:]

@@ -3,9 +3,8 @@
 import pytest
 
 from anonlib import config
-from anonlib.assets import models as bundles
-from anonlib.assets import releases
-from anonlib.assets.models import ATTRIBUTES, Bundle, Source
+from anonlib.assets import models, releases
+from anonlib.assets.models import ATTRIBUTES, ModelRef, ModelSpec
 from anonlib.config.errors import AnonlibError
 
 NAME = "toy/release"
@@ -41,8 +40,8 @@ def test_terms_come_before_the_download(distant):
 
 
 def test_a_bundle_reads_from_where_a_release_was_fetched_to(accepted):
-    source = Source.of(NAME)
-    bundle = Bundle(Source("here"), reader=source)
+    source = ModelRef.of(NAME)
+    bundle = ModelSpec(ModelRef("here"), reader=source)
     assert source.released and source in bundle.sources((ATTRIBUTES,))
     releases.fetch([NAME])
     for file in accepted.iterdir():
@@ -84,8 +83,8 @@ def test_no_network_and_a_wrong_address_are_one_line(accepted, monkeypatch):
 
 
 def test_what_is_needed_to_train_camouflage_can_be_fetched_before_there_is_a_camouflage():
-    full = bundles.of(config.load("full").generator)
+    full = models.model_spec(config.load("full").generator)
     light = {one.name for one in full.sources((ATTRIBUTES,))}
     assert full.camouflage is None and light == {full.pipeline.name, full.lora.name, "FacePerceiver/FaRL"}
-    base = {one.name for one in full.sources(("depth", bundles.IDENTITY))}
+    base = {one.name for one in full.sources(("depth", models.IDENTITY))}
     assert "Salesforce/blip-image-captioning-base" in base and "FacePerceiver/FaRL" not in base

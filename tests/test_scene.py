@@ -42,9 +42,9 @@ def test_each_person_gets_the_picture_that_was_made_of_him(crowd):
 
 
 def test_a_photo_gives_the_same_picture_alone_and_among_others(crowd, photos, tiny_bundle):
-    from anonlib.assets.models import Bundle, Source
+    from anonlib.assets.models import ModelRef, ModelSpec
 
-    method = anonymizers.anonymizer("ia-hed", bundle=Bundle(Source(tiny_bundle)), steps=2, batch=2)
+    method = anonymizers.anonymizer("ia-hed", bundle=ModelSpec(ModelRef(tiny_bundle)), steps=2, batch=2)
     large = cv2.resize(photos[0], (300, 300), interpolation=cv2.INTER_CUBIC)
     together = scene.anonymize_scenes([large, crowd], method, "ia-hed", {})
     (alone,) = scene.anonymize_scenes([crowd], method, "ia-hed", {})

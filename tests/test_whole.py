@@ -14,8 +14,8 @@ from anonlib.anonymizers import photo_folder as album
 from anonlib.anonymizers import whole_photo as whole
 from anonlib.anonymizers.multi_face import find, people_of
 from anonlib.anonymizers.whole_photo import anonymize_whole, painted_shape, paints_whole
-from anonlib.assets import models as bundles
-from anonlib.assets.models import Bundle, Source
+from anonlib.assets import models
+from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.controls import annotate
 from anonlib.engine.torch_setup import prepare_torch
 from anonlib.faces import attributes as readers
@@ -27,11 +27,11 @@ from anonlib.diffusion.inpainting import Painter  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_bundle, tmp_path_factory) -> Bundle:
+def bundle(tiny_bundle, tmp_path_factory) -> ModelSpec:
     blip = tmp_path_factory.mktemp("blip")
     write_tiny_blip(blip)
-    own = Source(f"{tiny_bundle}-camouflage")
-    return Bundle(Source(tiny_bundle), camouflage=own, captioner=Source(str(blip)))
+    own = ModelRef(f"{tiny_bundle}-camouflage")
+    return ModelSpec(ModelRef(tiny_bundle), camouflage=own, captioner=ModelRef(str(blip)))
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +52,14 @@ def test_a_photo_is_painted_in_its_own_shape_and_the_area_of_the_model():
 
 
 def test_only_models_of_whole_photos_paint_them(bundle):
-    read = replace(bundle, annotators=tuple((name, Source("owner/maps", "0" * 40)) for name in BASE))
+    read = replace(bundle, annotators=tuple((name, ModelRef("owner/maps", "0" * 40)) for name in BASE))
     assert paints_whole("camouflage-base", read) and not paints_whole("ia-depth", read)
     assert not paints_whole("camouflage-base", bundle), "the maps of the demo are of aligned faces"
     assert not paints_whole("camouflage-base", replace(read, captioner=None))
     assert not paints_whole("camouflage-light", read) and paints_whole(
         "camouflage-light", replace(read, reader=read.captioner)
     )
-    full, demo = (bundles.of(config.load(name).generator) for name in ("full", "demo"))
+    full, demo = (models.model_spec(config.load(name).generator) for name in ("full", "demo"))
     for name in config.CAMOUFLAGE:
         assert paints_whole(name, full) and not paints_whole(name, demo)
 

@@ -10,13 +10,13 @@ import pandas as pd
 
 from anonlib import config
 from anonlib.anonymizers import DIFFUSION, NAMES, STATUSES, anonymizer, image_seed, maps_of
-from anonlib.assets import models as bundles
+from anonlib.assets import models
+from anonlib.assets.models import DEEPPRIVACY2_WEIGHTS, FALCO_WEIGHTS
 from anonlib.config.errors import AnonlibError
 from anonlib.controls.maps import SHARD, Maps, control_maps, known
 from anonlib.data.faceset import FaceSet
 from anonlib.engine import cache
 from anonlib.faces.attributes import ENCODER
-from anonlib.networks.gan_weights import DEEPPRIVACY2, FALCO
 
 # milliseconds a photo: not worth a process, nor a place in the cache
 QUICK = ("noop", *config.BASELINES, *config.KSAME)
@@ -179,7 +179,7 @@ def _maps_by_row(faces: FaceSet, wanted: list[tuple], settings: config.Profile) 
     Edges by the project's own annotators are made of `edge_rows` at once: attackers who see nothing else want them of
     these, and find them there.
     """
-    rows, bundle = {}, bundles.of(settings.generator)
+    rows, bundle = {}, models.model_spec(settings.generator)
     for name, _, source, _ in wanted:
         for condition in maps_of(name):
             rows[condition] = np.union1d(rows.get(condition, []), source).astype(int)
@@ -253,15 +253,15 @@ def options(name: str, settings: config.Profile) -> dict:
     """
     generator, numbers = settings.generator, settings.compare
     if name == "deepprivacy2":
-        return {"checkout": numbers.deepprivacy2} if numbers.deepprivacy2 else {"weights": DEEPPRIVACY2}
+        return {"checkout": numbers.deepprivacy2} if numbers.deepprivacy2 else {"weights": DEEPPRIVACY2_WEIGHTS}
     if name == "falco":
         told = {name: getattr(numbers, name) for name in ("levels", "steps", "fit_levels", "fit_steps")}
-        return told | {"weights": FALCO, "reader": bundles.OWN.camouflage.folder / ENCODER}
+        return told | {"weights": FALCO_WEIGHTS, "reader": models.OWN.camouflage.folder / ENCODER}
     if name not in DIFFUSION:
         return {}
-    named = bundles.of(generator)
+    named = models.model_spec(generator)
     # said here, before the first photo of any method is painted
-    bundles.check(named, DIFFUSION[name], generator.few_steps is not None)
+    models.check(named, DIFFUSION[name], generator.few_steps is not None)
     told = {"steps": generator.steps, "batch": generator.batch, "size": generator.size, "bundle": named}
     return told | {"compiled": generator.compiled, "few_steps": generator.few_steps}
 

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from anonlib.anonymizers.contract import ERROR, OK, full_batches
 from anonlib.anonymizers.face_box import batch_of, holes
+from anonlib.assets.models import DEEPPRIVACY2_WEIGHTS
 from anonlib.config.errors import AnonlibError, first_line
 from anonlib.engine import torch_setup as compat
-from anonlib.networks.gan_weights import DEEPPRIVACY2
 from anonlib.networks.inpainter import NOISE, Inpainter
 from anonlib.networks.pictures import photos
 
@@ -26,7 +26,7 @@ class DeepPrivacy2:
     five points (eyes, nose, corners of the mouth); hair, clothes and place around the box stay as they are.
     """
 
-    weights: Path = DEEPPRIVACY2
+    weights: Path = DEEPPRIVACY2_WEIGHTS
     batch: int = 16
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:

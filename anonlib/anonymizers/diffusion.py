@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from anonlib.anonymizers.contract import ERROR, OK, full_batches
-from anonlib.assets.models import OWN, Bundle
+from anonlib.assets.models import OWN, ModelSpec
 from anonlib.controls import Seen, annotate
 from anonlib.diffusion.inpainting import Painter, painter
 from anonlib.diffusion.request import Order
@@ -31,7 +31,7 @@ class Diffusion:
 
     steps: int
     batch: int = 8
-    bundle: Bundle = OWN
+    bundle: ModelSpec = OWN
     size: int = 128
     shape: tuple[int, int] | None = None
     compiled: bool = False

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anonlib.anonymizers.contract import ERROR, OK, full_batches
-from anonlib.assets.models import SMALL
+from anonlib.assets.models import FALCO_WEIGHTS, SMALL
 from anonlib.config.errors import AnonlibError
 from anonlib.config.settings import VIEWS
 from anonlib.engine import torch_setup as compat
@@ -25,7 +25,6 @@ from anonlib.faces.mesh import face_mesh
 from anonlib.networks.attributes import load_head, pooled, trunk_features
 from anonlib.networks.bisenet import Trunk, load_bisenet
 from anonlib.networks.facespace import FaceSpace, load_space
-from anonlib.networks.gan_weights import FALCO
 from anonlib.networks.imagenet import standardized
 from anonlib.networks.lpips import LPIPS, load_lpips
 from anonlib.networks.mobilefacenet import MobileFaceNet, pretrained_mobilefacenet
@@ -58,7 +57,7 @@ class Falco:
     fit_steps: int = 100
     margin: float = 0.0
     batch: int = 2
-    weights: Path = FALCO
+    weights: Path = FALCO_WEIGHTS
     reader: Path = SMALL.with_name("small-camouflage") / ENCODER
 
     def __post_init__(self):

@@ -11,7 +11,7 @@ import numpy as np
 from anonlib.anonymizers import DIFFUSION, anonymizer, maps_of
 from anonlib.anonymizers.contract import image_seed
 from anonlib.anonymizers.multi_face import Found, Scene, laid_back, people_of
-from anonlib.assets.models import ATTRIBUTES, IDENTITY, Bundle
+from anonlib.assets.models import ATTRIBUTES, IDENTITY, ModelSpec
 from anonlib.config import CAMOUFLAGE
 from anonlib.faces import Face
 from anonlib.faces.attributes import reader
@@ -19,7 +19,7 @@ from anonlib.faces.attributes import reader
 MULTIPLE = 64  # px of which both sides of what is painted are a multiple: an autoencoder's 8 times a UNet's 8
 
 
-def paints_whole(name: str, bundle: Bundle) -> bool:
+def paints_whole(name: str, bundle: ModelSpec) -> bool:
     """Return whether an anonymizer paints whole photos with these models, not the frames of the faces in them."""
     if name not in CAMOUFLAGE:
         return False

@@ -24,7 +24,7 @@ SPARE = 2**30  # bytes of the disk that a download must leave free
 
 
 @dataclass(frozen=True)
-class Offer:
+class HubModel:
     """On which terms a repository is offered, and what it is here for; which commit is taken, the profile says.
 
     term: what the user has to accept once, see `assets.require_licence`. files: these alone are taken; none: see
@@ -42,9 +42,9 @@ _ANNOTATOR_FILES = (
     "ControlNetHED.pth", "scannet.pt", "sk_model.pth", "sk_model2.pth", "table5_pidinet.pth",
     "body_pose_model.pth", "hand_pose_model.pth", "facenet.pth",
 )  # fmt: skip
-OFFERS: dict[str, Offer] = (
+HUB_MODELS: dict[str, HubModel] = (
     {  # of the models that the papers use
-        name: Offer(_OPENRAIL, f"Stable Diffusion 1.5, {use}", "openrail")
+        name: HubModel(_OPENRAIL, f"Stable Diffusion 1.5, {use}", "openrail")
         for name, use in {
             "stable-diffusion-v1-5/stable-diffusion-inpainting": "inpainting",
             "lllyasviel/control_v11f1p_sd15_depth": "ControlNet for depth",
@@ -58,19 +58,21 @@ OFFERS: dict[str, Offer] = (
         }.items()
     }
     | {
-        "LiheYoung/depth-anything-large-hf": Offer("Apache-2.0", "depth annotator"),
-        "lllyasviel/Annotators": Offer(
+        "LiheYoung/depth-anything-large-hf": HubModel("Apache-2.0", "depth annotator"),
+        "lllyasviel/Annotators": HubModel(
             "none stated", "annotators of edges, lines, normals, poses", files=_ANNOTATOR_FILES
         ),
-        "openmmlab/upernet-convnext-small": Offer("MIT", "segmentation annotator"),
-        "Salesforce/blip-image-captioning-base": Offer("BSD-3-Clause", "captioner of CAMOUFLaGE-Base"),
-        "SG161222/RealVisXL_V3.0": Offer("OpenRAIL++, which forbids some uses", "Stable Diffusion XL", "openrail"),
-        "latent-consistency/lcm-lora-sdxl": Offer(
+        "openmmlab/upernet-convnext-small": HubModel("MIT", "segmentation annotator"),
+        "Salesforce/blip-image-captioning-base": HubModel("BSD-3-Clause", "captioner of CAMOUFLaGE-Base"),
+        "SG161222/RealVisXL_V3.0": HubModel("OpenRAIL++, which forbids some uses", "Stable Diffusion XL", "openrail"),
+        "latent-consistency/lcm-lora-sdxl": HubModel(
             "OpenRAIL++, which forbids some uses", "its LoRA for few steps", "openrail"
         ),
     }
     | {
-        f"TencentARC/t2i-adapter-{name}-sdxl-1.0": Offer("Apache-2.0", f"T2I-Adapter of Stable Diffusion XL for {use}")
+        f"TencentARC/t2i-adapter-{name}-sdxl-1.0": HubModel(
+            "Apache-2.0", f"T2I-Adapter of Stable Diffusion XL for {use}"
+        )
         for name, use in {"depth-midas": "depth", "sketch": "sketches", "lineart": "line art"}.items()
     }
 )
@@ -159,13 +161,13 @@ def fetch(repositories: Mapping[str, str]) -> None:
     """
     for repository, revision in repositories.items():
         check_name(repository, revision)
-        offer = OFFERS.get(repository)
+        offer = HUB_MODELS.get(repository)
         if offer and offer.term:
             require_licence(offer.term, f"{repository} is under {offer.licence}")
     lacking = {name: _commit(name, one) for name, one in repositories.items() if not _is_here(name, one)}
     plans = {name: _listing(name, revision) for name, revision in lacking.items()}
     for name, files in plans.items():
-        offer = OFFERS.get(name)
+        offer = HUB_MODELS.get(name)
         told = f"{offer.use}; licence: {offer.licence}" if offer else "see its page for what it is and its licence"
         progress.say(f"to fetch: {name}, {_gigabytes(files.values())}; {told}")
     _check_disk([one for files in plans.values() for one in files.values()])
@@ -224,7 +226,7 @@ def _listing(repository: str, revision: str) -> dict[str, File]:
     with _clear(repository, revision):
         tree = HfApi().list_repo_tree(repository, recursive=True, revision=revision)
         files = {one.path: one for one in tree if isinstance(one, RepoFile)}
-    alone = OFFERS[repository].files if repository in OFFERS else ()
+    alone = HUB_MODELS[repository].files if repository in HUB_MODELS else ()
     chosen = list(alone) or wanted(files)
     if not (alone or _weights(chosen)) or not files.keys() >= set(alone):
         raise AnonlibError(f"{repository} at {revision[:8]} does not hold the weights that are wanted: another commit?")

@@ -15,17 +15,19 @@ IDENTITY, ATTRIBUTES = "identity", "attributes"
 PARTS = {IDENTITY: "identity", ATTRIBUTES: "adapter"}
 IP_ADAPTER = "ip_adapter.safetensors"
 SMALL = Path(__file__).parents[1] / "diffusion" / "small"  # the bundle that the project trains and ships
+_SHIPPED = Path(__file__).parents[1] / "networks" / "weights"
+DEEPPRIVACY2_WEIGHTS, FALCO_WEIGHTS = (_SHIPPED / f"{name}.safetensors" for name in ("deepprivacy2", "falco"))
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelRef:
     """Where a model comes from: a folder (relative to the project), a hub name with its commit, or a release."""
 
     name: str
     revision: str | None = None
 
     @classmethod
-    def of(cls, text: str) -> "Source":
+    def of(cls, text: str) -> "ModelRef":
         """Return what "folder" or "owner/model@commit" means."""
         name, _, revision = text.rpartition("@")
         return cls(name, revision) if name and not (project_root() / text).exists() else cls(text)
@@ -56,7 +58,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Bundle:
+class ModelSpec:
     """A pipeline, the ControlNets that are not in folders `controlnet-<condition>` of it, and who makes their maps.
 
     controls, annotators: by condition; a condition without an annotator has the project's own, see `conditions`.
@@ -66,26 +68,26 @@ class Bundle:
     BLIP; None: captions are made of attributes.
     """
 
-    pipeline: Source
-    controls: tuple[tuple[str, Source], ...] = ()
-    annotators: tuple[tuple[str, Source], ...] = ()
-    lora: Source | None = None
-    camouflage: Source | None = None
-    reader: Source | None = None
-    captioner: Source | None = None
+    pipeline: ModelRef
+    controls: tuple[tuple[str, ModelRef], ...] = ()
+    annotators: tuple[tuple[str, ModelRef], ...] = ()
+    lora: ModelRef | None = None
+    camouflage: ModelRef | None = None
+    reader: ModelRef | None = None
+    captioner: ModelRef | None = None
 
-    def control(self, condition: str) -> Source:
+    def control(self, condition: str) -> ModelRef:
         """Return where the control of a condition comes from: the pipeline's own folder goes first."""
         if condition in PARTS and self.camouflage:
-            return Source(str(self.camouflage.folder / PARTS[condition]))
-        own = Source(str(controlnet_folder(Path(self.pipeline.name), condition)))
+            return ModelRef(str(self.camouflage.folder / PARTS[condition]))
+        own = ModelRef(str(controlnet_folder(Path(self.pipeline.name), condition)))
         return own if own.local else dict(self.controls).get(condition, own)
 
-    def annotator(self, condition: str) -> Source | None:
+    def annotator(self, condition: str) -> ModelRef | None:
         """Return the network that makes the maps of a condition; None: the project's own annotator does."""
         return dict(self.annotators).get(condition)
 
-    def sources(self, conditions: tuple[str, ...]) -> list[Source]:
+    def sources(self, conditions: tuple[str, ...]) -> list[ModelRef]:
         """Return what has to be there to follow these conditions."""
         # what CAMOUFLaGE has of its own: until it was trained for this pipeline there is nothing to be had
         own = [one for one in conditions if one in PARTS and (self.camouflage or not self.control(one).local)]
@@ -97,7 +99,7 @@ class Bundle:
             more.append(self.reader)
         return [self.pipeline, *controls, *self.networks(conditions).values(), *(one for one in more if one)]
 
-    def networks(self, conditions: Iterable[str]) -> dict[str, Source]:
+    def networks(self, conditions: Iterable[str]) -> dict[str, ModelRef]:
         """Return the networks that make the maps of these conditions, where not the project's own annotators do."""
         return {name: one for name in conditions if (one := self.annotator(name))}
 
@@ -107,35 +109,35 @@ class Bundle:
         parts += [source for _, source in (*self.controls, *self.annotators)]
         return {source.local for source in parts if source and source.local}
 
-    def used(self, conditions: tuple[str, ...], few: bool) -> "Bundle":
+    def used(self, conditions: tuple[str, ...], few: bool) -> "ModelSpec":
         """Return the bundle with no more than these conditions, and few steps, use: the rest makes nothing stale."""
         unused = [] if few else ["lora"]
         unused += [] if PARTS.keys() & set(conditions) else ["camouflage", "reader", "captioner"]
         return replace(self, **dict.fromkeys(unused))
 
-    def reading(self) -> "Bundle":
+    def reading(self) -> "ModelSpec":
         """Return the bundle that reads the same, with nothing that paints: another pipeline makes nothing stale."""
-        return Bundle(OWN.pipeline, camouflage=None if self.reader else self.camouflage, reader=self.reader)
+        return ModelSpec(OWN.pipeline, camouflage=None if self.reader else self.camouflage, reader=self.reader)
 
 
-OWN = Bundle(Source(str(SMALL)), camouflage=Source(str(SMALL.with_name("small-camouflage"))))
+OWN = ModelSpec(ModelRef(str(SMALL)), camouflage=ModelRef(str(SMALL.with_name("small-camouflage"))))
 
 
-def of(generator: config.Generator) -> Bundle:
+def model_spec(generator: config.Generator) -> ModelSpec:
     """Return the bundle that a profile's generator names; AnonlibError for a control or annotator without a name."""
 
-    def named(texts: tuple[str, ...]) -> tuple[tuple[str, Source], ...]:
+    def named(texts: tuple[str, ...]) -> tuple[tuple[str, ModelRef], ...]:
         pairs = [text.partition("=")[::2] for text in texts]
         if wrong := [text for text, pair in zip(texts, pairs, strict=True) if not all(pair)]:
             raise AnonlibError(f"{wrong[0]!r} is no condition=model: depth=owner/model@commit, say, or depth=folder")
-        return tuple((condition, Source.of(model)) for condition, model in pairs)
+        return tuple((condition, ModelRef.of(model)) for condition, model in pairs)
 
     more = {name: getattr(generator, name) for name in ("lora", "camouflage", "reader", "captioner")}
-    more = {name: Source.of(text) if text else None for name, text in more.items()}
-    return Bundle(Source.of(generator.bundle), named(generator.controls), named(generator.annotators), **more)
+    more = {name: ModelRef.of(text) if text else None for name, text in more.items()}
+    return ModelSpec(ModelRef.of(generator.bundle), named(generator.controls), named(generator.annotators), **more)
 
 
-def fetch(bundle: Bundle, conditions: tuple[str, ...]) -> int:
+def fetch(bundle: ModelSpec, conditions: tuple[str, ...]) -> int:
     """Fetch what these conditions need and is not in a folder of this machine; return how many models."""
     distant = {source.name: source for source in bundle.sources(conditions) if not source.local}
     hub.fetch({name: source.revision for name, source in distant.items() if not source.released})
@@ -148,7 +150,7 @@ def controlnet_folder(bundle: Path, condition: str) -> Path:
     return bundle / f"controlnet-{condition}"
 
 
-def check(bundle: Bundle, conditions: tuple[str, ...], few: bool = False) -> None:
+def check(bundle: ModelSpec, conditions: tuple[str, ...], few: bool = False) -> None:
     """Raise AnonlibError, saying what to do, unless the bundle has what these conditions, and few steps, need."""
     pipeline = bundle.pipeline
     if not pipeline.local and (pipeline.name.startswith(("/", ".")) or pipeline.revision is None):

@@ -138,7 +138,7 @@ def train(faces: FaceSet, made: dict[str, Anonymized], todo: list[Job], known: I
     needed = {(*job.start, job.changes["seed"]) for job in todo if job.start}
     first = [job for job in todo if needed & {(name, job.label, job.changes["seed"]) for name in job.learns}]
     others = [job for job in todo if not job.start and job not in first]
-    if first and cache.lacking("attack", attack_shard, **_shards(faces, made, first, [None] * len(first))):
+    if first and cache.count_missing("attack", attack_shard, **_shards(faces, made, first, [None] * len(first))):
         first += others[::2]
     outcomes = _trained(faces, made, first, [None] * len(first))
     weights = {(one.anonymizer, one.attacker, one.seed): one.weights for one in (*known, *outcomes)}

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 import cv2
 import numpy as np
 
-from anonlib.assets.models import Source
+from anonlib.assets.models import ModelRef
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import hub as annotators
 from anonlib.engine.torch_setup import autocast
@@ -42,7 +42,7 @@ class Seen:
         return np.stack([mask_of(one) for one in self.labels])
 
 
-def annotate(name: str, images: np.ndarray | Seen, network: Source | None = None) -> tuple[np.ndarray, np.ndarray]:
+def annotate(name: str, images: np.ndarray | Seen, network: ModelRef | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return control maps (N, H, W, 3) uint8 and flags (N,) bool of images (N, H, W, 3) uint8 RGB.
 
     name: one of ANNOTATORS, or of `annotators.NAMES` where a network is given, which then makes the maps. A map whose

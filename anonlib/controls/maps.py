@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from anonlib.assets.models import Source
+from anonlib.assets.models import ModelRef
 from anonlib.controls import PARSED, Seen, annotate
 from anonlib.engine import cache
 
@@ -12,7 +12,7 @@ SHARD = 128  # photos; who paints fills the last batch up, so small ones waste w
 Maps = dict[str, tuple[np.ndarray, np.ndarray]]  # by condition: maps (N, 128, 128, 3) uint8 and flags (N,) bool
 
 
-def control_maps(photos: Mapping[str, np.ndarray], networks: Mapping[str, Source] | None = None) -> Maps:
+def control_maps(photos: Mapping[str, np.ndarray], networks: Mapping[str, ModelRef] | None = None) -> Maps:
     """Return the maps and flags of each condition's own photos (N, 128, 128, 3) uint8; see `conditions.annotate`.
 
     networks: what makes the maps of a condition instead of the project's own annotator. All of them are made together,

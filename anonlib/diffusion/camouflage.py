@@ -16,7 +16,7 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from anonlib.assets.models import IDENTITY, Bundle
+from anonlib.assets.models import IDENTITY, ModelSpec
 from anonlib.config.errors import AnonlibError
 from anonlib.diffusion.inpainting import Painter
 from anonlib.diffusion.loading import Parts, read_parts
@@ -54,7 +54,7 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
         self._painter: tuple[tuple, Painter] | None = None
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, conditions: tuple[str, ...]) -> "CamouflagePipeline":
+    def from_bundle(cls, bundle: ModelSpec, conditions: tuple[str, ...]) -> "CamouflagePipeline":
         """Return the pipeline of a bundle that follows these conditions, in this order; AnonlibError for a lack."""
         parts = read_parts(bundle, (*conditions, IDENTITY))
         found = {

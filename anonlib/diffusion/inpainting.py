@@ -9,7 +9,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from anonlib.assets.models import Bundle
+from anonlib.assets.models import ModelSpec
 from anonlib.config.errors import AnonlibError
 from anonlib.diffusion.compiling import Graph
 from anonlib.diffusion.control import check_kinds, copied, follower, summed
@@ -218,7 +218,7 @@ class Painter:
 
 @lru_cache(maxsize=2)
 def painter(
-    bundle: Bundle,
+    bundle: ModelSpec,
     conditions: tuple[str, ...] = (),
     batch: int = 8,
     size: int = 128,

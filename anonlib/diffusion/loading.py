@@ -19,7 +19,7 @@ from diffusers import (
 from safetensors import SafetensorError
 from torch import nn
 
-from anonlib.assets.models import ATTRIBUTES, IDENTITY, IP_ADAPTER, LORA, Bundle, Source, check
+from anonlib.assets.models import ATTRIBUTES, IDENTITY, IP_ADAPTER, LORA, ModelRef, ModelSpec, check
 from anonlib.config.errors import AnonlibError, first_line
 from anonlib.diffusion.compiling import LARGE
 from anonlib.diffusion.memory import check_memory
@@ -29,7 +29,7 @@ UNUSED = {"safety_checker": None, "feature_extractor": None, "requires_safety_ch
 
 
 @lru_cache(maxsize=2)
-def load_pipeline(bundle: Bundle, conditions: tuple[str, ...] = (), few: bool = False) -> DiffusionPipeline:
+def load_pipeline(bundle: ModelSpec, conditions: tuple[str, ...] = (), few: bool = False) -> DiffusionPipeline:
     """Return diffusers' own inpainting pipeline of a bundle with its ControlNets, in float32, read once.
 
     Nobody may change it; what paints is `painter`. Raises AnonlibError when a part of it is missing or damaged.
@@ -57,7 +57,7 @@ class Parts:
     few: bool = False
 
 
-def read_parts(bundle: Bundle, conditions: tuple[str, ...], few: bool = False) -> Parts:
+def read_parts(bundle: ModelSpec, conditions: tuple[str, ...], few: bool = False) -> Parts:
     """Return the parts of a bundle in the type that they are run in; see `painter`. Raises AnonlibError."""
     check(bundle, conditions, few)
     dtype = _dtype(bundle)
@@ -67,14 +67,14 @@ def read_parts(bundle: Bundle, conditions: tuple[str, ...], few: bool = False) -
     return Parts(bundle.pipeline.name, pipeline, nets, nets.pop(IDENTITY, None), few)
 
 
-def _dtype(bundle: Bundle) -> torch.dtype:
+def _dtype(bundle: ModelSpec) -> torch.dtype:
     """Return the type to hold weights in: that of the products on a GPU and for large networks, else float32."""
     size = sum(file.stat().st_size for file in (bundle.pipeline.folder / "unet").glob("*"))
     return torch.float32 if device() == "cpu" and size < 2 * LARGE else fast_dtype(device())
 
 
 def read_pipeline(
-    bundle: Bundle,
+    bundle: ModelSpec,
     conditions: tuple[str, ...] = (),
     dtype: torch.dtype = torch.float32,
     few: bool = False,
@@ -105,7 +105,7 @@ def read_pipeline(
     return pipeline
 
 
-def _fuse(pipeline: DiffusionPipeline, lora: Source) -> None:
+def _fuse(pipeline: DiffusionPipeline, lora: ModelRef) -> None:
     """Add a LoRA to the weights of the UNet, for good."""
     try:
         pipeline.load_lora_weights(lora.folder, weight_name=LORA, local_files_only=True)
@@ -115,7 +115,7 @@ def _fuse(pipeline: DiffusionPipeline, lora: Source) -> None:
     pipeline.unload_lora_weights()
 
 
-def _see_images(pipeline: DiffusionPipeline, own: Source) -> None:
+def _see_images(pipeline: DiffusionPipeline, own: ModelRef) -> None:
     """Give the UNet CAMOUFLaGE-Light's IP-Adapter; what encodes images is not part of the pipeline."""
     try:
         pipeline.load_ip_adapter(
@@ -127,7 +127,7 @@ def _see_images(pipeline: DiffusionPipeline, own: Source) -> None:
         ) from error
 
 
-def read_control(bundle: Bundle, condition: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+def read_control(bundle: ModelSpec, condition: str, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Return what makes the pipeline follow a condition: a ControlNet or a T2I-Adapter, on the CPU."""
     source = bundle.control(condition)
     named = json.loads((source.folder / "config.json").read_text()).get("_class_name", "")
@@ -148,7 +148,7 @@ def forget_places(folder: Path) -> None:
         file.write_text("".join(kept))
 
 
-def weights_bytes(bundle: Bundle, conditions: tuple[str, ...], dtype: torch.dtype) -> float:
+def weights_bytes(bundle: ModelSpec, conditions: tuple[str, ...], dtype: torch.dtype) -> float:
     """Return the memory that the weights of a bundle and its controls take in a type, as their files tell."""
     parts = [one for one in bundle.pipeline.folder.iterdir() if one.is_dir() and not one.name.startswith("controlnet-")]
     controls = [bundle.control(name).folder for name in conditions]

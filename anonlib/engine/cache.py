@@ -113,7 +113,7 @@ def map_shards(
     return store.concatenate([store.load(entry.folder) for entry in entries])
 
 
-def lacking(name: str, function: Callable[..., Any], items: Mapping[str, Any], **told: Any) -> int:
+def count_missing(name: str, function: Callable[..., Any], items: Mapping[str, Any], **told: Any) -> int:
     """Return how many shards `map_shards` would have to compute, told the same, and compute none."""
     entries, _ = _shards(name, function, items, **told)
     return sum(read(entry.folder) is None for entry in entries)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from anonlib.assets.models import Bundle
+from anonlib.assets.models import ModelSpec
 from anonlib.config.errors import AnonlibError
 from anonlib.faces.captions import described
 
@@ -56,7 +56,7 @@ class Farl:
         return read_farl(images, self.folder)
 
 
-def reader(bundle: Bundle) -> Reader:
+def reader(bundle: ModelSpec) -> Reader:
     """Return who reads faces for this bundle; AnonlibError where nothing does."""
     if bundle.reader:
         return Farl(bundle.reader.folder)
@@ -65,7 +65,7 @@ def reader(bundle: Bundle) -> Reader:
     return Small(bundle.camouflage.folder / ENCODER)
 
 
-def captions(bundle: Bundle, images: np.ndarray) -> list[str]:
+def captions(bundle: ModelSpec, images: np.ndarray) -> list[str]:
     """Return a caption for each photo (N, H, W, 3) uint8: a captioner's, or in the demo one of predicted attributes."""
     if bundle.captioner:
         from anonlib.networks.captioner import captioned

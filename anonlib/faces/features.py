@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from anonlib.assets.models import Bundle
+from anonlib.assets.models import ModelSpec
 from anonlib.engine import cache
 from anonlib.faces import detect
 from anonlib.faces.attributes import Small, reader
@@ -42,7 +42,7 @@ class Readings:
         return Readings(*(getattr(self, one.name)[rows] for one in fields(self)))
 
 
-def read_sets(sets: dict[str, np.ndarray], bundle: Bundle) -> dict[str, Readings]:
+def read_sets(sets: dict[str, np.ndarray], bundle: ModelSpec) -> dict[str, Readings]:
     """Return what is read off each set of photos (N, 128, 128, 3) uint8, whatever sets it is read with.
 
     bundle: whose reader says the attributes.
@@ -78,12 +78,12 @@ def look_shards(images: list[np.ndarray]) -> list[np.ndarray]:
     return [trunk_features(part).half().numpy() for part in images]
 
 
-def read_shards(images: list[np.ndarray], bundle: Bundle) -> list[dict[str, np.ndarray]]:
+def read_shards(images: list[np.ndarray], bundle: ModelSpec) -> list[dict[str, np.ndarray]]:
     """Read each shard of photos: the fields of `Readings`."""
     return [_read(part, bundle) for part in images]
 
 
-def _read(images: np.ndarray, bundle: Bundle) -> dict[str, np.ndarray]:
+def _read(images: np.ndarray, bundle: ModelSpec) -> dict[str, np.ndarray]:
     parts, looks = _parsed(images)
     reads = reader(bundle)
     attributes, _ = reads.judged(looks) if isinstance(reads, Small) else reads.read(images)

@@ -118,14 +118,14 @@ def fetch(options: argparse.Namespace) -> int:
 def _fetch_models(profile: str, model: str, method: str) -> int:
     """Fetch the models of the hub that a profile runs and one more anonymizer needs; return how many those are."""
     from anonlib.anonymizers import DIFFUSION
-    from anonlib.assets import models as bundles
+    from anonlib.assets import models
 
     settings = _settings(profile, model)
     names = [name for name in settings.anonymize.anonymizers if name in DIFFUSION]
     if method and method not in DIFFUSION:
         raise AnonlibError(f"{method!r} takes no model: {config.nearest(method, DIFFUSION)}")
     conditions = {part for name in [*names, *([method] if method else [])] for part in DIFFUSION[name]}
-    return bundles.fetch(bundles.of(settings.generator), tuple(sorted(conditions)))
+    return models.fetch(models.model_spec(settings.generator), tuple(sorted(conditions)))
 
 
 def _settings(profile: str, model: str, camouflage: str = "") -> config.Profile:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from anonlib import config
-from anonlib.assets import models as bundles
+from anonlib.assets import models
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import read_json, sha256_of, update_json
 from anonlib.config.paths import PROJECT, dataset_name, output_folder, project_root
 from anonlib.engine import cache, ledger
 from anonlib.engine import code as sources
-from anonlib.networks import gan_weights as gan
 from anonlib.paper import html_report as page
 from anonlib.paper import notebooks, provenance, render
 
@@ -161,8 +160,8 @@ def _state_file(output: Path, notebook: str) -> Path:
 
 def _models(profile: config.Profile) -> dict[str, str]:
     """Return the content hash of each model on this machine that a profile may use; hub names are parameters."""
-    folders = bundles.OWN.folders() | bundles.of(profile.generator).folders()
-    there = [path for path in (*folders, gan.DEEPPRIVACY2, gan.FALCO) if path.exists()]
+    folders = models.OWN.folders() | models.model_spec(profile.generator).folders()
+    there = [path for path in (*folders, models.DEEPPRIVACY2_WEIGHTS, models.FALCO_WEIGHTS) if path.exists()]
     return {cache.label(path): cache.model_hash(path) for path in there}
 
 

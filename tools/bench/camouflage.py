@@ -9,7 +9,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 
 from anonlib.anonymizers import BASE
 from anonlib.anonymizers.camouflage import WEIGHTS, CamouflageBase, CamouflageLight
-from anonlib.assets.models import ATTRIBUTES, IDENTITY, PARTS, Bundle, Source
+from anonlib.assets.models import ATTRIBUTES, IDENTITY, PARTS, ModelRef, ModelSpec
 from anonlib.diffusion.inpainting import Painter
 from anonlib.diffusion.loading import read_parts
 from anonlib.diffusion.request import Order
@@ -23,7 +23,7 @@ from tools.stock import smooth_order
 EMBEDDING = 512  # FaRL's
 
 
-def write_camouflage(model: Path) -> Bundle:
+def write_camouflage(model: Path) -> ModelSpec:
     """Return a bundle of Stable Diffusion 1.5, as `write_stable_diffusion` left it with some ControlNet, for both."""
     net = min(model.glob("controlnet-*"))
     for name in BASE:
@@ -33,7 +33,7 @@ def write_camouflage(model: Path) -> Bundle:
     drawn(ControlNetModel, IDENTITY_CONFIG).save_pretrained(own / PARTS[IDENTITY])
     unet = UNet2DConditionModel.from_pretrained(model / "unet", variant="fp16")
     save_adapters(Adapters(unet, EMBEDDING), own)
-    return Bundle(Source(str(model)), camouflage=Source(str(own)))
+    return ModelSpec(ModelRef(str(model)), camouflage=ModelRef(str(own)))
 
 
 def orders(batch: int, size: int, steps: int, embedding: int) -> tuple[Order, Order]:
@@ -47,7 +47,7 @@ def orders(batch: int, size: int, steps: int, embedding: int) -> tuple[Order, Or
 
 
 def measured(
-    bundle: Bundle,
+    bundle: ModelSpec,
     size: int,
     steps: int,
     batch: int,

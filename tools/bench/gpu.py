@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from anonlib.assets.models import OWN, Bundle, Source
+from anonlib.assets.models import OWN, ModelRef, ModelSpec
 from anonlib.config.errors import AnonlibError
 from anonlib.config.paths import project_root
 from anonlib.engine.torch_setup import device, prepare_torch
@@ -42,7 +42,7 @@ PACKAGES = ["torch", "diffusers", "transformers"]
 class Setup:
     """What is painted: at which size, in how many steps, in batches of which sizes; how often all take turns."""
 
-    bundle: Bundle = OWN
+    bundle: ModelSpec = OWN
     size: int = 512
     steps: int = 20
     batch: int = 16  # of ours
@@ -216,7 +216,7 @@ def main(arguments: list[str]) -> None:
             forms = camouflage.measured(both, setup.size, setup.steps, 8, setup.repeats, rate)
             write(forms, figures / "bench.json", PACKAGES, gpu)
             _told(forms)
-            entries, rows = measured(replace(setup, bundle=Bundle(Source(str(model)))))
+            entries, rows = measured(replace(setup, bundle=ModelSpec(ModelRef(str(model)))))
         draw_timeline(rows, figures)
         write(entries, figures / "bench.json", PACKAGES, gpu)
     _told(entries)

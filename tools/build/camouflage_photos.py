@@ -9,7 +9,7 @@ import torch
 from anonlib import config
 from anonlib.anonymizers.diffusion import resized
 from anonlib.anonymizers.multi_face import faces_of, people_of
-from anonlib.assets import models as bundles
+from anonlib.assets import models
 from anonlib.config.errors import AnonlibError
 from anonlib.config.paths import cache_root
 from anonlib.data.folder import SUFFIXES, photos_in, read_photo
@@ -28,7 +28,7 @@ def train_on(photos: Path, target: Path, generator: config.Generator, plan: Plan
     """
     if target.exists():
         raise AnonlibError(f"{target} exists: name a new folder")
-    bundle = bundles.of(generator)
+    bundle = models.model_spec(generator)
     reads, images = reader(bundle), squares(photos, generator.size)
     pipeline, told = read_pipeline(bundle), [str(bundle.pipeline.label), str(photos.resolve()), generator.size]
     both = with_mirrors(images)

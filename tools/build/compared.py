@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from anonlib.assets.models import OWN
+from anonlib.assets.models import DEEPPRIVACY2_WEIGHTS, FALCO_WEIGHTS, OWN
 from anonlib.faces.attributes import ENCODER, Small
-from anonlib.networks.gan_weights import DEEPPRIVACY2, FALCO
 from anonlib.networks.training import Schedule
 from tools.build.pool import pool_styles
 from tools.build.stylespace import load_generator
@@ -32,8 +31,8 @@ def make_compared(
     plan: Plan,
     pool: dict[str, np.ndarray],
     checkpoints: Path,
-    deepprivacy2: Path = DEEPPRIVACY2,
-    falco: Path = FALCO,
+    deepprivacy2: Path = DEEPPRIVACY2_WEIGHTS,
+    falco: Path = FALCO_WEIGHTS,
 ) -> None:
     """Train FALCO's space of faces and DeepPrivacy2's generator on a pool of drawn faces, and write both files."""
     generator = load_generator()

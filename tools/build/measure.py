@@ -8,7 +8,7 @@ import numpy as np
 
 from anonlib import config
 from anonlib.anonymizers.instance_augmentation import InstanceAugmentation
-from anonlib.assets.models import SMALL, Bundle, Source, controlnet_folder
+from anonlib.assets.models import SMALL, ModelRef, ModelSpec, controlnet_folder
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import read_json, write_text
 from anonlib.controls import annotate
@@ -39,7 +39,7 @@ def reconstruct(images: np.ndarray, model: str = str(SMALL), batch: int = 16) ->
     """Return what the autoencoder makes of images (N, 128, 128, 3) uint8; a shard function."""
     import torch
 
-    vae, made = load_pipeline(Bundle(Source(model))).vae, []
+    vae, made = load_pipeline(ModelSpec(ModelRef(model))).vae, []
     with torch.inference_mode():
         for start in range(0, len(images), batch):
             latents = vae.encode(to_tensor(images[start : start + batch])).latent_dist.mean
@@ -54,7 +54,7 @@ def sample(
     """Return a wholly new picture for each caption, (N, size, size, 3) uint8: all of it masked; a shard function."""
     import torch
 
-    pipeline, made = load_pipeline(Bundle(Source(model))), []
+    pipeline, made = load_pipeline(ModelSpec(ModelRef(model))), []
     for start in range(0, len(captions), batch):
         texts = list(captions[start : start + batch])
         with torch.inference_mode():
@@ -86,7 +86,7 @@ def repaint(
         conditions = (name,) if name else ()
         scales = dict.fromkeys(conditions, 1.0)
         paint = InstanceAugmentation(
-            conditions=conditions, steps=steps, scales=scales, batch=batch, bundle=Bundle(Source(model))
+            conditions=conditions, steps=steps, scales=scales, batch=batch, bundle=ModelSpec(ModelRef(model))
         )
         made[rows] = paint(images[rows], masks[rows], [seeds[row] for row in rows])[0]
     return made

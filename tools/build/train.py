@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from anonlib.assets.models import SMALL, Bundle, Source, controlnet_folder
+from anonlib.assets.models import SMALL, ModelRef, ModelSpec, controlnet_folder
 from anonlib.config.errors import AnonlibError
 from anonlib.config.paths import cache_root
 from anonlib.diffusion.loading import forget_places, read_pipeline, save_net
@@ -96,7 +96,7 @@ def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
     save_bundle(target, vae, unet, text_encoder, tokenizer, nets)
 
     def shipped() -> StableDiffusionInpaintPipeline:
-        return read_pipeline(Bundle(Source(str(target))))
+        return read_pipeline(ModelSpec(ModelRef(str(target))))
 
     own = target.with_name(f"{target.name}-camouflage")
     train_attributes(pool, plan.attributes, checkpoints, own / ENCODER)

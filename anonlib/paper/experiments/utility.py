@@ -8,7 +8,7 @@ import pandas as pd
 from anonlib import config
 from anonlib.anonymizers import dataset
 from anonlib.anonymizers.contract import OK
-from anonlib.assets import models as bundles
+from anonlib.assets import models
 from anonlib.data.faceset import FaceSet
 from anonlib.faces.features import Readings, looks_of, read_sets
 from anonlib.metrics.attributes import MEAN, attribute_table
@@ -40,7 +40,7 @@ def photographed(faces: FaceSet, systems: Systems, settings: config.Profile) -> 
     asked, rows = systems.rows, systems.rows[: settings.compare.photos]
     parts = {name: one.of(rows) for name, one in systems.probes.items() if name != "noop"}
     sets = {"": faces.images[asked]} | {name: one.images for name, one in parts.items()}
-    read = read_sets(sets, bundles.of(settings.generator))
+    read = read_sets(sets, models.model_spec(settings.generator))
     seen = read.pop("")
     original = Photos(faces.images[rows], seen.select(np.arange(len(rows))), np.ones(len(rows), bool))
     made = {name: Photos(sets[name], found, parts[name].status == OK) for name, found in read.items()}
@@ -83,7 +83,7 @@ def learned_table(faces: FaceSet, systems: Systems, kept: Kept, settings: config
     rows = np.unique(sources[0]) if sources else np.zeros(0, int)
     every = {name: one for name, one in (systems.own | systems.compared).items() if name != "noop"}
     parts = dataset.complete(faces, every, rows, settings)
-    (original,) = read_sets({"": faces.images[rows]}, bundles.of(settings.generator)).values()
+    (original,) = read_sets({"": faces.images[rows]}, models.model_spec(settings.generator)).values()
     looks = {"original": original.looks} | looks_of({name: one.images for name, one in parts.items()})
     wanted = labels(faces, rows, original)
     test = kept.original.readings.looks, labels(faces, kept.rows, kept.original.readings)
