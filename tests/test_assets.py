@@ -81,3 +81,17 @@ def test_the_table_is_complete():
         assert (
             len(asset.sha256) == 64 and asset.licence and asset.use and asset.filename.endswith((".whl", ".tar.gz"))
         ), name
+
+
+def test_what_may_be_used_is_known_without_a_download(index, monkeypatch, tmp_path):
+    assert assets.available("sface") and not assets.available("w600k")
+    assert assets.left_out(["sface"]) == ""
+    assert assets.left_out(["sface", "w600k"]) == (
+        "w600k left out: research-only licence, ACCEPT=noncommercial adds it"
+    )
+    assert "w600k, orl left out" in assets.left_out(["w600k", "orl", "w600k"])
+    monkeypatch.setenv("ANONLIB_ACCEPT", "noncommercial")
+    assert assets.available("w600k") and assets.left_out(["w600k", "orl"]) == ""
+    assert not (tmp_path / "cache" / "packages").exists()
+    with pytest.raises(AnonlibError, match="did you mean 'w600k'"):
+        assets.available("w600")

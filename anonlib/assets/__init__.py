@@ -11,9 +11,11 @@ import tempfile
 import urllib.parse
 import urllib.request
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from anonlib import config
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import sha256_of
 from anonlib.config.paths import cache_root
@@ -178,15 +180,43 @@ def asset_path(name: str) -> Path:
 
     Raises AnonlibError for an unknown name, a licence that was not accepted, a hash that differs, or no registry.
     """
-    if name not in ASSETS:
-        raise AnonlibError(f"unknown asset {name!r}: choose one of {', '.join(sorted(ASSETS))}")
-    asset = ASSETS[name]
+    asset = _asset(name)
     if asset.noncommercial:
         require_licence("noncommercial", f"asset {name!r} is for non-commercial research ({asset.licence})")
     target = cache_root() / "assets" / asset.sha256[:16] / asset.inside.rstrip("/")
     if not target.exists():
         _unpack(name, asset, target)
     return target
+
+
+def _asset(name: str) -> Asset:
+    if name not in ASSETS:
+        raise AnonlibError(f"unknown asset {name!r}: {config.nearest(name, ASSETS)}")
+    return ASSETS[name]
+
+
+def available(name: str) -> bool:
+    """Return whether an asset may be used, without fetching it: its licence is free, or the user has accepted it.
+
+    Args:
+        name: An asset of ASSETS.
+
+    Raises:
+        AnonlibError: The name is unknown.
+    """
+    return not _asset(name).noncommercial or "noncommercial" in _accepted()
+
+
+def left_out(names: Iterable[str]) -> str:
+    """Return one line on the assets that are not available, for a table's caption; "" where all are.
+
+    Args:
+        names: Assets of ASSETS.
+    """
+    missing = [name for name in dict.fromkeys(names) if not available(name)]
+    plural = "s" if len(missing) > 1 else ""
+    line = f"{', '.join(missing)} left out: research-only licence{plural}, ACCEPT=noncommercial adds "
+    return line + ("them" if plural else "it") if missing else ""
 
 
 def require_licence(term: str, told: str) -> None:
