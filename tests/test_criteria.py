@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from anonlib.paper.render import EM_DASH
 from anonlib.plotting import criteria
+from anonlib.plotting.text import EM_DASH
 
 
 def test_the_best_and_the_worst_of_a_column_stand_at_its_ends():

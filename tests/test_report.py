@@ -13,8 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from anonlib.config import files
 from anonlib.config.errors import AnonlibError
-from anonlib.paper import html_report as page
-from anonlib.paper import provenance, render, report
+from anonlib.paper import html_report, provenance, render, report
 from anonlib.plotting import charts, diagrams, sheets, style
 
 KEY = "attack/ia-depth+hed/contrastive/full/top1"
@@ -59,7 +58,7 @@ def test_numbers_in_texts_come_from_results(output):
     ("template", "words"),
     [
         ("{attack/ia-depth+hed/contrastive/full/top:.1%}", "did you mean 'attack/ia-depth.hed/contrastive/full/top1'"),
-        ("{nothing}", "no result 'nothing'"),
+        ("{nothing}", "no fact or result .nothing."),
         ("{data/eer@low}", "did you mean 'lo'"),
         ("{data/eer!r}", "conversions"),
     ],
@@ -124,7 +123,7 @@ def test_a_figure_is_drawn_from_what_was_saved(output):
     first = digests(output)
     changed = (output / "chart.csv").read_text().replace("0.9,0.85", "0.7,0.65")
     (output / "chart.csv").write_text(changed)
-    page.redraw(output)
+    html_report.redraw(output)
     assert digests(output)["chart.png"] != first["chart.png"]
     manifest = files.read_json(output / "manifest.json")
     assert manifest["chart.png"]["sha256"] == digests(output)["chart.png"]
@@ -149,7 +148,7 @@ def test_a_cell_run_again_replaces_what_it_made(output):
     report.prose("a sentence")
     figure(caption="Two.")
     report.prose("a sentence")
-    items = page.contents(output)["03_attack"]["items"]
+    items = html_report.contents(output)["03_attack"]["items"]
     assert [item["kind"] for item in items] == ["figure", "text"] and items[0]["caption"] == "Two."
 
 
@@ -161,7 +160,7 @@ def test_begin_clears_only_its_own_notebook(output):
     report.begin("04_results", "smoke", "synthetic")
     report.record("data/rank1", 2)
     report.begin("03_attack", "smoke", "synthetic")
-    assert list(report.results()) == ["data/rank1"] and page.contents(output)["03_attack"]["items"] == []
+    assert list(report.results()) == ["data/rank1"] and html_report.contents(output)["03_attack"]["items"] == []
     with pytest.raises(AnonlibError, match="unknown profile"):
         report.begin("03_attack", "smok", "synthetic")
 
@@ -182,7 +181,7 @@ def test_index_page(output):
     facts = {"profile": "smoke", "dataset": "synthetic", "git": "abc", "dirty": False, "machine": {"cores": 2}}
     facts |= {"versions": {}, "notebooks": {"03_attack": {"seconds": 90.0, "wall": 90.0, "peak_gib": 1.25}}}
     files.update_json(output / "run.json", lambda _: facts)
-    text = page.write(output).read_text()
+    text = html_report.write(output).read_text()
     assert 'name="viewport"' in text and "1.5 minutes from an empty cache" in text
     assert "<b>VALID</b> (no-op): top-1 50 % [25 %, 75 %]" in text
     assert "class=invalid><b>INVALID</b> (background-only)" in text
@@ -263,8 +262,8 @@ def test_a_legend_stays_on_the_page(names: list[str]):
 
 def test_columns_keep_their_order_on_the_page(output):
     report.save_table("main", FRAME, "Table.", {"top1": ".1%", "anonymizer": "", "lo": ".2f"})
-    item = page.contents(output)["03_attack"]["items"][0]
+    item = html_report.contents(output)["03_attack"]["items"][0]
     assert render.shown(output, item).columns.tolist() == ["top1", "anonymizer", "lo"]
-    page.write(output)
+    html_report.write(output)
     text = (output / "index.html").read_text()
     assert text.index("<th>top1") < text.index("<th>anonymizer") < text.index("<th>lo")

@@ -20,9 +20,7 @@ from anonlib import config
 from anonlib.config import files
 from anonlib.config.errors import AnonlibError
 from anonlib.engine import progress
-from anonlib.paper import console as screen
-from anonlib.paper import explain, notebooks, plan, provenance, run
-from anonlib.paper import html_report as page
+from anonlib.paper import console, explain, html_report, notebooks, plan, provenance, run
 
 LORA = config.load("smoke", {}).generator.lora
 STEPS = """
@@ -302,7 +300,7 @@ def test_a_failing_notebook_is_one_screen(paper, capsys):
     kept = notebooks.path("01_results").read_text()
     try:
         notebook(paper, "01_results", ['x = 1\ny = steps.doubled("text", plus=1, pause=0)\nz = 3'])
-        with pytest.raises(screen.NotebookFailedError) as failed:
+        with pytest.raises(console.NotebookFailedError) as failed:
             again(paper)
         lines = str(failed.value).splitlines()
         assert len(lines) <= 24 and max(map(len, lines)) < 300
@@ -334,7 +332,7 @@ def test_what_a_notebook_no_longer_makes_disappears(paper):
         assert "00_data" in again(paper, only=["00"])
         assert not list(output.glob("line.*")) and (output / "numbers.csv").exists()
         assert not [name for name in files.read_json(output / "manifest.json") if name.startswith("line")]
-        assert [item["name"] for item in page.contents(output)["00_data"]["items"]] == ["numbers"]
+        assert [item["name"] for item in html_report.contents(output)["00_data"]["items"]] == ["numbers"]
     finally:
         notebooks.path("00_data").write_text(kept)
 
@@ -352,7 +350,7 @@ def test_a_notebook_under_another_name_keeps_what_it_makes(paper, monkeypatch, t
         left = {file for file in made if not Path(file).stem.startswith("00_data")}
         assert len(left) > 3 and left <= set(plan.made(output, "00_people"))
         assert {file for file in left if file.startswith("line")} <= set(files.read_json(output / "manifest.json"))
-        assert all((output / file).exists() for file in left) and "00_data" not in page.contents(output)
+        assert all((output / file).exists() for file in left) and "00_data" not in html_report.contents(output)
     finally:
         old.write_text(kept)
         new.unlink()
@@ -422,8 +420,8 @@ def test_of_many_reasons_three_are_said():
 
 def test_time_left_comes_from_the_last_run(paper, monkeypatch):
     plan_ = plan.make("smoke", str(paper / "faces"), [], [])
-    known = files.read_json(screen.timings())["smoke"]
+    known = files.read_json(console.timings())["smoke"]
     assert set(known) == {"00_data", "01_results"}
-    assert screen._expected(plan_, "00_data") == known["00_data"]
+    assert console._expected(plan_, "00_data") == known["00_data"]
     monkeypatch.setenv("ANONLIB_CACHE", str(paper / "empty"))
-    assert screen._expected(plan_, "00_data") == pytest.approx(plan_.profile.minutes * 60 / 2)
+    assert console._expected(plan_, "00_data") == pytest.approx(plan_.profile.minutes * 60 / 2)

@@ -16,9 +16,9 @@ from anonlib.paper import summary
 from anonlib.paper.experiments import boundary
 from anonlib.paper.provenance import results
 from anonlib.paper.published import RICHEST
-from anonlib.paper.render import EM_DASH as DASH
-from anonlib.paper.render import spell, spell_entry
 from anonlib.paper.tables import BLACKBOX
+from anonlib.plotting.text import EM_DASH as DASH
+from anonlib.plotting.text import format_interval, format_value
 
 PAGES = ("README.md", "CLAIMS.md")
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,25 +102,25 @@ def datasets(root: Path) -> str:
     found = {name: told for name, folder in DATASETS.items() if (told := results(root / folder))}
     leads = {name: summary.headline(told).set_index("anonymizer") for name, told in found.items()}
     heads = [
-        f"{name}: {chance['n']} in the gallery, chance {spell(chance['value'], '.2%')}"
+        f"{name}: {chance['n']} in the gallery, chance {format_value(chance['value'], '.2%')}"
         for name, chance in ((name, told["data/chance_top1"]) for name, told in found.items())
     ]
     rows = [f"| anonymizer | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for anonymizer in next(iter(leads.values())).index:
         told = [lead.loc[anonymizer] if anonymizer in lead.index else None for lead in leads.values()]
-        cells = [DASH if row is None else spell_entry(row.rename(ENTRY), ".1%") for row in told]
+        cells = [DASH if row is None else format_interval(row.rename(ENTRY), ".1%") for row in told]
         rows.append(f"| {anonymizer} | {' | '.join(cells)} |")
     ends = [end for end in _ends() if any(end.key in one for one in found.values())]
     for end in ends:
-        cells = [spell_entry(told[end.key], end.form) if end.key in told else DASH for told in found.values()]
+        cells = [format_interval(told[end.key], end.form) if end.key in told else DASH for told in found.values()]
         rows.append(f"| {end.name} | {' | '.join(cells)} |")
     facts = [
-        f"{name}: {lead.people.max()} people searched for, at least {spell(lead.painted.min(), '.1%')} of the photos "
-        f"painted, the strongest trained on {', '.join(dict.fromkeys(lead.trained_on))}"
+        f"{name}: {lead.people.max()} people searched for, at least {format_value(lead.painted.min(), '.1%')} of the "
+        f"photos painted, the strongest trained on {', '.join(dict.fromkeys(lead.trained_on))}"
         for name, lead in leads.items()
     ]
     numbers = config.PROFILES["demo"]
-    seeds, level = _spelled(numbers.attack.seeds), spell(numbers.evaluate.confidence, ".0%")
+    seeds, level = _spelled(numbers.attack.seeds), format_value(numbers.evaluate.confidence, ".0%")
     caption = f"Top-1 in Full-Ref of the strongest attacker, closed set, no threshold; {level} intervals by identity. "
     caption += f"Of {'; of '.join(facts)}. Photos that failed closed count as not found. Training seed(s) {seeds}"
     caption += "".join(f"; of {end.name}: {end.seeds}" for end in ends if end.seeds != seeds)

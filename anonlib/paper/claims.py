@@ -8,8 +8,8 @@ import pandas as pd
 
 from anonlib.config import KSAME, SCENES
 from anonlib.paper.published import RICHEST
-from anonlib.paper.render import EM_DASH, spell, spell_entry
 from anonlib.paper.tables import GOOD_ENOUGH, MAXIMUM
+from anonlib.plotting.text import EM_DASH, format_interval, format_value
 
 Results = Mapping[str, Mapping[str, Any]]
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
@@ -90,24 +90,28 @@ def _at_least(wanted: float) -> Callable[..., tuple[str, str, str]]:
 def _at_chance(found: Mapping[str, Any], chance: Mapping[str, Any]) -> tuple[str, str, str]:
     if found["lo"] <= chance["value"] <= found["hi"]:
         return PASS, _rate(found), ""
-    return FAIL, _rate(found), f"chance is {spell(chance['value'], '.2%')}: the data or the evaluation have a shortcut"
+    return (
+        FAIL,
+        _rate(found),
+        f"chance is {format_value(chance['value'], '.2%')}: the data or the evaluation have a shortcut",
+    )
 
 
 def _above_chance(found: Mapping[str, Any], chance: Mapping[str, Any]) -> tuple[str, str, str]:
     wanted = TIMES_CHANCE * chance["value"]
     if found["lo"] >= wanted:
         return PASS, _rate(found), ""
-    short = f"{TIMES_CHANCE} times chance are {spell(wanted, '.1%')}"
+    short = f"{TIMES_CHANCE} times chance are {format_value(wanted, '.1%')}"
     return (FAIL if found["hi"] < wanted else INCONCLUSIVE), _rate(found), short
 
 
 def _beats_chance(found: Mapping[str, Any], chance: Mapping[str, Any]) -> tuple[str, str, str]:
     if found["lo"] > chance["value"]:
         return PASS, _rate(found), ""
-    twice = spell(2 * chance["value"], ".1%")
+    twice = format_value(2 * chance["value"], ".1%")
     if found["hi"] < 2 * chance["value"]:
         return FAIL, _rate(found), f"less than twice chance, {twice}"
-    short = f"chance, {spell(chance['value'], '.1%')}, and twice chance both lie in the interval"
+    short = f"chance, {format_value(chance['value'], '.1%')}, and twice chance both lie in the interval"
     return INCONCLUSIVE, _rate(found), short
 
 
@@ -135,14 +139,14 @@ def _gains(gain: Mapping[str, Any], p: Mapping[str, Any]) -> tuple[str, str, str
 
 
 def _moves_on(found: Mapping[str, Any]) -> tuple[str, str, str]:
-    measured = spell_entry(found, ".3f")
+    measured = format_interval(found, ".3f")
     if found["lo"] > 0:
         return PASS, measured, ""
     return (FAIL if found["hi"] < 0 else INCONCLUSIVE), measured, "from one scale to the next it may come nearer again"
 
 
 def _rate(found: Mapping[str, Any]) -> str:
-    return spell_entry(found, ".1%")
+    return format_interval(found, ".1%")
 
 
 _TOP1, _CHANCE = "attack/{}/{}/full/top1".format, "data/chance_top1"

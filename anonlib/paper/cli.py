@@ -50,8 +50,7 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 def figures(options: argparse.Namespace) -> int:
     """Draw figures and tables again from their saved data; no model and no torch is loaded."""
-    from anonlib.paper import html_report as page
-    from anonlib.paper import render
+    from anonlib.paper import html_report, render
 
     name = dataset_name(options.dataset) if options.dataset else DEFAULT_DATASET
     base = output_folder(DEFAULT_PROFILE, name)
@@ -59,7 +58,7 @@ def figures(options: argparse.Namespace) -> int:
     if not folders:
         raise AnonlibError("no figures to draw yet: `make paper` computes what they show")
     for folder in folders:
-        print(f"{folder}: {len(page.redraw(folder))} files drawn")
+        print(f"{folder}: {len(html_report.redraw(folder))} files drawn")
     return 0
 
 

@@ -7,15 +7,14 @@ from anonlib.config.files import read_json
 from anonlib.config.paths import project_root
 from anonlib.engine import cache, ledger
 from anonlib.engine import code as sources
-from anonlib.paper import console as screen
-from anonlib.paper import plan
+from anonlib.paper import console, plan
 from anonlib.paper.plan import Plan
 
 
 def explain(plan_: Plan) -> str:
     """Return, for every notebook and every cached step of its last run, whether it is up to date and why not."""
     changed = "".join(f", {key} = {value}" for key, value in plan_.changed.items())
-    lines = [f"profile {plan_.profile.name}, data set {plan_.name}{changed} -> {screen.short(plan_.output)}"]
+    lines = [f"profile {plan_.profile.name}, data set {plan_.name}{changed} -> {console.short(plan_.output)}"]
     for name in plan_.chosen:
         reasons = plan.stale(plan_, name)
         lines.append(f"{name}: {'stale: ' + '; '.join(reasons) if reasons else 'up to date'}")

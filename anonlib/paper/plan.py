@@ -13,8 +13,7 @@ from anonlib.config.files import read_json, sha256_of, update_json
 from anonlib.config.paths import PROJECT, dataset_name, output_folder, project_root
 from anonlib.engine import cache, ledger
 from anonlib.engine import code as sources
-from anonlib.paper import html_report as page
-from anonlib.paper import notebooks, provenance, render
+from anonlib.paper import html_report, notebooks, provenance, render
 
 OPTIONAL = "08_camouflage"  # which a profile without CAMOUFLaGE leaves out
 
@@ -114,7 +113,7 @@ def stale(plan: Plan, notebook: str) -> list[str]:
 
 def made(output: Path, notebook: str) -> dict[str, str]:
     """Return file -> sha256 for all that a notebook has left in a run's folder."""
-    items = page.contents(output).get(notebook, {"items": []})["items"]
+    items = html_report.contents(output).get(notebook, {"items": []})["items"]
     files = [file for item in items for file in render.outputs(output, item)]
     files += [executed(output, notebook), output / render.DATA / f"{notebook}.json"]
     return {file.relative_to(output).as_posix(): sha256_of(file) for file in files if file.exists()}

@@ -1,9 +1,6 @@
 """Files from saved data: a figure's PDF and PNG, a table's TeX and Markdown; the same data give the same bytes."""
 
 import importlib
-import math
-import re
-import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from anonlib import config
-from anonlib.config.errors import AnonlibError
 from anonlib.config.files import write_text
+from anonlib.paper.templates import fill_cell
 
 DATA = "data"  # inside the run's folder: what figures are drawn from, and each notebook's list of contents
-EM_DASH = "\u2014"
 
 
 def render(output: Path, item: Mapping[str, Any]) -> list[Path]:
@@ -37,7 +32,7 @@ def shown(output: Path, item: Mapping[str, Any]) -> pd.DataFrame:
     """Return a table as it is printed: texts, the columns that `formats` names."""
     frame = _read_csv(output / f"{item['name']}.csv", item["texts"])
     rows = frame.to_dict("records")
-    cells = {header: [_cell(row, header, form) for row in rows] for header, form in item["formats"]}
+    cells = {header: [fill_cell(header, form, row) for row in rows] for header, form in item["formats"]}
     return pd.DataFrame(cells, dtype="str")
 
 
@@ -89,37 +84,6 @@ def _read_csv(file: Path, texts: list[str]) -> pd.DataFrame:
 def text_columns(frame: pd.DataFrame) -> list[str]:
     """Return the columns that hold no numbers, so that reading them back does not make numbers of them."""
     return [str(name) for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
-
-
-def _cell(row: Mapping[str, Any], header: str, form: str) -> str:
-    template = form if "{" in form else f"{{{header}:{form}}}"
-    fields = [(text, field, spec) for text, field, spec, _ in string.Formatter().parse(template)]
-    if unknown := [field for _, field, _ in fields if field is not None and field not in row]:
-        raise AnonlibError(f"table column {header!r}: no column {unknown[0]!r}: {config.nearest(unknown[0], row)}")
-    if any(field is not None and _missing(row[field]) for _, field, _ in fields):
-        return EM_DASH
-    return "".join(text + ("" if field is None else spell(row[field], spec)) for text, field, spec in fields)
-
-
-def spell(value: Any, form: str) -> str:
-    """Return a value as printed: formatted, a blank before %, an em dash where there is none."""
-    if _missing(value):
-        return EM_DASH
-    if not form and isinstance(value, float):
-        form = ".4g"
-    if form.endswith("d") and isinstance(value, float) and value == int(value):
-        value = int(value)
-    return re.sub(r"(?<=\d)%$", " %", format(value, form))
-
-
-def spell_entry(entry: Mapping[str, Any], form: str) -> str:
-    """Return a number of results.json with its interval, where it has one: "68.1 % [60.2 %, 75.0 %]"."""
-    value, lo, hi = (spell(entry[key], form) for key in ("value", "lo", "hi"))
-    return value if entry["lo"] is None else f"{value} [{lo}, {hi}]"
-
-
-def _missing(value: Any) -> bool:
-    return value is None or isinstance(value, float) and math.isnan(value)
 
 
 def _tex(text: str) -> str:

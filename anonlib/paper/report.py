@@ -2,7 +2,6 @@
 
 import os
 import re
-import string
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from anonlib import config
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import update_json
 from anonlib.config.paths import dataset_name, output_folder
-from anonlib.paper import notebooks, provenance, render
+from anonlib.paper import notebooks, provenance, render, templates
 from anonlib.paper.provenance import Context, context, record, results
 
 __all__ = ["begin", "fill", "prose", "record", "results", "save_figure", "save_table", "verdict"]
@@ -57,28 +56,8 @@ def begin(notebook: str, profile: str, dataset: str, overrides: Mapping[str, Any
 
 
 def fill(template: str, /, **values: Any) -> str:
-    """Return a text with its {key:format} fields filled from results.json, or from `values`.
-
-    "{attack/noop/contrastive/full/top1:.1%}" is the value; key@lo, key@hi, key@n the interval and the n; key@interval
-    the value with its interval: "68.1 % [60.2 %, 75.0 %]". Raises AnonlibError for a key that nobody recorded.
-    """
-    known: dict[str, dict[str, Any]] | None = None
-    parts = []
-    for text, field, form, conversion in string.Formatter().parse(template):
-        parts.append(text)
-        if field is None:
-            continue
-        key, _, part = field.partition("@")
-        if conversion:
-            raise AnonlibError(f"field {{{field}!{conversion}}}: conversions are not used in texts")
-        if field in values:
-            parts.append(render.spell(values[field], form))
-            continue
-        known = results() if known is None else known
-        if key not in known:
-            raise AnonlibError(f"no result {key!r} for the text {_shortened(template)!r}: {config.nearest(key, known)}")
-        parts.append(_field(known[key], part or "value", form, field))
-    return "".join(parts)
+    """Fill a template (see `anonlib.paper.templates`) from `values` and from the results so far."""
+    return templates.fill(template, values, results())
 
 
 def prose(template: str, /, **values: Any) -> Any:
@@ -175,14 +154,6 @@ def _list(item: dict[str, Any]) -> None:
     update_json(_contents_file(), entered)
 
 
-def _field(entry: Mapping[str, Any], part: str, form: str, field: str) -> str:
-    if part == "interval":
-        return render.spell_entry(entry, form)
-    if part not in entry:
-        raise AnonlibError(f"field {{{field}}}: {config.nearest(part, [*entry, 'interval'])}")
-    return render.spell(entry[part], form)
-
-
 def _blank(array: np.ndarray) -> np.ndarray:
     """Return mid-grey in place of images (uint8, three axes or more): faces of real people are nobody's to publish."""
     return np.full_like(array, 128) if array.dtype == np.uint8 and array.ndim >= 3 else array
@@ -198,10 +169,6 @@ def _fingerprint(dataset: str) -> str:
     from anonlib import data
 
     return data.fingerprint(dataset)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _shown_markdown(text: str) -> Any:

@@ -20,29 +20,27 @@ from anonlib.config.files import read_json, update_json
 from anonlib.config.paths import cache_root
 from anonlib.engine import progress
 from anonlib.engine.ledger import LEDGER, lock_hash
-from anonlib.paper import cli, notebooks, plan, provenance, report
-from anonlib.paper import console as screen
-from anonlib.paper import html_report as page
+from anonlib.paper import cli, console, html_report, notebooks, plan, provenance, report
 from anonlib.paper.plan import Plan
 
 
 def run(plan_: Plan) -> list[str]:
     """Run the plan's notebooks that are not up to date, in order; return the names of those that ran.
 
-    Raises AnonlibError for what a user can mend and screen.NotebookFailedError, with the screen to print, for the rest.
+    Raises AnonlibError for what a user can mend, and console.NotebookFailedError with the text to print for the rest.
     """
     ran: list[str] = []
     with _alone(plan_.output):
-        screen.say_plan(plan_)
+        console.say_plan(plan_)
         for name in notebooks.names():
             if name < plan_.chosen[-1] and name not in plan_.chosen and plan.stale(plan_, name):
-                screen.say(f"{name}: not up to date, and not run, as you asked")
+                console.say(f"{name}: not up to date, and not run, as you asked")
         for position, name in enumerate(plan_.chosen):
             if reasons := plan.stale(plan_, name):
                 _execute(plan_, name, position, reasons)
                 ran.append(name)
             else:
-                screen.say(f"{name}: unchanged, kept")
+                console.say(f"{name}: unchanged, kept")
         _finish(plan_, ran)
     return ran
 
@@ -53,7 +51,7 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
 
     output = plan_.output
     before = set(plan.made(output, name))
-    screen.say(f"{name}: running ({progress.some(reasons)})")
+    console.say(f"{name}: running ({progress.some(reasons)})")
     components = plan.components(plan_, name)
     plan.drop_state(output, name)
     running = plan.executed(output, name).with_suffix(".running.ipynb")
@@ -73,11 +71,11 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
             progress.CHANNEL: str(channel),
         }
         try:
-            with _variables(plan.environment() | labels), screen.shown_progress(plan_, position, channel):
+            with _variables(plan.environment() | labels), console.shown_progress(plan_, position, channel):
                 _papermill(plan_, name, running)
         except PapermillExecutionError as error:
             os.replace(running, failed)
-            raise screen.failure(plan_, name, error, failed, time.monotonic() - start) from None
+            raise console.failure(plan_, name, error, failed, time.monotonic() - start) from None
         steps = [json.loads(line) for line in ledger.read_text().splitlines()]
     wall = time.monotonic() - start
     os.replace(running, plan.executed(output, name))
@@ -95,8 +93,8 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
     }
     plan.write_state(output, name, state)
     profile = plan_.profile.name
-    update_json(screen.timings(), lambda old: old | {profile: old.get(profile, {}) | {name: state["seconds"]}})
-    screen.say(f"{name}: done in {progress.about(wall).removeprefix('about ')}")
+    update_json(console.timings(), lambda old: old | {profile: old.get(profile, {}) | {name: state["seconds"]}})
+    console.say(f"{name}: done in {progress.about(wall).removeprefix('about ')}")
 
 
 def _saved(output: Path, name: str, steps: list[dict[str, Any]]) -> float:
@@ -112,7 +110,7 @@ def _saved(output: Path, name: str, steps: list[dict[str, Any]]) -> float:
 
 def _peak(output: Path, name: str, measured: float, steps: list[dict[str, Any]]) -> float:
     """Return the notebook's largest memory in GiB: what it found in the cache took its own when it was made."""
-    known = read_json(output / page.RUN).get("notebooks", {}).get(name, {})
+    known = read_json(output / html_report.RUN).get("notebooks", {}).get(name, {})
     earlier = known.get("peak_gib", 0.0) if any(step["hit"] for step in steps) else 0.0
     return max(round(measured, 2), earlier)
 
@@ -160,14 +158,14 @@ def _finish(plan_: Plan, ran: list[str]) -> None:
             "versions": provenance.versions(),
             "notebooks": {name: {key: s[key] for key in ("seconds", "wall", "peak_gib")} for name, s in states.items()},
         }
-        update_json(output / page.RUN, lambda _: facts)
+        update_json(output / html_report.RUN, lambda _: facts)
     if len(states) == len(notebooks.names()) and len(plan_.chosen) == len(states):
         _record_run(plan_, states, ran)
-    page.write(output)
+    html_report.write(output)
     elapsed = time.time() - psutil.Process().create_time()
     kept = len(plan_.chosen) - len(ran)
-    screen.say(
-        f"{len(ran)} run, {kept} kept, {progress.about(elapsed)} in all: open {screen.short(output / 'index.html')}"
+    console.say(
+        f"{len(ran)} run, {kept} kept, {progress.about(elapsed)} in all: open {console.short(output / 'index.html')}"
     )
 
 
@@ -187,7 +185,7 @@ def _record_run(plan_: Plan, states: dict[str, dict[str, Any]], ran: list[str]) 
 def _forget_removed(output: Path) -> None:
     """Take notebooks that are no longer in the project off the results, but for files that others make now."""
     kept = {file for name in notebooks.names() for file in plan.made(output, name)}
-    for name in set(page.contents(output)) - set(notebooks.names()):
+    for name in set(html_report.contents(output)) - set(notebooks.names()):
         _remove(output, set(plan.made(output, name)) - kept)
         provenance.forget(output, name)
         plan.drop_state(output, name)
@@ -212,7 +210,7 @@ def _alone(output: Path) -> Iterator[None]:
         with FileLock(lock, timeout=0):
             yield
     except Timeout:
-        raise AnonlibError(f"another run is writing {screen.short(output)}: wait for it, or stop it") from None
+        raise AnonlibError(f"another run is writing {console.short(output)}: wait for it, or stop it") from None
 
 
 @contextlib.contextmanager
@@ -233,7 +231,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         run(plan.make(options.profile, options.dataset, options.p, options.only))
-    except screen.NotebookFailedError as failure:
+    except console.NotebookFailedError as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1
     return 0

@@ -7,8 +7,8 @@ import pandas as pd
 
 from anonlib.faces.recognizers import RECOGNIZERS
 from anonlib.paper import published
-from anonlib.paper.render import EM_DASH, spell
 from anonlib.paper.tables import BLACKBOX, MAXIMUM, TRANSFER, interval_format
+from anonlib.plotting.text import EM_DASH, format_value
 
 Results = Mapping[str, Mapping[str, Any]]
 LEADERS = {  # the strongest of each kind of attacker, and what he has trained on
@@ -76,6 +76,6 @@ def group(results: Results, *groups: str) -> pd.DataFrame:
     for key, found in sorted(results.items()):
         if key.split("/")[0] in groups:
             ends = EM_DASH if found["lo"] is None else f"[{found['lo']:.4g}, {found['hi']:.4g}]"
-            value = spell(found["value"], "" if isinstance(found["value"], int) else ".4g")
-            rows.append((key, value, ends, spell(found["n"], ""), found["unit"]))
+            value = format_value(found["value"], "" if isinstance(found["value"], int) else ".4g")
+            rows.append((key, value, ends, format_value(found["n"], ""), found["unit"]))
     return pd.DataFrame(rows, columns=["result", "value", "interval", "n", "unit"], dtype="str")

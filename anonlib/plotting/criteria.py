@@ -6,8 +6,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from anonlib.paper.render import EM_DASH, spell
 from anonlib.plotting import style
+from anonlib.plotting.text import EM_DASH, format_value
 
 SHADES = LinearSegmentedColormap.from_list("criteria", ["#f5f5f5", "#0072b2"])  # from the worst to the best of a column
 DARK = 0.55  # of the shades, from where on letters are white
@@ -29,7 +29,7 @@ def criteria(data: pd.DataFrame, *, row: str, columns: list[list[str]]) -> Figur
             ground = SHADES(rank) if known else "white"
             axes.add_patch(_cell(place, line, ground))
             ink = "white" if known and rank > DARK else "#333333"
-            text = spell(value, form) if known else EM_DASH
+            text = format_value(value, form) if known else EM_DASH
             axes.text(place, line, text, ha="center", va="center", fontsize=7.5, color=ink)
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(names) - 0.5, -0.5)

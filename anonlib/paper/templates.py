@@ -1,0 +1,87 @@
+"""The one template grammar: captions, sentences, verdicts, table cells and documents are texts with {fields}.
+
+A field is {name}, {name:format}, {name@part} or {name@part:format}:
+
+* name: a fact that the call gives, or a column of the table's row; else a key of results.json, such as
+  {attack/noop/contrastive/full/top1:.1%}.
+* part: `lo`, `hi` or `n` of that number, or `interval`, the value with its interval: "68.1 % [60.2 %, 75.0 %]". Facts
+  and columns have their parts beside them as name_lo, name_hi, name_n.
+* format: Python's format specification; see `anonlib.plotting.text.format_value`.
+
+A missing value (None, nan) is an em dash; {{ and }} are braces. A table's cell whose value is missing is one em dash,
+and its template may be a bare format: ".1%" under the header "top1" stands for "{top1:.1%}".
+"""
+
+import string
+from collections.abc import Mapping
+from typing import Any
+
+from anonlib.config import nearest
+from anonlib.config.errors import AnonlibError
+from anonlib.plotting.text import EM_DASH, format_interval, format_value, is_missing
+
+Results = Mapping[str, Mapping[str, Any]]
+PARTS = ("value", "lo", "hi", "n", "interval")
+
+
+def fill(template: str, values: Mapping[str, Any], results: Results | None = None) -> str:
+    """Fill a template.
+
+    Args:
+        template: text with fields, see the module.
+        values: facts by name.
+        results: entries of results.json by key, for names that are no facts.
+
+    Returns:
+        The text.
+
+    Raises:
+        AnonlibError: a name that is neither a fact nor a result, or an unknown part.
+    """
+    return "".join(text for text, _ in _filled(template, values, results or {}))
+
+
+def fill_cell(header: str, template: str, row: Mapping[str, Any]) -> str:
+    """Fill a table's cell.
+
+    Args:
+        header: the printed column's header.
+        template: text with fields, or a bare format of the column that the header names.
+        row: the table's row, column -> value.
+
+    Returns:
+        The text; an em dash where a value is missing.
+
+    Raises:
+        AnonlibError: a column that is not there.
+    """
+    template = template if "{" in template else f"{{{header}:{template}}}"
+    filled = list(_filled(template, row, {}))
+    return EM_DASH if any(missing for _, missing in filled) else "".join(text for text, _ in filled)
+
+
+def _filled(template: str, values: Mapping[str, Any], results: Results) -> list[tuple[str, bool]]:
+    """Return the template's pieces as (text, whether a value is missing)."""
+    pieces = []
+    for literal, field, spec, conversion in string.Formatter().parse(template):
+        pieces.append((literal, False))
+        if conversion:
+            raise AnonlibError(f"field {{{field}!{conversion}}}: conversions are not part of the templates")
+        if field is not None:
+            name, _, part = field.partition("@")
+            entry = _entry(name, template, values, results)
+            part = part or "value"
+            if part not in PARTS:
+                raise AnonlibError(f"field {{{field}}}: {nearest(part, PARTS)}")
+            text = format_interval(entry, spec) if part == "interval" else format_value(entry.get(part), spec)
+            pieces.append((text, is_missing(entry["value" if part == "interval" else part])))
+    return pieces
+
+
+def _entry(name: str, template: str, values: Mapping[str, Any], results: Results) -> Mapping[str, Any]:
+    if name in values:
+        return {"value": values[name]} | {part: values.get(f"{name}_{part}") for part in ("lo", "hi", "n")}
+    if name in results:
+        return results[name]
+    shown = template if len(template) <= 60 else f"{template[:57]}..."
+    raise AnonlibError(f"no fact or result {name!r} for the text {shown!r}: {nearest(name, [*values, *results])}")
