@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from anonlib.metrics import quality
+from anonlib.networks.inception import inception_features, resized
+from anonlib.networks.lpips import lpips_distance
 
 
 def test_psnr_of_a_known_error():
@@ -74,7 +76,7 @@ def test_lpips_is_zero_for_equal_images_and_grows_with_noise():
     rng = np.random.default_rng(4)
     image = rng.integers(0, 256, (1, 16, 16, 3)).astype(np.uint8).repeat(4, 1).repeat(4, 2)
     noisy = [np.clip(image + rng.normal(0, s, image.shape), 0, 255).astype(np.uint8) for s in (8, 60)]
-    none, little, much = (float(quality.lpips_distance(image, other)[0]) for other in (image, *noisy))
+    none, little, much = (float(lpips_distance(image, other)[0]) for other in (image, *noisy))
     assert none == pytest.approx(0, abs=1e-6) and none < little < much
 
 
@@ -82,7 +84,7 @@ def test_inception_features_do_not_depend_on_the_batch():
     rng = np.random.default_rng(5)
     images = rng.integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     np.testing.assert_allclose(
-        quality.inception_features(images, batch=2), quality.inception_features(images, batch=3), rtol=1e-3, atol=1e-4
+        inception_features(images, batch=2), inception_features(images, batch=3), rtol=1e-3, atol=1e-4
     )
 
 
@@ -134,7 +136,7 @@ def test_images_reach_inception_as_clean_fid_resizes_them(side):
     from cleanfid.resize import build_resizer
 
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(quality.resized(image), build_resizer("clean")(image))
+    np.testing.assert_array_equal(resized(image), build_resizer("clean")(image))
 
 
 def test_psnr_is_scikit_image_s():

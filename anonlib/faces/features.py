@@ -10,8 +10,7 @@ from anonlib.engine import cache
 from anonlib.faces import detect
 from anonlib.faces.attributes import Small, reader
 from anonlib.faces.people import face_points
-from anonlib.metrics.quality import inception_features
-from anonlib.paper.experiments.datacard import head_pose
+from anonlib.networks.head_pose import head_pose
 
 SHARD, BATCH = 128, 16
 
@@ -84,6 +83,8 @@ def read_shards(images: list[np.ndarray], bundle: ModelSpec) -> list[dict[str, n
 
 
 def _read(images: np.ndarray, bundle: ModelSpec) -> dict[str, np.ndarray]:
+    from anonlib.networks.inception import inception_features
+
     parts, looks = _parsed(images)
     reads = reader(bundle)
     attributes, _ = reads.judged(looks) if isinstance(reads, Small) else reads.read(images)

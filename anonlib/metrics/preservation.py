@@ -8,7 +8,7 @@ import pandas as pd
 
 from anonlib.faces import dilate, similarity
 from anonlib.faces.features import Readings
-from anonlib.metrics.quality import frechet_limit, kernel_distance, lpips_distance
+from anonlib.metrics.quality import frechet_limit, kernel_distance
 from anonlib.metrics.statistics import bootstrap_interval, rate_interval
 from anonlib.networks.celeba_attributes import NAMES
 from anonlib.paper.provenance import at_once, record
@@ -55,6 +55,8 @@ def measures(original: Photos, masks: np.ndarray, made: Photos) -> dict[str, np.
     and pitch's. parts_kept: pixels of the same class of the face parser, hair, clothes and background among them.
     scene_similarity: of Inception's features. background_change: mean absolute difference outside of the person.
     """
+    from anonlib.networks.lpips import lpips_distance
+
     a, b, ok = original.readings, made.readings, made.ok
     known = np.flatnonzero(np.ptp(a.attributes, axis=0) > 0)
     same = (a.attributes > 0.5) == (b.attributes > 0.5)

@@ -1,14 +1,7 @@
-"""Image quality: PSNR, LPIPS, FID and KID with one resizer, and how well edges follow their control."""
-
-from functools import lru_cache
+"""Image quality: PSNR, FID and KID of features, and how well edges follow their control."""
 
 import numpy as np
-from PIL import Image
 from scipy import linalg
-
-from anonlib.assets import asset_path
-
-INCEPTION_SIZE = 299
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -16,51 +9,6 @@ def psnr(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     error = (first.astype(np.float64) - second.astype(np.float64)) ** 2
     with np.errstate(divide="ignore"):
         return 10 * np.log10(255.0**2 / error.reshape(len(first), -1).mean(1))
-
-
-def lpips_distance(first: np.ndarray, second: np.ndarray, batch: int = 16) -> np.ndarray:
-    """Return LPIPS (N,) of uint8 image pairs (N, H, W, 3) (Zhang et al., 2018; AlexNet 0.1)."""
-    import torch
-
-    from anonlib.networks.lpips import load_lpips
-    from anonlib.networks.pictures import signed
-
-    with torch.inference_mode():
-        parts = [
-            load_lpips()(signed(first[k : k + batch]), signed(second[k : k + batch])).numpy()
-            for k in range(0, len(first), batch)
-        ]
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
-
-
-@lru_cache(maxsize=1)
-def _inception():
-    import torch
-
-    return torch.jit.load(str(asset_path("inception")), map_location="cpu").eval()
-
-
-def inception_features(images: np.ndarray, batch: int = 16) -> np.ndarray:
-    """Return Inception features (N, 2048) float32 of uint8 images (N, H, W, 3), resized to 299 px by `resized`."""
-    import torch
-
-    net, rows = _inception(), []
-    with torch.inference_mode():
-        for start in range(0, len(images), batch):
-            x = np.stack([resized(image) for image in images[start : start + batch]])
-            rows.append(net((torch.from_numpy(x).permute(0, 3, 1, 2) - 128) / 128).numpy())
-    return np.concatenate(rows) if rows else np.zeros((0, 2048), np.float32)
-
-
-def resized(image: np.ndarray) -> np.ndarray:
-    """Return a uint8 image (H, W, 3) at 299 px, float32 in [0, 255]: Pillow's bicubic (Parmar et al., 2022).
-
-    A resizer that does not smooth before it makes an image smaller, or rounds after it, moves FID more than many a
-    method does.
-    """
-    size = (INCEPTION_SIZE, INCEPTION_SIZE)
-    planes = [Image.fromarray(plane) for plane in np.moveaxis(image.astype(np.float32), 2, 0)]
-    return np.stack([np.asarray(plane.resize(size, Image.Resampling.BICUBIC)) for plane in planes], 2).clip(0, 255)
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:

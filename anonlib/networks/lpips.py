@@ -2,12 +2,14 @@
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 from anonlib.assets import asset_path
+from anonlib.networks.pictures import signed
 
 
 class LPIPS(nn.Module):
@@ -42,3 +44,13 @@ def load_lpips(at: str = "cpu") -> LPIPS:
     """
     with torch.inference_mode(False):
         return LPIPS(torch.load(asset_path("lpips"), map_location="cpu", weights_only=True)).eval().to(at)
+
+
+@torch.inference_mode()
+def lpips_distance(first: np.ndarray, second: np.ndarray, batch: int = 16) -> np.ndarray:
+    """Compute LPIPS (N,) of image pairs (N, H, W, 3) uint8, `batch` pairs per forward pass."""
+    net, distances = load_lpips(), [np.zeros(0, np.float32)]
+    for start in range(0, len(first), batch):
+        pair = (signed(images[start : start + batch]) for images in (first, second))
+        distances.append(net(*pair).numpy())
+    return np.concatenate(distances)

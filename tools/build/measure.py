@@ -18,12 +18,12 @@ from anonlib.faces import dilate
 from anonlib.metrics.quality import (
     frechet_distance,
     frechet_limit,
-    inception_features,
     kernel_distance,
-    lpips_distance,
     map_agreement,
     psnr,
 )
+from anonlib.networks.inception import inception_features
+from anonlib.networks.lpips import lpips_distance
 from anonlib.networks.training import load_checkpoint
 from tools.build.train_vae import to_tensor
 

@@ -1,14 +1,11 @@
 """What the data are like: how well a recognizer knows its people, and how much pose, expression and light vary."""
 
-from functools import lru_cache
-
-import cv2
 import numpy as np
 import pandas as pd
 
-from anonlib.assets import asset_path
 from anonlib.faces import detect
 from anonlib.metrics.statistics import rate_interval
+from anonlib.networks.head_pose import head_pose
 
 SAMPLED = 200_000  # pairs of photos that an interval of the equal error rate is drawn from
 
@@ -80,16 +77,6 @@ def one_reference_rank1(
     return rate_interval(found == identity[probes], identity[probes], level, seed=seed)
 
 
-@lru_cache(maxsize=1)
-def _pose_network():
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(asset_path("head-pose")), options, providers=["CPUExecutionProvider"])
-
-
 def attributes(images: np.ndarray) -> pd.DataFrame:
     """Return one row an aligned image (N, 128, 128, 3) uint8: yaw and pitch, smile, brightness; nan without a face.
 
@@ -111,15 +98,6 @@ def attributes(images: np.ndarray) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def head_pose(image: np.ndarray) -> tuple[float, float]:
-    """Return yaw and pitch of the head in an aligned image (128, 128, 3) uint8, in degrees (FSA-Net)."""
-    face = cv2.resize(image[..., ::-1], (64, 64), interpolation=cv2.INTER_AREA)
-    face = cv2.normalize(face, None, alpha=0, beta=255, norm_type=cv2.NORM_MINMAX).astype(np.float32)
-    session = _pose_network()
-    yaw, pitch, _ = session.run(None, {session.get_inputs()[0].name: face[None]})[0].ravel()
-    return float(yaw), float(pitch)
 
 
 def spread(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:

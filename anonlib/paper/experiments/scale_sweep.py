@@ -16,8 +16,8 @@ from anonlib.anonymizers.dataset import options, seed_parameters
 from anonlib.controls.maps import Maps, control_maps, known
 from anonlib.engine import cache
 from anonlib.faces.recognizers import embed
-from anonlib.metrics.quality import lpips_distance
 from anonlib.metrics.statistics import bootstrap_interval
+from anonlib.networks.lpips import lpips_distance
 
 NAME = config.CAMOUFLAGE[0]
 SHARD, ROUNDS = 8, 3  # photos; times that an anonymizer is timed
