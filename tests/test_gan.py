@@ -11,8 +11,8 @@ from anonlib.networks.pictures import photos as to_photos
 from anonlib.networks.pictures import signed
 from anonlib.networks.training import Ema, Schedule
 from tools.build import compared as train
-from tools.build.identity_codes import Codes
 from tools.build.train_inpainter import begin_to_heed, moved, painted, penalty, train_inpainter
+from tools.build.whitened_identity import WhitenedIdentity
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_the_generator_learns_to_fill_a_hole(photos, tmp_path):
 
 def test_a_face_of_the_look_or_the_code_that_was_asked_for_costs_nothing(photos):
     images = with_mirrors(photos)
-    given, codes = batch_of(images, holes(images), np.arange(len(images))), Codes().fit(images)
+    given, codes = batch_of(images, holes(images), np.arange(len(images))), WhitenedIdentity().fit(images)
     pair = torch.nn.ModuleDict({"g": Copying(), "d": Discriminator()})
     noise, own, random = codes(given[0]), 2, torch.Generator()
     _, right = painted(pair, codes, given, noise, own, random)
@@ -120,7 +120,7 @@ def test_styles_that_begin_anew_are_felt(photos):
 def test_codes_of_faces_are_distributed_like_noise(photos):
     """Of mean 0, uncorrelated, and of variance 1 along as many axes as the faces differ in."""
     images = with_mirrors(photos)
-    found = Codes().fit(images)(signed(images)).double()
+    found = WhitenedIdentity().fit(images)(signed(images)).double()
     torch.testing.assert_close(found.mean(0), torch.zeros(NOISE, dtype=torch.double), atol=1e-4, rtol=0)
     spread = torch.linalg.eigvalsh(torch.cov(found.T)).flip(0)
     assert spread[:2].tolist() == pytest.approx([1, 1], abs=1e-3) and spread[len(images) :].abs().max() < 1e-3

@@ -9,6 +9,7 @@ import pytest
 
 from anonlib import assets, data
 from anonlib.config.errors import AnonlibError
+from anonlib.paper.experiments import generator_quality
 
 
 @pytest.fixture
@@ -21,17 +22,19 @@ def measure(monkeypatch: pytest.MonkeyPatch, tmp_path):
             assets.asset_path(name)
     except AnonlibError as reason:
         pytest.skip(str(reason))
-    monkeypatch.setattr(measure, "MEASURED", tmp_path / "measured.json")
+    monkeypatch.setattr(generator_quality, "MEASURED", tmp_path / "measured.json")
     return measure
 
 
 def test_a_sample_follows_its_own_seed_and_caption(measure, tiny_bundle) -> None:
     told = {"steps": 2, "guidance": 3.0, "model": tiny_bundle, "size": 64, "batch": 2}
     warm, cold = (f"photo of a person, plain, {light} light" for light in ("warm", "cold"))
-    made = measure.sample([warm, warm, cold], [1, 2, 1], **told)
+    made = generator_quality.sample([warm, warm, cold], [1, 2, 1], **told)
     assert made.shape == (3, 64, 64, 3) and made.dtype == np.uint8
     assert (made[0] != made[1]).any() and (made[0] != made[2]).any()
-    assert np.abs(measure.sample([warm], [1], **told)[0].astype(int) - made[0]).max() <= 1  # kernels of another batch
+    assert (
+        np.abs(generator_quality.sample([warm], [1], **told)[0].astype(int) - made[0]).max() <= 1
+    )  # kernels of another batch
 
 
 def test_measured_numbers_belong_to_the_weights_they_were_measured_on(measure, tiny_bundle, tmp_path) -> None:
@@ -39,13 +42,13 @@ def test_measured_numbers_belong_to_the_weights_they_were_measured_on(measure, t
     faces = data.load("synthetic", people={"train": 0, "validation": 0, "test": 2}, images=2).select(split="test")
     texts = np.array(["photo of a person, plain, even light"] * len(faces))
     told = measure.measure({"images": faces.images, "masks": faces.masks, "captions": texts}, tmp_path, bundle)
-    assert told == measure.measured(bundle) == json.loads(measure.MEASURED.read_text())
+    assert told == generator_quality.measured(bundle) == json.loads(generator_quality.MEASURED.read_text())
     samples, controls = told["samples"], told["controls"]["following"]
     assert samples["images"] == 4 and min(samples["fid"], samples["vae_fid"]) > 0 and samples["vae_psnr"] < 27
     assert list(controls) == ["none", "hed", "depth", "canny", "decoded"] and controls["hed"] != controls["none"]
     spoil(bundle / "controlnet-hed")
     with pytest.raises(AnonlibError, match="not the one that was measured"):
-        measure.measured(bundle)
+        generator_quality.measured(bundle)
 
 
 def test_new_controlnets_leave_the_samples_numbers_as_they_are(measure, tiny_bundle, tmp_path, monkeypatch) -> None:

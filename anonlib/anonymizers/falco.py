@@ -22,6 +22,7 @@ from anonlib.config.settings import VIEWS
 from anonlib.engine import torch_setup as compat
 from anonlib.faces.attributes import ENCODER
 from anonlib.faces.mesh import face_mesh
+from anonlib.faces.recognizers import embed_pictures
 from anonlib.networks.attributes import load_head, pooled, trunk_features
 from anonlib.networks.bisenet import Trunk, load_bisenet
 from anonlib.networks.facespace import FaceSpace, load_space
@@ -31,7 +32,6 @@ from anonlib.networks.mobilefacenet import MobileFaceNet, pretrained_mobilefacen
 from anonlib.networks.mobilestylegan import Synthesis
 from anonlib.networks.pictures import photos, signed
 from anonlib.networks.training import descend
-from tools.build.identity_codes import identity
 
 # of 23; StyleGAN2's layers 3 to 7 of 18, which the authors optimize, modulate the same sizes, 16 px to 64 px
 SHAPED = slice(4, 11)
@@ -86,14 +86,14 @@ class Falco:
         styles = fitted(guess, given, self.fit_levels, self.fit_steps, space, synthesis)
         shaped = space.pool[nearest][:, None].repeat(1, SHAPED.stop - SHAPED.start, 1).requires_grad_()
         recognizer = _judges(given.device).recognizer
-        original, wanted = identity(recognizer, given), attributes(given, space)
+        original, wanted = embed_pictures(recognizer, given), attributes(given, space)
         rule = torch.optim.Adam([shaped], RATE)
         falls = [round(share * self.steps) for share in FALLS]
         slower = torch.optim.lr_scheduler.MultiStepLR(rule, falls, SLOWER)
         for _ in range(self.steps):
             with compat.autocast(shaped.device.type):
                 picture = space.picture(with_shape(styles, shaped), self.levels, synthesis)
-                near = (identity(recognizer, picture) * original).sum(1)
+                near = (embed_pictures(recognizer, picture) * original).sum(1)
                 kept = (attributes(picture, space) - wanted).abs().mean(1)
             # photos know nothing of each other: their losses are summed
             descend(rule, (IDENTITY * (near - self.margin).abs() + ATTRIBUTES * kept).sum())

@@ -8,6 +8,7 @@ import numpy as np
 
 from anonlib.assets.models import ModelSpec
 from anonlib.config.errors import AnonlibError
+from anonlib.faces import FRAME_POINTS, similarity
 from anonlib.faces.captions import described
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ class Farl:
     folder: Path
 
     def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        from anonlib.networks.farl import read_farl
+        from anonlib.networks.farl import POINTS, read_farl
 
-        return read_farl(images, self.folder)
+        return read_farl(images, similarity(FRAME_POINTS, POINTS), self.folder)
 
 
 def reader(bundle: ModelSpec) -> Reader:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,11 @@ from anonlib.assets import asset_path
 from anonlib.config.errors import AnonlibError
 from anonlib.faces import CROP
 from anonlib.networks.openvino import compiled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from anonlib.networks.mobilefacenet import MobileFaceNet
 
 BATCH = 16  # faces a call of an ONNX network: larger ones leave the cache
 RECOGNIZERS = ("mobilefacenet", "sface", "w600k", "dlib")
@@ -34,6 +40,16 @@ def embed(name: str, images: np.ndarray, batch: int = 64, threads: int = 1) -> n
     once = name in ONE_SIDED
     total = [network(chunk) if once else network(chunk) + network(chunk[..., ::-1]) for chunk in chunks]
     return normalized(np.concatenate(total)) if total else np.zeros((0, WIDTHS.get(name, 512)), np.float32)
+
+
+def embed_pictures(recognizer: "MobileFaceNet", pictures: "Tensor") -> "Tensor":
+    """Embed aligned pictures (B, 3, 128, 128) in [-1, 1] differentiably: (B, 512), L2-normalized."""
+    import torch.nn.functional as F
+
+    from anonlib.networks.mobilefacenet import face_tensor
+
+    faces = face_tensor((pictures[:, :, CROP[0], CROP[1]] + 1) * 127.5)
+    return F.normalize(recognizer(faces), dim=1)
 
 
 def normalized(rows: np.ndarray) -> np.ndarray:

@@ -15,12 +15,11 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from anonlib.config.errors import AnonlibError, first_line
 from anonlib.engine.torch_setup import device
-from anonlib.faces import FRAME_POINTS, similarity
 from anonlib.networks.celeba_attributes import NAMES
 
 IMAGE, ATTRIBUTES = "FaRL-Base-Patch16-LAIONFace20M-ep64.pth", "face_attribute.farl.celeba.pt"
 SIZE, PATCH = 224, 16
-MEAN, SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, RGB
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, RGB
 # where FACER puts the five points of a face in a picture of SIZE px
 POINTS = (
     (np.array([[85.83, 115.78], [169.05, 114.34], [127.57, 167.0], [90.7, 204.7], [167.31, 203.37]]) - 128 + 250)
@@ -142,13 +141,23 @@ def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def read_farl(images: np.ndarray, folder: Path, batch: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    """Return attributes (N, 40) in [0, 1] and embeddings (N, D) of aligned images (N, 128, 128, 3) uint8."""
-    net, matrix = load_farl(folder), similarity(FRAME_POINTS, POINTS)
-    mean, spread = (torch.tensor(one).view(1, 3, 1, 1) for one in (MEAN, SPREAD))
-    found = [(torch.zeros(0, len(NAMES)), torch.zeros(0, net.proj.shape[1]))]
+def read_farl(images: np.ndarray, matrix: np.ndarray, folder: Path, batch: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Compute attributes and embeddings of faces.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        matrix: (2, 3), the affine map from their pixels to those in which a face has POINTS; black outside.
+        folder: Of the published files.
+        batch: Images per forward pass.
+
+    Returns:
+        Attributes (N, 40) in [0, 1] and embeddings (N, D), float32.
+    """
+    net = load_farl(folder)
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
+    parts = [(torch.zeros(0, len(NAMES)), torch.zeros(0, net.proj.shape[1]))]
     for start in range(0, len(images), batch):
-        part = [cv2.warpAffine(one, matrix, (SIZE, SIZE)) for one in images[start : start + batch]]  # black around
-        faces = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2).float() / 255
-        found.append(tuple(one.cpu() for one in net(((faces - mean) / spread).to(device()))))
-    return tuple(torch.cat(column).numpy() for column in zip(*found, strict=True))
+        warped = [cv2.warpAffine(image, matrix, (SIZE, SIZE)) for image in images[start : start + batch]]
+        faces = torch.from_numpy(np.stack(warped)).permute(0, 3, 1, 2).float() / 255
+        parts.append(tuple(output.cpu() for output in net(((faces - mean) / deviation).to(device()))))
+    return tuple(torch.cat(column).numpy() for column in zip(*parts, strict=True))

@@ -23,7 +23,7 @@ from anonlib.networks.training import (
     save_checkpoint,
     save_half,
 )
-from tools.build.identity_codes import Codes
+from tools.build.whitened_identity import WhitenedIdentity
 
 R1, R1_EVERY = 1.0, 16  # weight of the gradient penalty, and in which steps it is taken, so many times as heavy there
 # The originals see millions of faces, and learn from the discriminator alone. Here the generator is also told what a
@@ -59,7 +59,7 @@ def train_inpainter(
     pair.to(memory_format=torch.channels_last)
     g, d, ema = pair["g"], pair["d"], Ema(pair["g"], DECAY)
     rules = {name: torch.optim.Adam(net.parameters(), painting.rate, BETAS) for name, net in pair.items()}
-    checkpoint, first, log, codes = folder / "inpainter.pt", 0, [], Codes()
+    checkpoint, first, log, codes = folder / "inpainter.pt", 0, [], WhitenedIdentity()
     if state := load_checkpoint(checkpoint):
         pair.load_state_dict(state["net"])
         codes.load_state_dict(state["codes"])
@@ -118,7 +118,12 @@ def train_inpainter(
 
 
 def painted(
-    pair: torch.nn.ModuleDict, codes: Codes, given: list[Tensor], noise: Tensor, own: int, random: torch.Generator
+    pair: torch.nn.ModuleDict,
+    codes: WhitenedIdentity,
+    given: list[Tensor],
+    noise: Tensor,
+    own: int,
+    random: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return pictures (B, 3, H, W) and the generator's losses: the first `own` are told the look, others a code."""
     real, hole, points = given

@@ -1,0 +1,40 @@
+"""Whitened identity embeddings: distributed like noise, so that a generator can learn to follow its noise."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from anonlib.faces.recognizers import embed_pictures
+from anonlib.networks.inpainter import NOISE
+from anonlib.networks.mobilefacenet import EMBEDDING_DIM, pretrained_mobilefacenet
+from anonlib.networks.pictures import signed
+
+BATCH = 64
+
+
+class WhitenedIdentity(nn.Module):
+    """A frozen recognizer whose embeddings are whitened over the faces that it is fitted to.
+
+    Maps pictures (B, 3, 128, 128) in [-1, 1] to (B, NOISE), along the axes in which the fitted faces differ most: of
+    mean 0 over these, variance 1, uncorrelated; of less variance where they differ along fewer axes than that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recognizer = pretrained_mobilefacenet()
+        self.register_buffer("centre", torch.zeros(EMBEDDING_DIM))
+        self.register_buffer("basis", torch.zeros(EMBEDDING_DIM, NOISE))
+        self.requires_grad_(False)
+
+    def fit(self, images: np.ndarray) -> "WhitenedIdentity":
+        """Fit the whitening to aligned images (N, 128, 128, 3) uint8; return self."""
+        with torch.inference_mode():
+            parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+            embeddings = torch.cat([embed_pictures(self.recognizer, signed(part)) for part in parts]).clone()
+        power, axes = torch.linalg.eigh(torch.cov(embeddings.T))
+        self.centre.copy_(embeddings.mean(0))
+        self.basis.copy_(axes[:, -NOISE:] / power[-NOISE:].clamp_min(power.mean()).sqrt())
+        return self
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return (embed_pictures(self.recognizer, pictures).float() - self.centre) @ self.basis
