@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from anonlib import anonymizers
-from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK, closed, image_seed
+from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK, fail_closed, image_seed
 from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.config import CAMOUFLAGE
 from anonlib.config.errors import AnonlibError
@@ -114,7 +114,7 @@ def test_a_photo_is_painted_at_the_generator_s_size_and_given_back_at_its_own(ti
 
 def test_an_original_never_passes():
     images, masks, seeds = scene(2)
-    made, status = closed(lambda i, m, s: (i.copy(), [OK] * len(i)))(images, masks, seeds)
+    made, status = fail_closed(lambda i, m, s: (i.copy(), [OK] * len(i)))(images, masks, seeds)
     assert status == [ERROR, ERROR] and not made.any()
 
 
@@ -125,13 +125,13 @@ def test_an_original_that_only_lost_detail_never_passes():
     softer = np.stack([cv2.GaussianBlur(image, (0, 0), 1) for image in images]).astype(float)
     softer = np.clip(softer + np.random.default_rng(0).normal(0, 10, images.shape), 0, 255).astype(np.uint8)
     assert np.abs(softer.astype(int) - images)[masks > 0].mean() > 8
-    made, status = closed(lambda i, m, s: (softer, [OK] * len(i)))(images, masks, seeds)
+    made, status = fail_closed(lambda i, m, s: (softer, [OK] * len(i)))(images, masks, seeds)
     assert status == [ERROR, ERROR] and not made.any()
 
 
 def test_a_constant_picture_is_an_error():
     images, masks, seeds = scene(2)
-    made, status = closed(lambda i, m, s: (np.full_like(i, 7), [OK] * len(i)))(images, masks, seeds)
+    made, status = fail_closed(lambda i, m, s: (np.full_like(i, 7), [OK] * len(i)))(images, masks, seeds)
     assert status == [ERROR, ERROR] and not made.any()
 
 
@@ -140,7 +140,7 @@ def test_what_the_user_can_mend_is_passed_on():
         raise AnonlibError("no bundle")
 
     with pytest.raises(AnonlibError, match="no bundle"):
-        closed(refuses)(*scene(1))
+        fail_closed(refuses)(*scene(1))
 
 
 def test_one_bad_image_costs_only_itself():
@@ -151,7 +151,7 @@ def test_one_bad_image_costs_only_itself():
             raise RuntimeError("out of luck")
         return 255 - batch, [OK] * len(batch)
 
-    made, status = closed(breaks)(images, masks, seeds)
+    made, status = fail_closed(breaks)(images, masks, seeds)
     assert status == [OK, ERROR, OK]
     np.testing.assert_array_equal(made[2], 255 - images[2])
     assert not made[1].any()
@@ -159,15 +159,15 @@ def test_one_bad_image_costs_only_itself():
 
 def test_a_filtered_image_is_blank_even_if_pixels_came_with_it():
     images, masks, seeds = scene(1)
-    made, status = closed(lambda i, m, s: (255 - i, [FILTERED]))(images, masks, seeds)
+    made, status = fail_closed(lambda i, m, s: (255 - i, [FILTERED]))(images, masks, seeds)
     assert status == [FILTERED] and not made.any()
 
 
 def test_wrong_shapes_are_refused_and_a_broken_anonymizer_is_an_error():
     images, masks, seeds = scene(2)
     with pytest.raises(ValueError, match="seeds"):
-        closed(lambda i, m, s: (i, [OK]))(images, masks, seeds[:1])
-    made, status = closed(lambda i, m, s: (i[:, :64], [OK] * len(i)))(images, masks, seeds)
+        fail_closed(lambda i, m, s: (i, [OK]))(images, masks, seeds[:1])
+    made, status = fail_closed(lambda i, m, s: (i[:, :64], [OK] * len(i)))(images, masks, seeds)
     assert status == [ERROR, ERROR] and not made.any()
 
 

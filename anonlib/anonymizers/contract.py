@@ -26,7 +26,7 @@ def image_seed(image: np.ndarray, method: str, parameters: dict, replicate: int 
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def closed(anonymize: Anonymizer) -> Anonymizer:
+def fail_closed(anonymize: Anonymizer) -> Anonymizer:
     """Wrap an anonymizer so that it fails closed.
 
     Images without a person are `no_face`; an exception (but AnonlibError: it is passed on), a wrong shape, a constant

@@ -1,0 +1,166 @@
+"""The registry of anonymizers: jobs, tables, figures, claims and the command line ask it, and keep no names themselves.
+
+Importing it, and every file that registers itself, imports neither torch nor diffusers.
+"""
+
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from anonlib import config
+from anonlib.anonymizers.contract import Anonymizer, fail_closed
+from anonlib.config.errors import AnonlibError, first_line
+from anonlib.config.paths import project_root
+
+METHOD = "ANONLIB_METHOD"  # variable: files of the user that register anonymizers or attackers, joined by commas
+ENTRY_POINTS = ("anonlib.anonymizers", "anonlib.attackers")  # groups in which an installed package names modules
+CONTROL, IA, CAMOUFLAGE, COMPARED, BASELINE, USER = "control", "ia", "camouflage", "compared", "baseline", "user"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnonymizerSpec:
+    """What the rest of the package may ask of an anonymizer.
+
+    Attributes:
+        name: Its name in tables, figures, results and on the command line.
+        factory: Returns the anonymizer from its options; imports what is heavy when it is called.
+        group: What it is compared with: "control" (the no-op), "ia", "camouflage", "compared", "baseline" or "user".
+        description: One sentence for people.
+        options: Profile -> keyword arguments of the factory. Raises AnonlibError where a part of the model is missing.
+        controls: Control maps that it follows.
+        parts: Parts of the model besides its ControlNets, see `assets.models.PARTS`.
+        uses_generator: Whether it runs the profile's diffusion model.
+        cheap: Whether it takes milliseconds a photo: it is then neither cached nor given to a worker process.
+        shard: Photos of one shard. Slow anonymizers need small ones, or cores would stay idle.
+        repaints_background: Whether it changes the picture around the person too.
+        k: Of a k-anonymous one, that is made from a set with one photo a person: at most 1 / k are re-identified.
+        module: The module that registered it; its code is part of the cache key.
+    """
+
+    name: str
+    factory: Callable[..., Anonymizer]
+    group: str = USER
+    description: str = ""
+    options: Callable[[config.Profile], dict] = lambda settings: {}
+    controls: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    uses_generator: bool = False
+    cheap: bool = False
+    shard: int = 128
+    repaints_background: bool = False
+    k: int | None = None
+    module: str = ""
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Return all that conditions the diffusion model: control maps, and parts of CAMOUFLaGE."""
+        return self.controls + self.parts
+
+
+_specs: dict[str, AnonymizerSpec] = {}
+
+
+def register(name: str, **fields) -> Callable:
+    """Decorate an anonymizer to register it: a function under the contract, or a class whose instances are called.
+
+    Args:
+        name: Its name; none that the package uses itself.
+        **fields: Fields of `AnonymizerSpec`. The description is the first line of the docstring unless it is given.
+    """
+
+    def decorate(anonymizer: Callable) -> Callable:
+        factory = anonymizer if inspect.isclass(anonymizer) else lambda: anonymizer
+        description = (inspect.getdoc(anonymizer) or "").partition("\n")[0]
+        spec = {"description": description, "module": anonymizer.__module__} | fields
+        add(AnonymizerSpec(name=name, factory=factory, **spec))
+        return anonymizer
+
+    return decorate
+
+
+def add(spec: AnonymizerSpec) -> None:
+    """Register a spec; one of the user's may be registered again. Raises AnonlibError for a name that is taken."""
+    if spec.name in _specs and not _specs[spec.name].group == spec.group == USER:
+        raise AnonlibError(f"{spec.name!r} is an anonymizer of this package: name yours otherwise")
+    _specs[spec.name] = spec
+
+
+def get(name: str) -> AnonymizerSpec:
+    """Return the spec of an anonymizer; AnonlibError, with the nearest name, where there is none."""
+    specs = anonymizers()
+    if name not in specs:
+        raise AnonlibError(f"unknown anonymizer {name!r}: {config.nearest(name, specs)}")
+    return specs[name]
+
+
+def anonymizers() -> dict[str, AnonymizerSpec]:
+    """Return all specs by name: the no-op control, the package's own, those of installed packages, the user's."""
+    load_methods()
+    return dict(_specs)
+
+
+def names(*groups: str) -> tuple[str, ...]:
+    """Return the names of some groups, or all names, in the order of registration."""
+    return tuple(name for name, spec in anonymizers().items() if not groups or spec.group in groups)
+
+
+def create(name: str, **options) -> Anonymizer:
+    """Return an anonymizer that fails closed; the control "noop" alone is not wrapped, since it returns originals.
+
+    Args:
+        name: Of the registry; AnonlibError for an unknown name.
+        **options: Of the anonymizer, see the `options` of its spec.
+    """
+    spec = get(name)
+    anonymizer = spec.factory(**options)
+    return anonymizer if spec.group == CONTROL else fail_closed(anonymizer)
+
+
+def load_methods() -> None:
+    """Import all that registers itself: this package's files, installed packages and the files in $ANONLIB_METHOD."""
+    _load_built_in()
+    _load_entry_points()
+    _load_files(os.environ.get(METHOD, ""))
+
+
+@cache
+def _load_built_in() -> None:
+    from anonlib.anonymizers import builtin  # noqa: F401
+
+
+@cache
+def _load_entry_points() -> None:
+    for group in ENTRY_POINTS:
+        for point in importlib.metadata.entry_points(group=group):
+            try:
+                point.load()
+            except Exception as error:  # whatever another package raises
+                raise AnonlibError(f"{point.value}, of an installed package: {first_line(error)}") from error
+
+
+@cache
+def _load_files(text: str) -> None:
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        here = Path(part).expanduser()
+        _load_file((here if here.exists() else project_root() / here).resolve())
+
+
+@cache
+def _load_file(file: Path) -> None:
+    if not file.is_file():
+        raise AnonlibError(f"METHOD={file}: there is no such file")
+    name = f"method_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except AnonlibError:
+        raise
+    except Exception as error:  # whatever the user's file raises
+        raise AnonlibError(f"METHOD={file}: {first_line(error)}") from error
