@@ -13,7 +13,7 @@ ifdef ACCEPT
 export ANONLIB_ACCEPT := $(ACCEPT)
 endif
 
-# With PY=python an environment of your own is used as it is, a conda one for example.
+# PY=python uses the active environment as it is, for example a conda one.
 ifeq ($(PY),$(VENV)/bin/python)
 READY := $(VENV)/.lock
 endif
@@ -27,10 +27,10 @@ help: ## list the targets and their options
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo 'ACCEPT=noncommercial  accept, once, the assets that are for non-commercial research only'
+	@echo 'ACCEPT=noncommercial  accept, once, the assets whose licence allows non-commercial research only'
 	@echo 'ACCEPT=openrail       accept, once, the terms of Stable Diffusion (PROFILE=full, xl); both: with a comma'
-	@echo 'TORCH=cpu|cuda        choose the build of torch (default: CUDA where there is an NVIDIA GPU)'
-	@echo 'PY=python             use the environment that is active, a conda one for example'
+	@echo 'TORCH=cpu|cuda        choose the build of torch (default: CUDA on a machine with an NVIDIA GPU)'
+	@echo 'PY=python             use the active environment, for example a conda one'
 
 $(VENV)/.lock: requirements/cpu.lock requirements/cuda.lock tools/setup.py
 	@$(PYTHON) tools/setup.py $(VENV) $(TORCH)
@@ -39,60 +39,60 @@ $(VENV)/.lock: FORCE
 FORCE:
 endif
 
-setup: $(READY) ## make .venv from the lock, fetch the assets and check their hashes
+setup: $(READY) ## create .venv from the lock file, download the assets and check their hashes
 	@$(PY) -m anonlib.paper.cli fetch
 
-fetch: setup ## PROFILE=full [METHOD=]: download the models that it takes from the hub; a stopped one goes on
+fetch: setup ## PROFILE=full [METHOD=]: download the profile's models from the hub; can be resumed
 	@$(PY) -m anonlib.paper.cli fetch --profile "$(PROFILE)" --model "$(MODEL)" $(if $(METHOD),--method "$(METHOD)")
 
-paper: setup ## run the notebooks: every figure and table of the paper, into figures/
+paper: setup ## run the notebooks; write every figure and table into figures/
 	@$(PY) -m anonlib.paper.run $(RUN_OPTIONS)
 
 anonymize: setup ## IN=folder OUT=new folder [METHOD=ia-depth+hed]: anonymize the faces in photos of any size
 	@$(PY) -m anonlib.paper.cli anonymize "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)" \
 		--camouflage "$(CAMOUFLAGE)" $(if $(METHOD),--method "$(METHOD)")
 
-figures: $(READY) ## draw the figures again from the tables; no model is loaded
+figures: $(READY) ## draw the figures again from saved data, without any model
 	@$(PY) -m anonlib.paper.cli figures $(DATASET_OPTION)
 
-explain: $(READY) ## say what is stale and why, without running anything
+explain: $(READY) ## list what is out of date and why, without running anything
 	@$(PY) -m anonlib.paper.cli explain $(RUN_OPTIONS)
 
-verify: $(READY) ## re-read the results: PASS, FAIL or INCONCLUSIVE for every claim, an error where one fails
+verify: $(READY) ## compare the results with every claim: PASS, FAIL or INCONCLUSIVE; exit with an error on FAIL
 	@$(PY) -m anonlib.paper.cli verify $(NAMES)
 
 test: setup ## run the tests, the notebooks among them
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} HF_HUB_OFFLINE=1 $(PY) -m pytest $(ARGS)
 
-bench: $(PEERS)/.lock setup ## measure speeds on this CPU against other libraries' (12 minutes), into figures/bench.json
+bench: $(PEERS)/.lock setup ## compare speeds with other libraries on this CPU (12 minutes), into figures/bench.json
 	@PYTHONPATH=$(PEERS) HF_HUB_OFFLINE=1 $(PY) -m tools.bench.cpu
 
-bench-gpu: setup ## measure Stable Diffusion's speed on this NVIDIA GPU with random weights (9 minutes), likewise
+bench-gpu: setup ## measure Stable Diffusion's speed on this NVIDIA GPU with random weights (9 minutes)
 	@HF_HUB_OFFLINE=1 $(PY) -m tools.bench.gpu
 
 $(PEERS)/.lock: requirements/bench.lock $(READY)
 	@$(PY) -m pip install --quiet --no-deps --require-hashes --target $(PEERS) --upgrade -r requirements/bench.lock
 	@touch $@
 
-data: setup ## make the embedded faces again from the face generator
+data: setup ## draw the embedded faces again with the face generator
 	@$(PY) -m anonlib.paper.cli data
 
-models: setup ## train the small diffusion bundle and the compared systems' parts again; a stopped run goes on
+models: setup ## train the small diffusion model and the compared systems' parts again; can be resumed
 	@$(PY) -m anonlib.paper.cli models
 
-camouflage: setup ## IN=photos OUT=new folder PROFILE=full: train what CAMOUFLaGE has of its own for that model
+camouflage: setup ## IN=photos OUT=new folder PROFILE=full: train CAMOUFLaGE's own parts for that model
 	@$(PY) -m anonlib.paper.cli camouflage "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)"
 
 lab: setup ## open the notebooks in JupyterLab
 	@$(PY) -m jupyter lab notebooks
 
-clean: ## delete what runs and tools left here; never the cache, never .venv
+clean: ## delete temporary files of runs and tools; never the cache or .venv
 	@if test -e "$(READY)"; then $(PY) -m anonlib.paper.cli clean; fi
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache
 	@find anonlib tests tools notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-readme: $(READY) ## fill README's numbers from the results files
-	@$(PY) tools/readme.py
+readme: $(READY) ## fill README.md and docs/ from the results files and draw the README's picture
+	@$(PY) -m tools.readme
 
 format: $(READY) ## format the code
 	@$(PY) -m ruff check --fix .
@@ -103,5 +103,5 @@ lint: $(READY) ## check the code and its layers without changing anything
 	@$(PY) -m ruff format --check .
 	@$(PY) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-cache --no-logo
 
-lock: $(READY) ## resolve pyproject.toml again: both locks and environment.yml
+lock: $(READY) ## resolve pyproject.toml again into both lock files and environment.yml
 	@$(PY) tools/lock.py $(ARGS)

@@ -1,8 +1,10 @@
-"""Fill the numbers of README.md and CLAIMS.md from results files: `make readme`.
+"""Fill README.md and docs/*.md from results files and draw the README's picture: `make readme`.
 
-A block from `<!-- figures/NAME.md -->` to `<!-- end -->` is that table; `<!-- profiles -->` is what each profile's
-committed results say of its time and memory, `<!-- datasets -->` what the strongest attacker finds in each data set,
-`<!-- bench -->` the speeds of figures/bench.json.
+A page names its blocks in comments; what stands between the comment and `<!-- end -->` is written here:
+`<!-- figures/NAME.md -->` that table; `<!-- finding -->`, `<!-- datasets -->`, `<!-- profiles -->` and `<!-- bench -->`
+the tables of these functions; `<!-- = KEY FORMAT -->` one result inside a sentence. KEY is a key of
+figures/results.json, with `lfw:`, `celeba:` or `smoke:` before it a key of that folder's results, with `@lo`, `@hi`,
+`@n` or `@interval` after it that part of the entry; FORMAT is a Python format, or `min` for seconds shown as minutes.
 """
 
 import json
@@ -10,8 +12,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from anonlib import config
 from anonlib.attacks.benchmark import BACKGROUND, FACE
+from anonlib.config.errors import AnonlibError
 from anonlib.paper import summary
 from anonlib.paper.experiments import boundary
 from anonlib.paper.provenance import results
@@ -19,139 +24,234 @@ from anonlib.paper.published import RICHEST
 from anonlib.paper.tables import BLACKBOX
 from anonlib.plotting.text import EM_DASH as DASH
 from anonlib.plotting.text import format_interval, format_value
+from tools import picture
 
-PAGES = ("README.md", "CLAIMS.md")
 ROOT = Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"(<!-- (figures/\S+\.md|profiles|datasets|bench) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (figures/\S+\.md|= \S+ \S+|[a-z]+) -->\n?)(?:(?!<!--).)*?(<!-- end -->)", re.DOTALL)
 PROFILES = {"smoke": "figures/smoke", "demo": "figures"}
 DATASETS = {"people who do not exist": "figures", "LFW": "figures/lfw", "CelebA": "figures/celeba"}
-ENTRY = {"full": "value", "full_lo": "lo", "full_hi": "hi"}  # of a headline, as results.json names them
+ENTRY = {"full": "value", "full_lo": "lo", "full_hi": "hi"}  # columns of the headline -> parts of a results entry
 COSTS = (("seconds", "{:.0f} min", 60), ("cached_seconds", "{:.0f} s", 1), ("peak_gib", "{:.1f} GiB", 1))
 RANK = "mean rank"
+FINDING = {  # anonymizer -> what it does, for the README's table
+    "noop": "nothing (control)",
+    "blur": "blurs the person",
+    "camouflage-base": "generates the photo from 5 control maps",
+    "camouflage-light": "generates the photo from attributes and face points",
+    "deepprivacy2": "removes the face, a GAN generates another",
+    "ia-depth+hed": "inpaints the person from depth and edges",
+    "ia-none": "inpaints the person without control maps",
+    "mask": "blanks the person",
+}
 
 
 @dataclass(frozen=True)
-class End:
-    """A row below the anonymizers: its name, its key in results, how its number is spelled, and its training seeds."""
+class ExtraRow:
+    """A row below the anonymizers of the data sets' table: heading, result key, number format, training seeds."""
 
-    name: str
+    heading: str
     key: str
     form: str
     seeds: str
 
 
 def main() -> None:
-    """Rewrite README.md and CLAIMS.md."""
-    for page in PAGES:
-        (ROOT / page).write_text(filled((ROOT / page).read_text(), ROOT))
+    """Rewrite all pages and draw the picture."""
+    picture.draw(ROOT)
+    for page in pages(ROOT):
+        page.write_text(filled(page.read_text(), ROOT))
+
+
+def pages(root: Path) -> list[Path]:
+    """List the pages that have blocks.
+
+    Args:
+        root: the project's folder.
+
+    Returns:
+        README.md and the pages of docs/.
+    """
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
 def filled(text: str, root: Path) -> str:
-    """Return a page's text with every block as the results files under `root` say."""
+    """Fill every block of a page.
+
+    Args:
+        text: the page's text.
+        root: the project's folder, whose results fill it.
+
+    Returns:
+        The text with the blocks' present contents.
+
+    Raises:
+        AnonlibError: an unknown block, or a result that is missing.
+    """
 
     def block(match: re.Match) -> str:
         name = match[2]
-        made = {"profiles": profiles, "datasets": datasets, "bench": bench}
-        body = made[name](root) if name in made else (root / name).read_text()
-        return f"{match[1]}{body.strip()}\n{match[3]}"
+        if name.startswith("="):
+            return f"{match[1]}{number(root, *name.split()[1:])}{match[3]}"
+        if name.startswith("figures/"):
+            body = (root / name).read_text()
+        elif name in TABLES:
+            body = TABLES[name](root)
+        else:
+            raise AnonlibError(f"unknown block {name!r}: {config.nearest(name, TABLES)}")
+        return f"{match[1].rstrip()}\n{body.strip()}\n{match[3]}"
 
     return BLOCK.sub(block, text)
 
 
+def number(root: Path, key: str, form: str) -> str:
+    """Format one result for a sentence.
+
+    Args:
+        root: the project's folder.
+        key: "key", "folder:key" or "key@part", see the module.
+        form: a Python format, or "min".
+
+    Returns:
+        The result as text.
+
+    Raises:
+        AnonlibError: there is no such result.
+    """
+    folder, colon, name = key.rpartition(":")
+    name, _, part = name.partition("@")
+    recorded = results(root / "figures" / folder if colon else root / "figures")
+    if name not in recorded:
+        raise AnonlibError(f"no result {key!r}: {config.nearest(name, recorded)}")
+    entry = recorded[name]
+    if part == "interval":
+        return format_interval(entry, form)
+    value = entry[part or "value"]
+    return f"{value / 60:.0f}" if form == "min" else format_value(value, form)
+
+
 def profiles(root: Path) -> str:
-    """Return the table of the profiles: minutes from an empty cache, seconds when run again, memory, people tested."""
-    rows = ["| profile | from an empty cache | the same command again | peak memory | people attacked |"]
-    rows.append("|---|---|---|---|---|")
+    """Make the table of the profiles: minutes from an empty cache, seconds when run again, memory, people tested."""
+    lines = ["| profile | from an empty cache | the same command again | peak memory | people attacked |"]
+    lines.append("|---|---|---|---|---|")
     for profile, folder in PROFILES.items():
-        found = results(root / folder)
-        people = next((entry["n"] for key, entry in found.items() if key.endswith("/maximum/full/top1")), DASH)
-        told = [
-            form.format(found[key]["value"] / scale) if (key := f"run/{profile}/{name}") in found else DASH
+        recorded = results(root / folder)
+        people = next((entry["n"] for key, entry in recorded.items() if key.endswith("/maximum/full/top1")), DASH)
+        cells = [
+            form.format(recorded[key]["value"] / scale) if (key := f"run/{profile}/{name}") in recorded else DASH
             for name, form, scale in COSTS
         ]
-        rows.append(f"| `{profile}` | {' | '.join(told)} | {people} |")
-    return "\n".join(rows)
+        lines.append(f"| `{profile}` | {' | '.join(cells)} | {people} |")
+    return "\n".join(lines)
 
 
 def bench(root: Path) -> str:
-    """Return the table of the speeds: ours, the peer's, their ratio, and the spread over the repeats."""
+    """Make the table of speeds: ours, the other library's, their ratio, and the range over the repeats."""
     file = root / "figures" / "bench.json"
-    told = json.loads(file.read_text()) if file.exists() else []
-    rows = ["| what | anonlib | beside | its number | ratio |", "|---|---|---|---|---|"]
-    for one in told:
+    entries = json.loads(file.read_text()) if file.exists() else []
+    lines = ["| measurement | anonlib | compared with | its number | ratio |", "|---|---|---|---|---|"]
+    for entry in entries:
         ours, peer = (
-            f"{one[who]:.3g} [{one['spread'][who][0]:.3g}, {one['spread'][who][1]:.3g}] {one['unit']}"
-            for who in ("ours", "peer")
+            f"{entry[side]:.3g} [{entry['spread'][side][0]:.3g}, {entry['spread'][side][1]:.3g}] {entry['unit']}"
+            for side in ("ours", "peer")
         )
-        rows.append(f"| {one['name']} | {ours} | {one['peer_name']} | {peer} | {one['ratio']:.2f} |")
-    machines = {json.dumps(one["machine"], sort_keys=True): one["machine"] for one in told}
-    kinds = [f"{one['cores']} cores, {one['memory_gib']:.0f} GiB" for one in machines.values()]
-    gpus = [f", {one['gpu']}" if "gpu" in one else "" for one in machines.values()]
-    where = "; ".join(map("".join, zip(kinds, gpus, strict=True)))
-    repeats = " or ".join(str(number) for number in sorted({one["repeats"] for one in told}))
-    caption = f"Medians and ranges of {repeats} repeats in turns; above 1 anonlib is better. On {where}."
-    return "\n".join(rows) + f"\n\n{caption}"
+        lines.append(f"| {entry['name']} | {ours} | {entry['peer_name']} | {peer} | {entry['ratio']:.2f} |")
+    machines = {json.dumps(entry["machine"], sort_keys=True): entry["machine"] for entry in entries}
+    where = "; ".join(
+        f"{machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
+        + (f", {machine['gpu']}" if "gpu" in machine else "")
+        for machine in machines.values()
+    )
+    repeats = " or ".join(map(str, sorted({entry["repeats"] for entry in entries})))
+    caption = f"Medians and ranges of {repeats} alternating repeats; a ratio above 1 means that anonlib is better."
+    return "\n".join(lines) + f"\n\n{caption} Machines: {where}."
+
+
+def finding(root: Path) -> str:
+    """Make the README's table: top-1 of the strongest attacker on a few anonymizers, by data set."""
+    recorded, tables = _headlines(root)
+    lines = [f"| anonymizer | what it does | {' | '.join(recorded)} |", "|---" * (2 + len(recorded)) + "|"]
+    first = next(iter(tables.values()))
+    for name in sorted(FINDING, key=lambda name: -first.full.get(name, 0)):
+        lines.append(f"| `{name}` | {FINDING[name]} | {' | '.join(_rate(table, name) for table in tables.values())} |")
+    chances = ", ".join(
+        f"{entries['data/chance_top1']['n']} people ({format_value(entries['data/chance_top1']['value'], '.1%')})"
+        for entries in recorded.values()
+    )
+    level = format_value(config.PROFILES["demo"].evaluate.confidence, ".0%")
+    return "\n".join(lines) + (
+        "\n\nTop-1 re-identification rate of the strongest attacker, Full-Ref, closed set; "
+        f"{level} intervals by identity. Gallery (chance): {chances}."
+    )
 
 
 def datasets(root: Path) -> str:
-    """Return the table of the data sets: top-1 of the strongest attacker on each anonymizer, and its caption.
-
-    Below it stand the ceiling of the black box and the largest control strength, the two ends of what edges can tell,
-    and mean ranks, which tell more than top-1 where few are found.
-    """
-    found = {name: told for name, folder in DATASETS.items() if (told := results(root / folder))}
-    leads = {name: summary.headline(told).set_index("anonymizer") for name, told in found.items()}
-    heads = [
-        f"{name}: {chance['n']} in the gallery, chance {format_value(chance['value'], '.2%')}"
-        for name, chance in ((name, told["data/chance_top1"]) for name, told in found.items())
+    """Make the table of all data sets: top-1 of the strongest attacker on every anonymizer, and mean ranks."""
+    recorded, tables = _headlines(root)
+    chances = {name: entries["data/chance_top1"] for name, entries in recorded.items()}
+    headings = [
+        f"{name}: gallery of {chance['n']}, chance {format_value(chance['value'], '.2%')}"
+        for name, chance in chances.items()
     ]
-    rows = [f"| anonymizer | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
-    for anonymizer in next(iter(leads.values())).index:
-        told = [lead.loc[anonymizer] if anonymizer in lead.index else None for lead in leads.values()]
-        cells = [DASH if row is None else format_interval(row.rename(ENTRY), ".1%") for row in told]
-        rows.append(f"| {anonymizer} | {' | '.join(cells)} |")
-    ends = [end for end in _ends() if any(end.key in one for one in found.values())]
-    for end in ends:
-        cells = [format_interval(told[end.key], end.form) if end.key in told else DASH for told in found.values()]
-        rows.append(f"| {end.name} | {' | '.join(cells)} |")
+    lines = [f"| anonymizer | {' | '.join(headings)} |", "|---" * (1 + len(headings)) + "|"]
+    for anonymizer in next(iter(tables.values())).index:
+        lines.append(f"| {anonymizer} | {' | '.join(_rate(table, anonymizer) for table in tables.values())} |")
+    extra = [row for row in _extra_rows() if any(row.key in entries for entries in recorded.values())]
+    for row in extra:
+        cells = [
+            format_interval(entries[row.key], row.form) if row.key in entries else DASH for entries in recorded.values()
+        ]
+        lines.append(f"| {row.heading} | {' | '.join(cells)} |")
     facts = [
-        f"{name}: {lead.people.max()} people searched for, at least {format_value(lead.painted.min(), '.1%')} of the "
-        f"photos painted, the strongest trained on {', '.join(dict.fromkeys(lead.trained_on))}"
-        for name, lead in leads.items()
+        f"{name}: {table.people.max()} people searched for, status ok for {format_value(table.painted.min(), '.1%')} "
+        f"of the photos or more, strongest attacker trained on {', '.join(dict.fromkeys(table.trained_on))}"
+        for name, table in tables.items()
     ]
-    numbers = config.PROFILES["demo"]
-    seeds, level = _spelled(numbers.attack.seeds), format_value(numbers.evaluate.confidence, ".0%")
-    caption = f"Top-1 in Full-Ref of the strongest attacker, closed set, no threshold; {level} intervals by identity. "
-    caption += f"Of {'; of '.join(facts)}. Photos that failed closed count as not found. Training seed(s) {seeds}"
-    caption += "".join(f"; of {end.name}: {end.seeds}" for end in ends if end.seeds != seeds)
-    if any(end.name.startswith(RANK) for end in ends):
-        caption += f". Mean rank: of the person searched for, by {BACKGROUND}, {FACE} and {boundary.ATTACKER}; "
-        caption += "by chance half the gallery"
-    return "\n".join(rows) + f"\n\n{caption}."
-
-
-def _ends() -> list[End]:
-    """Return the rows below the anonymizers."""
-    attack, numbers = config.PROFILES["demo"].attack, config.PROFILES["demo"].boundary
-    strongest = max((one for one in boundary.points(numbers) if one.axis == "strength"), key=lambda one: one.value)
-    strong, told = (
-        f"{numbers.anonymizer} at strength {strongest.value:g}",
-        f"attack/{strongest.name}/{boundary.ATTACKER}",
+    demo = config.PROFILES["demo"]
+    seeds = _joined(demo.attack.seeds)
+    caption = "Top-1 of the strongest attacker, Full-Ref, closed set, no threshold; "
+    caption += (
+        f"{format_value(demo.evaluate.confidence, '.0%')} intervals by identity. A photo that failed closed counts as "
     )
-    every, one, some = _spelled(attack.seeds), _spelled(attack.scratch_seeds), _spelled(attack.seeds[: numbers.seeds])
-    alone = "edge maps alone of photos that nobody anonymized"
+    caption += f"not found. {'; '.join(facts)}. Training seeds {seeds}"
+    caption += "".join(f"; {row.heading}: {row.seeds}" for row in extra if row.seeds != seeds)
+    if any(row.heading.startswith(RANK) for row in extra):
+        caption += f". Mean rank of the person searched for, by {BACKGROUND}, {FACE} and {boundary.ATTACKER}; "
+        caption += "chance is half the gallery"
+    return "\n".join(lines) + f"\n\n{caption}."
+
+
+def _headlines(root: Path) -> tuple[dict[str, dict], dict[str, pd.DataFrame]]:
+    """Read results and headline table by data set, those that have results."""
+    recorded = {name: entries for name, folder in DATASETS.items() if (entries := results(root / folder))}
+    return recorded, {name: summary.headline(entries).set_index("anonymizer") for name, entries in recorded.items()}
+
+
+def _rate(table: pd.DataFrame, anonymizer: str) -> str:
+    return format_interval(table.loc[anonymizer].rename(ENTRY), ".1%") if anonymizer in table.index else DASH
+
+
+def _extra_rows() -> list[ExtraRow]:
+    """List the rows below the anonymizers."""
+    attack, numbers = config.PROFILES["demo"].attack, config.PROFILES["demo"].boundary
+    points = [point for point in boundary.points(numbers) if point.axis == "strength"]
+    strongest = max(points, key=lambda point: point.value)
+    strong = f"{numbers.anonymizer} at strength {strongest.value:g}"
+    key = f"attack/{strongest.name}/{boundary.ATTACKER}/full"
+    seeds, scratch, few = map(_joined, (attack.seeds, attack.scratch_seeds, attack.seeds[: numbers.seeds]))
     return [
-        End(alone, f"attack/noop/{BLACKBOX}/full/top1", ".1%", one),
-        End(strong, f"{told}/full/top1", ".1%", some),
-        End(f"{RANK}, the background alone", f"attack/noop/{BACKGROUND}/full/mean_rank", ".0f", one),
-        End(f"{RANK}, {RICHEST}", f"attack/{RICHEST}/{FACE}/full/mean_rank", ".0f", every),
-        End(f"{RANK}, {strong}", f"{told}/full/mean_rank", ".0f", some),
+        ExtraRow("edge maps of the originals", f"attack/noop/{BLACKBOX}/full/top1", ".1%", scratch),
+        ExtraRow(strong, f"{key}/top1", ".1%", few),
+        ExtraRow(f"{RANK}, background only", f"attack/noop/{BACKGROUND}/full/mean_rank", ".0f", scratch),
+        ExtraRow(f"{RANK}, {RICHEST}", f"attack/{RICHEST}/{FACE}/full/mean_rank", ".0f", seeds),
+        ExtraRow(f"{RANK}, {strong}", f"{key}/mean_rank", ".0f", few),
     ]
 
 
-def _spelled(seeds: tuple[int, ...]) -> str:
+def _joined(seeds: tuple[int, ...]) -> str:
     return " ".join(map(str, seeds))
 
+
+TABLES = {"profiles": profiles, "datasets": datasets, "bench": bench, "finding": finding}
 
 if __name__ == "__main__":
     main()

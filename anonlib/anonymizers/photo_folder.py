@@ -44,9 +44,7 @@ def anonymize_folder(source: Path, target: Path, name: str, settings: config.Pro
     files = _files(source)
     if target.exists() or target.is_relative_to(source):
         raise AnonlibError(f"{target} exists or lies inside {source}: name a new folder beside it")
-    told, part = options(name, settings), target.with_name(f".{target.name}.part{os.getpid()}")
-    kind = _Whole if "bundle" in told and paints_whole(name, told["bundle"]) else _Stages
-    stages = kind(name, told, source, part)
+    stages = _stages(name, settings, source, target.with_name(f".{target.name}.part{os.getpid()}"))
     parts, rows = [files[at : at + TOGETHER] for at in range(0, len(files), TOGETHER)], []
     try:
         with contextlib.closing(overlapped(parts, stages.prepared, stages.painted, stages.written)) as made:
@@ -60,6 +58,31 @@ def anonymize_folder(source: Path, target: Path, name: str, settings: config.Pro
     finally:
         shutil.rmtree(stages.part, ignore_errors=True)
     return table
+
+
+def anonymize_photos(photos: list[np.ndarray], name: str, settings: config.Profile) -> list[Scene]:
+    """Anonymize photos in memory.
+
+    Args:
+        photos: (H, W, 3) uint8 RGB each, of any size and with any number of people.
+        name: of the anonymizer.
+        settings: the profile, whose generator is used.
+
+    Returns:
+        One scene per photo: image, black unless its status is "ok", and status.
+
+    Raises:
+        AnonlibError: an unknown anonymizer, or a part of its model is missing.
+    """
+    stages = _stages(name, settings, Path(), Path())
+    found = find(photos)
+    return stages.made(found, stages.maps(found))()
+
+
+def _stages(name: str, settings: config.Profile, source: Path, part: Path) -> "_Stages":
+    told = options(name, settings)
+    kind = _Whole if "bundle" in told and paints_whole(name, told["bundle"]) else _Stages
+    return kind(name, told, source, part)
 
 
 @dataclass(frozen=True)
