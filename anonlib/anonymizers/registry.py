@@ -3,23 +3,16 @@
 Importing it, and every file that registers itself, imports neither torch nor diffusers.
 """
 
-import importlib.metadata
-import importlib.util
 import inspect
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from anonlib import config
 from anonlib.anonymizers.contract import Anonymizer, fail_closed
-from anonlib.config.errors import AnonlibError, first_line
-from anonlib.config.paths import project_root
+from anonlib.config.errors import AnonlibError
+from anonlib.engine.plugins import load_plugins
 
-METHOD = "ANONLIB_METHOD"  # variable: files of the user that register anonymizers or attackers, joined by commas
-ENTRY_POINTS = ("anonlib.anonymizers", "anonlib.attackers")  # groups in which an installed package names modules
 CONTROL, IA, CAMOUFLAGE, COMPARED, BASELINE, USER = "control", "ia", "camouflage", "compared", "baseline", "user"
 
 
@@ -125,42 +118,9 @@ def create(name: str, **options) -> Anonymizer:
 def load_methods() -> None:
     """Import all that registers itself: this package's files, installed packages and the files in $ANONLIB_METHOD."""
     _load_built_in()
-    _load_entry_points()
-    _load_files(os.environ.get(METHOD, ""))
+    load_plugins()
 
 
 @cache
 def _load_built_in() -> None:
     from anonlib.anonymizers import builtin  # noqa: F401
-
-
-@cache
-def _load_entry_points() -> None:
-    for group in ENTRY_POINTS:
-        for point in importlib.metadata.entry_points(group=group):
-            try:
-                point.load()
-            except Exception as error:  # whatever another package raises
-                raise AnonlibError(f"{point.value}, of an installed package: {first_line(error)}") from error
-
-
-@cache
-def _load_files(text: str) -> None:
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        here = Path(part).expanduser()
-        _load_file((here if here.exists() else project_root() / here).resolve())
-
-
-@cache
-def _load_file(file: Path) -> None:
-    if not file.is_file():
-        raise AnonlibError(f"METHOD={file}: there is no such file")
-    name = f"method_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except AnonlibError:
-        raise
-    except Exception as error:  # whatever the user's file raises
-        raise AnonlibError(f"METHOD={file}: {first_line(error)}") from error

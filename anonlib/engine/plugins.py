@@ -1,0 +1,56 @@
+"""What the user and installed packages add: files and modules that register anonymizers and attackers on import."""
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+from anonlib.config.errors import AnonlibError, first_line
+from anonlib.config.paths import project_root
+
+METHOD = "ANONLIB_METHOD"  # variable: files of the user that register anonymizers or attackers, joined by commas
+ENTRY_POINTS = ("anonlib.anonymizers", "anonlib.attackers")  # groups in which an installed package names modules
+
+
+def load_plugins() -> None:
+    """Import the modules that installed packages name in ENTRY_POINTS and the files in $ANONLIB_METHOD, each once.
+
+    Raises:
+        AnonlibError: A file is not there, or one of them cannot be imported.
+    """
+    _load_entry_points()
+    _load_files(os.environ.get(METHOD, ""))
+
+
+@cache
+def _load_entry_points() -> None:
+    for group in ENTRY_POINTS:
+        for point in importlib.metadata.entry_points(group=group):
+            try:
+                point.load()
+            except Exception as error:  # whatever another package raises
+                raise AnonlibError(f"{point.value}, of an installed package: {first_line(error)}") from error
+
+
+@cache
+def _load_files(text: str) -> None:
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        here = Path(part).expanduser()
+        _load_file((here if here.exists() else project_root() / here).resolve())
+
+
+@cache
+def _load_file(file: Path) -> None:
+    if not file.is_file():
+        raise AnonlibError(f"METHOD={file}: there is no such file")
+    name = f"method_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except AnonlibError:
+        raise
+    except Exception as error:  # whatever the user's file raises
+        raise AnonlibError(f"METHOD={file}: {first_line(error)}") from error
