@@ -1,19 +1,61 @@
 import dataclasses
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from anonlib import config
+from anonlib.config import loader, paths
 from anonlib.config.errors import AnonlibError
 
 
 def test_profiles_differ_in_numbers_only():
-    names = {name: set(config.values(profile)) for name, profile in config.PROFILES.items()}
-    assert names["smoke"] == names["demo"] == names["full"] == names["xl"]
-    assert set(names) == {"smoke", "demo", "full", "xl"}
-    for profile in config.PROFILES.values():
-        assert config.load(profile.name) == profile  # every shipped profile passes its own checks
+    profiles = {name: config.values(config.load(name)) for name in config.profile_names()}
+    assert set(profiles) == {"smoke", "demo", "full", "xl"}
+    assert all(set(values) == set(config.parameters()) for values in profiles.values())
+    for smoke, demo in zip(profiles["smoke"].values(), profiles["demo"].values(), strict=True):
+        assert type(smoke) is type(demo)
+        assert smoke == demo or isinstance(demo, int | float | list)  # no text and no switch of the code's path
+    switches = [name for name, field in config.parameters().items() if field.type is bool]
+    assert switches and all(profiles["smoke"][name] == profiles["demo"][name] for name in switches)
+
+
+def test_a_profile_says_only_what_differs_from_its_parent():
+    smoke, demo = config.load("smoke"), config.load("demo")
+    assert smoke.compare.levels == demo.compare.levels and smoke.attack.backbones == demo.attack.backbones
+    assert smoke.minutes < demo.minutes and smoke.name == "smoke"
+    assert isinstance(demo.minutes, float) and demo.attack.seeds == (0, 1, 2)
+    xl = config.load("xl")
+    assert xl.attack == config.load("full").attack and len(xl.generator.controls) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("extends: demo\nattack: {stpes: 3}", "profile own: attack.stpes: .*[Dd]id you mean.*steps"),
+        ("extends: demo\nattack: {steps: 2.5}", "profile own: attack.steps: "),
+        ("extends: demo\nattack: {steps: 0}", "attack.steps must be 1 or more"),
+        ("extends: demoo", "did you mean 'demo'"),
+        ("minutes: 3", "profile own: .*missing"),
+        ("minutes: [3", "profile own: "),
+        ("- 3", "profile own: "),
+    ],
+)
+def test_a_mistake_in_a_profile_is_one_line(text, words, tmp_path, monkeypatch):
+    (tmp_path / "own.yaml").write_text(text)
+    shutil.copy(paths.PROFILES / "demo.yaml", tmp_path)
+    monkeypatch.setattr(paths, "PROFILES", tmp_path)
+    with pytest.raises(AnonlibError, match=words) as error:
+        config.load("own")
+    assert "\n" not in str(error.value)
+
+
+def test_a_profile_of_ones_own_is_one_more_file(tmp_path, monkeypatch):
+    (tmp_path / "lab.yaml").write_text("extends: demo\nattack: {steps: 77}")
+    shutil.copy(paths.PROFILES / "demo.yaml", tmp_path)
+    monkeypatch.setattr(paths, "PROFILES", tmp_path)
+    assert config.load("lab").attack.steps == 77 and config.profile_names() == ["demo", "lab"]
 
 
 def test_profiles_are_frozen():
@@ -45,9 +87,9 @@ def test_override_replaces_one_number():
         ("attack.together", 1, "must be bool"),
         ("attack.temperature", -0.1, "above 0"),
         ("attack.temperature", "warm", "must be float"),
-        ("attack.seeds", [1, "2"], "a list of int"),
+        ("attack.seeds", [1, "2"], r"list\[int\]"),
         ("attack.sizes", [64, 96], "one size for each"),
-        ("evaluate.confidence", 95, "between 0 and 1"),
+        ("evaluate.confidence", 95, "below 1"),
         ("anonymize.conditions", ["hedd"], "did you mean 'hed'"),
         ("boundary.anonymizer", "camouflage-base", "boundary.anonymizer: unknown"),
         ("boundary.anonymizer", "ia-dept", "did you mean 'ia-depth'"),
@@ -72,6 +114,14 @@ def test_unknown_profile_names_the_nearest():
         ("attack.steps", "50", 50),
         ("attack.temperature", "1", 1.0),
         ("attack.seeds", "[0, 1]", [0, 1]),
+        ("attack.seeds", "0,1", [0, 1]),
+        ("attack.seeds", "3", [3]),
+        ("attack.together", "false", False),
+        ("compare.varied_scales", "1, 2.5", [1.0, 2.5]),
+        ("generator.lora", "none", None),
+        ("anonymize.train_photos", "null", None),
+        ("anonymize.train_photos", "ALL", None),
+        ("generator.controls", "depth=owner/model@first", ["depth=owner/model@first"]),
         ("anonymize.conditions", "none,depth+hed", ["none", "depth+hed"]),
         ("anonymize.conditions", "none", ["none"]),
         ("data.test_people", "all", None),
@@ -82,6 +132,31 @@ def test_unknown_profile_names_the_nearest():
 def test_command_line_values_take_the_type_of_the_number(key, text, value):
     assert config.parse(key, text) == value
     assert config.values(config.load("demo", {key: config.parse(key, text)}))[key] == value
+
+
+@pytest.mark.parametrize("text", ["3.0", "true", "none", "", "[3]", "3,4", "three"])
+def test_command_line_values_of_another_type_are_refused(text):
+    with pytest.raises(AnonlibError, match="attack.steps must be int") as error:
+        config.parse("attack.steps", text)
+    assert repr(text) in str(error.value)
+
+
+def test_a_registry_says_which_names_there_are(monkeypatch):
+    monkeypatch.setattr(loader, "_names", {})
+    assert config.load("smoke", {"boundary.hidden": ["ears"]}).boundary.hidden == ("ears",)
+    known = ["eyes", "hair"]
+    config.register_names("boundary.hidden", lambda: known)
+    with pytest.raises(AnonlibError, match="boundary.hidden: unknown 'haar': did you mean 'hair'"):
+        config.load("smoke", {"boundary.hidden": ["haar"]})
+    known.append("haar")  # a name that is registered later is known from then on
+    assert config.load("smoke", {"boundary.hidden": ["haar"]}).boundary.hidden == ("haar",)
+
+
+def test_a_path_in_the_project_is_kept_without_the_projects_place():
+    inside = str(paths.project_root() / "models" / "mine")
+    assert config.load("smoke", {"generator.bundle": inside}).generator.bundle == "models/mine"
+    assert config.parse("generator.controls", f"depth={inside}") == ["depth=models/mine"]
+    assert config.parse("generator.bundle", "/elsewhere/mine") == "/elsewhere/mine"
 
 
 def test_hash_ignores_order_and_tells_values_apart():
@@ -101,9 +176,8 @@ def test_anonymizers_are_named_as_in_the_result_keys():
 
 
 def test_import_is_light():
-    code = (
-        "import sys, anonlib, anonlib.config; print([m for m in ('torch', 'diffusers', 'pandas') if m in sys.modules])"
-    )
+    heavy = "('torch', 'diffusers', 'pandas', 'omegaconf', 'yaml')"
+    code = f"import sys, anonlib, anonlib.config; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 
 from anonlib import config
@@ -25,7 +26,7 @@ from anonlib.paper import notebooks, plan
 NAMES = notebooks.names()
 CHECKED = "nbval-check-output"
 MOST_CELLS, MOST_LINES = 20, 12
-BUNDLE = project_root() / config.PROFILES["smoke"].generator.bundle
+BUNDLE = project_root() / config.load("smoke").generator.bundle
 
 
 def code_cells(name: str) -> list[dict]:
@@ -49,6 +50,12 @@ def test_parameters_are_the_drivers_and_begin_in_the_smoke_profile(name: str) ->
     declared = {key: default for key, (_, default) in notebooks.parameters(name).items()}
     assert declared["PROFILE"] == "smoke" and declared["DATASET"] == "synthetic" and declared["OVERRIDES"] == {}
     assert f'report.begin("{name}", PROFILE, DATASET, OVERRIDES)' in notebooks.code(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_papermill_sees_the_same_parameters(name: str) -> None:
+    seen = {key: entry["inferred_type_name"] for key, entry in papermill.inspect_notebook(notebooks.path(name)).items()}
+    assert seen == {key: kind.__name__ for key, (kind, _) in notebooks.parameters(name).items()}
 
 
 @pytest.mark.parametrize("name", NAMES)

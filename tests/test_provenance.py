@@ -170,21 +170,6 @@ def test_where_a_run_writes(project, monkeypatch):
     assert paths.output_folder("demo", "orl") == Path("/elsewhere/orl")
 
 
-@pytest.mark.parametrize(
-    ("dataset", "name"),
-    [
-        ("synthetic", "synthetic"),
-        ("orl", "orl"),
-        ("/photos/My Faces", "my-faces"),
-        ("./x/data", "data-faces"),
-        ("/a/smoke", "smoke-faces"),
-        ("/a/synthetic", "synthetic-faces"),
-    ],
-)
-def test_folders_get_a_name_that_collides_with_nothing(dataset, name):
-    assert paths.dataset_name(dataset) == name
-
-
 def test_memory_is_that_of_the_whole_family():
     code = "x = bytearray(300 << 20); import time; time.sleep(30)"
     with provenance.Memory() as memory:

@@ -137,7 +137,7 @@ def again(root, given=(), only=()):
 def test_a_run_leaves_everything_with_its_labels(paper):
     output = paper / "figures/faces/smoke"
     results = json.loads((output / "results.json").read_text())
-    total = sum(2.0 * value + config.PROFILES["smoke"].attack.steps for value in range(12))
+    total = sum(2.0 * value + config.load("smoke").attack.steps for value in range(12))
     assert results["data/total"] == {
         "value": total, "lo": None, "hi": None, "n": 12, "unit": "", "profile": "smoke", "dataset": "faces",
         "notebook": "00_data", "cell": 4,
@@ -214,7 +214,7 @@ def test_wrong_names_stop_before_anything_runs(paper):
     ("cell", "words"),
     [
         ("X = 1", "NAME: type = value"),
-        ("X: int = 2.5", "not one of int"),
+        ("X: int = 2.5", "X of 00_data must be int"),
         ("X: tuple = (1, 2)", "not one of int"),
         ("X: int = 1 + f()", "plain values"),
         ("X: int | None = None", "not one of int"),

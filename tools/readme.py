@@ -177,7 +177,7 @@ def finding(root: Path) -> str:
         f"{entries['data/chance_top1']['n']} people ({format_value(entries['data/chance_top1']['value'], '.1%')})"
         for entries in recorded.values()
     )
-    level = format_value(config.PROFILES["demo"].evaluate.confidence, ".0%")
+    level = format_value(config.load("demo").evaluate.confidence, ".0%")
     return "\n".join(lines) + (
         "\n\nTop-1 re-identification rate of the strongest attacker, Full-Ref, closed set; "
         f"{level} intervals by identity. Gallery (chance): {chances}."
@@ -206,7 +206,7 @@ def datasets(root: Path) -> str:
         f"of the photos or more, strongest attacker trained on {', '.join(dict.fromkeys(table.trained_on))}"
         for name, table in tables.items()
     ]
-    demo = config.PROFILES["demo"]
+    demo = config.load("demo")
     seeds = _joined(demo.attack.seeds)
     caption = "Top-1 of the strongest attacker, Full-Ref, closed set, no threshold; "
     caption += (
@@ -232,7 +232,7 @@ def _rate(table: pd.DataFrame, anonymizer: str) -> str:
 
 def _extra_rows() -> list[ExtraRow]:
     """List the rows below the anonymizers."""
-    attack, numbers = config.PROFILES["demo"].attack, config.PROFILES["demo"].boundary
+    attack, numbers = config.load("demo").attack, config.load("demo").boundary
     points = [point for point in boundary.points(numbers) if point.axis == "strength"]
     strongest = max(points, key=lambda point: point.value)
     strong = f"{numbers.anonymizer} at strength {strongest.value:g}"

@@ -1,10 +1,28 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and the words that help to mend it."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class AnonlibError(Exception):
-    """A problem the user can mend: one clear line that says what to do; drivers print it without a traceback."""
+    """A problem that the user can mend: one clear line that says what to do; drivers print it without a traceback."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an exception says, its kind where it says nothing."""
+    """Return the first line of an exception's message, or its type where the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Suggest what a misspelled name may mean.
+
+    Args:
+        name: the unknown name.
+        choices: the names that exist.
+
+    Returns:
+        "did you mean 'x'?", or the list of all choices where none is near.
+    """
+    plain = {choice.lower().replace("_", "."): choice for choice in sorted(choices)}
+    near = difflib.get_close_matches(name.lower().replace("_", "."), plain, n=1, cutoff=0.6)
+    return f"did you mean {plain[near[0]]!r}?" if near else f"choose one of {', '.join(plain.values())}"

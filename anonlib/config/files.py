@@ -1,5 +1,6 @@
-"""Files read and replaced whole: JSON objects and texts; hashes of contents."""
+"""Files read and replaced whole; hashes of files and of values."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,8 +20,28 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def canonical(value: Any) -> str:
+    """Return a value as JSON in one spelling only: keys sorted, no blanks, dataclasses as objects, tuples as lists."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=_plain)
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a value's canonical JSON as 64 hex digits."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object, or an empty one where the file is not there; raises AnonlibError for a damaged file."""
+    """Read a JSON object.
+
+    Args:
+        path: the file; it may be missing.
+
+    Returns:
+        The object, empty where the file is missing.
+
+    Raises:
+        AnonlibError: for a damaged file.
+    """
     try:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError:
@@ -28,7 +49,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def update_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Read, change and replace a JSON object, one process at a time, keys in order; readers never see half a file."""
+    """Read, change and replace a JSON object, one process at a time; readers never see half a file.
+
+    Args:
+        path: the file; it and its folder may be missing.
+        change: takes the object and returns the new one, which is written with sorted keys.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     locks = cache_root() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
@@ -37,8 +63,14 @@ def update_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) 
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file whole."""
+    """Replace a text file whole, in UTF-8; its folder may be missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    raise TypeError(f"parameters are numbers, texts, lists and dictionaries, not {type(value).__name__}")

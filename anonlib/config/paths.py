@@ -1,19 +1,23 @@
-"""Where things lie: the checkout, the cache, and the folder that a run writes."""
+"""Where files lie: the checkout, the cache, the profiles, and the folder that a run writes."""
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from anonlib.config.errors import AnonlibError
+
 DEFAULT_PROFILE, DEFAULT_DATASET = "demo", "synthetic"
 PROJECT, FIGURES, CACHE = "ANONLIB_PROJECT", "ANONLIB_FIGURES", "ANONLIB_CACHE"
+PROFILES = Path(__file__).with_name("profiles")  # one YAML file each
+_INSIDE_OUTPUT = ("data", "notebooks")  # folders in the folder of a run
 
 
 def cache_root() -> Path:
-    """Return the folder for assets and step results: $ANONLIB_CACHE, or ~/.cache/anonlib."""
+    """Return the folder of assets and step results: $ANONLIB_CACHE, or ~/.cache/anonlib."""
     return Path(os.environ.get(CACHE, Path.home() / ".cache" / "anonlib"))
 
 
@@ -22,11 +26,22 @@ def project_root() -> Path:
     return Path(os.environ.get(PROJECT) or Path(__file__).resolve().parents[2])
 
 
-def output_folder(profile: str, dataset: str, changed: Mapping[str, Any] | None = None) -> Path:
-    """Return where a run writes: figures/[dataset/][profile/], leaving out the defaults synthetic and demo.
+def profile_names() -> list[str]:
+    """Return the names of all profiles, sorted."""
+    return sorted(file.stem for file in PROFILES.glob("*.yaml"))
 
-    A run with changed parameters gets a folder of its own (its profile's name and a hash), so that it cannot pass for
-    the profile's. $ANONLIB_FIGURES stands for another place than figures/.
+
+def output_folder(profile: str, dataset: str, changed: Mapping[str, Any] | None = None) -> Path:
+    """Return the folder that a run writes to: figures/[dataset/][profile/], without the defaults synthetic and demo.
+
+    Args:
+        profile: its name.
+        dataset: its short name, see `dataset_name`.
+        changed: parameters that differ from the profile's. They give a folder of its own (profile and a hash), so that
+            the run cannot pass for the profile's.
+
+    Returns:
+        The folder, which may be missing. $ANONLIB_FIGURES replaces figures/.
     """
     base = Path(os.environ.get(FIGURES) or project_root() / "figures")
     parts = [] if dataset == DEFAULT_DATASET else [dataset]
@@ -38,10 +53,29 @@ def output_folder(profile: str, dataset: str, changed: Mapping[str, Any] | None 
     return base.joinpath(*parts)
 
 
-def dataset_name(dataset: str) -> str:
-    """Return a data set's short name: its registered name, or the folder's, fit for a path."""
-    if re.fullmatch(r"[a-z0-9_-]+", dataset):
+def dataset_name(dataset: str, registered: Collection[str] = (DEFAULT_DATASET,)) -> str:
+    """Return the short name of a data set, which names its folder of results.
+
+    Args:
+        dataset: a registered name, a short name, or the path of a folder.
+        registered: the names of all registered data sets.
+
+    Returns:
+        The registered name, or the folder's name in lower case with "-" for all but letters, digits, "-" and "_".
+
+    Raises:
+        AnonlibError: for a folder whose results would mix with those of a profile or of another data set.
+    """
+    if dataset in registered:
         return dataset
-    slug = re.sub(r"[^a-z0-9_-]+", "-", Path(dataset).expanduser().resolve().name.lower()).strip("-") or "folder"
-    taken = {"data", "notebooks", "smoke", "demo", "full", DEFAULT_DATASET}
-    return f"{slug}-faces" if slug in taken else slug
+    plain = re.fullmatch(r"[a-z0-9_-]+", dataset)
+    name = dataset if plain else re.sub(r"[^a-z0-9_-]+", "-", Path(dataset).expanduser().resolve().name.lower())
+    name = name.strip("-") or "folder"
+    owner = {
+        **dict.fromkeys(registered, "a registered data set"),
+        **dict.fromkeys(_INSIDE_OUTPUT, "a part of every run"),
+        **dict.fromkeys(profile_names(), "a profile"),
+    }.get(re.sub(r"-[0-9a-f]{8}$", "", name))
+    if owner:
+        raise AnonlibError(f"the data folder {dataset} has the name of {owner}: rename it, or their results would mix")
+    return name

@@ -1,6 +1,7 @@
-"""The numbers of a profile, in frozen groups, and what may be named in them."""
+"""Every parameter of a profile, its type, unit and range; the values are in profiles/*.yaml."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 CONDITIONS = ("none", "depth", "hed", "canny", "depth+hed")  # that the small bundle can follow
 MORE_CONDITIONS = (
@@ -11,164 +12,164 @@ CAMOUFLAGE = ("camouflage-base", "camouflage-light")
 KSAME = ("ksame-2", "ksame-5", "ksame-10")
 BASELINES = ("blur", "pixelate", "mask")
 COMPARED = ("deepprivacy2", "falco", *KSAME, *BASELINES)  # systems that both papers, or their users, compare with
-SCENES = (*CAMOUFLAGE, "falco")  # who draw what is behind people anew too
+SCENES = (*CAMOUFLAGE, "falco")  # that repaint the background too
 BACKBONES = (
     "resnet18", "resnet50", "resnet50-narrow", "convnext", "convnext-tiny", "swin", "swin-tiny", "vit", "vit-shallow"
 )  # fmt: skip
 EDGES = ("hed", "canny")
-VIEWS = (3, 4, 7)  # levels of the face generator after which a picture can be taken: of 64, 128 and 1024 px
+VIEWS = (3, 4, 7)  # levels of the face generator that have an image output, of 64, 128 and 1024 px
 
 
-@dataclass(frozen=True)
+def limits(**bounds: Any) -> Any:
+    """Declare a field with a range: least, above, below or one_of. A whole number without one must be 1 or more."""
+    return field(metadata=bounds)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data:
-    """How much of each split is used; None means everything there is."""
+    """How much of each split is used; None: all there is."""
 
     train_people: int | None
     validation_people: int | None
     test_people: int | None
-    images: int | None  # original photos a person, the probe's source among them
+    images: int | None  # original photos per person, the probe's source included
 
     @property
     def people(self) -> dict[str, int] | None:
-        """Return the people by split as `anonlib.data.load` takes them; None (all) unless all three are given."""
+        """Return the number of people per split, as `anonlib.data.load` takes it; None (all) if one is None."""
         counts = {"train": self.train_people, "validation": self.validation_people, "test": self.test_people}
         return None if None in counts.values() else counts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Generator:
-    """The latent diffusion model and how it is run. A model is a folder (relative to the project) or owner/model@commit
-    on the hub."""
+    """The latent diffusion model. A model is a folder (relative to the project) or owner/model@commit on the hub."""
 
-    bundle: str
-    size: int  # pixels a side at which the generator works
-    steps: int
-    batch: int
+    bundle: str  # the inpainting pipeline
+    size: int  # pixels per side at which the generator works
+    steps: int  # of the sampler
+    batch: int  # photos
     compiled: bool = False  # on a GPU: compile the networks before the first photo, which takes minutes
-    controls: tuple[
-        str, ...
-    ] = ()  # "condition=model", where the bundle's own folder controlnet-<condition> is not meant
-    annotators: tuple[str, ...] = ()  # "condition=model", where the project's own do not make the maps
-    lora: str | None = None  # a latent consistency LoRA, with which the model paints in a few steps
-    few_steps: int | None = None  # how many, 2 to 8, where it is to be used: instead of `steps`, and unguided
-    camouflage: str | None = None  # what CAMOUFLaGE has of its own, and what reads a face where no `reader` is named
-    reader: str | None = None  # FaRL and FACER's attributes, for CAMOUFLaGE: a folder, or a name of `releases`
-    captioner: str | None = None  # BLIP, for CAMOUFLaGE-Base; none: captions are made of predicted attributes
+    controls: tuple[str, ...] = ()  # "condition=model" where the ControlNet is not bundle/controlnet-<condition>
+    annotators: tuple[str, ...] = ()  # "condition=model" where the package's own annotator is not used
+    lora: str | None = None  # a latent consistency LoRA: sampling in a few steps, without guidance
+    few_steps: int | None = None  # 2 to 8: sample with the LoRA in so many steps; None: in `steps`, without it
+    camouflage: str | None = None  # the parts that only CAMOUFLaGE has, and its face reader where `reader` is None
+    reader: str | None = None  # FaRL and FACER's attributes, for CAMOUFLaGE: a folder or a released model's name
+    captioner: str | None = None  # BLIP, for CAMOUFLaGE-Base; None: captions are made from predicted attributes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Anonymize:
-    """Which anonymizers, and how many photos each of them gets."""
+    """Which anonymizers run, and on how many photos."""
 
-    conditions: tuple[str, ...]
-    systems: tuple[str, ...]
+    conditions: tuple[str, ...]  # of Instance Augmentation
+    systems: tuple[str, ...]  # the variants of CAMOUFLaGE
     baselines: tuple[str, ...]
-    replicates: int  # anonymized versions of one photo, each with its own seed
-    probes: int | None  # anonymized photos a test person
-    train_photos: int | None  # of attacker-train that are anonymized, in all: its people take turns; None: all
-    validation_photos: int | None  # likewise
-    train_conditions: int | None  # by how many of those that paint each of these people is painted; None: all
+    replicates: int  # anonymized versions per photo, each with its own seed
+    probes: int | None  # anonymized photos per test person; None: all
+    train_photos: int | None  # anonymized photos of the attacker's training people, in total; None: all
+    validation_photos: int | None  # the same for its validation people
+    train_conditions: int | None  # generative anonymizers applied to one training person; None: all
 
     @property
     def anonymizers(self) -> tuple[str, ...]:
-        """Return the registry names: the no-op control, those that paint, the baselines."""
+        """Return the names of all anonymizers: the no-op control, the generative ones, the baselines."""
         return ("noop", *self.painted, *self.baselines)
 
     @property
     def painted(self) -> tuple[str, ...]:
-        """Return the registry names of those that paint: Instance Augmentation by condition, the other systems."""
+        """Return the names of the generative anonymizers: Instance Augmentation by condition, then CAMOUFLaGE."""
         return (*(f"ia-{condition}" for condition in self.conditions), *self.systems)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Attack:
-    """Training of the contrastive attackers; `face_*` is the one that starts from a face recognizer."""
+    """How contrastive attackers are trained; `face_*` is contrastive-face, which starts from a face recognizer."""
 
-    backbones: tuple[str, ...]
-    sizes: tuple[int, ...]  # pixels a side, one per backbone
-    steps: int
-    tune_steps: (
-        int  # from scratch, `steps` go on photos and these then on what the anonymizer made; 0: all on the latter
-    )
+    backbones: tuple[str, ...]  # trained from scratch
+    sizes: tuple[int, ...]  # pixels per side, one per backbone
+    steps: int  # from scratch: on original photos where tune_steps > 0, else on anonymized ones
+    tune_steps: int = limits(least=0)  # from scratch: on anonymized photos, after `steps`
     batch: int
     face_steps: int
     face_batch: int
-    face_frozen: int  # of the recognizer's 12 stages, the first ones that stay as they are: faster, and no weaker
-    together: bool  # one attacker learns from what all anonymizers made, else there is one for each
-    seeds: tuple[int, ...]  # of contrastive-face, which leads
-    scratch_seeds: tuple[int, ...]  # of all others
-    transfer_steps: int  # of contrastive-face where it knows one anonymizer and is tested on all others
-    temperature: float
-    edges: tuple[str, ...]  # that black-box attackers train on and are tested on
-    edge_batch: int  # theirs, from a face recognizer of which no stage is kept
-    edge_photos: int | None  # theirs of each person of attacker-train; None: all
+    face_frozen: int = limits(least=0)  # of the recognizer's 12 stages, how many first ones keep their weights
+    together: bool  # one attacker is trained on all anonymizers; false: one attacker per anonymizer
+    seeds: tuple[int, ...]  # of contrastive-face
+    scratch_seeds: tuple[int, ...]  # of the other attackers
+    transfer_steps: int  # of contrastive-face trained on one anonymizer and tested on the others
+    temperature: float = limits(above=0)  # of the contrastive loss
+    edges: tuple[str, ...]  # edge maps that black-box attackers are trained and tested on
+    edge_batch: int  # of black-box attackers; no stage of theirs is frozen
+    edge_photos: int | None  # photos per training person of black-box attackers; None: all
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ablate:
-    """What is varied in the attacker, one number at a time: backbones from scratch, the others of contrastive-face."""
+    """What is varied in the attacker, one parameter at a time: backbones from scratch, the rest in contrastive-face."""
 
     backbones: tuple[str, ...]  # trained as `attack.backbones[0]` is
     temperatures: tuple[float, ...]
     batches: tuple[int, ...]
-    face_pairs: int  # that each training of contrastive-face sees, whatever its batch
-    face_frozen: int
-    seed: int
+    face_pairs: int  # pairs per training of contrastive-face, at every batch size
+    face_frozen: int = limits(least=0)
+    seed: int = limits(least=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Boundary:
-    """What is varied in the anonymizer: how strong its control is, and how much is left in the control map."""
+    """What is varied in the anonymizer: the control's strength, and the detail in the control map."""
 
-    anonymizer: str
-    strengths: tuple[float, ...]  # of every control map
-    blurs: tuple[float, ...]  # px, at the largest strength, as all that follow
-    pixels: tuple[int, ...]  # a side of the control map
+    anonymizer: str  # one with a control map
+    strengths: tuple[float, ...]  # ControlNet scales; all that follow use the largest
+    blurs: tuple[float, ...]  # sigma of the blurred control map, in pixels
+    pixels: tuple[int, ...]  # pixels per side of the reduced control map
     hidden: tuple[str, ...]  # regions of the face that are blank in the control map
-    few_steps: tuple[int, ...]  # of the generator's LoRA, at the largest strength
-    train_photos: int | None  # of attacker-train that are painted, in all; None: all
-    steps: int  # that an attacker of notebook 03 is trained on, on all of these together
-    seeds: int  # of attack.seeds, the first ones: whose attackers these are
+    few_steps: tuple[int, ...]  # sampler steps with the generator's LoRA
+    train_photos: int | None  # anonymized photos of the attacker's training people, in total; None: all
+    steps: int  # fine-tuning of notebook 03's attackers, on all variants jointly
+    seeds: int  # how many of attack.seeds, from the first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Compare:
-    """The systems that the papers' own are compared with, and how they are run."""
+    """The systems that the papers compare with, and how they run."""
 
     systems: tuple[str, ...]
-    probes: int | None  # photos a test person, of all systems in these tables; None: all that are anonymized
-    train_photos: int | None  # of attacker-train that each of these systems gets, in all; None: all
-    validation_photos: int | None  # likewise
-    deepprivacy2: str | None  # a checkout of the original, which then takes the place of the small one
-    levels: int  # of FALCO's generator that its losses see, one of VIEWS
-    steps: int  # FALCO's, that lead away from the identity
-    fit_levels: int  # likewise, that are seen where a latent code is fitted to a photo
-    fit_steps: int  # that do so, after the encoder's guess
-    restore_steps: int  # of a network that learns to give originals back
+    probes: int | None  # photos per test person, for all systems in these tables; None: all that are anonymized
+    train_photos: int | None  # anonymized photos of the attacker's training people per system; None: all
+    validation_photos: int | None  # the same for its validation people
+    deepprivacy2: str | None  # folder of a checkout of the original, which replaces the small network
+    levels: int = limits(one_of=VIEWS)  # FALCO: levels of its generator that its losses use
+    steps: int  # FALCO: optimization steps away from the identity
+    fit_levels: int = limits(one_of=VIEWS)  # FALCO: levels used where a latent code is fitted to a photo
+    fit_steps: int = limits(least=0)  # FALCO: steps of that fit, after the encoder's guess
+    restore_steps: int  # training of the restoration network
     restore_batch: int
-    photos: int | None  # test photos of which it is measured what is kept; None: all
-    varied: int  # test people who see the settings below, a photo each
-    varied_steps: tuple[int, ...]  # FALCO's
-    varied_margins: tuple[float, ...]  # likewise, the cosines that it aims at
-    varied_scales: tuple[float, ...]  # of CAMOUFLaGE-Base
+    photos: int | None  # test photos for the utility measures; None: all
+    varied: int  # test people in the parameter sweeps below, one photo each
+    varied_steps: tuple[int, ...]  # FALCO's steps
+    varied_margins: tuple[float, ...]  # FALCO's target cosines
+    varied_scales: tuple[float, ...]  # anonymization scales of CAMOUFLaGE-Base
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Identification and its intervals."""
 
-    few: int  # reference photos a person in Few-Ref
-    reference_seed: int  # draws the Few-Ref and Single-Ref photos, the same ones for every attacker and anonymizer
-    draws: int  # bootstrap draws, by identity
-    confidence: float
+    few: int  # reference photos per person in the Few-Ref protocol
+    reference_seed: int = limits(least=0)  # of the Few-Ref and Single-Ref photos, equal for all attackers
+    draws: int  # bootstrap resamples, by identity
+    confidence: float = limits(above=0, below=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Everything a notebook needs to know about the size of a run."""
+    """Everything that a notebook needs to know about the size of a run."""
 
     name: str
-    minutes: float  # expected on the profile's machine with an empty cache; only for the first time-left message
+    minutes: float  # expected on the profile's machine with an empty cache, for the first estimate of the time left
     data: Data
     generator: Generator
     anonymize: Anonymize

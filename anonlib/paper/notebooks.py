@@ -11,7 +11,7 @@ from anonlib.config.errors import AnonlibError
 from anonlib.config.paths import project_root
 
 FILLED_BY_DRIVER = ("PROFILE", "DATASET", "OVERRIDES")
-_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
+_TYPES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict)}  # that papermill passes unchanged
 
 
 def folder() -> Path:
@@ -20,20 +20,31 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """Return the notebooks in their order (00_data, 01_...); raises AnonlibError where there are none."""
-    found = sorted(file.stem for file in folder().glob("[0-9][0-9]_*.ipynb"))
-    if not found:
+    """Return the notebooks in their order (00_data, 01_...); raise AnonlibError where there are none."""
+    notebooks = sorted(file.stem for file in folder().glob("[0-9][0-9]_*.ipynb"))
+    if not notebooks:
         raise AnonlibError(f"no notebooks like 00_name.ipynb in {folder()}")
-    return found
+    return notebooks
 
 
-def choose(wanted: list[str]) -> list[str]:
-    """Return the notebooks that `--only` means, by full name or number; all when nothing is asked for."""
-    known = names()
-    for name in wanted:
-        if not any(_means(name, notebook) for notebook in known):
-            raise AnonlibError(f"unknown notebook {name!r}: {config.nearest(name, known)}")
-    return [notebook for notebook in known if not wanted or any(_means(name, notebook) for name in wanted)]
+def choose(only: list[str]) -> list[str]:
+    """Choose the notebooks of a run.
+
+    Args:
+        only: full names or numbers ("03_attack", "03"); empty: all notebooks.
+
+    Returns:
+        Their full names, in order.
+
+    Raises:
+        AnonlibError: for a name that is no notebook's.
+    """
+    full = {short: name for name in names() for short in (name, name.split("_")[0])}
+    asked = [name.removesuffix(".ipynb") for name in only]
+    for name in asked:
+        if name not in full:
+            raise AnonlibError(f"unknown notebook {name!r}: {config.nearest(name, names())}")
+    return sorted({full[name] for name in asked}) or names()
 
 
 def path(name: str) -> Path:
@@ -42,7 +53,7 @@ def path(name: str) -> Path:
 
 
 def cells(name: str) -> list[dict[str, Any]]:
-    """Return a notebook's cells as {type, source, tags}; raises AnonlibError for a file that is no notebook."""
+    """Return a notebook's cells as {type, source, tags}; raise AnonlibError for a file that is no notebook."""
     try:
         raw = json.loads(path(name).read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError):
@@ -64,77 +75,78 @@ def code(name: str) -> str:
 
 
 def title(name: str) -> str:
-    """Return the first heading of a notebook, or its name."""
+    """Return the first heading of a notebook, or its name where there is none."""
     for cell in cells(name) if path(name).exists() else []:
-        if cell["type"] == "markdown" and (found := re.search(r"^#+\s+(.+)$", cell["source"], re.MULTILINE)):
-            return found[1].strip()
+        if cell["type"] == "markdown" and (heading := re.search(r"^#+\s+(.+)$", cell["source"], re.MULTILINE)):
+            return heading[1].strip()
     return name
 
 
 def parameters(name: str) -> dict[str, tuple[type, Any]]:
-    """Return a notebook's parameters as name -> (type, default).
+    """Read a notebook's parameters: one cell tagged "parameters", with lines NAME: type = value.
 
-    They stand in one cell tagged "parameters", as NAME: type = value with a JSON type, PROFILE, DATASET and OVERRIDES
-    among them. Raises AnonlibError for anything else.
+    papermill's inspect_notebook is not used: it passes over lines that it does not understand, and its import takes
+    seconds. See docs/decisions.md.
+
+    Args:
+        name: the notebook.
+
+    Returns:
+        Parameter -> (type, default).
+
+    Raises:
+        AnonlibError: for another form, for a type that JSON lacks, and where PROFILE, DATASET or OVERRIDES is missing.
     """
     tagged = [cell for cell in cells(name) if "parameters" in cell["tags"]]
     if len(tagged) != 1:
         raise AnonlibError(f"{name}: needs one cell tagged 'parameters', has {len(tagged)}")
-    found = {}
+    declared = {}
     try:
         for line in ast.parse(tagged[0]["source"]).body:
             if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value):
                 raise AnonlibError(f"{name}: its parameters are written NAME: type = value, not {ast.unparse(line)!r}")
             kind, default = _TYPES.get(ast.unparse(line.annotation)), ast.literal_eval(line.value)
-            if kind is None or not _fits(default, kind):
-                raise AnonlibError(f"{name}: {ast.unparse(line)!r} is not one of {', '.join(_TYPES)} with such a value")
-            found[line.target.id] = (kind, default)
+            if kind is None:
+                raise AnonlibError(f"{name}: the type in {ast.unparse(line)!r} is not one of {', '.join(_TYPES)}")
+            declared[line.target.id] = (kind, config.typed(f"{line.target.id} of {name}", default, kind))
     except (SyntaxError, ValueError):
         raise AnonlibError(f"{name}: its parameters must be plain values") from None
-    if missing := [needed for needed in FILLED_BY_DRIVER if needed not in found]:
+    if missing := [parameter for parameter in FILLED_BY_DRIVER if parameter not in declared]:
         raise AnonlibError(f"{name}: its parameters lack {', '.join(missing)}")
-    return found
+    return declared
 
 
-def parse_all(chosen: list[str], given: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return (overrides of the profile, notebook -> its own parameters) for a list of NAME=VALUE.
+def parse_all(chosen: list[str], assignments: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Sort the command line's parameters into those of the profile and those of single notebooks.
 
-    A name is one of the profile's numbers ("attack.steps") or a parameter that one of the notebooks declares.
-    Raises AnonlibError for an unknown or misspelled name, naming the nearest, and for a value of another type.
+    papermill itself only warns of a misspelled parameter.
+
+    Args:
+        chosen: the notebooks of the run.
+        assignments: texts NAME=VALUE; a name is a profile's ("attack.steps") or declared by one of the notebooks.
+
+    Returns:
+        Overrides of the profile, and notebook -> its own parameters; values in JSON types.
+
+    Raises:
+        AnonlibError: for an unknown name (with the nearest one), and for a value of another type.
     """
     declared = {name: parameters(name) for name in chosen}
-    own = {key: kind for known in declared.values() for key, (kind, _) in known.items() if key not in FILLED_BY_DRIVER}
+    own = {key for known in declared.values() for key in known if key not in FILLED_BY_DRIVER}
     overrides: dict[str, Any] = {}
     values: dict[str, dict[str, Any]] = {name: {} for name in chosen}
-    for text in given:
-        key, equals, value = text.partition("=")
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
         if not equals or not key:
-            raise AnonlibError(f"parameter {text!r}: write NAME=VALUE")
+            raise AnonlibError(f"parameter {assignment!r}: write NAME=VALUE")
         if key in ("PROFILE", "DATASET"):
-            raise AnonlibError(f"parameter {key}: use --{key.lower()} {value}")
+            raise AnonlibError(f"parameter {key}: use --{key.lower()} {text}")
         if key in own:
             for name in chosen:
                 if key in declared[name]:
-                    values[name][key] = _typed(key, value, declared[name][key][0])
-        elif key in config.field_types():
-            overrides[key] = config.parse(key, value)
+                    values[name][key] = config.parse(key, text, declared[name][key][0])
+        elif key in config.parameters():
+            overrides[key] = config.parse(key, text)
         else:
-            raise AnonlibError(f"unknown parameter {key!r}: {config.nearest(key, [*own, *config.field_types()])}")
+            raise AnonlibError(f"unknown parameter {key!r}: {config.nearest(key, [*own, *config.parameters()])}")
     return overrides, values
-
-
-def _typed(key: str, text: str, kind: type) -> Any:
-    value = text if kind is str else config.literal(text)
-    if kind is float and _fits(value, int):
-        return float(value)
-    if not _fits(value, kind):
-        raise AnonlibError(f"parameter {key} must be {config.spelled(kind)}, not {text!r}")
-    return value
-
-
-def _fits(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-
-
-def _means(wanted: str, notebook: str) -> bool:
-    return wanted.removesuffix(".ipynb") in (notebook, notebook.split("_")[0])

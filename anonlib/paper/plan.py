@@ -60,7 +60,7 @@ def make(profile: str, dataset: str, given: list[str], only: list[str]) -> Plan:
     if dataset not in data.SOURCES and Path(dataset).expanduser().exists():
         dataset = str(Path(dataset).expanduser().resolve())
     fingerprint = data.fingerprint(dataset)
-    name = dataset_name(dataset)
+    name = dataset_name(dataset, data.SOURCES)
     changed = {**overrides, **{key: value for own in values.values() for key, value in own.items()}}
     output = output_folder(profile, name, changed)
     return Plan(settings, dataset, name, fingerprint, output, tuple(chosen), overrides, values)

@@ -37,14 +37,17 @@ def begin(notebook: str, profile: str, dataset: str, overrides: Mapping[str, Any
     driven = os.environ.get(NOTEBOOK, notebook)
     if driven != notebook:
         raise AnonlibError(f"{driven} calls report.begin({notebook!r}, ...): it must name itself")
+    from anonlib import data
+
     settings = config.load(profile, dict(overrides or {}))
-    output = os.environ.get(OUTPUT) or output_folder(profile, dataset_name(dataset), overrides)
+    name = dataset_name(dataset, data.SOURCES)
+    output = os.environ.get(OUTPUT) or output_folder(profile, name, overrides)
     here = Context(
         notebook=notebook,
         profile=profile,
-        dataset=dataset_name(dataset),
+        dataset=name,
         output=str(output),
-        data=os.environ.get(DATA_HASH) or _fingerprint(dataset),
+        data=os.environ.get(DATA_HASH) or data.fingerprint(dataset),
         seeds={key: value for key, value in config.values(settings).items() if "seed" in key},
         first_cell=int(os.environ.get(FIRST_CELL, "0")),
     )
@@ -163,12 +166,6 @@ def _checked(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
         raise AnonlibError(f"name {name!r}: small letters, digits, - and _ only: it becomes a file name")
     return name
-
-
-def _fingerprint(dataset: str) -> str:
-    from anonlib import data
-
-    return data.fingerprint(dataset)
 
 
 def _shown_markdown(text: str) -> Any:
