@@ -8,24 +8,28 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anonlib.anonymizers.registry import register as register_anonymizer
     from anonlib.data.faceset import FaceSet
     from anonlib.paper.api import anonymize, attack, evaluate, list_anonymizers, list_attackers, load, settings
 
 __version__ = "0.1.0"
 
-_MODULES = {
-    "FaceSet": "anonlib.data.faceset",
-    "anonymize": "anonlib.paper.api",
-    "attack": "anonlib.paper.api",
-    "evaluate": "anonlib.paper.api",
-    "list_anonymizers": "anonlib.paper.api",
-    "list_attackers": "anonlib.paper.api",
-    "load": "anonlib.paper.api",
-    "settings": "anonlib.paper.api",
+_API = "anonlib.paper.api"
+_PUBLIC = {  # public name -> where it is defined
+    "FaceSet": ("anonlib.data.faceset", "FaceSet"),
+    "anonymize": (_API, "anonymize"),
+    "attack": (_API, "attack"),
+    "evaluate": (_API, "evaluate"),
+    "list_anonymizers": (_API, "list_anonymizers"),
+    "list_attackers": (_API, "list_attackers"),
+    "load": (_API, "load"),
+    "register_anonymizer": ("anonlib.anonymizers.registry", "register"),
+    "settings": (_API, "settings"),
 }
 
 __all__ = [
-    "FaceSet", "anonymize", "attack", "evaluate", "list_anonymizers", "list_attackers", "load", "settings",
+    "FaceSet", "anonymize", "attack", "evaluate", "list_anonymizers", "list_attackers", "load", "register_anonymizer",
+    "settings",
 ]  # fmt: skip
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # OpenCV reads it when it is imported
@@ -43,9 +47,10 @@ def __getattr__(name: str) -> Any:
     Raises:
         AttributeError: the package has no such public name.
     """
-    if name not in _MODULES:
+    if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(importlib.import_module(_MODULES[name]), name)
+    module, attribute = _PUBLIC[name]
+    globals()[name] = value = getattr(importlib.import_module(module), attribute)
     return value
 
 

@@ -65,6 +65,12 @@ def register(name: str, **fields) -> Callable:
     Args:
         name: Its name; none that the package uses itself.
         **fields: Fields of `AnonymizerSpec`. The description is the first line of the docstring unless it is given.
+
+    Returns:
+        The decorator, which returns the anonymizer unchanged.
+
+    Raises:
+        AnonlibError: the name is taken.
     """
 
     def decorate(anonymizer: Callable) -> Callable:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config, data
-from anonlib.anonymizers import NAMES, dataset, photo_folder
+from anonlib.anonymizers import dataset, photo_folder, registry
 from anonlib.anonymizers.dataset import Anonymized
+from anonlib.anonymizers.registry import AnonymizerSpec
 from anonlib.attacks import benchmark
 from anonlib.attacks.benchmark import Outcome
 from anonlib.attacks.registry import ATTACKERS
@@ -82,11 +83,11 @@ def anonymize(photos, names=ANONYMIZER, profile=None, *, target=None):
     profile = profile or settings()
     if isinstance(photos, FaceSet):
         names = (names,) if isinstance(names, str) else tuple(names)
-        _check_names("anonymizer", names, (*NAMES, *photos.given))
+        _check_names("anonymizer", names, [*registry.anonymizers(), *photos.given])
         return dataset.anonymize(photos, dataset.chosen_rows(photos, profile.anonymize), names, profile)
     if not isinstance(names, str):
         raise AnonlibError("photos and folders take a single anonymizer: give its name")
-    _check_names("anonymizer", (names,), NAMES)
+    _check_names("anonymizer", (names,), registry.anonymizers())
     if isinstance(photos, str | Path):
         if target is None:
             raise AnonlibError("a folder of photos needs target=, the folder to create")
@@ -150,9 +151,9 @@ def evaluate(
     return tables.attack_table(ranks, benchmark.knowledge(), numbers.confidence, numbers.draws)
 
 
-def list_anonymizers() -> tuple[str, ...]:
-    """List the names of the anonymizers."""
-    return NAMES
+def list_anonymizers() -> dict[str, AnonymizerSpec]:
+    """List the anonymizers: name -> what the registry knows of each, with a description."""
+    return registry.anonymizers()
 
 
 def list_attackers() -> dict[str, str]:

@@ -1,0 +1,203 @@
+"""Simple rules of the project's language, held for every file of anonlib/ and tools/.
+
+A budget is the number of places that still break a rule. It may shrink, never grow: lower it with the code. To list the
+places of a package: `python tests/test_words.py anonlib/faces`.
+"""
+
+import ast
+import re
+import sys
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BANNED = {"one", "ones", "found", "made", "told", "seen", "known", "kept", "given", "numbers", "todo"}
+SHORT_LOOP = 2  # lines of a loop in which a banned name may stand
+PERSON = re.compile(r"\b(he|his|him|himself|whoever|whom|whose|who)\b", re.I)
+OF_PEOPLE = re.compile(
+    r"\b(people|person|persons|users?|somebody|anybody|reader|engineers?)[,;]? (who|whose|whom)\b", re.I
+)
+NOT_IMPERATIVE = {
+    "a", "an", "all", "another", "any", "as", "both", "control", "each", "every", "how", "if", "in", "it", "its", "like",
+    "likewise", "more", "no", "number", "of", "on", "one", "same", "so", "that", "the", "there", "these", "this",
+    "those", "true", "two", "what", "when", "where", "whether", "which", "who", "with",
+}  # fmt: skip
+ENDS_IN_S = {"access", "assess", "bias", "canvas", "compress", "cross", "discuss", "express", "focus", "guess", "pass", "press", "process", "suppress"}  # fmt: skip # noqa: E501
+RULES = ("names", "persons", "sections", "imperative")
+BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULES, in that order
+    "tools/": (11, 2, 24, 0),
+    "anonlib/anonymizers": (92, 22, 50, 0),
+    "anonlib/assets": (16, 2, 21, 0),
+    "anonlib/attacks": (103, 22, 73, 8),
+    "anonlib/config": (1, 2, 16, 0),
+    "anonlib/controls": (23, 7, 18, 0),
+    "anonlib/data": (15, 2, 32, 0),
+    "anonlib/diffusion": (36, 5, 27, 1),
+    "anonlib/engine": (12, 2, 34, 0),
+    "anonlib/faces": (13, 8, 36, 4),
+    "anonlib/metrics": (25, 19, 53, 0),
+    "anonlib/networks": (25, 9, 65, 26),
+    "anonlib/paper": (164, 30, 144, 0),
+    "anonlib/plotting": (4, 2, 20, 0),
+    "tools/bench": (32, 1, 25, 7),
+    "tools/build": (75, 12, 86, 6),
+}
+
+
+def files(package: str) -> list[Path]:
+    """List the Python files of a package, or of a folder's own files where it ends in a slash."""
+    folder = ROOT / package
+    return sorted(folder.glob("*.py") if package.endswith("/") else folder.rglob("*.py"))
+
+
+def packages() -> list[str]:
+    """List what has a budget: every folder of anonlib and tools, and the files beside them."""
+    found = [top for top in ("anonlib", "tools")]
+    inner = [folder for top in found for folder in sorted((ROOT / top).iterdir()) if any(folder.rglob("*.py"))]
+    return ["anonlib/", "tools/", *(str(folder.relative_to(ROOT)) for folder in inner if folder.is_dir())]
+
+
+def violations(source: str) -> Iterator[tuple[str, int, str]]:
+    """Yield what breaks a rule in a source text: rule, line, words."""
+    tree = ast.parse(source)
+    for parent in ast.walk(tree):
+        for child in ast.iter_child_nodes(parent):
+            child.parent = parent
+    for node in ast.walk(tree):
+        yield from (("names", line, name) for line, name in banned_names(node))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from ((rule, node.lineno, node.name) for rule in docstring_problems(node))
+    for line, text in prose(source, tree):
+        yield from (("persons", line, match[0]) for match in PERSON.finditer(OF_PEOPLE.sub("", text)))
+
+
+def banned_names(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield line and name of what a node binds to a banned name, short loops excepted."""
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in BANNED and not in_short_loop(node):
+        yield node.lineno, node.id
+    elif isinstance(node, ast.arg) and node.arg in BANNED and not isinstance(node.parent.parent, ast.Lambda):
+        yield node.lineno, node.arg
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name in BANNED:
+        yield node.lineno, node.name
+
+
+def in_short_loop(node: ast.AST) -> bool:
+    """Return whether a name is the variable of a comprehension or of a loop of two lines."""
+    while isinstance(node.parent, ast.Tuple | ast.List | ast.Starred):
+        node = node.parent
+    loop = node.parent
+    if isinstance(loop, ast.comprehension):
+        loop = loop.parent
+        return loop.end_lineno - loop.lineno < 2 * SHORT_LOOP
+    short = isinstance(loop, ast.For) and node is loop.target
+    return short and loop.end_lineno - loop.lineno <= SHORT_LOOP
+
+
+def docstring_problems(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    """Yield the rules that a public function's docstring breaks: sections, imperative."""
+    public = not node.name.startswith("_") and isinstance(node.parent, ast.Module | ast.ClassDef)
+    if not public or isinstance(node.parent, ast.ClassDef) and node.parent.name.startswith("_"):
+        return
+    decorators = {ast.unparse(decorator).rpartition(".")[2] for decorator in node.decorator_list}
+    if "overload" in decorators:
+        return
+    text = ast.get_docstring(node) or ""
+    arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+    arguments = [argument for argument in arguments if argument.arg not in ("self", "cls")]
+    if (
+        arguments
+        and not ("Args:" in text and re.search(r"^(Returns|Raises|Yields):", text, re.M))
+        and not silent(node, text)
+    ):
+        yield "sections"
+    first = (re.match(r"\w+", text) or [""])[0].lower()
+    if not decorators & {"property", "cached_property"} and not imperative(first):
+        yield "imperative"
+
+
+def silent(node: ast.FunctionDef | ast.AsyncFunctionDef, text: str) -> bool:
+    """Return whether a function gives nothing back and documents its arguments: it has no Returns."""
+    return "Args:" in text and isinstance(node.returns, ast.Constant) and node.returns.value is None
+
+
+def imperative(word: str) -> bool:
+    """Return whether a word, small letters, may begin an imperative sentence."""
+    third_person = word.endswith("s") and word not in ENDS_IN_S
+    return bool(word) and word not in NOT_IMPERATIVE and not third_person and not word.endswith("ed")
+
+
+def prose(source: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield line and text of every docstring and comment."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+            first = node.body[0]
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                yield first.lineno, " ".join(first.value.value.split())
+    for token in tokenize.generate_tokens(iter(source.splitlines(keepends=True)).__next__):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def counts(package: str) -> Counter[str]:
+    """Count the violations of each rule in a package."""
+    return Counter(rule for file in files(package) for rule, *_ in violations(file.read_text()))
+
+
+@pytest.mark.parametrize("package", packages())
+def test_a_package_stays_within_its_budget(package):
+    counted = counts(package)
+    for rule, budget in zip(RULES, BUDGETS.get(package, (0, 0, 0, 0)), strict=True):
+        assert counted[rule] <= budget, f"{package}, {rule}: list them with `python tests/test_words.py {package}`"
+
+
+def test_budgets_name_packages():
+    assert set(BUDGETS) <= set(packages())
+
+
+def test_what_breaks_a_rule_is_found():
+    source = '''
+def made(told, x):
+    """What he has seen."""
+    one = 1  # whoever waits
+    for found in x:
+        print(found)
+    return [one for one in x]
+'''
+    found = Counter(rule for rule, *_ in violations(source))
+    assert found == {"names": 3, "persons": 2, "sections": 1, "imperative": 1}
+
+
+def test_plain_code_breaks_no_rule():
+    source = '''
+def rank(probes, gallery):
+    """Rank the gallery for each probe.
+
+    Args:
+        probes: embeddings of people who are searched for.
+        gallery: embeddings.
+
+    Returns:
+        The ranks.
+    """
+    for one in gallery:
+        print(one)
+    return probes
+'''
+    assert not list(violations(source))
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or packages():
+        print(f'    "{name}": {tuple(counts(name)[rule] for rule in RULES)},')
+        if sys.argv[1:]:
+            for path in files(name):
+                for rule, line, words in violations(path.read_text()):
+                    print(f"{path.relative_to(ROOT)}:{line}: {rule}: {words}")
