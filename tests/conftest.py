@@ -8,9 +8,9 @@ import pytest
 
 from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.config import paths
-from anonlib.engine import pool as workers
+from anonlib.engine import pool
 
-GPUS = workers.gpus()
+GPUS = pool.gpus()
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what tests compare with is exact in float32, so a GPU is for those marked gpu
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from anonlib.config.errors import AnonlibError
-from anonlib.engine import cache, ledger, store
+from anonlib.engine import cache, engines, keys, ledger, pool, store
 from anonlib.engine import code as sources
-from anonlib.engine import pool as workers
 from anonlib.paper import provenance
 
 HELPER = """
@@ -39,6 +39,10 @@ HELPER = """
     def devices(k):
         time.sleep(0.2)
         return [os.environ.get("CUDA_VISIBLE_DEVICES") for _ in k]
+
+    def endless(k):
+        note(os.getpid())
+        time.sleep(600)
 
     def rows(values, names, table, by):
         note(len(values))
@@ -162,7 +166,7 @@ def test_a_damaged_result_is_done_again(helper, capsys):
 
 
 def test_a_killed_writer_leaves_nothing_visible(helper):
-    entry = cache.Entry("scale", cache.components(helper.scaled, {}, {"values": np.arange(3)}))
+    entry = cache.Entry("scale", keys.components(helper.scaled, {}, {"values": np.arange(3)}))
     half = entry.folder.with_suffix(".tmp")
     half.mkdir(parents=True)
     (half / "entry.json").write_text("{}")
@@ -259,7 +263,7 @@ EDITED = """
 
     import numpy as np
     import steps_under_test
-    from anonlib import cache
+    from anonlib.engine import cache
 
     if __name__ == "__main__":
         file = Path(steps_under_test.__file__)
@@ -376,25 +380,97 @@ def test_gpus_are_shared_out(monkeypatch, tmp_path, helper):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for name in ("nvidia0", "nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
-    monkeypatch.setattr(workers, "DEVICES", tmp_path)
-    assert workers.gpus() == ["0", "2", "10"]
-    assert [workers.default_workers(each) for each in (1, 2, 3, 4)] == [3, 1, 1, 1]
+    monkeypatch.setattr(pool, "DEVICES", tmp_path)
+    assert pool.gpus() == ["0", "2", "10"]
+    assert [pool.default_workers(each) for each in (1, 2, 3, 4)] == [3, 1, 1, 1]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,8,9")
-    assert workers.gpus() == ["5", "7", "8", "9"] and workers.default_workers(2) == 2
+    assert pool.gpus() == ["5", "7", "8", "9"] and pool.default_workers(2) == 2
     told = cache.map_shards("devices", helper.devices, {"k": list(range(8))}, shard_size=1, workers=2, gpus_each=2)
     assert set(told) == {"5,7", "8,9"}, "each worker has GPUs of its own"
     with pytest.raises(AnonlibError, match="here are 4"):
         cache.map_shards("devices", helper.devices, {"k": [9]}, workers=1, gpus_each=5)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert workers.gpus() == []
+    assert pool.gpus() == []
+
+
+def test_a_second_clone_finds_the_results_of_the_first(helper, tmp_path, monkeypatch):
+    """A clone's own path is in no key: neither in parameters and inputs nor as a model's."""
+    entries_of = []
+    for place in ("first", "second"):
+        clone = tmp_path / place
+        (clone / "requirements").mkdir(parents=True)
+        (clone / "model").mkdir()
+        (clone / "model" / "weights").write_text("1")
+        monkeypatch.setenv("ANONLIB_PROJECT", str(clone))
+        params, inputs = {"folder": str(clone / "model")}, {"paths": [str(clone / "model")], "file": clone / "model"}
+        models = [clone / "model", "owner/model@abc"]
+        entries_of.append(cache.Entry("x", keys.components(helper.scaled, params, inputs, models=models)))
+    assert entries_of[0].key == entries_of[1].key
+    assert str(tmp_path) not in json.dumps(entries_of[0].components)
+
+
+SECOND_ENGINE = """
+    def default_workers(gpus_each=1):
+        return 3
+
+    def map_shards(compute, shards, inputs, *, label, module, workers, gpus_each, log):
+        print(label, module, workers)
+        for place in reversed(range(len(shards))):
+            yield place, compute(shards[place], inputs)
+"""
+
+
+def test_a_second_engine_stands_behind_the_same_interface(helper, tmp_path, monkeypatch, capsys):
+    (tmp_path / "second_engine.py").write_text(textwrap.dedent(SECOND_ENGINE))
+    values, names = np.arange(7), [f"n{i}" for i in range(7)]
+    arguments = {"items": {"values": values, "names": names}, "params": {"by": 2}, "inputs": {"table": np.ones(3)}}
+    monkeypatch.setenv(engines.ENGINE, "second_engine")
+    other = cache.map_shards("other", helper.rows, **arguments, shard_size=2)
+    assert capsys.readouterr().out == "other steps_under_test 3\n"
+    monkeypatch.setenv(engines.ENGINE, "local")
+    local = cache.map_shards("rows", helper.rows, **arguments, shard_size=2, workers=1)
+    assert store.digest(other) == store.digest(local)
+    monkeypatch.setenv(engines.ENGINE, "ray_that_is_not_here")
+    with pytest.raises(AnonlibError, match="ANONLIB_ENGINE=ray_that_is_not_here.*name local or the module"):
+        cache.map_shards("rows", helper.rows, **arguments)
+
+
+PARENT = """
+    import os, threading, time
+    from pathlib import Path
+    import steps_under_test
+    from anonlib.engine import cache
+
+    def kill():
+        while not steps_under_test.calls():
+            time.sleep(0.1)
+        os.kill(os.getpid(), 9)
+
+    if __name__ == "__main__":
+        threading.Thread(target=kill).start()
+        cache.map_shards("endless", steps_under_test.endless, {"k": [1]}, workers=1)
+"""
+
+
+def test_workers_end_with_their_parent(helper, tmp_path):
+    (tmp_path / "parent.py").write_text(textwrap.dedent(PARENT))
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    run = [sys.executable, str(tmp_path / "parent.py")]
+    assert subprocess.run(run, env=os.environ | {"PYTHONPATH": paths}, check=False).returncode == -9
+    worker = int(helper.calls()[0])
+    for _ in range(100):
+        if not psutil.pid_exists(worker):
+            return
+        time.sleep(0.1)
+    pytest.fail("a worker outlives its killed parent")
 
 
 def test_number_of_workers(monkeypatch):
     monkeypatch.setenv("ANONLIB_WORKERS", "3")
-    assert workers.default_workers() == 3
+    assert pool.default_workers() == 3
     monkeypatch.delenv("ANONLIB_WORKERS")
-    assert 1 <= workers.default_workers() <= os.cpu_count()
+    assert 1 <= pool.default_workers() <= os.cpu_count()
     for wrong in ("0", "two", "-1"):
         monkeypatch.setenv("ANONLIB_WORKERS", wrong)
         with pytest.raises(AnonlibError, match="ANONLIB_WORKERS"):
-            workers.default_workers()
+            pool.default_workers()

@@ -1,1 +1,1 @@
-"""Map a function over shards of work and keep its results by content."""
+"""Cached steps, the engines that compute their shards, and what a process knows of itself."""

@@ -1,4 +1,4 @@
-"""Which code a step or a notebook consists of: the modules it names and what those import, hashed without comments."""
+"""The code of a step or a notebook: its modules and all that they import, hashed without comments and docstrings."""
 
 import ast
 import hashlib
@@ -15,29 +15,41 @@ MACHINERY = ("anonlib.config", "anonlib.engine", "anonlib.assets")
 
 
 def code_hashes(modules: Iterable[str], without: tuple[str, ...] = ()) -> dict[str, str]:
-    """Return module name -> hash of its code, for the named modules and all that they import from the same packages.
+    """Return the hash of the code of each module and of all that they import from the same packages, by name.
 
-    Comments, layout and docstrings do not count. without: packages that are left out.
-    Raises AnonlibError for a module whose source cannot be found.
+    Comments, layout and docstrings do not count.
+
+    Args:
+        modules: Names of modules.
+        without: Packages to leave out.
+
+    Raises:
+        AnonlibError: A module has no source file.
     """
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     waiting = sorted(set(modules))
     roots = {name.split(".")[0] for name in waiting}
     while waiting:
         name = waiting.pop()
-        if name in found or any(f"{name}.".startswith(f"{package}.") for package in without):
+        if name in hashes or any(f"{name}.".startswith(f"{package}.") for package in without):
             continue
         path = module_file(name)
         if path is None:
             raise AnonlibError(f"no source for module {name!r}: name modules that are files")
         stat = path.stat()
-        found[name], imported = _read(path, name, stat.st_size, stat.st_mtime_ns)
+        hashes[name], imported = _read(path, name, stat.st_size, stat.st_mtime_ns)
         waiting.extend(module for module in imported if module.split(".")[0] in roots)
-    return dict(sorted(found.items()))
+    return dict(sorted(hashes.items()))
 
 
 def imports(source: str, module: str = "", package: bool = False) -> list[str]:
-    """Return the modules that a piece of code imports, wherever in it, sub-modules told from names."""
+    """Return the modules that a piece of code imports anywhere in it.
+
+    Args:
+        source: The code.
+        module: Its module's name, for relative imports.
+        package: Whether it is a package's __init__.py.
+    """
     names: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -57,15 +69,15 @@ def imports(source: str, module: str = "", package: bool = False) -> list[str]:
 def module_file(name: str) -> Path | None:
     """Return the source file of a module without importing it or its parents, or None."""
     root, *rest = name.split(".")
-    if root in sys.stdlib_module_names or (where := _root(root)) is None:
+    if root in sys.stdlib_module_names or (file := _root(root)) is None:
         return None
     if not rest:
-        return where
-    if where.name != "__init__.py":
+        return file
+    if file.name != "__init__.py":
         return None
-    path = where.parent.joinpath(*rest)
+    path = file.parent.joinpath(*rest)
     candidates = (path.with_name(path.name + ".py"), path / "__init__.py")
-    return next((file for file in candidates if file.is_file()), None)
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def _root(name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Account of the cached steps that a process used: for the manifest, and for the driver when there is one."""
+"""Record of the cached steps that a process used, for the manifest and for the driver that runs notebooks."""
 
 import hashlib
 import json
@@ -12,18 +12,26 @@ from anonlib.config.paths import project_root
 LEDGER = "ANONLIB_LEDGER"
 
 used_models: dict[str, str] = {}  # model -> hash, of all steps since `reset`
-saved_seconds = 0.0  # what steps cost when they were computed, for those that came from the cache
+saved_seconds = 0.0  # what the steps that came from the cache once cost
 
 
 def reset() -> None:
-    """Start a new account."""
+    """Start a new record."""
     global saved_seconds
     saved_seconds = 0.0
     used_models.clear()
 
 
 def note_step(name: str, key: str, hit: bool, seconds: float, models: Mapping[str, str]) -> None:
-    """Keep account of a step that was used: for the manifest, and for the driver when there is one."""
+    """Record a step that was used.
+
+    Args:
+        name: The step's name.
+        key: Its entry in the cache.
+        hit: Whether the result was in the cache.
+        seconds: What it cost to compute.
+        models: The hashes of its models, by label.
+    """
     global saved_seconds
     used_models.update({Path(label).name: value for label, value in models.items()})
     saved_seconds += seconds if hit else 0.0

@@ -24,14 +24,19 @@ def status(text: str) -> None:
     _send("status", text)
 
 
-def track(items: Iterable[Item], label: str, total: int) -> Iterator[Item]:
-    """Yield the items, showing "label: 12 of 30 left, about 4 min" at most twice a second."""
-    start = shown = time.monotonic()
-    for done, item in enumerate(items):
-        now = time.monotonic()
-        if now - shown > 0.5:
-            status(f"{label}: {total - done} of {total} left, {about((now - start) / max(done, 1) * (total - done))}")
-            shown = now
+def track(items: Iterable[Item], text: str, total: int, seconds: float | None = None) -> Iterator[Item]:
+    """Yield the items and print how many are left and the time that they may take, in a line that is replaced.
+
+    Args:
+        items: What takes its time, one after the other.
+        text: The line, with {} for the number that is left.
+        total: How many items there are.
+        seconds: What they may take together, where that is known before.
+    """
+    start = time.monotonic()
+    say(text.format(total) + (f", {about(seconds)}" if seconds is not None else ""))
+    for done, item in enumerate(items, 1):
+        status(f"{text.format(total - done)}, {about((time.monotonic() - start) / done * (total - done))}")
         yield item
 
 

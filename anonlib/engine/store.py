@@ -1,4 +1,4 @@
-"""Values on disk: nested dictionaries, lists, dataclasses, arrays, data frames and tensors, exactly as they were.
+"""Values on disk: nested dictionaries, lists, dataclasses, arrays, data frames and tensors, exactly as they were saved.
 
 A value is a folder: value.json is its skeleton, arrays lie beside it as .npy, torch tensors in one tensors.safetensors.
 Nothing is pickled.
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib.config.files import sha256_of
+from anonlib.config.paths import project_root
 
 SKELETON = "value.json"
 
@@ -25,7 +26,8 @@ SKELETON = "value.json"
 def save(value: Any, folder: Path) -> None:
     """Write a value into an existing folder.
 
-    Raises TypeError for what cannot be written without pickling (functions, open files, object arrays of anything).
+    Raises:
+        TypeError: It cannot be written without pickling: functions, open files, arrays of objects.
     """
     tensors: dict[str, Any] = {}
     skeleton = _encode(value, folder, tensors)
@@ -37,7 +39,12 @@ def save(value: Any, folder: Path) -> None:
 
 
 def load(folder: Path, mapped: bool = False) -> Any:
-    """Return the value written into a folder; `mapped` arrays are read-only views of the files, shared by processes."""
+    """Return the value written into a folder.
+
+    Args:
+        folder: Where `save` wrote it.
+        mapped: Whether arrays are read-only views of the files, which processes share.
+    """
     tensors = {}
     if (folder / "tensors.safetensors").exists():
         from safetensors.torch import load_file
@@ -65,9 +72,12 @@ def concatenate(parts: list[Any]) -> Any:
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 of a value's content: types, shapes, names and bytes; a Path stands for the files under it."""
+    """Return the SHA-256 of a value's content: types, shapes, names and bytes; a Path stands for the files under it.
+
+    A text that is a path within the project counts by its place there: a second clone has the same digests.
+    """
     state = hashlib.sha256()
-    _feed(value, state)
+    _feed(value, state, f"{project_root()}/")
     return state.hexdigest()
 
 
@@ -173,12 +183,13 @@ def _is_record(value: Any) -> bool:
 
 
 def _is_tensor(value: Any) -> bool:
-    torch = sys.modules.get("torch")  # a value cannot be a tensor before somebody imported torch
+    torch = sys.modules.get("torch")  # a value cannot be a tensor before torch is imported
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def _feed(value: Any, state: Any) -> None:
+def _feed(value: Any, state: Any, root: str) -> None:
     state.update(b"ndarray(" if isinstance(value, np.ndarray) else f"{type(value).__name__}(".encode())
+    parts: Iterable[Any] = ()
     if isinstance(value, Path):
         state.update(tree_digest(value).encode())
     elif isinstance(value, np.ndarray):
@@ -187,24 +198,21 @@ def _feed(value: Any, state: Any) -> None:
         state.update(plain.view(np.uint8).data if plain.size else b"")
     elif _is_tensor(value):
         state.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        _feed(value.detach().cpu().reshape(-1).contiguous().view(sys.modules["torch"].uint8).numpy(), state)
+        parts = (value.detach().cpu().reshape(-1).contiguous().view(sys.modules["torch"].uint8).numpy(),)
     elif isinstance(value, pd.DataFrame):
-        for name in value.columns:
-            _feed(str(name), state)
-            _feed(_column(value[name]), state)
+        parts = (part for name in value.columns for part in (str(name), _column(value[name])))
     elif isinstance(value, dict):
-        _feed_all([item for key in sorted(value) for item in (key, value[key])], state)
+        parts = (part for key in sorted(value) for part in (key, value[key]))
     elif _is_record(value):
-        _feed_all([getattr(value, field.name) for field in dataclasses.fields(value)], state)
+        parts = (getattr(value, field.name) for field in dataclasses.fields(value))
     elif isinstance(value, list | tuple):
-        _feed_all(value, state)
-    elif value is None or isinstance(value, bool | int | float | str | np.generic):
+        parts = value
+    elif isinstance(value, str):
+        state.update(repr(value.removeprefix(root)).encode())
+    elif value is None or isinstance(value, bool | int | float | np.generic):
         state.update(repr(value).encode())
     else:
         raise TypeError(f"cannot hash a {type(value).__name__}: pass arrays, frames, texts, numbers or paths")
+    for part in parts:
+        _feed(part, state, root)
     state.update(b")")
-
-
-def _feed_all(items: Iterable[Any], state: Any) -> None:
-    for item in items:
-        _feed(item, state)

@@ -1,4 +1,4 @@
-"""What depends on the machine: a CPU build of torch beside a CUDA-built torchvision, and the type it is fast in."""
+"""Settings of torch that depend on the machine: threads, torchvision beside a CPU build, device and fast type."""
 
 import os
 from typing import TYPE_CHECKING
@@ -8,10 +8,12 @@ if TYPE_CHECKING:
 
 
 def prepare_torch(threads: int | None = None) -> None:
-    """Pin the thread count and make torchvision importable; call before importing diffusers, transformers or timm.
+    """Pin the thread count and make torchvision importable; call it before diffusers or timm are imported.
 
-    threads: CPU threads for torch in this process, >= 1; None leaves torch's own choice.
-    Where torchvision already matches torch this changes nothing: the two operators are only declared when missing.
+    Where torchvision matches torch nothing changes: its two operators are declared only when they are missing.
+
+    Args:
+        threads: CPU threads of torch in this process, 1 or more; None: torch's own choice.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import torch
@@ -38,8 +40,10 @@ def device() -> str:
 def fast_dtype(device: str) -> "torch.dtype":
     """Return torch.bfloat16 where this device multiplies it faster than float32, else torch.float32.
 
-    device: "cpu" or "cuda". A CPU does with AMX, or with AMD's AVX-512 (Zen 4: 212 against 90 GFLOP/s a core). Intel's
-    cores without AMX have the instruction and lose by it (a HED map .108 s against .063 s); others emulate it.
+    A CPU with AMX does, and AMD's with AVX-512; Intel's without AMX are slower in it, see docs/decisions.md.
+
+    Args:
+        device: "cpu" or "cuda".
     """
     import torch
 
@@ -51,7 +55,12 @@ def fast_dtype(device: str) -> "torch.dtype":
 
 
 def autocast(device: str, dtype: "torch.dtype | None" = None) -> "torch.autocast":
-    """Return the context in which torch multiplies in `dtype`, None for `fast_dtype`; the rest stays float32."""
+    """Return the context in which torch multiplies in `dtype`; the rest stays float32.
+
+    Args:
+        device: "cpu" or "cuda".
+        dtype: None: `fast_dtype`.
+    """
     import torch
 
     dtype = dtype or fast_dtype(device)

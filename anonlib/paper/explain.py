@@ -5,7 +5,7 @@ from typing import Any
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import read_json
 from anonlib.config.paths import project_root
-from anonlib.engine import cache, ledger
+from anonlib.engine import cache, keys, ledger
 from anonlib.engine import code as sources
 from anonlib.paper import console, plan
 from anonlib.paper.plan import Plan
@@ -52,14 +52,14 @@ def step_changes(old: dict[str, Any]) -> list[str]:
         return [str(error)]
     models = {label: _model(label, value) for label, value in old["models"].items()}
     new = old | {"code": code, "models": models, "lock": ledger.lock_hash()}
-    return cache.differences(old, new)
+    return keys.differences(old, new)
 
 
 def _model(label: str, value: str) -> str | None:
     if value == label:  # a hub name and revision
         return value
     folder = project_root() / label
-    return cache.model_hash(folder) if folder.exists() else None
+    return keys.model_hash(folder) if folder.exists() else None
 
 
 def _header(name: str, key: str) -> dict[str, Any] | None:

@@ -11,8 +11,8 @@ from anonlib.assets import models
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import read_json, sha256_of, update_json
 from anonlib.config.paths import PROJECT, dataset_name, output_folder, project_root
-from anonlib.engine import cache, ledger
 from anonlib.engine import code as sources
+from anonlib.engine import keys, ledger
 from anonlib.paper import html_report, notebooks, provenance, render
 
 OPTIONAL = "08_camouflage"  # which a profile without CAMOUFLaGE leaves out
@@ -87,13 +87,13 @@ def components(plan: Plan, notebook: str) -> dict[str, Any]:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return in words which of a notebook's components changed."""
     said = ["the notebook itself changed"] if old["notebook"] != new["notebook"] else []
-    said += [f"code changed: {name}" for name in cache.changed(old["code"], new["code"])]
-    for name in cache.changed(old["parameters"], new["parameters"]):
+    said += [f"code changed: {name}" for name in keys.changed(old["code"], new["code"])]
+    for name in keys.changed(old["parameters"], new["parameters"]):
         said.append(f"parameter {name}: {old['parameters'].get(name)} -> {new['parameters'].get(name)}")
     said += ["the data set changed"] if old["data"] != new["data"] else []
-    said += [f"model changed: {name}" for name in cache.changed(old.get("models", {}), new["models"])]
+    said += [f"model changed: {name}" for name in keys.changed(old.get("models", {}), new["models"])]
     said += ["lock file changed"] if old["lock"] != new["lock"] else []
-    return said + [f"results changed: {name}" for name in cache.changed(old["upstream"], new["upstream"])]
+    return said + [f"results changed: {name}" for name in keys.changed(old["upstream"], new["upstream"])]
 
 
 def stale(plan: Plan, notebook: str) -> list[str]:
@@ -161,7 +161,7 @@ def _models(profile: config.Profile) -> dict[str, str]:
     """Return the content hash of each model on this machine that a profile may use; hub names are parameters."""
     folders = models.OWN.folders() | models.model_spec(profile.generator).folders()
     there = [path for path in (*folders, models.DEEPPRIVACY2_WEIGHTS, models.FALCO_WEIGHTS) if path.exists()]
-    return {cache.label(path): cache.model_hash(path) for path in there}
+    return {keys.label(path): keys.model_hash(path) for path in there}
 
 
 def _own_imports(notebook: str) -> list[str]:

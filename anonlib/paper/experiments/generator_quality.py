@@ -15,7 +15,7 @@ from anonlib.assets.models import OWN, SMALL, ModelRef, ModelSpec, controlnet_fo
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import read_json
 from anonlib.diffusion.loading import load_pipeline
-from anonlib.engine import cache
+from anonlib.engine import cache, keys
 from anonlib.engine.torch_setup import device
 from anonlib.faces.attributes import ENCODER
 
@@ -137,12 +137,12 @@ def weights_hash(model: Path, name: str) -> str:
     """Hash the weights that measurements depend on: without ControlNets for "samples", with its own for "controls"."""
     controlnets = [controlnet_folder(model, control) for control in CONTROLS if control and name == "controls"]
     parts = [part for part in sorted(model.iterdir()) if part in controlnets or not part.name.startswith("controlnet-")]
-    return config.digest([[part.name, cache.model_hash(part)] for part in parts])
+    return config.digest([[part.name, keys.model_hash(part)] for part in parts])
 
 
 def attribute_weights_hash() -> str:
     """Hash the weights of the shipped attribute network."""
-    return cache.model_hash(OWN.camouflage.folder / ENCODER)
+    return keys.model_hash(OWN.camouflage.folder / ENCODER)
 
 
 def measured(model: Path) -> dict:
