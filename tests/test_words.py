@@ -18,15 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 BANNED = {"one", "ones", "found", "made", "told", "seen", "known", "kept", "given", "numbers", "todo"}
 SHORT_LOOP = 2  # lines of a loop in which a banned name may stand
 PERSON = re.compile(r"\b(he|his|him|himself|whoever|whom|whose|who)\b", re.I)
-OF_PEOPLE = re.compile(
-    r"\b(people|person|persons|users?|somebody|anybody|reader|engineers?)[,;]? (who|whose|whom)\b", re.I
+OF_PEOPLE = re.compile(r"\b(people|persons?|users?|somebody|engineers?)[,;]? (who|whose|whom)\b", re.I)
+NOT_IMPERATIVE = set(
+    "a an all another any as both control each every how if in it its like likewise more no number of on one same so "
+    "that the there these this those true two what when where whether which who with".split()
 )
-NOT_IMPERATIVE = {
-    "a", "an", "all", "another", "any", "as", "both", "control", "each", "every", "how", "if", "in", "it", "its", "like",
-    "likewise", "more", "no", "number", "of", "on", "one", "same", "so", "that", "the", "there", "these", "this",
-    "those", "true", "two", "what", "when", "where", "whether", "which", "who", "with",
-}  # fmt: skip
-ENDS_IN_S = {"access", "assess", "bias", "canvas", "compress", "cross", "discuss", "express", "focus", "guess", "pass", "press", "process", "suppress"}  # fmt: skip # noqa: E501
+ENDS_IN_S = set("access assess bias compress cross discuss express focus guess pass press process suppress".split())
 RULES = ("names", "persons", "sections", "imperative")
 BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULES, in that order
     "tools/": (11, 2, 24, 0),
