@@ -71,3 +71,12 @@ def test_rank1_on_real_faces(name: str, least: float) -> None:
     identity, source = np.array([r["identity"] for r in kept]), np.array([r["file"] for r in kept])
     embeddings = recognizers.embed(available(name), images)
     assert top1(rank_of_true(embeddings, identity, source, embeddings, identity, source, references=1)) >= least
+
+
+def test_without_an_acceptance_sface_judges(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path))
+    monkeypatch.setenv("ANONLIB_ACCEPT", "noncommercial")
+    assert recognizers.judge() == "w600k"
+    monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path / "another user"))
+    monkeypatch.delenv("ANONLIB_ACCEPT")
+    assert recognizers.judge() == "sface"

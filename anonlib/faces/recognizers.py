@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anonlib.assets import asset_path
+from anonlib.assets import asset_path, available
 from anonlib.config.errors import AnonlibError
 from anonlib.faces import CROP
 from anonlib.networks.openvino import compiled
@@ -18,9 +18,18 @@ if TYPE_CHECKING:
 
 BATCH = 16  # faces a call of an ONNX network: larger ones leave the cache
 RECOGNIZERS = ("mobilefacenet", "sface", "w600k", "dlib")
+JUDGES = {"w600k": "w600k_mbf", "sface": "SFace"}  # those in no loss, the best first, and what captions call them
 WIDTHS = {"sface": 128, "dlib": 128}  # of an embedding; 512 of the others
 ONE_SIDED = ("dlib",)  # who looks at the photo only: its mirror image adds nothing on photos of real people
 FACE_BOX = (8, 14, 104, 110)  # px: left, top, right and bottom of a face in the crop, where dlib looks for its points
+
+
+def judge() -> str:
+    """Return the recognizer that judges images: w600k, or SFace where w600k's licence was not accepted.
+
+    SFace filtered the embedded faces, w600k had no part in them.
+    """
+    return next(name for name in JUDGES if available(name))
 
 
 def embed(name: str, images: np.ndarray, batch: int = 64, threads: int = 1) -> np.ndarray:
