@@ -267,3 +267,11 @@ def test_columns_keep_their_order_on_the_page(output):
     html_report.write(output)
     text = (output / "index.html").read_text()
     assert text.index("<th>top1") < text.index("<th>anonymizer") < text.index("<th>lo")
+
+
+def test_a_caption_names_the_assets_that_are_left_out(output, monkeypatch):
+    for accept, end in (("", "A table. orl left out: research-only licence, ACCEPT="), ("noncommercial", "A table.")):
+        monkeypatch.setenv("ANONLIB_ACCEPT", accept)
+        report.save_table("some", FRAME, "A table.", needs=("orl", "sface"))
+        text = (output / "some.md").read_text()
+        assert end in text and ("left out" in text) == (not accept)

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
+from anonlib.assets import left_out
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import update_json
 from anonlib.config.paths import dataset_name, output_folder
@@ -78,23 +79,34 @@ def verdict(name: str, passed: bool, template: str, /, **values: Any) -> Any:
 
 
 def save_table(
-    name: str, frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None = None, **values: Any
+    name: str,
+    frame: pd.DataFrame,
+    caption: str,
+    formats: Mapping[str, str] | None = None,
+    needs: Iterable[str] = (),
+    **values: Any,
 ) -> pd.DataFrame:
     """Write a table as CSV (all columns, 10 digits), TeX and Markdown, and return what is shown of it, as texts.
 
     formats: the columns shown, in order: {"seed": "d"} formats a column; {"Top-1": "{top1:.1%} [{lo:.1%}, {hi:.1%}]"}
-    makes one from several. A missing value is an em dash. The caption is filled from results and `values`.
+    makes one from several. A missing value is an em dash. The caption is filled from results and `values`. needs:
+    assets; the caption names those that are left out.
     """
     item = {
         "kind": "table",
         "name": _checked(name),
-        "caption": fill(caption, **values),
+        "caption": _caption(caption, needs, values),
         "texts": render.text_columns(frame),
     }
     item["formats"] = [list(pair) for pair in (formats or dict.fromkeys(map(str, frame.columns), "")).items()]
     render.write_csv(frame, Path(context().output) / f"{name}.csv")
     _publish(item)
     return render.shown(Path(context().output), item)
+
+
+def _caption(template: str, needs: Iterable[str], values: Mapping[str, Any]) -> str:
+    missing = left_out(needs)
+    return fill(template, **values) + (f" {missing}." if missing else "")
 
 
 def save_figure(
@@ -105,6 +117,7 @@ def save_figure(
     *,
     options: Mapping[str, Any] | None = None,
     shareable: bool = False,
+    needs: Iterable[str] = (),
     **values: Any,
 ) -> Any:
     """Save the data behind a figure, draw it from them as PDF and PNG, and show it.
@@ -112,6 +125,7 @@ def save_figure(
     draw: a function of a module, called as draw(data, **options), so that `make figures` can call it again.
     data: a frame (name.csv), or {"table": frame, other names: arrays} (arrays in data/name.npz).
     shareable: whether faces in the arrays may be shown (FaceSet.shareable); if not, images are blank in what is saved.
+    needs: assets; the caption names those that are left out.
     """
     parts = {"table": data} if isinstance(data, pd.DataFrame) else dict(data)
     if not isinstance(parts.get("table"), pd.DataFrame):
@@ -120,7 +134,7 @@ def save_figure(
     item = {
         "kind": "figure",
         "name": _checked(name),
-        "caption": fill(caption, **values),
+        "caption": _caption(caption, needs, values),
         "texts": render.text_columns(table),
     }
     item |= {"draw": f"{draw.__module__}:{draw.__qualname__}", "options": dict(options or {}), "arrays": bool(arrays)}
