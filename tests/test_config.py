@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from anonlib import config
+from anonlib.anonymizers import registry  # noqa: F401  # it says which names there are
 from anonlib.config import loader, paths
 from anonlib.config.errors import AnonlibError
 

@@ -30,7 +30,7 @@ BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULE
     "anonlib/anonymizers": (92, 22, 50, 0),
     "anonlib/assets": (16, 2, 21, 0),
     "anonlib/attacks": (103, 22, 73, 8),
-    "anonlib/config": (1, 2, 16, 0),
+    "anonlib/config": (0, 0, 0, 0),
     "anonlib/controls": (23, 7, 18, 0),
     "anonlib/data": (15, 2, 32, 0),
     "anonlib/diffusion": (36, 5, 27, 1),

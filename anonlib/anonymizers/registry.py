@@ -58,6 +58,13 @@ class AnonymizerSpec:
 
 _specs: dict[str, AnonymizerSpec] = {}
 
+# the names that a profile may hold
+config.register_names("anonymize.conditions", lambda: ["+".join(spec.controls) or "none" for spec in _group(IA)])
+config.register_names("anonymize.systems", lambda: names(CAMOUFLAGE))
+config.register_names("anonymize.baselines", lambda: names(BASELINE))
+config.register_names("compare.systems", lambda: names(COMPARED, BASELINE))
+config.register_names("boundary.anonymizer", lambda: [spec.name for spec in _group(IA) if spec.controls])
+
 
 def register(name: str, **fields) -> Callable:
     """Decorate an anonymizer to register it: a function under the contract, or a class whose instances are called.
@@ -107,6 +114,10 @@ def anonymizers() -> dict[str, AnonymizerSpec]:
 def names(*groups: str) -> tuple[str, ...]:
     """Return the names of some groups, or all names, in the order of registration."""
     return tuple(name for name, spec in anonymizers().items() if not groups or spec.group in groups)
+
+
+def _group(group: str) -> list[AnonymizerSpec]:
+    return [spec for spec in anonymizers().values() if spec.group == group]
 
 
 def create(name: str, **options) -> Anonymizer:

@@ -9,7 +9,14 @@ class AnonlibError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, or its type where the message is empty."""
+    """Return the first line of an exception's message.
+
+    Args:
+        error: the exception.
+
+    Returns:
+        The line, or the exception's type where the message is empty.
+    """
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

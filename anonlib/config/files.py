@@ -15,18 +15,42 @@ from anonlib.config.paths import cache_root
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hex digits."""
+    """Hash a file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its SHA-256 as 64 hex digits.
+    """
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def canonical(value: Any) -> str:
-    """Return a value as JSON in one spelling only: keys sorted, no blanks, dataclasses as objects, tuples as lists."""
+    """Write a value as JSON, equal values in equal texts.
+
+    Args:
+        value: numbers, texts, lists, tuples (as lists), dictionaries and dataclasses (as objects).
+
+    Returns:
+        JSON with sorted keys, without blanks.
+
+    Raises:
+        TypeError: for a value of another type.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=_plain)
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 of a value's canonical JSON as 64 hex digits."""
+    """Hash a value by its canonical JSON.
+
+    Args:
+        value: what `canonical` takes.
+
+    Returns:
+        The SHA-256 as 64 hex digits.
+    """
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
@@ -63,7 +87,12 @@ def update_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) 
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file whole, in UTF-8; its folder may be missing."""
+    """Replace a text file whole.
+
+    Args:
+        path: the file; it and its folder may be missing.
+        text: the new content, written in UTF-8.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text, encoding="utf-8")

@@ -10,16 +10,7 @@ from typing import Any, get_args
 
 from anonlib.config import paths
 from anonlib.config.errors import AnonlibError, first_line, nearest
-from anonlib.config.settings import (
-    BACKBONES,
-    BASELINES,
-    CAMOUFLAGE,
-    COMPARED,
-    CONDITIONS,
-    EDGES,
-    MORE_CONDITIONS,
-    Profile,
-)
+from anonlib.config.settings import BACKBONES, EDGES, Profile
 
 _LIMITS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "least": (operator.ge, "{} or more"),
@@ -28,14 +19,9 @@ _LIMITS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "one_of": (lambda value, choices: value in choices, "one of {}"),
 }
 _names: dict[str, Callable[[], Iterable[str]]] = {  # parameter -> the names that it may hold
-    "anonymize.conditions": lambda: CONDITIONS + MORE_CONDITIONS,
-    "anonymize.systems": lambda: CAMOUFLAGE,
-    "anonymize.baselines": lambda: BASELINES,
-    "compare.systems": lambda: COMPARED,
     "attack.backbones": lambda: BACKBONES,
     "attack.edges": lambda: EDGES,
     "ablate.backbones": lambda: BACKBONES,
-    "boundary.anonymizer": lambda: [f"ia-{name}" for name in CONDITIONS + MORE_CONDITIONS if name != "none"],
 }
 
 
@@ -77,7 +63,14 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Profile:
 
 
 def values(profile: Profile) -> dict[str, Any]:
-    """Return full parameter name -> value for a whole profile, in JSON types (tuples become lists)."""
+    """List the parameters of a profile.
+
+    Args:
+        profile: any profile.
+
+    Returns:
+        Full parameter name -> value, in JSON types (tuples become lists).
+    """
     return json.loads(json.dumps({name: operator.attrgetter(name)(profile) for name in parameters()}))
 
 
@@ -204,10 +197,10 @@ def _same_type(value: Any, converted: Any) -> bool:
 def _check(profile: Profile) -> None:
     for name, field in parameters().items():
         value = operator.attrgetter(name)(profile)
-        known = set(_names[name]()) if name in _names else None
+        choices = set(_names[name]()) if name in _names else None
         for item in value if isinstance(value, tuple) else (value,):
-            if known is not None and item not in known:
-                raise AnonlibError(f"parameter {name}: unknown {item!r}: {nearest(item, known)}")
+            if choices is not None and item not in choices:
+                raise AnonlibError(f"parameter {name}: unknown {item!r}: {nearest(item, choices)}")
         bounds = ({"least": 1} if type(value) is int else {}) | dict(field.metadata)
         for limit, bound in bounds.items():
             holds, words = _LIMITS[limit]

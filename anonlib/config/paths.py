@@ -64,7 +64,7 @@ def dataset_name(dataset: str, registered: Collection[str] = (DEFAULT_DATASET,))
         The registered name, or the folder's name in lower case with "-" for all but letters, digits, "-" and "_".
 
     Raises:
-        AnonlibError: for a folder whose results would mix with those of a profile or of another data set.
+        AnonlibError: for a folder with the name of a profile, of a registered data set or of a part of every run.
     """
     if dataset in registered:
         return dataset

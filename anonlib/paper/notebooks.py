@@ -48,12 +48,29 @@ def choose(only: list[str]) -> list[str]:
 
 
 def path(name: str) -> Path:
-    """Return a notebook's file."""
+    """Locate a notebook.
+
+    Args:
+        name: the notebook.
+
+    Returns:
+        Its file, which may be missing.
+    """
     return folder() / f"{name}.ipynb"
 
 
 def cells(name: str) -> list[dict[str, Any]]:
-    """Return a notebook's cells as {type, source, tags}; raise AnonlibError for a file that is no notebook."""
+    """Read a notebook's cells.
+
+    Args:
+        name: the notebook.
+
+    Returns:
+        One {type, source, tags} per cell.
+
+    Raises:
+        AnonlibError: for a file that is no notebook.
+    """
     try:
         raw = json.loads(path(name).read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError):
@@ -69,13 +86,27 @@ def cells(name: str) -> list[dict[str, Any]]:
 
 
 def code(name: str) -> str:
-    """Return the code of a notebook as one text, without IPython's own commands."""
+    """Read the code of a notebook.
+
+    Args:
+        name: the notebook.
+
+    Returns:
+        All code cells as one text, without IPython's own commands.
+    """
     lines = "\n\n".join(cell["source"] for cell in cells(name) if cell["type"] == "code").splitlines()
     return "\n".join("pass" if line.startswith(("%", "!")) else line for line in lines)
 
 
 def title(name: str) -> str:
-    """Return the first heading of a notebook, or its name where there is none."""
+    """Read the title of a notebook.
+
+    Args:
+        name: the notebook.
+
+    Returns:
+        Its first heading, or its name where there is none.
+    """
     for cell in cells(name) if path(name).exists() else []:
         if cell["type"] == "markdown" and (heading := re.search(r"^#+\s+(.+)$", cell["source"], re.MULTILINE)):
             return heading[1].strip()

@@ -49,6 +49,7 @@ def make(profile: str, dataset: str, given: list[str], only: list[str]) -> Plan:
     profile, data set, notebook or parameter, or a value of another type or range.
     """
     from anonlib import data
+    from anonlib.anonymizers import registry  # noqa: F401  # so that unknown names are refused
 
     chosen = notebooks.choose(only)
     overrides, values = notebooks.parse_all(chosen, given)

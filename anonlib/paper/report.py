@@ -39,6 +39,7 @@ def begin(notebook: str, profile: str, dataset: str, overrides: Mapping[str, Any
     if driven != notebook:
         raise AnonlibError(f"{driven} calls report.begin({notebook!r}, ...): it must name itself")
     from anonlib import data
+    from anonlib.anonymizers import registry  # noqa: F401  # so that unknown names are refused
 
     settings = config.load(profile, dict(overrides or {}))
     name = dataset_name(dataset, data.SOURCES)
