@@ -25,14 +25,14 @@ from anonlib.anonymizers.contract import ERROR, OK  # noqa: E402
 from anonlib.config.errors import AnonlibError  # noqa: E402
 from anonlib.diffusion import compiling as graphs  # noqa: E402
 from anonlib.diffusion.camouflage import CamouflagePipeline  # noqa: E402
-from anonlib.diffusion.inpainting import Painter  # noqa: E402
+from anonlib.diffusion.inpainting import Inpainter  # noqa: E402
 from anonlib.diffusion.loading import Parts, read_parts, read_pipeline  # noqa: E402
-from anonlib.diffusion.request import Order  # noqa: E402
+from anonlib.diffusion.request import InpaintRequest  # noqa: E402
 from anonlib.faces import attributes as readers
 from anonlib.faces.people import CHANNELS, Person, code  # noqa: E402
 from anonlib.networks import training  # noqa: E402
 from anonlib.networks.celeba_attributes import NAMES  # noqa: E402
-from tests.test_painter import order  # noqa: E402
+from tests.test_inpainting import order  # noqa: E402
 from tools.build import camouflage_photos as train_scenes  # noqa: E402
 from tools.build import small_bundle as build
 from tools.build import train_light, train_unet
@@ -53,22 +53,22 @@ def bundle(tiny_bundle) -> ModelSpec:
 
 
 @pytest.fixture(scope="module")
-def identified(bundle) -> Painter:
-    return Painter(read_parts(bundle, (*CONDITIONS, IDENTITY)))
+def identified(bundle) -> Inpainter:
+    return Inpainter(read_parts(bundle, (*CONDITIONS, IDENTITY)))
 
 
-def whole(away: float, strength: float | None = 1.0, conditions: tuple[str, ...] = CONDITIONS) -> Order:
+def whole(away: float, strength: float | None = 1.0, conditions: tuple[str, ...] = CONDITIONS) -> InpaintRequest:
     """Return an order of whole pictures."""
     given = order(conditions)
-    return replace(given, masks=torch.ones_like(given.masks), strength=strength, away=[away] * 3)
+    return replace(given, masks=torch.ones_like(given.masks), strength=strength, anonymization_scale=[away] * 3)
 
 
 def test_a_scale_of_one_is_exactly_what_the_controls_alone_paint(bundle, identified):
-    alone = next(Painter(read_parts(bundle, CONDITIONS))([whole(1.0)]))
+    alone = next(Inpainter(read_parts(bundle, CONDITIONS))([whole(1.0)]))
     assert torch.equal(next(identified([whole(1.0)])), alone)
     for away in (0.0, 0.5, 1.25):
         assert (next(identified([whole(away)])) - alone).abs().mean() > 1e-3
-    apart = next(identified([replace(whole(1.0), away=[0.0, 1.0, 1.25])]))
+    apart = next(identified([replace(whole(1.0), anonymization_scale=[0.0, 1.0, 1.25])]))
     for row, away in enumerate((0, 1, 1.25)):
         assert torch.equal(apart[row], next(identified([whole(away)]))[row]), "each image has a scale of its own"
 
@@ -77,12 +77,14 @@ def test_a_scale_of_one_is_exactly_what_the_controls_alone_paint(bundle, identif
 def test_each_step_goes_from_the_identity_function_towards_the_guided_controls(bundle, identified, away):
     """The paper's equation, written out with plain networks and diffusers' scheduler."""
     given = whole(away)
-    prepared, parts = identified.prepared(given), read_parts(bundle, (*CONDITIONS, IDENTITY))
+    prepared, parts = identified.prepare(given), read_parts(bundle, (*CONDITIONS, IDENTITY))
     pipeline, found = parts.pipeline, []
     with torch.inference_mode():
         for row in range(3):
             say = lambda text: pipeline.encode_prompt(text, "cpu", 1, False)[0]  # noqa: E731
-            noise, photo, seen = (one[row : row + 1] for one in (prepared.noise, prepared.photo, prepared.seen))
+            noise, photo, seen = (
+                one[row : row + 1] for one in (prepared.noise, prepared.photo_latents, prepared.context_latents)
+            )
             pipeline.scheduler.set_timesteps(given.steps)
             x = pipeline.scheduler.add_noise(photo, noise, pipeline.scheduler.timesteps[:1])
 
@@ -105,7 +107,7 @@ def test_each_step_goes_from_the_identity_function_towards_the_guided_controls(b
                 original = predicted(say(""), [(parts.identity, photo, 1.0)], x, time)
                 x = pipeline.scheduler.step(original + away * (guided - original), time, x).prev_sample
             found.append(x)
-    made = identified.denoised(prepared)
+    made = identified.denoise(prepared)
     torch.testing.assert_close(made, torch.cat(found), atol=2e-4, rtol=1e-3)
 
 
@@ -115,13 +117,13 @@ def test_positive_controls_alone_are_diffusers_image_to_image_pipeline(bundle):
     config = dict(parts.pipeline.unet.config) | {"in_channels": 4}
     unet = UNet2DConditionModel.from_config(config)  # as Stable Diffusion 1.5: it sees no mask
     told = {name: getattr(parts.pipeline, name) for name in ("vae", "text_encoder", "tokenizer", "scheduler")}
-    given = replace(whole(1.0, strength=0.7), away=None)
+    given = replace(whole(1.0, strength=0.7), anonymization_scale=None)
     stock = StableDiffusionControlNetImg2ImgPipeline(
         **told, unet=unet, controlnet=list(parts.controls.values()), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip
     stock.set_progress_bar_config(disable=True)
-    made = next(Painter(Parts("stock", stock, parts.controls))([given]))
+    made = next(Inpainter(Parts("stock", stock, parts.controls))([given]))
     for row in range(3):
         (one,) = stock(
             prompt=given.texts[row], negative_prompt=given.negative, image=given.images[row : row + 1],
@@ -134,13 +136,13 @@ def test_positive_controls_alone_are_diffusers_image_to_image_pipeline(bundle):
 
 
 def test_light_sees_the_image_and_the_code_as_diffusers_ip_adapter_does(bundle):
-    given = replace(whole(1.0, None, ()), away=None, embeds=torch.randn(3, 128))
+    given = replace(whole(1.0, None, ()), anonymization_scale=None, embeds=torch.randn(3, 128))
     control = torch.rand(3, CHANNELS, 64, 64)
     given = replace(given, controls={ATTRIBUTES: control}, scales={ATTRIBUTES: 0.8})
     parts = read_parts(bundle, (ATTRIBUTES,))
     for one in parts.controls[ATTRIBUTES].parameters():
         torch.nn.init.normal_(one, std=0.05)
-    made = next(Painter(parts)([given]))
+    made = next(Inpainter(parts)([given]))
     bare = read_pipeline(bundle)
     stock = StableDiffusionPipeline(
         bare.vae, bare.text_encoder, bare.tokenizer, bare.unet, bare.scheduler, None, None, None, False
@@ -170,7 +172,7 @@ def test_light_sees_the_image_and_the_code_as_diffusers_ip_adapter_does(bundle):
         hook.remove()
         torch.testing.assert_close(made[row], one, atol=2e-3, rtol=0)
     for unlike in ({"embeds": -given.embeds}, {"scales": {ATTRIBUTES: 0.0}}):
-        assert (next(Painter(parts)([replace(given, **unlike)])) - made).abs().max() > 0.02
+        assert (next(Inpainter(parts)([replace(given, **unlike)])) - made).abs().max() > 0.02
 
 
 def test_the_pipeline_is_saved_and_read_and_watched(bundle, tmp_path):
@@ -320,7 +322,7 @@ def test_a_reader_says_half_of_what_it_never_learned(bundle, photos):
 def test_the_identity_function_needs_controlnets_beside_it(bundle):
     parts = read_parts(bundle, (ATTRIBUTES,))
     with pytest.raises(AnonlibError, match="ControlNets, or all as T2I-Adapters"):
-        Painter(
+        Inpainter(
             replace(parts, identity=ControlNetModel.from_config(read_parts(bundle, ("hed",)).controls["hed"].config))
         )
 

@@ -115,11 +115,11 @@ def untrained(tmp_path_factory):
     import torch
     from safetensors.torch import save_file
 
-    from anonlib.networks.inpainter import Inpainter
+    from anonlib.networks.deepprivacy2 import DeepPrivacy2Generator
 
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("gan") / "deepprivacy2.safetensors"
-    save_file({name: one.half() for name, one in Inpainter().state_dict().items()}, file)
+    save_file({name: one.half() for name, one in DeepPrivacy2Generator().state_dict().items()}, file)
     return file
 
 

@@ -47,9 +47,9 @@ def stable_diffusion_xl(tmp_path_factory) -> Iterator[Path]:
 
 
 def _forget(folder: Path) -> None:
-    from anonlib.diffusion.inpainting import painter
+    from anonlib.diffusion.inpainting import load_inpainter
 
-    painter.cache_clear()
+    load_inpainter.cache_clear()
     gc.collect()
     shutil.rmtree(folder)  # gigabytes
 
@@ -68,10 +68,10 @@ def paints(bundle: ModelSpec, name: str, size: int) -> None:
 
 @pytest.mark.slow
 def test_stable_diffusion_loads_as_published_and_paints(stable_diffusion):
-    from anonlib.diffusion.inpainting import painter
+    from anonlib.diffusion.inpainting import load_inpainter
 
     bundle = ModelSpec(ModelRef(str(stable_diffusion)))
-    loaded = painter(bundle, ("canny",), 1, 256)
+    loaded = load_inpainter(bundle, ("canny",), 1, 256)
     pipeline, net = loaded.pipeline, loaded.controls[0].net.network.net
     nets = {"unet": pipeline.unet, "vae": pipeline.vae, "text_encoder": pipeline.text_encoder}
     for name, published in {"unet": full.UNET, "vae": full.VAE, "text_encoder": full.TEXT}.items():
@@ -87,9 +87,9 @@ def test_camouflage_runs_on_stable_diffusion(stable_diffusion):
     import torch
 
     from anonlib.diffusion.camouflage import CamouflagePipeline
-    from anonlib.diffusion.inpainting import painter
+    from anonlib.diffusion.inpainting import load_inpainter
 
-    painter.cache_clear()
+    load_inpainter.cache_clear()
     folder = stable_diffusion / "controlnet-identity"
     full.drawn(full.ControlNetModel, full.IDENTITY).save_pretrained(folder, variant="fp16")
     pipeline = CamouflagePipeline.from_bundle(ModelSpec(ModelRef(str(stable_diffusion))), ("canny",))
@@ -106,10 +106,10 @@ def test_camouflage_runs_on_stable_diffusion(stable_diffusion):
 
 @pytest.mark.slow
 def test_stable_diffusion_xl_loads_as_published_and_paints(stable_diffusion_xl):
-    from anonlib.diffusion.inpainting import painter
+    from anonlib.diffusion.inpainting import load_inpainter
 
     bundle = ModelSpec(ModelRef(str(stable_diffusion_xl)))
-    loaded = painter(bundle, ("depth", "sketch"), 1, 256)
+    loaded = load_inpainter(bundle, ("depth", "sketch"), 1, 256)
     published = {"unet": full.XL_UNET, "vae": full.XL_VAE, "text_encoder": full.TEXT, "text_encoder_2": full.XL_TEXT}
     nets = {name: getattr(loaded.pipeline, name) for name in published}
     for name, told in published.items():

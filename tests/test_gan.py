@@ -6,7 +6,7 @@ import torch
 
 from anonlib.anonymizers.face_box import batch_of, holes
 from anonlib.faces import with_mirrors
-from anonlib.networks.inpainter import NOISE, POINTS, Discriminator, Inpainter
+from anonlib.networks.deepprivacy2 import NOISE, POINTS, DeepPrivacy2Generator, Discriminator
 from anonlib.networks.pictures import photos as to_photos
 from anonlib.networks.pictures import signed
 from anonlib.networks.training import Ema, Schedule
@@ -102,7 +102,7 @@ class Copying(torch.nn.Module):
 
 def test_styles_that_begin_anew_are_felt(photos):
     torch.manual_seed(0)
-    net, noise = Inpainter(), torch.randn(2, 1, NOISE)
+    net, noise = DeepPrivacy2Generator(), torch.randn(2, 1, NOISE)
     ema, given = Ema(net, 0.9), batch_of(photos[:1], holes(photos[:1]), np.arange(1))
 
     def apart() -> float:
@@ -159,7 +159,7 @@ def test_a_photo_comes_back_from_what_networks_see():
 
 def test_outside_of_the_hole_the_picture_comes_back_and_inside_it_is_not_looked_at():
     torch.manual_seed(0)
-    net, noise = Inpainter((8, 8, 8)).eval(), torch.randn(1, NOISE)
+    net, noise = DeepPrivacy2Generator((8, 8, 8)).eval(), torch.randn(1, NOISE)
     pictures, hole, points = torch.randn(1, 3, 32, 32), torch.zeros(1, 1, 32, 32), torch.zeros(1, POINTS, 32, 32)
     hole[:, :, 8:24, 8:24] = 1
     with torch.inference_mode():

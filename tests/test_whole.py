@@ -23,7 +23,7 @@ from anonlib.paper import cli
 from tests.conftest import PLACES, write_tiny_blip
 
 prepare_torch(1)
-from anonlib.diffusion.inpainting import Painter  # noqa: E402
+from anonlib.diffusion.inpainting import Inpainter  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,9 @@ def test_only_models_of_whole_photos_paint_them(bundle):
 
 @pytest.mark.parametrize("name", config.CAMOUFLAGE)
 def test_everything_in_a_photo_changes_and_its_company_does_not_matter(name, options, crowd, photos, monkeypatch):
-    real, sizes = Painter.prepared, []
+    real, sizes = Inpainter.prepare, []
     monkeypatch.setattr(
-        Painter, "prepared", lambda self, order: sizes.append(tuple(order.images.shape)) or real(self, order)
+        Inpainter, "prepare", lambda self, order: sizes.append(tuple(order.images.shape)) or real(self, order)
     )
     tall = cv2.copyMakeBorder(photos[0], 130, 0, 0, 0, cv2.BORDER_REPLICATE)
     nobody = np.random.default_rng(0).integers(0, 256, (90, 70, 3)).astype(np.uint8)

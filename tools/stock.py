@@ -7,12 +7,12 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from anonlib.diffusion.request import Order
+from anonlib.diffusion.request import InpaintRequest
 
 
 def smooth_order(
     scales: Mapping[str, float], batch: int, size: int, steps: int, guidance: float, text: str, negative: str
-) -> Order:
+) -> InpaintRequest:
     """Return a batch to paint: smooth pictures and maps, by the conditions of `scales`, and a square to fill."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1 + len(scales), batch, 3, 16, 16, generator=generator)
@@ -21,10 +21,10 @@ def smooth_order(
     masks[:, :, 3 * size // 16 : 7 * size // 8, 3 * size // 16 : 13 * size // 16] = 1
     controls = dict(zip(scales, maps, strict=True))
     seeds = list(range(batch))
-    return Order(images, masks, controls, scales, [guidance] * batch, [text] * batch, negative, steps, seeds)
+    return InpaintRequest(images, masks, controls, scales, [guidance] * batch, [text] * batch, negative, steps, seeds)
 
 
-def one_by_one(given: Order) -> Iterator[Order]:
+def one_by_one(given: InpaintRequest) -> Iterator[InpaintRequest]:
     """Yield each image of an order as an order of its own."""
     for row in range(len(given.texts)):
         one = slice(row, row + 1)
@@ -33,7 +33,7 @@ def one_by_one(given: Order) -> Iterator[Order]:
         yield replace(given, images=given.images[one], masks=given.masks[one], controls=maps, **rows)
 
 
-def painted(pipeline: DiffusionPipeline, given: Order, **controls: object) -> Tensor:
+def painted(pipeline: DiffusionPipeline, given: InpaintRequest, **controls: object) -> Tensor:
     """Return what diffusers' pipeline paints of an order of one guidance scale, (B, 3, H, W) in [0, 1], on the CPU.
 
     controls: how the pipeline is told of the maps, see `controlnets`.
@@ -57,7 +57,7 @@ def painted(pipeline: DiffusionPipeline, given: Order, **controls: object) -> Te
     return made.images.float().cpu()
 
 
-def controlnets(given: Order) -> dict:
+def controlnets(given: InpaintRequest) -> dict:
     """Return how a pipeline with ControlNets is told of an order's maps; nothing where there are none."""
     names = list(given.controls)
     told = {"control_image": [given.controls[name] for name in names]}

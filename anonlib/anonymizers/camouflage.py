@@ -14,7 +14,7 @@ from anonlib.anonymizers import BASE
 from anonlib.anonymizers.diffusion import Diffusion, resized, unit
 from anonlib.assets.models import ATTRIBUTES, IDENTITY
 from anonlib.config.errors import AnonlibError
-from anonlib.diffusion.inpainting import Painter
+from anonlib.diffusion.inpainting import Inpainter
 from anonlib.faces.attributes import captions, reader
 from anonlib.faces.people import Person, code, person
 
@@ -58,7 +58,7 @@ class CamouflageBase(Diffusion):
         rows = np.flatnonzero(valid)
         texts = dict(zip(rows.tolist(), captions(self.bundle, images[rows]) if len(rows) else [], strict=True))
 
-        def told(part: np.ndarray, brush: Painter) -> dict:
+        def told(part: np.ndarray, inpainter: Inpainter) -> dict:
             return {
                 "masks": torch.ones(len(part), 1, *self.side),
                 "controls": {name: unit(resized(one[part], self.side)) for name, one in maps.items()},
@@ -66,7 +66,7 @@ class CamouflageBase(Diffusion):
                 "guidance": [self.guidance] * len(part),
                 "texts": [texts[row] for row in part.tolist()],
                 "strength": self.strength,
-                "away": [self.away] * len(part),
+                "anonymization_scale": [self.away] * len(part),
             }
 
         return self.painted((*self.conditions, IDENTITY), images, valid, seeds, told)
@@ -95,7 +95,7 @@ class CamouflageLight(Diffusion):
         def coded(some: list[Person]) -> np.ndarray:
             return code([Person(one.attributes, one.points * scale) for one in some], *self.side)
 
-        def told(part: np.ndarray, brush: Painter) -> dict:
+        def told(part: np.ndarray, inpainter: Inpainter) -> dict:
             return {
                 "masks": torch.ones(len(part), 1, *self.side),
                 "controls": {ATTRIBUTES: torch.from_numpy(np.stack([coded(people[row]) for row in part]))},

@@ -14,7 +14,7 @@ from anonlib.anonymizers.face_box import batch_of, holes
 from anonlib.assets.models import DEEPPRIVACY2_WEIGHTS
 from anonlib.config.errors import AnonlibError, first_line
 from anonlib.engine import torch_setup as compat
-from anonlib.networks.inpainter import NOISE, Inpainter
+from anonlib.networks.deepprivacy2 import NOISE, DeepPrivacy2Generator
 from anonlib.networks.pictures import photos
 
 
@@ -43,8 +43,8 @@ class DeepPrivacy2:
 
 
 @lru_cache(maxsize=1)
-def _loaded(weights: Path) -> Inpainter:
-    net = Inpainter()
+def _loaded(weights: Path) -> DeepPrivacy2Generator:
+    net = DeepPrivacy2Generator()
     try:
         net.load_state_dict(load_file(weights))
     except (OSError, RuntimeError, SafetensorError) as error:

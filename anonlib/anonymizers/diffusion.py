@@ -10,21 +10,22 @@ import torch
 from anonlib.anonymizers.contract import ERROR, OK, full_batches
 from anonlib.assets.models import OWN, ModelSpec
 from anonlib.controls import Seen, annotate
-from anonlib.diffusion.inpainting import Painter, painter
-from anonlib.diffusion.request import Order
+from anonlib.diffusion.inpainting import Inpainter, load_inpainter
+from anonlib.diffusion.request import InpaintRequest
 from anonlib.faces.captions import NEGATIVE
 
 Annotator = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
-Told = Callable[[np.ndarray, Painter], dict]  # rows of one batch, who paints it -> the rest of the order
+Told = Callable[[np.ndarray, Inpainter], dict]  # rows of one batch, who paints it -> the rest of the order
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diffusion:
     """How an anonymizer paints.
 
-    steps: UniPC steps. batch: images a call of the painter. bundle: what paints. size: pixels a side at which it does;
-    photos of another size are scaled there and back. shape: height and width in its place, of whole photos (CAMOUFLaGE
-    alone, see `whole`). compiled: whether a GPU compiles the networks first, see `Graph`.
+    steps: UniPC steps. batch: images a call of the inpainter. bundle: what paints. size: pixels a side at which it
+    does; photos of another size are scaled there and back.
+    shape: height and width in its place, of whole photos (CAMOUFLaGE
+    alone, see `whole`). compiled: whether a GPU compiles the networks first, see `CompiledModule`.
     few_steps: so many instead of `steps`, with the bundle's LoRA, unguided. annotator: what makes control maps; None:
     what the bundle names.
     """
@@ -57,21 +58,23 @@ class Diffusion:
     ) -> tuple[np.ndarray, list[str]]:
         """Return the valid ones of images (N, H, W, 3) uint8 painted, all others zero, and a status each.
 
-        conditions: of the painter.
+        conditions: of the inpainter.
         """
         rows, made, status = np.flatnonzero(valid), np.zeros_like(images), [OK if good else ERROR for good in valid]
         if not len(rows):
             return made, status
-        few = self.few_steps is not None
-        brush = painter(self.bundle, conditions, self.batch, self.size, self.compiled, few)
+        use_lcm = self.few_steps is not None
+        inpainter = load_inpainter(self.bundle, conditions, self.batch, self.size, self.compiled, use_lcm)
 
-        def order(part: np.ndarray) -> Order:
+        def order(part: np.ndarray) -> InpaintRequest:
             shared = {"images": unit(resized(images[part], self.side)), "seeds": [seeds[row] for row in part]}
-            return Order(negative=NEGATIVE, steps=self.few_steps or self.steps, **shared, **told(part, brush))
+            return InpaintRequest(
+                negative=NEGATIVE, steps=self.few_steps or self.steps, **shared, **told(part, inpainter)
+            )
 
-        batches = full_batches(rows, brush.placement.batch)
+        batches = full_batches(rows, inpainter.memory_plan.batch)
         orders = (order(padded) for _, padded in batches)
-        for (part, _), pictures in zip(batches, brush(orders), strict=True):
+        for (part, _), pictures in zip(batches, inpainter(orders), strict=True):
             found = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
             made[part] = resized(found[: len(part)], images.shape[1:3])
         return made, status

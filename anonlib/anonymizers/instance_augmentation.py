@@ -8,7 +8,7 @@ import torch
 
 from anonlib.anonymizers.diffusion import Diffusion, resized, unit
 from anonlib.controls.degrade import weakened
-from anonlib.diffusion.inpainting import Painter
+from anonlib.diffusion.inpainting import Inpainter
 from anonlib.faces import dilate
 from anonlib.faces.captions import prompt
 
@@ -40,15 +40,15 @@ class InstanceAugmentation(Diffusion):
         maps = {name: weakened(one, images, self.blur, self.pixels, self.hidden) for name, one in maps.items()}
         grown = dilate(masks)
 
-        def told(part: np.ndarray, brush: Painter) -> dict:
+        def told(part: np.ndarray, inpainter: Inpainter) -> dict:
             draws = [np.random.default_rng(seeds[row]) for row in part]
             return {
                 "masks": torch.from_numpy(resized(grown[part], self.side, cv2.INTER_NEAREST))[:, None].ge(128).float(),
                 "controls": {name: unit(resized(one[part], self.side)) for name, one in maps.items()},
-                "scales": self.scales or (ADAPTER_SCALES if brush.large else SCALES),
+                "scales": self.scales or (ADAPTER_SCALES if inpainter.large else SCALES),
                 "guidance": [float(rng.choice(self.guidance)) for rng in draws],
                 "texts": [prompt(rng) for rng in draws],
-                "strength": XL_STRENGTH if brush.large else None,
+                "strength": XL_STRENGTH if inpainter.large else None,
             }
 
         return self.painted(self.conditions, images, valid, seeds, told)

@@ -22,7 +22,7 @@ from anonlib.config.errors import AnonlibError
 from anonlib.controls import Seen, annotate
 from anonlib.controls.maps import Maps, known
 from anonlib.data.folder import SUFFIXES, photos_in, read_photo
-from anonlib.diffusion.pipelining import overlapped
+from anonlib.diffusion.pipelining import pipelined
 from anonlib.engine import progress
 
 LIST = "anonymized.csv"
@@ -47,7 +47,7 @@ def anonymize_folder(source: Path, target: Path, name: str, settings: config.Pro
     stages = _stages(name, settings, source, target.with_name(f".{target.name}.part{os.getpid()}"))
     parts, rows = [files[at : at + TOGETHER] for at in range(0, len(files), TOGETHER)], []
     try:
-        with contextlib.closing(overlapped(parts, stages.prepared, stages.painted, stages.written)) as made:
+        with contextlib.closing(pipelined(parts, stages.prepared, stages.painted, stages.written)) as made:
             for done in made:
                 rows += done
                 progress.status(f"{len(rows)} of {len(files)} photos")

@@ -109,9 +109,9 @@ class ModelSpec:
         parts += [source for _, source in (*self.controls, *self.annotators)]
         return {source.local for source in parts if source and source.local}
 
-    def used(self, conditions: tuple[str, ...], few: bool) -> "ModelSpec":
+    def used(self, conditions: tuple[str, ...], use_lcm: bool) -> "ModelSpec":
         """Return the bundle with no more than these conditions, and few steps, use: the rest makes nothing stale."""
-        unused = [] if few else ["lora"]
+        unused = [] if use_lcm else ["lora"]
         unused += [] if PARTS.keys() & set(conditions) else ["camouflage", "reader", "captioner"]
         return replace(self, **dict.fromkeys(unused))
 
@@ -150,7 +150,7 @@ def controlnet_folder(bundle: Path, condition: str) -> Path:
     return bundle / f"controlnet-{condition}"
 
 
-def check(bundle: ModelSpec, conditions: tuple[str, ...], few: bool = False) -> None:
+def check(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = False) -> None:
     """Raise AnonlibError, saying what to do, unless the bundle has what these conditions, and few steps, need."""
     pipeline = bundle.pipeline
     if not pipeline.local and (pipeline.name.startswith(("/", ".")) or pipeline.revision is None):
@@ -163,9 +163,9 @@ def check(bundle: ModelSpec, conditions: tuple[str, ...], few: bool = False) -> 
             f"{pipeline.folder} is no diffusers pipeline, it has no model_index.json: give another folder, "
             "or run `make models`, which trains the small one"
         )
-    if few and not bundle.lora:
+    if use_lcm and not bundle.lora:
         raise AnonlibError(f"{pipeline.name} has no LoRA to paint in a few steps with: name one, generator.lora")
-    if few and not (bundle.lora.folder / LORA).exists():
+    if use_lcm and not (bundle.lora.folder / LORA).exists():
         raise AnonlibError(f"{bundle.lora.folder} is no LoRA: it has no {LORA}")
     if ATTRIBUTES in conditions and not bundle.camouflage:
         raise AnonlibError(f"{pipeline.name} has nothing for CAMOUFLaGE: name its folder, generator.camouflage")

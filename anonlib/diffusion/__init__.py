@@ -1,4 +1,4 @@
-"""The latent diffusion bundle: loading it, training the small one, measuring it."""
+"""Latent diffusion: loading models, inpainting with them, fitting them into memory."""
 
 from anonlib.engine.torch_setup import prepare_torch
 

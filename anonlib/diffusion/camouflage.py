@@ -18,19 +18,24 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.assets.models import IDENTITY, ModelSpec
 from anonlib.config.errors import AnonlibError
-from anonlib.diffusion.inpainting import Painter
+from anonlib.diffusion.inpainting import Inpainter
 from anonlib.diffusion.loading import Parts, read_parts
-from anonlib.diffusion.request import Order
+from anonlib.diffusion.request import InpaintRequest
 
-Step = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
+StepEndCallback = Callable[[Any, int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
-    """Paint whole pictures anew under several ControlNets, at a distance from the original that a scale sets.
+    """Generate whole images under several ControlNets, at a distance from the original that a scale sets.
 
-    controlnet: one net a control map. identity: a ControlNet that follows the latent of the original and learned to
-    reproduce it; each step predicts eps = eps_idf + a_s * (eps_pos - eps_idf), where eps_pos is guided by the text.
-    This reading of the paper's equation is ours. The UNet may be an inpainting one, of 9 channels.
+    Each step predicts eps = eps_idf + a_s * (eps_pos - eps_idf), where eps_pos is guided by the text and eps_idf comes
+    from the identity function, a ControlNet that follows the original's latents and learned to reproduce it. This
+    reading of the paper's equation is ours.
+
+    Args:
+        vae, text_encoder, tokenizer, unet, scheduler: As in diffusers; the UNet may be an inpainting one (9 channels).
+        controlnet: One net per control map.
+        identity: The identity function.
     """
 
     def __init__(
@@ -51,16 +56,15 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
         more = (safety_checker, feature_extractor, image_encoder, requires_safety_checker)
         super().__init__(vae, text_encoder, tokenizer, unet, nets, scheduler, *more)
         self.register_modules(identity=identity)
-        self._painter: tuple[tuple, Painter] | None = None
+        self._cached_inpainter: tuple[tuple, Inpainter] | None = None
 
     @classmethod
     def from_bundle(cls, bundle: ModelSpec, conditions: tuple[str, ...]) -> "CamouflagePipeline":
-        """Return the pipeline of a bundle that follows these conditions, in this order; AnonlibError for a lack."""
+        """Load a model with the ControlNets of these conditions, in this order; AnonlibError for a missing part."""
         parts = read_parts(bundle, (*conditions, IDENTITY))
-        found = {
-            name: getattr(parts.pipeline, name) for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
-        }
-        return cls(**found, controlnet=list(parts.controls.values()), identity=parts.identity)
+        names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+        components = {name: getattr(parts.pipeline, name) for name in names}
+        return cls(**components, controlnet=list(parts.controls.values()), identity=parts.identity)
 
     @torch.no_grad()
     def __call__(
@@ -77,29 +81,42 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback_on_step_end: Step | None = None,
+        callback_on_step_end: StepEndCallback | None = None,
     ) -> StableDiffusionPipelineOutput | tuple:
-        """Return pictures (PIL, or "np", "pt", "latent") of as many originals.
+        """Anonymize B images.
 
-        image: B originals, PIL, arrays or a tensor (B, 3, H, W) in [0, 1]. control_image: for each ControlNet its B
-        maps. anonymization_scale: 0 or more, one for all or one an image. generator: one an image makes a picture the
-        same in any batch. callback_on_step_end: called as diffusers' pipelines do, with "latents". Raises AnonlibError
-        for a scale below 0 or a number of maps, scales or generators that does not fit.
+        Args:
+            prompt: One for all, or B.
+            image: B originals: PIL, arrays or a tensor (B, 3, H, W) in [0, 1].
+            control_image: For each ControlNet its B maps.
+            anonymization_scale: a_s >= 0, one for all or B; 0 is the original.
+            controlnet_conditioning_scale: One for all ControlNets, or one each.
+            strength, num_inference_steps, guidance_scale, negative_prompt: As in diffusers.
+            generator: One per image makes an image the same in any batch.
+            output_type: "pil", "np", "pt" or "latent".
+            return_dict: As in diffusers.
+            callback_on_step_end: Called as diffusers' pipelines do, with "latents".
+
+        Returns:
+            The images, as diffusers' pipelines return them.
+
+        Raises:
+            AnonlibError: A scale is below 0, or maps, scales or generators are not as many as they must be.
         """
-        shown = self.image_processor.preprocess(image).float() / 2 + 0.5
-        maps = [self.control_image_processor.preprocess(one).float() for one in control_image]
-        count, nets = len(shown), len(self.controlnet.nets)
-        away = _each(anonymization_scale, count, "anonymization_scale")
+        images = self.image_processor.preprocess(image).float() / 2 + 0.5
+        maps = [self.control_image_processor.preprocess(batch).float() for batch in control_image]
+        count, nets = len(images), len(self.controlnet.nets)
+        scales = _each(anonymization_scale, count, "anonymization_scale")
         weights = _each(controlnet_conditioning_scale, nets, "controlnet_conditioning_scale")
         generators = _each(generator if generator is not None else torch.Generator(), count, "generator")
-        if min(away) < 0:
-            raise AnonlibError(f"anonymization_scale is {min(away):g}: it is 0, the original, or more")
-        if len(maps) != nets or any(len(one) != count for one in maps):
+        if min(scales) < 0:
+            raise AnonlibError(f"anonymization_scale is {min(scales):g}: it is 0, the original, or more")
+        if len(maps) != nets or any(len(batch) != count for batch in maps):
             raise AnonlibError(f"{nets} ControlNets and {count} images: give {nets} maps of each image")
         names = [str(number) for number in range(nets)]
-        order = Order(
-            images=shown,
-            masks=torch.ones_like(shown[:, :1]),
+        request = InpaintRequest(
+            images=images,
+            masks=torch.ones_like(images[:, :1]),
             controls=dict(zip(names, maps, strict=True)),
             scales=dict(zip(names, weights, strict=True)),
             guidance=[guidance_scale] * count,
@@ -108,28 +125,27 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
             steps=num_inference_steps,
             seeds=generators,
             strength=strength,
-            away=away,
+            anonymization_scale=scales,
         )
 
-        def watch(number: int, time: Tensor, latents: Tensor) -> Tensor:
-            told = callback_on_step_end(self, number, time, {"latents": latents}) or {}
-            return told.get("latents", latents)
+        def callback(step: int, time: Tensor, latents: Tensor) -> Tensor:
+            changed = callback_on_step_end(self, step, time, {"latents": latents}) or {}
+            return changed.get("latents", latents)
 
-        brush = self._brush(names)
-        latents = brush.denoised(brush.prepared(order), watch if callback_on_step_end else None)
-        made = latents
+        inpainter = self._inpainter(names)
+        output = latents = inpainter.denoise(inpainter.prepare(request), callback if callback_on_step_end else None)
         if output_type != "latent":
-            made = self.image_processor.postprocess(brush.decoded(latents) * 2 - 1, output_type=output_type)
-        return StableDiffusionPipelineOutput(made, None) if return_dict else (made, None)
+            output = self.image_processor.postprocess(inpainter.decode(latents) * 2 - 1, output_type=output_type)
+        return StableDiffusionPipelineOutput(output, None) if return_dict else (output, None)
 
-    def _brush(self, names: list[str]) -> Painter:
-        """Return the painter of the networks as they are now, made anew where one was exchanged or moved."""
+    def _inpainter(self, names: list[str]) -> Inpainter:
+        """Return the inpainter of the present networks; a new one where a network was exchanged or moved."""
         nets = dict(zip(names, self.controlnet.nets, strict=True))
         key = (*map(id, (self.vae, self.unet, self.text_encoder, self.identity, *nets.values())), str(self.device))
-        if self._painter is None or self._painter[0] != key:
+        if self._cached_inpainter is None or self._cached_inpainter[0] != key:
             parts = Parts("the pipeline", self, nets, self.identity)
-            self._painter = (key, Painter(parts, at=self.device))
-        return self._painter[1]
+            self._cached_inpainter = (key, Inpainter(parts, at=self.device))
+        return self._cached_inpainter[1]
 
 
 def _listed(nets: ControlNetModel | Sequence[ControlNetModel]) -> list[ControlNetModel]:
@@ -137,8 +153,8 @@ def _listed(nets: ControlNetModel | Sequence[ControlNetModel]) -> list[ControlNe
 
 
 def _each(value: Any, count: int, name: str) -> list:
-    """Return one value a place; AnonlibError where there are others."""
-    found = list(value) if isinstance(value, list | tuple) else [value] * count
-    if len(found) != count:
-        raise AnonlibError(f"{name}: give one, or {count}, not {len(found)}")
-    return found
+    """Return `count` values, of a list of so many or of one value; AnonlibError for other lengths."""
+    values = list(value) if isinstance(value, list | tuple) else [value] * count
+    if len(values) != count:
+        raise AnonlibError(f"{name}: give one, or {count}, not {len(values)}")
+    return values

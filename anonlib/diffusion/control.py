@@ -1,4 +1,4 @@
-"""What makes a UNet follow a map: a ControlNet at each step, or a T2I-Adapter once an image."""
+"""How a UNet follows a control map: a ControlNet at each step, or a T2I-Adapter once per image."""
 
 from collections.abc import Iterable
 from copy import copy
@@ -8,57 +8,61 @@ from diffusers import T2IAdapter
 from torch import Tensor, nn
 
 from anonlib.config.errors import AnonlibError
-from anonlib.diffusion.compiling import Graph
+from anonlib.diffusion.compiling import CompiledModule
 
 
 class ControlNet:
-    """A ControlNet: its condition is embedded once an image, the rest of it runs once a step.
+    """A ControlNet: embeds its condition once per image and runs the rest at each step.
 
-    The condition is a map, or for an identity function (CAMOUFLaGE) the photo's latent.
+    The condition is a control map, or for CAMOUFLaGE's identity function the photo's latents.
     """
 
     adapter = False
 
     def __init__(self, net: nn.Module, device: str, compiled: bool):
-        rest = copy(net)  # the same weights, without what embeds the condition
+        rest = copy(net)  # the same weights, without the condition's embedding
         rest._modules = net._modules | {"controlnet_cond_embedding": nn.Identity()}
-        self.embedding = Graph(net.controlnet_cond_embedding, device)
-        self.net = Graph(_Steps(rest), device, compiled)
+        self.embedding = CompiledModule(net.controlnet_cond_embedding, device)
+        self.net = CompiledModule(_EmbeddedControlNet(rest), device, compiled)
 
-    def prepared(self, maps: Tensor, scale: float, copies: int) -> list[Tensor]:
-        """Return what of maps (B, 3, H, W) in [0, 1] is the same at each step."""
-        return [copied(self.embedding(maps)[0], copies), torch.tensor([scale], device=maps.device)]
+    def prepare(self, maps: Tensor, scale: float, cfg_copies: int) -> list[Tensor]:
+        """Compute what of maps (B, 3, H, W) in [0, 1] is the same at each step."""
+        return [repeat_batch(self.embedding(maps)[0], cfg_copies), torch.tensor([scale], device=maps.device)]
 
-    def residuals(self, seen: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
-        """Return what is added to the down blocks of the UNet, and last to its middle block."""
-        return list(self.net(seen, time, states, *prepared))
+    def residuals(self, sample: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
+        """Compute the residuals of the UNet's down blocks and, last, of its middle block."""
+        return list(self.net(sample, time, states, *prepared))
 
 
 class Adapter:
-    """A T2I-Adapter: what it adds is the same at each step."""
+    """A T2I-Adapter: its residuals are the same at each step."""
 
     adapter = True
 
     def __init__(self, net: nn.Module, device: str):
-        self.channels, self.net = net.config.in_channels, Graph(net, device)
+        self.channels, self.net = net.config.in_channels, CompiledModule(net, device)
 
-    def prepared(self, maps: Tensor, scale: float, copies: int) -> list[Tensor]:
-        """Return its features of maps (B, 3, H, W) in [0, 1], times the scale."""
-        return [copied(one, copies) * scale for one in self.net(maps[:, : self.channels])]
+    def prepare(self, maps: Tensor, scale: float, cfg_copies: int) -> list[Tensor]:
+        """Compute the features of maps (B, 3, H, W) in [0, 1], times the scale."""
+        return [repeat_batch(feature, cfg_copies) * scale for feature in self.net(maps[:, : self.channels])]
 
-    def residuals(self, seen: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
-        """Return what is added inside of the down blocks of the UNet."""
+    def residuals(self, sample: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
+        """Return the residuals inside of the UNet's down blocks."""
         return prepared
 
 
-def follower(net: nn.Module, device: str, compiled: bool) -> ControlNet | Adapter:
-    """Return what makes the UNet follow maps by this network."""
+def control_of(net: nn.Module, device: str, compiled: bool) -> ControlNet | Adapter:
+    """Wrap a T2I-Adapter or a ControlNet for its device."""
     return Adapter(net, device) if isinstance(net, T2IAdapter) else ControlNet(net, device, compiled)
 
 
-def check_kinds(name: str, followers: list[ControlNet | Adapter], large: bool) -> bool:
-    """Return whether these are T2I-Adapters; AnonlibError where they are of two kinds, or not of the model's."""
-    kinds = {one.adapter for one in followers}
+def are_adapters(name: str, controls: list[ControlNet | Adapter], large: bool) -> bool:
+    """Return whether the controls are T2I-Adapters.
+
+    Raises:
+        AnonlibError: They are of two kinds, or ControlNets for Stable Diffusion XL.
+    """
+    kinds = {control.adapter for control in controls}
     if len(kinds) > 1 or (large and False in kinds):
         raise AnonlibError(
             f"{name} is to follow several maps: it wants all of its controls as "
@@ -67,26 +71,28 @@ def check_kinds(name: str, followers: list[ControlNet | Adapter], large: bool) -
     return kinds == {True}
 
 
-def summed(parts: Iterable[list[Tensor]]) -> list[Tensor]:
-    """Return the sums of what several controls add, place by place; each is let go before the next is asked for."""
+def sum_residuals(parts: Iterable[list[Tensor]]) -> list[Tensor]:
+    """Add the residuals of several controls, block by block, holding those of one control at a time."""
     total: list[Tensor] = []
     for part in parts:
-        total = [one + more for one, more in zip(total, part, strict=True)] if total else part
+        total = [first + second for first, second in zip(total, part, strict=True)] if total else part
     return total
 
 
-def copied(one: Tensor, copies: int) -> Tensor:
-    """Return a batch as often as the UNet sees it: for classifier-free guidance once without and once with the text."""
-    return torch.cat([one] * copies)
+def repeat_batch(batch: Tensor, cfg_copies: int) -> Tensor:
+    """Repeat a batch for classifier-free guidance: first without, then with the text."""
+    return torch.cat([batch] * cfg_copies)
 
 
-class _Steps(nn.Module):
-    """A ControlNet whose condition is embedded already."""
+class _EmbeddedControlNet(nn.Module):
+    """A ControlNet whose condition is already embedded."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, sample: Tensor, time: Tensor, states: Tensor, about: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-        down, middle = self.net(sample, time, states, about, scale, return_dict=False)
+    def forward(
+        self, sample: Tensor, time: Tensor, states: Tensor, embedded: Tensor, scale: Tensor
+    ) -> tuple[Tensor, ...]:
+        down, middle = self.net(sample, time, states, embedded, scale, return_dict=False)
         return (*down, middle)

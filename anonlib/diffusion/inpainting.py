@@ -1,4 +1,4 @@
-"""Paint a batch as diffusers' own pipelines do, faster: compiled networks, texts and controls worked out once."""
+"""Inpaint batches as diffusers' own pipelines do, faster: networks compiled, texts and controls computed once."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -11,28 +11,32 @@ from torch import Tensor, nn
 
 from anonlib.assets.models import ModelSpec
 from anonlib.config.errors import AnonlibError
-from anonlib.diffusion.compiling import Graph
-from anonlib.diffusion.control import check_kinds, copied, follower, summed
+from anonlib.diffusion.compiling import CompiledModule
+from anonlib.diffusion.control import are_adapters, control_of, repeat_batch, sum_residuals
 from anonlib.diffusion.loading import Parts, read_parts
-from anonlib.diffusion.memory import Placement, needed, placed, taken
-from anonlib.diffusion.pipelining import Lane, overlapped
-from anonlib.diffusion.request import Order, Prepared
+from anonlib.diffusion.memory import MemoryPlan, memory_need, plan_memory, planned_bytes
+from anonlib.diffusion.pipelining import CudaStage, pipelined
+from anonlib.diffusion.request import DenoisingInputs, InpaintRequest
 from anonlib.diffusion.unet import Unet
 from anonlib.engine.torch_setup import device
 
-Watcher = Callable[[int, Tensor, Tensor], Tensor]  # of a step: its number, its time, latents -> latents to go on with
+StepCallback = Callable[[int, Tensor, Tensor], Tensor]  # (step, time, latents) -> the latents to go on with
 
 
-class Painter:
-    """The networks of a pipeline, ready to paint orders whose control maps are of these parts' conditions.
+class Inpainter:
+    """The networks of a pipeline, ready to inpaint requests with control maps of their conditions.
 
-    The result is that of diffusers' inpainting pipeline, with ControlNets or T2I-Adapters, up to rounding. A UNet of 9
-    channels sees the mask and what is not masked; with one of 4 these pixels are put back after each step. With
-    few steps the order's guidance and negative text are not used. at: where it works; None: on the GPU where there is
-    one.
+    Up to rounding the result is that of diffusers' inpainting pipeline with ControlNets or T2I-Adapters. A UNet of 9
+    channels takes the mask and the masked image; with one of 4 the unmasked latents are put back after each step.
+    With an LCM LoRA, guidance and negative prompt are not used. With an identity function (CAMOUFLaGE, Piano et al.,
+    2024) each step predicts eps_idf + a_s (eps_pos - eps_idf), a_s being `InpaintRequest.anonymization_scale`.
 
-    With an identity function (CAMOUFLaGE, Piano et al., 2024) each step goes from what that predicts, which is the
-    original, towards what text and controls do, `Order.away` of the way.
+    Args:
+        parts: The pipeline and its controls.
+        batch: Images at once, fewer where memory is short: see `memory_plan.batch`.
+        size: Side of an image in pixels, for the memory plan.
+        compiled: Whether torch compiles the networks on a GPU.
+        at: Where it works; None: on the GPU where there is one.
     """
 
     def __init__(
@@ -46,189 +50,203 @@ class Painter:
         self.pipeline, self.conditions = parts.pipeline, tuple(parts.controls)
         self.device = at or torch.device(device())
         vae, unet, kind = self.pipeline.vae, self.pipeline.unet, self.device.type
-        self.copies = 1 if parts.few else 2  # of a batch, for classifier-free guidance without and with the text
-        self.sees_mask = unet.config.in_channels == 9
+        self.cfg_copies = 1 if parts.use_lcm else 2  # of a batch: without and with the text
+        self.takes_mask = unet.config.in_channels == 9
         self.large = unet.config.addition_embed_type == "text_time"  # Stable Diffusion XL
         exact = self.large and bool(vae.config.force_upcast) and unet.dtype != torch.float32  # as diffusers has it
         vae.to(torch.float32 if exact else unet.dtype)
         nets = [*parts.controls.values(), *([parts.identity] if parts.identity else [])]
         texts = [self.pipeline.components.get(name) for name in ("text_encoder", "text_encoder_2")]
-        self.parts = {"texts": [one for one in texts if one is not None], "vae": [vae], "unet": [unet, *nets]}
-        need = needed(self.parts, self.pipeline, size, self.copies + (parts.identity is not None))
-        self.placement = placed(torch.cuda.mem_get_info()[0], need, batch) if kind == "cuda" else Placement(batch)
-        self.expected = taken(need, self.placement)  # bytes
-        self.compiled = compiled and kind == "cuda" and not self.placement.in_turns
-        followers = [follower(net, kind, self.compiled) for net in nets]
-        adapters = check_kinds(parts.name, followers, self.large)
-        self.identity = followers.pop() if parts.identity else None
-        self.controls = followers
+        self.parts = {"texts": [net for net in texts if net is not None], "vae": [vae], "unet": [unet, *nets]}
+        need = memory_need(self.parts, self.pipeline, size, self.cfg_copies + (parts.identity is not None))
+        self.memory_plan = MemoryPlan(batch)
+        if kind == "cuda":
+            self.memory_plan = plan_memory(torch.cuda.mem_get_info()[0], need, batch)
+        self.expected = planned_bytes(need, self.memory_plan)
+        self.compiled = compiled and kind == "cuda" and not self.memory_plan.offloaded
+        controls = [control_of(net, kind, self.compiled) for net in nets]
+        adapters = are_adapters(parts.name, controls, self.large)
+        self.identity = controls.pop() if parts.identity else None
+        self.controls = controls
         # these two work beside the main thread, where no CUDA graph may be recorded: they are not compiled
-        self.encoder = Graph(nn.Sequential(vae.encoder, vae.quant_conv), kind, exact=exact)
-        self.decoder = Graph(nn.Sequential(vae.post_quant_conv, vae.decoder), kind, exact=exact)
-        self.unet = Graph(Unet(unet, adapters), kind, self.compiled)
-        self.before, self.main, self.after = (Lane(self.device) for _ in range(3))
-        self.known: dict[str, list[Tensor]] = {}
+        self.encoder = CompiledModule(nn.Sequential(vae.encoder, vae.quant_conv), kind, exact=exact)
+        self.decoder = CompiledModule(nn.Sequential(vae.post_quant_conv, vae.decoder), kind, exact=exact)
+        self.unet = CompiledModule(Unet(unet, adapters), kind, self.compiled)
+        self.before, self.main, self.after = (CudaStage(self.device) for _ in range(3))
+        self.text_states: dict[str, list[Tensor]] = {}
         for part in self.parts.values():
             for net in part:
-                net.to("cpu" if self.placement.in_turns else self.device)
+                net.to("cpu" if self.memory_plan.offloaded else self.device)
 
-    def __call__(self, orders: Iterable[Order]) -> Iterator[Tensor]:
-        """Yield the painted images (B, 3, H, W) float32 in [0, 1] of each order, on the CPU.
+    def __call__(self, requests: Iterable[InpaintRequest]) -> Iterator[Tensor]:
+        """Yield the inpainted images (B, 3, H, W) float32 in [0, 1] of each request, on the CPU.
 
-        On a GPU texts, maps and photos of the next order are prepared, and the last one's pictures decoded, while the
-        UNet works.
+        On a GPU the next request is prepared and the last one decoded while the UNet works.
         """
-        if self.device.type == "cpu" or self.placement.in_turns:
-            return (self.decoded(self.denoised(self.prepared(order))) for order in orders)
-        return overlapped(orders, self.prepared, self.denoised, self.decoded)
+        if self.device.type == "cpu" or self.memory_plan.offloaded:
+            return (self.decode(self.denoise(self.prepare(request))) for request in requests)
+        return pipelined(requests, self.prepare, self.denoise, self.decode)
 
     @torch.inference_mode()
-    def prepared(self, order: Order) -> Prepared:
-        """Return an order with everything that is the same at each step."""
-        vae, factor, generators = self.pipeline.vae, self.pipeline.vae_scale_factor, order.generators
+    def prepare(self, request: InpaintRequest) -> DenoisingInputs:
+        """Compute what of a request is the same at each step."""
+        vae, factor, generators = self.pipeline.vae, self.pipeline.vae_scale_factor, request.generators
         with self.before():
-            images, masks = order.images.to(self.device), order.masks.to(self.device)
+            images, masks = request.images.to(self.device), request.masks.to(self.device)
             shape = (1, vae.config.latent_channels, images.shape[2] // factor, images.shape[3] // factor)
-            drawn = [
-                torch.cat([randn_tensor(shape, one, self.device, torch.float32) for one in generators])
+            draws = [
+                torch.cat([randn_tensor(shape, generator, self.device, torch.float32) for generator in generators])
                 for _ in range(2)
             ]
-            noise, sample = drawn if self.sees_mask else drawn[::-1]  # in the order of diffusers' pipelines
-            shown = images * 2 - 1
-            with self._aboard("vae"):
-                seen = self._encoded(shown * (masks < 0.5) if self.sees_mask else shown, sample)
-                whole = self.sees_mask and (order.strength is not None or self.identity)
-                photo = self._encoded(shown, sample) if whole else seen
+            noise, sample = draws if self.takes_mask else draws[::-1]  # in the order of diffusers' pipelines
+            pictures = images * 2 - 1
+            with self._on_device("vae"):
+                context = self._encode(pictures * (masks < 0.5) if self.takes_mask else pictures, sample)
+                whole = self.takes_mask and (request.strength is not None or self.identity)
+                photo = self._encode(pictures, sample) if whole else context
             mask = nn.functional.interpolate(masks, shape[2:])
-            with self._aboard("texts"):
-                negative = [order.negative] * len(order.texts) * (self.copies - 1)
-                silent = [""] * len(order.texts) if self.identity else []
-                told = [self._told(text) for text in negative + order.texts + silent]
-            texts = [torch.cat(column) for column in zip(*told, strict=True)]
-            if self.large:
-                sizes = [*images.shape[2:], 0, 0, *images.shape[2:]]
-                texts.append(torch.tensor([sizes] * len(told), device=self.device, dtype=torch.float32))
-            if order.embeds is not None:  # classifier-free guidance goes without the text and without the image
-                embeds = order.embeds.to(self.device)
-                blank = torch.zeros_like(embeds)
-                after = [blank] if self.identity else []
-                texts.append(torch.cat([*[blank] * (self.copies - 1), embeds, *after]))
-            maps = [order.controls[name].to(self.device) for name in self.conditions]
-            with self._aboard("unet"):
+            with self._on_device("texts"):
+                texts = self._texts(request, images.shape[2:])
+            maps = [request.controls[name].to(self.device) for name in self.conditions]
+            with self._on_device("unet"):
                 controls = [
-                    control.prepared(one, order.scales[name], self.copies)
-                    for control, one, name in zip(self.controls, maps, self.conditions, strict=True)
+                    control.prepare(batch, request.scales[name], self.cfg_copies)
+                    for control, batch, name in zip(self.controls, maps, self.conditions, strict=True)
                 ]
-                identity = self.identity.prepared(photo, 1.0, 1) if self.identity else []
-            return Prepared(order, generators, noise, mask, seen, photo, texts, controls, identity)
+                identity = self.identity.prepare(photo, 1.0, 1) if self.identity else []
+            return DenoisingInputs(request, generators, noise, mask, context, photo, texts, controls, identity)
 
     @torch.inference_mode()
-    def denoised(self, given: Prepared, watch: Watcher | None = None) -> Tensor:
-        """Return the latents of the painted images (B, C, H, W); watch: called after each step."""
-        with self.main(*given.tensors), self._aboard("unet"):
-            return self._denoised(given, watch)
+    def denoise(self, inputs: DenoisingInputs, callback: StepCallback | None = None) -> Tensor:
+        """Return the latents (B, C, h, w) of the inpainted images; callback: called after each step."""
+        with self.main(*inputs.tensors), self._on_device("unet"):
+            return self._denoise(inputs, callback)
 
     @torch.inference_mode()
-    def decoded(self, latents: Tensor) -> Tensor:
-        """Return the images (B, 3, H, W) float32 in [0, 1] of latents, on the CPU."""
-        with self.after(latents), self._aboard("vae"):
-            made = self._by_image(self.decoder, latents / self.pipeline.vae.config.scaling_factor)
-            return made.div(2).add(0.5).clamp(0, 1).cpu()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents to images (B, 3, H, W) float32 in [0, 1], on the CPU."""
+        with self.after(latents), self._on_device("vae"):
+            pictures = self._in_slices(self.decoder, latents / self.pipeline.vae.config.scaling_factor)
+            return pictures.div(2).add(0.5).clamp(0, 1).cpu()
 
-    def _denoised(self, given: Prepared, watch: Watcher | None) -> Tensor:
-        scheduler, order = self.pipeline.scheduler, given.order
-        scheduler.set_timesteps(order.steps, device=self.device)
-        strength = 1.0 if order.strength is None else order.strength
-        times, _ = self.pipeline.get_timesteps(order.steps, strength, self.device)
+    def _denoise(self, inputs: DenoisingInputs, callback: StepCallback | None) -> Tensor:
+        scheduler, request = self.pipeline.scheduler, inputs.request
+        scheduler.set_timesteps(request.steps, device=self.device)
+        strength = 1.0 if request.strength is None else request.strength
+        times, _ = self.pipeline.get_timesteps(request.steps, strength, self.device)
         if not len(times):
-            raise AnonlibError(f"strength {strength:g} leaves nothing of {order.steps} steps: raise one of them")
+            raise AnonlibError(f"strength {strength:g} leaves nothing of {request.steps} steps: raise one of them")
         # latent consistency adds noise at each step
-        drawn = {} if self.copies == 2 else {"generator": given.generators}
-        x = given.noise * scheduler.init_noise_sigma
-        if order.strength is not None:
-            x = scheduler.add_noise(given.photo, given.noise, times[:1].repeat(len(x)))
-        for number, time in enumerate(times):
+        kwargs = {} if self.cfg_copies == 2 else {"generator": inputs.generators}
+        x = inputs.noise * scheduler.init_noise_sigma
+        if request.strength is not None:
+            x = scheduler.add_noise(inputs.photo_latents, inputs.noise, times[:1].repeat(len(x)))
+        for step, time in enumerate(times):
             if self.compiled:
-                torch.compiler.cudagraph_mark_step_begin()  # what the last step gave may be written over
-            x = scheduler.step(self._predicted(given, x, time), time, x, return_dict=False, **drawn)[0]
-            if not self.sees_mask:
-                last = number + 1 == len(times)
-                kept = given.seen if last else scheduler.add_noise(given.seen, given.noise, times[number + 1][None])
-                x = (1 - given.mask) * kept + given.mask * x
-            x = watch(number, time, x) if watch else x
+                torch.compiler.cudagraph_mark_step_begin()  # the last step's outputs may be overwritten
+            x = scheduler.step(self._predict(inputs, x, time), time, x, return_dict=False, **kwargs)[0]
+            if not self.takes_mask:
+                unmasked = inputs.context_latents
+                if step + 1 < len(times):
+                    unmasked = scheduler.add_noise(unmasked, inputs.noise, times[step + 1][None])
+                x = (1 - inputs.mask) * unmasked + inputs.mask * x
+            x = callback(step, time, x) if callback else x
         return x
 
-    def _predicted(self, given: Prepared, x: Tensor, time: Tensor) -> Tensor:
-        """Return what the networks make of latents: noise, or velocity."""
-        order, times = given.order, time[None]
+    def _predict(self, inputs: DenoisingInputs, x: Tensor, time: Tensor) -> Tensor:
+        """Predict noise, or velocity, for latents x at a time."""
+        request, times = inputs.request, time[None]
         x = self.pipeline.scheduler.scale_model_input(x, time)
-        seen = copied(x, self.copies)
-        states, *more = (one[: len(seen)] for one in given.texts)
-        controls = zip(self.controls, given.controls, strict=True)
-        residuals = summed(one.residuals(seen, times, states, part) for one, part in controls)
-        told = self._unet(given, seen, times, states, *more, *residuals)
-        if self.copies == 2:
-            without, told = told.chunk(2)
-            told = without + self._column(order.guidance) * (told - without)
+        sample = repeat_batch(x, self.cfg_copies)
+        states, *more = (tensor[: len(sample)] for tensor in inputs.texts)
+        controls = zip(self.controls, inputs.controls, strict=True)
+        residuals = sum_residuals(control.residuals(sample, times, states, part) for control, part in controls)
+        predicted = self._unet(inputs, sample, times, states, *more, *residuals)
+        if self.cfg_copies == 2:
+            without, predicted = predicted.chunk(2)
+            predicted = without + self._column(request.guidance) * (predicted - without)
         if not self.identity:
-            return told
-        states, *more = (one[len(seen) :] for one in given.texts)
-        residuals = self.identity.residuals(x, times, states, given.identity)
-        # exactly what text and controls predict where the scale is 1, what the identity function does where it is 0
-        return torch.lerp(self._unet(given, x, times, states, *more, *residuals), told, self._column(order.away))
+            return predicted
+        states, *more = (tensor[len(sample) :] for tensor in inputs.texts)
+        residuals = self.identity.residuals(x, times, states, inputs.identity)
+        original = self._unet(inputs, x, times, states, *more, *residuals)
+        # lerp is exact at both ends: text and controls alone at scale 1, the identity function alone at 0
+        return torch.lerp(original, predicted, self._column(request.anonymization_scale))
 
-    def _unet(self, given: Prepared, seen: Tensor, *told: Tensor) -> Tensor:
-        if self.sees_mask:
-            beside = torch.cat([given.mask, given.seen], dim=1)
-            seen = torch.cat([seen, copied(beside, len(seen) // len(beside))], dim=1)
-        return self.unet(seen, *told)[0]
+    def _unet(self, inputs: DenoisingInputs, sample: Tensor, *rest: Tensor) -> Tensor:
+        if self.takes_mask:
+            extra = torch.cat([inputs.mask, inputs.context_latents], dim=1)
+            sample = torch.cat([sample, repeat_batch(extra, len(sample) // len(extra))], dim=1)
+        return self.unet(sample, *rest)[0]
 
-    def _column(self, numbers: list[float]) -> Tensor:
-        return torch.tensor(numbers, device=self.device, dtype=torch.float32)[:, None, None, None]
+    def _column(self, values: list[float]) -> Tensor:
+        return torch.tensor(values, device=self.device, dtype=torch.float32)[:, None, None, None]
+
+    def _texts(self, request: InpaintRequest, size: torch.Size) -> list[Tensor]:
+        """Return text states, then sizes and image embeddings where the UNet takes them, for all copies of a batch."""
+        negative = [request.negative] * len(request.texts) * (self.cfg_copies - 1)
+        empty = [""] * len(request.texts) if self.identity else []
+        encoded = [self._encode_text(text) for text in negative + request.texts + empty]
+        texts = [torch.cat(column) for column in zip(*encoded, strict=True)]
+        if self.large:
+            sizes = [*size, 0, 0, *size]
+            texts.append(torch.tensor([sizes] * len(encoded), device=self.device, dtype=torch.float32))
+        if request.embeds is not None:  # the unguided copy has neither the text nor the image
+            embeds = request.embeds.to(self.device)
+            blank = torch.zeros_like(embeds)
+            texts.append(torch.cat([*[blank] * (self.cfg_copies - 1), embeds, *([blank] if self.identity else [])]))
+        return texts
+
+    def _encode_text(self, text: str) -> list[Tensor]:
+        """Return the states of one text, with SDXL also the pooled ones; each text is encoded once."""
+        if text not in self.text_states:
+            options = {"device": self.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+            states, _, *pooled = self.pipeline.encode_prompt(text, **options)
+            self.text_states[text] = [tensor.float() for tensor in (states, *pooled[:1])]
+        return self.text_states[text]
 
     @contextlib.contextmanager
-    def _aboard(self, part: str) -> Iterator[None]:
-        """Have a part where it works; where parts take turns it leaves again."""
-        moved = self.parts[part] if self.placement.in_turns else []
-        for net in moved:
+    def _on_device(self, part: str) -> Iterator[None]:
+        """Have a part on the device; where parts are offloaded it leaves again."""
+        nets = self.parts[part] if self.memory_plan.offloaded else []
+        for net in nets:
             net.to(self.device)
         try:
             yield
         finally:
-            for net in moved:
+            for net in nets:
                 net.to("cpu")
 
-    def _encoded(self, shown: Tensor, sample: Tensor) -> Tensor:
-        """Return the latents of pictures in [-1, 1], drawn by a sample of noise."""
-        posterior = DiagonalGaussianDistribution(self._by_image(self.encoder, shown))
+    def _encode(self, pictures: Tensor, sample: Tensor) -> Tensor:
+        """Return the latents of pictures in [-1, 1], sampled with given noise."""
+        posterior = DiagonalGaussianDistribution(self._in_slices(self.encoder, pictures))
         return (posterior.mean + posterior.std * sample) * self.pipeline.vae.config.scaling_factor
 
-    def _by_image(self, graph: Graph, images: Tensor) -> Tensor:
-        """Return what a network makes of a batch, one image after the other where memory is short."""
-        return torch.cat([graph(one)[0] for one in images.split(1 if self.placement.sliced else len(images))])
-
-    def _told(self, text: str) -> list[Tensor]:
-        """Return what the text encoders say of one text, worked out once: states, with SDXL pooled ones too."""
-        if text not in self.known:
-            options = {"device": self.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
-            states, _, *pooled = self.pipeline.encode_prompt(text, **options)
-            self.known[text] = [one.float() for one in (states, *pooled[:1])]
-        return self.known[text]
+    def _in_slices(self, network: CompiledModule, batch: Tensor) -> Tensor:
+        """Run a network on a batch, or image by image where memory is short."""
+        return torch.cat([network(part)[0] for part in batch.split(1 if self.memory_plan.sliced else len(batch))])
 
 
 @lru_cache(maxsize=2)
-def painter(
+def load_inpainter(
     bundle: ModelSpec,
     conditions: tuple[str, ...] = (),
     batch: int = 8,
     size: int = 128,
     compiled: bool = False,
-    few: bool = False,
-) -> Painter:
-    """Return the painter of a bundle with the controls of `conditions`, for so many images of `size` px at once.
+    use_lcm: bool = False,
+) -> Inpainter:
+    """Load the inpainter of a model with its controls.
 
-    Among the conditions "identity" is CAMOUFLaGE's identity function, "attributes" its adapters. few: with the bundle's
-    LoRA, in a few steps. `placement.batch` of what is returned is how many the free memory has room for. Raises
-    AnonlibError where a part is missing, or has no room at all.
+    Args:
+        bundle: The models.
+        conditions: Control maps to follow; "identity" is CAMOUFLaGE's identity function, "attributes" its adapters.
+        batch: Images at once, the most.
+        size: Side of an image in pixels.
+        compiled: Whether torch compiles the networks on a GPU.
+        use_lcm: Whether to fuse the model's LCM LoRA, for a few steps.
+
+    Raises:
+        AnonlibError: A part is missing, or does not fit into memory.
     """
-    return Painter(read_parts(bundle, conditions, few), batch, size, compiled)
+    return Inpainter(read_parts(bundle, conditions, use_lcm), batch, size, compiled)

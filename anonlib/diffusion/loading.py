@@ -1,4 +1,4 @@
-"""Load a model bundle: an ordinary diffusers folder, ours or Stable Diffusion's, with its ControlNets beside it."""
+"""Load models: an ordinary diffusers folder, the small one or Stable Diffusion's, with its ControlNets."""
 
 import json
 from dataclasses import dataclass
@@ -29,46 +29,51 @@ UNUSED = {"safety_checker": None, "feature_extractor": None, "requires_safety_ch
 
 
 @lru_cache(maxsize=2)
-def load_pipeline(bundle: ModelSpec, conditions: tuple[str, ...] = (), few: bool = False) -> DiffusionPipeline:
-    """Return diffusers' own inpainting pipeline of a bundle with its ControlNets, in float32, read once.
+def load_pipeline(bundle: ModelSpec, conditions: tuple[str, ...] = (), use_lcm: bool = False) -> DiffusionPipeline:
+    """Load diffusers' own inpainting pipeline with its ControlNets, in float32 and once; callers must not change it.
 
-    Nobody may change it; what paints is `painter`. Raises AnonlibError when a part of it is missing or damaged.
+    The anonymizers use `inpainting.load_inpainter`. Raises AnonlibError when a part is missing or damaged.
     """
-    found = read_pipeline(bundle, conditions, few=few)
+    pipeline = read_pipeline(bundle, conditions, use_lcm=use_lcm)
     if conditions:
         nets = [read_control(bundle, name) for name in conditions]
-        parts = found.components | {"controlnet": nets, "requires_safety_checker": False}
-        found = StableDiffusionControlNetInpaintPipeline(**parts)
-        found.set_progress_bar_config(disable=True)
-    return found.to(device())
+        components = pipeline.components | {"controlnet": nets, "requires_safety_checker": False}
+        pipeline = StableDiffusionControlNetInpaintPipeline(**components)
+        pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device())
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What paints, on the CPU: a pipeline, by condition what makes it follow, and CAMOUFLaGE's identity function.
+    """A pipeline and its controls, on the CPU.
 
-    few: whether the pipeline paints in a few steps, unguided.
+    Attributes:
+        name: Of the pipeline, for messages.
+        pipeline: diffusers' inpainting pipeline, without controls.
+        controls: ControlNets or T2I-Adapters by condition.
+        identity: CAMOUFLaGE's identity function, where it is asked for.
+        use_lcm: Whether an LCM LoRA is fused into the UNet.
     """
 
     name: str
     pipeline: DiffusionPipeline
     controls: dict[str, nn.Module]
     identity: nn.Module | None = None
-    few: bool = False
+    use_lcm: bool = False
 
 
-def read_parts(bundle: ModelSpec, conditions: tuple[str, ...], few: bool = False) -> Parts:
-    """Return the parts of a bundle in the type that they are run in; see `painter`. Raises AnonlibError."""
-    check(bundle, conditions, few)
+def read_parts(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = False) -> Parts:
+    """Read a model's parts in the type that they are run in; arguments and errors as in `inpainting.load_inpainter`."""
+    check(bundle, conditions, use_lcm)
     dtype = _dtype(bundle)
     check_memory(bundle.pipeline.name, weights_bytes(bundle, conditions, dtype))
-    pipeline = read_pipeline(bundle, conditions, dtype, few)
+    pipeline = read_pipeline(bundle, conditions, dtype, use_lcm)
     nets = {name: read_control(bundle, name, dtype) for name in conditions}
-    return Parts(bundle.pipeline.name, pipeline, nets, nets.pop(IDENTITY, None), few)
+    return Parts(bundle.pipeline.name, pipeline, nets, nets.pop(IDENTITY, None), use_lcm)
 
 
 def _dtype(bundle: ModelSpec) -> torch.dtype:
-    """Return the type to hold weights in: that of the products on a GPU and for large networks, else float32."""
+    """Return the type of the weights: that of the products on a GPU and for large networks, else float32."""
     size = sum(file.stat().st_size for file in (bundle.pipeline.folder / "unet").glob("*"))
     return torch.float32 if device() == "cpu" and size < 2 * LARGE else fast_dtype(device())
 
@@ -77,80 +82,85 @@ def read_pipeline(
     bundle: ModelSpec,
     conditions: tuple[str, ...] = (),
     dtype: torch.dtype = torch.float32,
-    few: bool = False,
+    use_lcm: bool = False,
 ) -> DiffusionPipeline:
-    """Return the inpainting pipeline of a bundle, Stable Diffusion's or Stable Diffusion XL's, on the CPU.
+    """Read the inpainting pipeline of Stable Diffusion or Stable Diffusion XL, on the CPU.
 
-    conditions: whose controls have to be there too; where attributes are among them the UNet has CAMOUFLaGE-Light's
-    IP-Adapter. few: with the LoRA to paint in a few steps. Raises AnonlibError when a part is missing or damaged.
+    Args:
+        bundle: The models.
+        conditions: Control maps that must be there too; with "attributes" the UNet gets CAMOUFLaGE-Light's IP-Adapter.
+        dtype: Of the weights.
+        use_lcm: Whether to fuse the LCM LoRA.
+
+    Raises:
+        AnonlibError: A part is missing or damaged.
     """
-    _hush()
-    check(bundle, conditions, few)
+    _silence_libraries()
+    check(bundle, conditions, use_lcm)
     folder = bundle.pipeline.folder
-    named = json.loads((folder / "model_index.json").read_text()).get("_class_name", "")
+    class_name = json.loads((folder / "model_index.json").read_text()).get("_class_name", "")
     kind, options = StableDiffusionInpaintPipeline, UNUSED
-    if "XL" in named:
+    if "XL" in class_name:
         kind, options = StableDiffusionXLInpaintPipeline, {"add_watermarker": False}
     pipeline = _read(bundle.pipeline.name, kind, folder, dtype, **options)
-    kind = UniPCMultistepScheduler
-    if few:
-        _fuse(pipeline, bundle.lora)
-        kind = LCMScheduler
+    scheduler = UniPCMultistepScheduler
+    if use_lcm:
+        _fuse_lora(pipeline, bundle.lora)
+        scheduler = LCMScheduler
     if ATTRIBUTES in conditions:
-        _see_images(pipeline, bundle.camouflage)
-    pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
+        _load_ip_adapter(pipeline, bundle.camouflage)
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     for net in (pipeline.unet, pipeline.vae):
         net.to(memory_format=torch.channels_last)
     return pipeline
 
 
-def _fuse(pipeline: DiffusionPipeline, lora: ModelRef) -> None:
-    """Add a LoRA to the weights of the UNet, for good."""
+def _fuse_lora(pipeline: DiffusionPipeline, lora: ModelRef) -> None:
     try:
         pipeline.load_lora_weights(lora.folder, weight_name=LORA, local_files_only=True)
-    except Exception as error:  # what a foreign or damaged file raises is anything
+    except Exception as error:  # foreign or damaged files raise any exception
         raise AnonlibError(f"{lora.name} is no LoRA for this pipeline ({first_line(error)}): give another") from error
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
 
 
-def _see_images(pipeline: DiffusionPipeline, own: ModelRef) -> None:
-    """Give the UNet CAMOUFLaGE-Light's IP-Adapter; what encodes images is not part of the pipeline."""
+def _load_ip_adapter(pipeline: DiffusionPipeline, camouflage: ModelRef) -> None:
+    """Give the UNet CAMOUFLaGE-Light's IP-Adapter; its image encoder is not part of the pipeline."""
+    options = {"subfolder": "", "weight_name": IP_ADAPTER, "image_encoder_folder": None, "local_files_only": True}
     try:
-        pipeline.load_ip_adapter(
-            own.folder, subfolder="", weight_name=IP_ADAPTER, image_encoder_folder=None, local_files_only=True
-        )
-    except Exception as error:  # what a foreign or damaged file raises is anything
+        pipeline.load_ip_adapter(camouflage.folder, **options)
+    except Exception as error:  # foreign or damaged files raise any exception
         raise AnonlibError(
-            f"{own.name} has no IP-Adapter for this pipeline ({first_line(error)}): give another"
+            f"{camouflage.name} has no IP-Adapter for this pipeline ({first_line(error)}): give another"
         ) from error
 
 
 def read_control(bundle: ModelSpec, condition: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Return what makes the pipeline follow a condition: a ControlNet or a T2I-Adapter, on the CPU."""
-    source = bundle.control(condition)
-    named = json.loads((source.folder / "config.json").read_text()).get("_class_name", "")
-    kind = T2IAdapter if named == "T2IAdapter" else ControlNetModel
-    return _read(source.name, kind, source.folder, dtype).to(memory_format=torch.channels_last)
+    """Read the ControlNet or T2I-Adapter of a condition, on the CPU."""
+    model = bundle.control(condition)
+    class_name = json.loads((model.folder / "config.json").read_text()).get("_class_name", "")
+    kind = T2IAdapter if class_name == "T2IAdapter" else ControlNetModel
+    return _read(model.name, kind, model.folder, dtype).to(memory_format=torch.channels_last)
 
 
 def save_net(net: nn.Module, folder: Path) -> None:
-    """Write a network in half precision, without a note of the folder that it was loaded from."""
+    """Write a network in half precision, without the folder that it was loaded from."""
     net.to("cpu", torch.float16).save_pretrained(folder, safe_serialization=True)
     forget_places(folder)
 
 
 def forget_places(folder: Path) -> None:
-    """Take out of all configurations where networks were loaded from: nobody else has these folders."""
+    """Remove from all configurations the folders of this machine that networks were loaded from."""
     for file in folder.rglob("*.json"):
-        kept = [line for line in file.read_text().splitlines(keepends=True) if '"_name_or_path"' not in line]
-        file.write_text("".join(kept))
+        lines = [line for line in file.read_text().splitlines(keepends=True) if '"_name_or_path"' not in line]
+        file.write_text("".join(lines))
 
 
 def weights_bytes(bundle: ModelSpec, conditions: tuple[str, ...], dtype: torch.dtype) -> float:
-    """Return the memory that the weights of a bundle and its controls take in a type, as their files tell."""
-    parts = [one for one in bundle.pipeline.folder.iterdir() if one.is_dir() and not one.name.startswith("controlnet-")]
+    """Estimate, from their files, the bytes that the weights of a model and its controls take in a type."""
+    folder = bundle.pipeline.folder
+    parts = [part for part in folder.iterdir() if part.is_dir() and not part.name.startswith("controlnet-")]
     controls = [bundle.control(name).folder for name in conditions]
     return sum(map(_parameters, [*parts, *controls])) * dtype.itemsize
 
@@ -161,7 +171,7 @@ def _parameters(folder: Path) -> float:
 
 
 def _read(name: str, kind: type, folder: Path, dtype: torch.dtype, **options) -> object:
-    """Return a model or pipeline of a folder, of weights in half precision where it has such files."""
+    """Read a model or pipeline from a folder, its half-precision weights where it has such files."""
     variant = "fp16" if any(folder.glob("**/*.fp16.*")) else None
     try:
         return kind.from_pretrained(folder, local_files_only=True, dtype=dtype, variant=variant, **options)
@@ -169,8 +179,8 @@ def _read(name: str, kind: type, folder: Path, dtype: torch.dtype, **options) ->
         raise AnonlibError(f"{name} cannot be loaded ({first_line(error)}): fetch or train it again") from error
 
 
-def _hush() -> None:
-    """Keep the libraries' loading bars and remarks off the screen; their errors stay."""
+def _silence_libraries() -> None:
+    """Turn off the libraries' progress bars and warnings; their errors stay."""
     import diffusers
     import transformers
 

@@ -1,4 +1,4 @@
-"""How a pipeline is put into the memory that is free on a GPU: how many images at once, and what waits outside."""
+"""Fit a pipeline into free GPU memory: the batch size, VAE slicing and offloading."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,38 +13,51 @@ if TYPE_CHECKING:
     from torch import nn
 
 RESERVE = 1.0e9  # bytes for the driver, the libraries' work space and what their allocators lose
-# alive at once, of each value of a feature map at full size and of the first width: Stable Diffusion 1.5 keeps 48 with
-# two ControlNets, 55 with five, and 6 in its VAE; the rest is for work space and gaps between blocks
+# values alive at once per pixel and channel of a full-size feature map of the first width; see docs/decisions.md
 UNET_VALUES, VAE_VALUES = 64, 16
 
 
 @dataclass(frozen=True)
-class Need:
-    """Bytes that a pipeline takes: the weights of its parts, and of one image what a part works with."""
+class MemoryNeed:
+    """Bytes that a pipeline takes: of its parts' weights, and of the activations of one image.
+
+    Attributes:
+        texts: Weights of the text encoders.
+        vae: Weights of the autoencoder.
+        unet: Weights of the UNet with all its controls.
+        vae_image: Activations of the autoencoder.
+        unet_image: Activations of the UNet, with all copies for guidance.
+    """
 
     texts: float
     vae: float
-    unet: float  # with all that it follows
+    unet: float
     vae_image: float
-    unet_image: float  # guidance included
+    unet_image: float
 
     @property
     def weights(self) -> float:
+        """Bytes of all weights."""
         return self.texts + self.vae + self.unet
 
 
 @dataclass(frozen=True)
-class Placement:
-    """How a pipeline runs. batch: images at once. sliced: the VAE takes them one by one. in_turns: of texts, VAE and
-    UNet only the part that works lies on the GPU, so nothing overlaps."""
+class MemoryPlan:
+    """How a pipeline runs.
+
+    Attributes:
+        batch: Images at once.
+        sliced: Whether the VAE takes them one by one.
+        offloaded: Whether only the part that works (texts, VAE or UNet) is on the GPU; then no stages overlap.
+    """
 
     batch: int
     sliced: bool = False
-    in_turns: bool = False
+    offloaded: bool = False
 
 
 def check_memory(name: str, weights: float) -> None:
-    """Raise AnonlibError unless the machine has room for the weights of a model that the CPU is to run."""
+    """Raise AnonlibError unless the machine has free memory for `weights` bytes of a model."""
     free = psutil.virtual_memory().available
     if weights > free:
         raise AnonlibError(
@@ -53,50 +66,75 @@ def check_memory(name: str, weights: float) -> None:
         )
 
 
-def image_bytes(size: int, width: int, values: int, item: int, factor: int = 1, copies: int = 1) -> float:
-    """Return the bytes that a network works with for one image of `size` px, seen at a `factor`-th of that."""
-    return copies * (size / factor) ** 2 * width * values * item
+def image_bytes(size: int, width: int, values: int, itemsize: int, factor: int = 1, cfg_copies: int = 1) -> float:
+    """Return the bytes of a network's activations for one image.
+
+    Args:
+        size: Side of the image in pixels.
+        width: Channels of the network's first feature map.
+        values: UNET_VALUES or VAE_VALUES.
+        itemsize: Bytes of a value.
+        factor: How much smaller the network's input is than the image.
+        cfg_copies: Copies of the image, for classifier-free guidance.
+    """
+    return cfg_copies * (size / factor) ** 2 * width * values * itemsize
 
 
-def needed(parts: dict[str, list["nn.Module"]], pipeline: "DiffusionPipeline", size: int, copies: int) -> Need:
-    """Return the memory that the parts of a pipeline take for images of `size` px; copies: of a batch, for the UNet."""
+def memory_need(
+    parts: dict[str, list["nn.Module"]], pipeline: "DiffusionPipeline", size: int, cfg_copies: int
+) -> MemoryNeed:
+    """Estimate the memory of a pipeline.
+
+    Args:
+        parts: Networks by part: "texts", "vae", "unet".
+        pipeline: The pipeline.
+        size: Side of an image in pixels.
+        cfg_copies: Copies of an image in the UNet, for classifier-free guidance.
+    """
     weights = {
-        name: sum(one.numel() * one.element_size() for net in part for one in net.parameters())
+        name: sum(weight.numel() * weight.element_size() for net in part for weight in net.parameters())
         for name, part in parts.items()
     }
-    vae, unet = pipeline.vae, pipeline.unet
+    vae, unet, factor = pipeline.vae, pipeline.unet, pipeline.vae_scale_factor
     vae_image = image_bytes(size, vae.config.block_out_channels[0], VAE_VALUES, vae.dtype.itemsize)
-    told = {"factor": pipeline.vae_scale_factor, "copies": copies}
-    unet_image = image_bytes(size, unet.config.block_out_channels[0], UNET_VALUES, unet.dtype.itemsize, **told)
-    return Need(**weights, vae_image=vae_image, unet_image=unet_image)
+    unet_image = image_bytes(
+        size, unet.config.block_out_channels[0], UNET_VALUES, unet.dtype.itemsize, factor, cfg_copies
+    )
+    return MemoryNeed(**weights, vae_image=vae_image, unet_image=unet_image)
 
 
-def taken(need: Need, one: Placement) -> float:
-    """Return the bytes that a placement takes."""
-    painting, decoding = one.batch * need.unet_image, (1 if one.sliced else one.batch) * need.vae_image
-    if one.in_turns:
-        return RESERVE + max(need.texts, need.vae + decoding, need.unet + painting)
-    return RESERVE + need.weights + painting + decoding
+def planned_bytes(need: MemoryNeed, plan: MemoryPlan) -> float:
+    """Return the bytes that a plan takes."""
+    denoising, decoding = plan.batch * need.unet_image, (1 if plan.sliced else plan.batch) * need.vae_image
+    if plan.offloaded:
+        return RESERVE + max(need.texts, need.vae + decoding, need.unet + denoising)
+    return RESERVE + need.weights + denoising + decoding
 
 
-def placed(free: float, need: Need, batch: int) -> Placement:
-    """Return the first placement that fits into `free` bytes: as few compromises as possible, the cheapest first.
+def plan_memory(free: float, need: MemoryNeed, batch: int) -> MemoryPlan:
+    """Choose the fastest plan that fits: VAE slicing costs little, a smaller batch more, offloading most.
 
-    Slicing costs little, a smaller batch more, turns most. Raises AnonlibError where not even one image fits.
+    Args:
+        free: Bytes of free GPU memory.
+        need: What the pipeline takes.
+        batch: The wanted batch size.
+
+    Raises:
+        AnonlibError: Not even one image fits.
     """
-    for one in _candidates(batch):
-        if taken(need, one) <= free:
-            return one
-    least = taken(need, Placement(1, sliced=True, in_turns=True))
+    for plan in _plans(batch):
+        if planned_bytes(need, plan) <= free:
+            return plan
+    least = planned_bytes(need, MemoryPlan(1, sliced=True, offloaded=True))
     raise AnonlibError(
         f"the model takes {least / 1e9:.1f} GB of GPU memory and {free / 1e9:.1f} GB are free: end what else uses the "
-        "GPU, follow fewer conditions, choose a smaller generator.size, or CUDA_VISIBLE_DEVICES=-1 to paint on the CPU"
+        "GPU, follow fewer conditions, choose a smaller generator.size, or CUDA_VISIBLE_DEVICES=-1 to run on the CPU"
     )
 
 
-def _candidates(batch: int) -> Iterator[Placement]:
+def _plans(batch: int) -> Iterator[MemoryPlan]:
     sizes = [batch >> halvings for halvings in range(batch.bit_length())]
-    yield Placement(batch)
-    for in_turns in (False, True):
+    yield MemoryPlan(batch)
+    for offloaded in (False, True):
         for size in sizes:
-            yield Placement(size, sliced=True, in_turns=in_turns)
+            yield MemoryPlan(size, sliced=True, offloaded=offloaded)

@@ -1,4 +1,4 @@
-"""Three stages of a stream of batches at once: the next is prepared and the last one finished meanwhile."""
+"""Three stages of a stream of batches at once: while the main stage works, others prepare and finish."""
 
 import contextlib
 from collections import deque
@@ -10,36 +10,40 @@ from typing import Any
 import torch
 
 
-class Lane:
-    """Where one stage works: on a GPU a stream of its own, whose work is done when the stage ends; else nothing."""
+class CudaStage:
+    """The CUDA stream of one stage, whose work is done when the stage ends; without effect on a CPU."""
 
     def __init__(self, device: torch.device):
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @contextlib.contextmanager
-    def __call__(self, *given: torch.Tensor) -> Iterator[None]:
-        """Work here; given: tensors of other lanes that are used, whose memory is not given away before."""
+    def __call__(self, *tensors: torch.Tensor) -> Iterator[None]:
+        """Work on this stream; tensors: of other streams that are used here and must not be freed before."""
         if self.stream is None:
             yield
             return
-        for one in given:
-            one.record_stream(self.stream)
+        for tensor in tensors:
+            tensor.record_stream(self.stream)
         with torch.cuda.stream(self.stream):
             yield
         self.stream.synchronize()
 
 
-def overlapped(
+def pipelined(
     items: Iterable[Any],
     before: Callable[[Any], Any],
     main: Callable[[Any], Any],
     after: Callable[[Any], Any],
     ahead: int = 2,
 ) -> Iterator[Any]:
-    """Yield after(main(before(item))) of each item, in order.
+    """Yield after(main(before(item))) for each item, in order, with the stages overlapping.
 
-    `main` runs in the caller's thread, the others in one thread each, `before` up to `ahead` items early and `after` up
-    to as many late. What any of them raises is raised here, and no further item is begun.
+    Args:
+        items: Inputs; no further one is begun after an exception in any stage, which is raised here.
+        before: Runs in a thread of its own, up to `ahead` items early.
+        main: Runs in the caller's thread.
+        after: Runs in a thread of its own, up to `ahead` items late.
+        ahead: Items in flight between two stages.
     """
     items = iter(items)
     with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as last:
@@ -47,13 +51,13 @@ def overlapped(
         finishing: deque[Future] = deque()
         try:
             while ready:
-                prepared = ready.popleft().result()
+                inputs = ready.popleft().result()
                 ready.extend(first.submit(before, item) for item in islice(items, 1))
-                finishing.append(last.submit(after, main(prepared)))
+                finishing.append(last.submit(after, main(inputs)))
                 while finishing and (finishing[0].done() or len(finishing) > ahead):
                     yield finishing.popleft().result()
             while finishing:
                 yield finishing.popleft().result()
         finally:
-            for one in ready:
-                one.cancel()
+            for future in ready:
+                future.cancel()

@@ -1,4 +1,4 @@
-"""What a painter is asked for, and what it has of that before the first step."""
+"""A batch to inpaint, and what of it is the same at every denoising step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +8,23 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Order:
-    """A batch to paint: images (B, 3, H, W) in [0, 1], masks (B, 1, H, W), 1 where to paint, else 0.
+class InpaintRequest:
+    """A batch to inpaint.
 
-    controls, scales: by condition, maps (B, C, H, W) in [0, 1] and how strong they are. guidance, texts: one an image;
-    seeds too, or generators. strength: where painting starts: in (0, 1] from the photo with the noise that is left
-    after so much of the way; None: from noise alone. away: of each image CAMOUFLaGE's anonymization scale, 0 or more,
-    where the painter has an identity function; embeds: (B, D), what an IP-Adapter sees.
+    Attributes:
+        images: (B, 3, H, W) in [0, 1].
+        masks: (B, 1, H, W), 1 where to inpaint, else 0.
+        controls: Control maps (B, C, H, W) in [0, 1] by condition.
+        scales: Conditioning scales by condition.
+        guidance: B guidance scales.
+        texts: B prompts.
+        negative: The negative prompt of all images.
+        steps: Denoising steps.
+        seeds: B seeds, or B generators.
+        strength: In (0, 1]: start from the photo with the noise that is left after this share of the way; None: from
+            noise alone.
+        anonymization_scale: B scales a_s >= 0 of CAMOUFLaGE, where the model has an identity function.
+        embeds: Image embeddings (B, D) for an IP-Adapter.
     """
 
     images: Tensor
@@ -27,31 +37,48 @@ class Order:
     steps: int
     seeds: list[int] | list[torch.Generator]
     strength: float | None = None
-    away: list[float] | None = None
+    anonymization_scale: list[float] | None = None
     embeds: Tensor | None = None
 
     @property
     def generators(self) -> list[torch.Generator]:
-        """Return what draws the noise, one an image."""
-        return [one if isinstance(one, torch.Generator) else torch.Generator().manual_seed(one) for one in self.seeds]
+        """The random generators of the noise, one per image."""
+        return [
+            seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed) for seed in self.seeds
+        ]
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """An order with everything that is the same at each step: noise, mask, latents of what the UNet sees of the photo
-    and of all of it; as often as the UNet sees a batch: texts and controls. generators: what draws more."""
+class DenoisingInputs:
+    """A request with everything that is the same at each denoising step.
 
-    order: Order
+    Attributes:
+        request: The request.
+        generators: Of the noise that is drawn later, one per image.
+        noise: Initial noise (B, C, h, w).
+        mask: (B, 1, h, w) at the latents' resolution.
+        context_latents: Latents of what the UNet may see: the photo without the masked pixels, or all of the photo for
+            a UNet of 4 channels.
+        photo_latents: Latents of the whole photo.
+        texts: Text states; then, where the UNet takes them, pooled states, sizes and image embeddings. Repeated for
+            classifier-free guidance, as `controls`.
+        controls: What each control computed once.
+        identity: What CAMOUFLaGE's identity function computed once.
+    """
+
+    request: InpaintRequest
     generators: list[torch.Generator]
     noise: Tensor
     mask: Tensor
-    seen: Tensor
-    photo: Tensor
-    texts: list[Tensor]  # the states; then, where the UNet takes them, pooled ones and sizes, and image embeddings
+    context_latents: Tensor
+    photo_latents: Tensor
+    texts: list[Tensor]
     controls: list[list[Tensor]]
     identity: list[Tensor]
 
     @property
     def tensors(self) -> list[Tensor]:
-        parts = [*self.controls, self.identity]
-        return [self.noise, self.mask, self.seen, self.photo, *self.texts, *(one for part in parts for one in part)]
+        """All tensors, for streams that use them."""
+        nested = [*self.controls, self.identity]
+        latents = [self.noise, self.mask, self.context_latents, self.photo_latents]
+        return [*latents, *self.texts, *(tensor for part in nested for tensor in part)]

@@ -10,9 +10,9 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from anonlib.anonymizers import BASE
 from anonlib.anonymizers.camouflage import WEIGHTS, CamouflageBase, CamouflageLight
 from anonlib.assets.models import ATTRIBUTES, IDENTITY, PARTS, ModelRef, ModelSpec
-from anonlib.diffusion.inpainting import Painter
+from anonlib.diffusion.inpainting import Inpainter
 from anonlib.diffusion.loading import read_parts
-from anonlib.diffusion.request import Order
+from anonlib.diffusion.request import InpaintRequest
 from anonlib.faces.people import CHANNELS
 from tools.bench.race import entry
 from tools.build.train_light import Adapters, save_adapters
@@ -36,14 +36,19 @@ def write_camouflage(model: Path) -> ModelSpec:
     return ModelSpec(ModelRef(str(model)), camouflage=ModelRef(str(own)))
 
 
-def orders(batch: int, size: int, steps: int, embedding: int) -> tuple[Order, Order]:
+def orders(batch: int, size: int, steps: int, embedding: int) -> tuple[InpaintRequest, InpaintRequest]:
     """Return what Base and what Light are given to paint: the whole of each picture."""
     base, light = CamouflageBase(steps=steps), CamouflageLight(steps=steps)
     one = smooth_order(WEIGHTS, batch, size, steps, base.guidance, "photo of a person", "")
-    one = replace(one, masks=torch.ones_like(one.masks), strength=base.strength, away=[base.away] * batch)
+    one = replace(
+        one,
+        masks=torch.ones_like(one.masks),
+        strength=base.strength,
+        anonymization_scale=[base.away] * batch,
+    )
     told = {"controls": {ATTRIBUTES: torch.rand(batch, CHANNELS, size, size)}, "scales": {ATTRIBUTES: light.weight}}
     told |= {"guidance": [light.guidance] * batch, "texts": [""] * batch, "embeds": torch.rand(batch, embedding)}
-    return one, replace(one, strength=None, away=None, **told)
+    return one, replace(one, strength=None, anonymization_scale=None, **told)
 
 
 def measured(
@@ -59,7 +64,7 @@ def measured(
     told: dict[str, list[dict]] = {"base": [], "light": []}
     given = dict(zip(told, orders(batch, size, steps, embedding), strict=True))
     conditions = {"base": (*BASE, IDENTITY), "light": (ATTRIBUTES,)}
-    paint = {who: Painter(read_parts(bundle, names), batch, size) for who, names in conditions.items()}
+    paint = {who: Inpainter(read_parts(bundle, names), batch, size) for who, names in conditions.items()}
     for who in told:
         next(paint[who]([replace(given[who], steps=1)]))
     for _ in range(repeats):

@@ -24,10 +24,10 @@ from diffusers import DiffusionPipeline  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from anonlib.diffusion.inpainting import Painter  # noqa: E402
+from anonlib.diffusion.inpainting import Inpainter  # noqa: E402
 from anonlib.diffusion.loading import load_pipeline, read_parts  # noqa: E402
-from anonlib.diffusion.pipelining import overlapped  # noqa: E402
-from anonlib.diffusion.request import Order  # noqa: E402
+from anonlib.diffusion.pipelining import pipelined  # noqa: E402
+from anonlib.diffusion.request import InpaintRequest  # noqa: E402
 from tools.bench import camouflage  # noqa: E402
 from tools.bench.race import entry, write  # noqa: E402
 from tools.stock import controlnets, one_by_one, painted, smooth_order  # noqa: E402
@@ -52,13 +52,13 @@ class Setup:
     repeats: int = 3
 
 
-def order(setup: Setup, batch: int) -> Order:
+def order(setup: Setup, batch: int) -> InpaintRequest:
     """Return a batch to paint."""
     text, negative = "photo of a person, warm light", "cartoon"
     return smooth_order(SCALES, batch, setup.size, setup.steps, GUIDANCE, text, negative)
 
 
-def stock(pipeline: DiffusionPipeline, given: Order) -> Tensor:
+def stock(pipeline: DiffusionPipeline, given: InpaintRequest) -> Tensor:
     """Return what diffusers' pipeline paints of a batch."""
     return painted(pipeline, given, **controlnets(given))
 
@@ -96,7 +96,7 @@ def operations(pipeline: DiffusionPipeline, setup: Setup) -> float:
     return setup.steps * sum(sum(found[name].values()) for name in nets) / 1e12
 
 
-def compared(made: Tensor, pipeline: DiffusionPipeline, given: Order) -> str:
+def compared(made: Tensor, pipeline: DiffusionPipeline, given: InpaintRequest) -> str:
     """Return how far pictures are from diffusers' own, in words; AnonlibError where they are others."""
     draws = [
         torch.randn(64, generator=torch.Generator().manual_seed(0), dtype=one) for one in (torch.float, torch.bfloat16)
@@ -109,7 +109,7 @@ def compared(made: Tensor, pipeline: DiffusionPipeline, given: Order) -> str:
     return f"{away:.2f} grey levels from diffusers'"
 
 
-def timeline(paint: Painter, orders: list[Order]) -> list[dict]:
+def timeline(paint: Inpainter, orders: list[InpaintRequest]) -> list[dict]:
     """Return when each stage of each batch began and ended, in seconds, while all of them overlap."""
     began, rows = time.perf_counter(), []
 
@@ -126,8 +126,8 @@ def timeline(paint: Painter, orders: list[Order]) -> list[dict]:
 
         return timed
 
-    stages = {"prepare": paint.prepared, "denoise": paint.denoised, "decode": paint.decoded}
-    list(overlapped(orders, *(noted(name, run) for name, run in stages.items())))
+    stages = {"prepare": paint.prepare, "denoise": paint.denoise, "decode": paint.decode}
+    list(pipelined(orders, *(noted(name, run) for name, run in stages.items())))
     return rows
 
 
@@ -153,8 +153,8 @@ def measured(setup: Setup) -> tuple[list[dict], list[dict]]:
     """Return the entries of bench.json and the timeline."""
     pipeline = load_pipeline(setup.bundle, CONDITIONS).to(dtype=torch.bfloat16)
     count = operations(pipeline, setup)
-    paint = Painter(read_parts(setup.bundle, CONDITIONS), setup.batch, setup.size, compiled=True)
-    batch = paint.placement.batch
+    paint = Inpainter(read_parts(setup.bundle, CONDITIONS), setup.batch, setup.size, compiled=True)
+    batch = paint.memory_plan.batch
     given = order(setup, batch)
     made = next(paint([given]))  # compiles
     print(f"ready: {count:.2f} T operations an image, batch {batch}, {compared(made, pipeline, given)}", flush=True)

@@ -1,4 +1,4 @@
-"""Painting with the small bundle under two ControlNets: our painter and diffusers' pipeline at the same settings."""
+"""Painting with the small bundle under two ControlNets: our inpainter and diffusers' pipeline at the same settings."""
 
 import json
 import os
@@ -26,9 +26,9 @@ def order():
 
 
 def ours() -> Callable[[], np.ndarray]:
-    from anonlib.diffusion.inpainting import painter
+    from anonlib.diffusion.inpainting import load_inpainter
 
-    paint, given = painter(OWN, tuple(SCALES), BATCH, SIZE), order()
+    paint, given = load_inpainter(OWN, tuple(SCALES), BATCH, SIZE), order()
     return lambda: next(paint([given])).numpy()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anonlib.anonymizers.face_box import Holes, batch_of, holes
 from anonlib.faces import with_mirrors
-from anonlib.networks.inpainter import NOISE, Discriminator, Inpainter
+from anonlib.networks.deepprivacy2 import NOISE, DeepPrivacy2Generator, Discriminator
 from anonlib.networks.lpips import load_lpips
 from anonlib.networks.training import (
     Ema,
@@ -44,7 +44,7 @@ def train_inpainter(
     target: Path,
     every: int = 100,
     seconds: float = float("inf"),
-) -> Inpainter:
+) -> DeepPrivacy2Generator:
     """Train the generator on faces (N, 128, 128, 3) uint8 and their mirror images, write it to `target`, return it.
 
     painting, heeding: how long before and after it has to heed its noise. A stopped training goes on from its
@@ -55,7 +55,7 @@ def train_inpainter(
     rows = np.flatnonzero(told.found)
     both, told = both[rows], Holes(told.hole[rows], told.points[rows])
     torch.manual_seed(11)
-    pair = torch.nn.ModuleDict({"g": Inpainter(), "d": Discriminator()}).to(device())
+    pair = torch.nn.ModuleDict({"g": DeepPrivacy2Generator(), "d": Discriminator()}).to(device())
     pair.to(memory_format=torch.channels_last)
     g, d, ema = pair["g"], pair["d"], Ema(pair["g"], DECAY)
     rules = {name: torch.optim.Adam(net.parameters(), painting.rate, BETAS) for name, net in pair.items()}
@@ -138,7 +138,7 @@ def painted(
     return fake, losses | {"pixels": away}
 
 
-def begin_to_heed(g: Inpainter, ema: Ema) -> None:
+def begin_to_heed(g: DeepPrivacy2Generator, ema: Ema) -> None:
     """Let the generator's styles begin anew, large enough to be felt: those of noise that was ignored are small."""
     torch.manual_seed(13)
     for name, one in g.mapping.named_parameters(prefix="mapping"):

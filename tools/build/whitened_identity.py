@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from anonlib.faces.recognizers import embed_pictures
-from anonlib.networks.inpainter import NOISE
+from anonlib.networks.deepprivacy2 import NOISE
 from anonlib.networks.mobilefacenet import EMBEDDING_DIM, pretrained_mobilefacenet
 from anonlib.networks.pictures import signed
 

@@ -32,7 +32,7 @@ class Modulated(nn.Module):
         return F.leaky_relu(x, 0.2) * 2**0.5
 
 
-class Inpainter(nn.Module):
+class DeepPrivacy2Generator(nn.Module):
     """Pictures (B, 3, H, W) in [-1, 1] with a face in the hole; H and W are multiples of 16.
 
     pictures: (B, 3, H, W) in [-1, 1]. hole: (B, 1, H, W), 1 where they are not looked at. points: (B, POINTS, H, W) in

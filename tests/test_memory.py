@@ -13,53 +13,53 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from anonlib.config.errors import AnonlibError  # noqa: E402
-from anonlib.diffusion import memory as placement  # noqa: E402
-from anonlib.diffusion.compiling import Graph  # noqa: E402
-from anonlib.diffusion.control import ControlNet, copied, summed  # noqa: E402
-from anonlib.diffusion.memory import Need, Placement, placed  # noqa: E402
+from anonlib.diffusion import memory  # noqa: E402
+from anonlib.diffusion.compiling import CompiledModule  # noqa: E402
+from anonlib.diffusion.control import ControlNet, repeat_batch, sum_residuals  # noqa: E402
+from anonlib.diffusion.memory import MemoryNeed, MemoryPlan, plan_memory  # noqa: E402
 from anonlib.diffusion.unet import Unet  # noqa: E402
 from tools import full_size  # noqa: E402
 
 GB = 1e9
 
 
-def stable_diffusion(size: int) -> Need:
+def stable_diffusion(size: int) -> MemoryNeed:
     """Stable Diffusion 1.5 with two ControlNets in half precision."""
-    vae = placement.image_bytes(size, 128, placement.VAE_VALUES, 2)
-    unet = placement.image_bytes(size, 320, placement.UNET_VALUES, 2, factor=8, copies=2)
-    return Need(0.25 * GB, 0.17 * GB, 1.72 * GB + 2 * 0.72 * GB, vae, unet)
+    vae = memory.image_bytes(size, 128, memory.VAE_VALUES, 2)
+    unet = memory.image_bytes(size, 320, memory.UNET_VALUES, 2, factor=8, cfg_copies=2)
+    return MemoryNeed(0.25 * GB, 0.17 * GB, 1.72 * GB + 2 * 0.72 * GB, vae, unet)
 
 
 def test_a_large_card_takes_the_batch_as_it_is():
-    assert placed(78 * GB, stable_diffusion(512), 16) == Placement(16)
+    assert plan_memory(78 * GB, stable_diffusion(512), 16) == MemoryPlan(16)
 
 
 def test_a_card_of_12_gb_paints_768_px_without_turns():
-    found = placed(11.5 * GB, stable_diffusion(768), 16)
-    assert found.batch >= 4 and found.sliced and not found.in_turns
+    found = plan_memory(11.5 * GB, stable_diffusion(768), 16)
+    assert found.batch >= 4 and found.sliced and not found.offloaded
 
 
 def test_compromises_come_in_the_order_of_their_price():
-    need, last = stable_diffusion(768), Placement(16)
+    need, last = stable_diffusion(768), MemoryPlan(16)
     price = {}
     for tenths in range(800, 20, -1):
         try:
-            one = placed(tenths * GB / 10, need, 16)
+            one = plan_memory(tenths * GB / 10, need, 16)
         except AnonlibError:
             break
-        assert placement.taken(need, one) <= tenths * GB / 10, "what is chosen fits"
-        assert (one.in_turns, one.batch <= last.batch or one.in_turns != last.in_turns) >= (last.in_turns, True)
-        price.setdefault((one.sliced, one.in_turns), tenths)
+        assert memory.planned_bytes(need, one) <= tenths * GB / 10, "what is chosen fits"
+        assert (one.offloaded, one.batch <= last.batch or one.offloaded != last.offloaded) >= (last.offloaded, True)
+        price.setdefault((one.sliced, one.offloaded), tenths)
         last = one
     assert list(price) == [(False, False), (True, False), (True, True)]
-    assert last == Placement(1, True, True)
+    assert last == MemoryPlan(1, True, True)
 
 
 def test_too_little_memory_is_one_line_that_says_what_to_do():
     with pytest.raises(
         AnonlibError, match="takes [0-9.]+ GB of GPU memory and 2.0 GB are free.*CUDA_VISIBLE_DEVICES=-1"
     ):
-        placed(2 * GB, stable_diffusion(768), 16)
+        plan_memory(2 * GB, stable_diffusion(768), 16)
 
 
 class Alive(TorchDispatchMode):
@@ -103,11 +103,11 @@ def test_estimates_cover_what_stable_diffusion_keeps_alive(half, size, batch, co
     maps, states, time = torch.zeros(batch, 3, size, size), torch.zeros(2 * batch, 77, 768), torch.tensor([5])
     with Alive([unet, *nets]) as alive:
         follows = [ControlNet(net, "cpu", False) for net in nets]
-        prepared = [one.prepared(maps, 1.0, 2) for one in follows]
-        both = copied(x, 2)
+        prepared = [one.prepare(maps, 1.0, 2) for one in follows]
+        both = repeat_batch(x, 2)
         parts = zip(follows, prepared, strict=True)
-        residuals = summed(one.residuals(both[:, :4], time, states, told) for one, told in parts)
-        (made,) = Graph(Unet(unet, False), "cpu")(both, time, states, *residuals)
+        residuals = sum_residuals(one.residuals(both[:, :4], time, states, told) for one, told in parts)
+        (made,) = CompiledModule(Unet(unet, False), "cpu")(both, time, states, *residuals)
     assert made.shape == (2 * batch, 4, side, side)
     assert 0.4 < alive.most / (batch * need.unet_image) < 0.9
 
@@ -117,5 +117,5 @@ def test_estimates_cover_what_stable_diffusion_keeps_alive(half, size, batch, co
         (torch.nn.Sequential(vae.encoder, vae.quant_conv), maps),
     ):
         with Alive([vae]) as alive:
-            Graph(network, "cpu")(given)
+            CompiledModule(network, "cpu")(given)
         assert 0.25 < alive.most / (batch * need.vae_image) < 0.9

@@ -1,4 +1,4 @@
-"""Our painter gives what diffusers' own pipeline gives; its stages overlap, in order, and lose no error."""
+"""Our inpainter gives what diffusers' own pipeline gives; its stages overlap, in order, and lose no error."""
 
 import threading
 import time
@@ -16,12 +16,12 @@ import torch  # noqa: E402
 
 from anonlib.config.errors import AnonlibError  # noqa: E402
 from anonlib.diffusion import compiling as graphs  # noqa: E402
-from anonlib.diffusion import memory as placement
-from anonlib.diffusion.inpainting import Painter  # noqa: E402
+from anonlib.diffusion import memory
+from anonlib.diffusion.inpainting import Inpainter  # noqa: E402
 from anonlib.diffusion.loading import load_pipeline, read_control, read_parts, read_pipeline  # noqa: E402
-from anonlib.diffusion.memory import Placement  # noqa: E402
-from anonlib.diffusion.pipelining import overlapped  # noqa: E402
-from anonlib.diffusion.request import Order  # noqa: E402
+from anonlib.diffusion.memory import MemoryPlan  # noqa: E402
+from anonlib.diffusion.pipelining import pipelined  # noqa: E402
+from anonlib.diffusion.request import InpaintRequest  # noqa: E402
 from tests.models import write_lora, write_xl  # noqa: E402
 from tools.stock import controlnets, one_by_one, painted  # noqa: E402
 
@@ -37,11 +37,11 @@ def bundle(tiny_bundle) -> ModelSpec:
     return ModelSpec(ModelRef(tiny_bundle))
 
 
-def order(conditions: tuple[str, ...], count: int = 3, size: int = 64) -> Order:
+def order(conditions: tuple[str, ...], count: int = 3, size: int = 64) -> InpaintRequest:
     """Random pictures, masks and maps, each with a text, a guidance scale and a seed of its own."""
     generator = torch.Generator().manual_seed(1)
     maps = {name: torch.rand(count, 3, size, size, generator=generator) for name in conditions}
-    return Order(
+    return InpaintRequest(
         images=torch.rand(count, 3, size, size, generator=generator),
         masks=(torch.rand(count, 1, size, size, generator=generator) > 0.3).float(),
         controls=maps,
@@ -54,14 +54,14 @@ def order(conditions: tuple[str, ...], count: int = 3, size: int = 64) -> Order:
     )
 
 
-def paints(bundle: ModelSpec, conditions: tuple[str, ...], few: bool = False) -> Painter:
-    return Painter(read_parts(bundle, conditions, few))
+def paints(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = False) -> Inpainter:
+    return Inpainter(read_parts(bundle, conditions, use_lcm))
 
 
-def stock(bundle: ModelSpec, given: Order, row: int, few: bool = False) -> np.ndarray:
+def stock(bundle: ModelSpec, given: InpaintRequest, row: int, use_lcm: bool = False) -> np.ndarray:
     """Return what diffusers' pipeline paints of one image of an order, (3, H, W)."""
     one = list(one_by_one(given))[row]
-    return painted(load_pipeline(bundle, tuple(given.controls), few), one, **controlnets(one))[0].numpy()
+    return painted(load_pipeline(bundle, tuple(given.controls), use_lcm), one, **controlnets(one))[0].numpy()
 
 
 @pytest.mark.parametrize("conditions", [(), ("hed",), ("depth", "hed")])
@@ -81,7 +81,7 @@ def xl(tmp_path_factory) -> ModelSpec:
     return ModelSpec(ModelRef(str(write_xl(tmp_path_factory.mktemp("xl")))))
 
 
-def stock_xl(bundle: ModelSpec, given: Order, row: int) -> np.ndarray:
+def stock_xl(bundle: ModelSpec, given: InpaintRequest, row: int) -> np.ndarray:
     """Return what diffusers' pipeline paints of one image, the adapters' features handed to its UNet; (3, H, W)."""
     pipeline, one, found = read_pipeline(bundle), list(one_by_one(given))[row], []
     with torch.inference_mode():
@@ -108,13 +108,13 @@ def test_stable_diffusion_xl_follows_t2i_adapters(xl, exact, conditions, strengt
 
 def test_what_is_not_masked_stays_and_controls_matter(xl, exact):
     given = order(("depth",))
-    painter = paints(xl, ("depth",))
-    made = next(painter([given]))
-    other = next(painter([replace(given, scales={"depth": 0.0})]))
+    inpainter = paints(xl, ("depth",))
+    made = next(inpainter([given]))
+    other = next(inpainter([replace(given, scales={"depth": 0.0})]))
     assert (made - other).abs().mean() > 0.002
     nothing = replace(given, masks=torch.zeros_like(given.masks))
-    latents, prepared = painter.denoised(painter.prepared(nothing)), painter.prepared(nothing)
-    torch.testing.assert_close(latents, prepared.seen)
+    latents, prepared = inpainter.denoise(inpainter.prepare(nothing)), inpainter.prepare(nothing)
+    torch.testing.assert_close(latents, prepared.context_latents)
 
 
 def test_controls_of_two_kinds_and_too_few_steps_are_one_line(xl, bundle, exact):
@@ -130,10 +130,10 @@ def test_a_lora_paints_in_few_steps_without_guidance(bundle, exact, tmp_path):
     lora = write_lora(read_pipeline(bundle).unet, tmp_path)
     can, conditions = replace(bundle, lora=ModelRef(str(lora))), ("depth", "hed")
     given = replace(order(conditions), guidance=[1.0] * 3, steps=2)
-    made = next(paints(can, conditions, few=True)([given])).numpy()
-    assert type(load_pipeline(can, conditions, few=True).scheduler).__name__ == "LCMScheduler"
+    made = next(paints(can, conditions, use_lcm=True)([given])).numpy()
+    assert type(load_pipeline(can, conditions, use_lcm=True).scheduler).__name__ == "LCMScheduler"
     for row in range(3):
-        np.testing.assert_allclose(made[row], stock(can, given, row, few=True), atol=2e-4)
+        np.testing.assert_allclose(made[row], stock(can, given, row, use_lcm=True), atol=2e-4)
     silent = next(paints(can, conditions)([given])).numpy()
     np.testing.assert_array_equal(silent, next(paints(bundle, conditions)([given])).numpy())
     assert np.abs(made - silent).mean() > 0.01, "it is never on unless it is asked for"
@@ -142,20 +142,20 @@ def test_a_lora_paints_in_few_steps_without_guidance(bundle, exact, tmp_path):
         (replace(can, lora=ModelRef(str(tmp_path.parent))), "is no LoRA: it has"),
     ):
         with pytest.raises(AnonlibError, match=told):
-            paints(wrong, (), few=True)
+            paints(wrong, (), use_lcm=True)
     (lora / "pytorch_lora_weights.safetensors").write_bytes(b"damaged")
     with pytest.raises(AnonlibError, match="is no LoRA for this pipeline"):
-        paints(can, (), few=True)
+        paints(can, (), use_lcm=True)
 
 
 def test_parts_take_turns_where_memory_is_short(bundle, exact, monkeypatch):
-    given, painter, aboard = order(("hed",)), paints(bundle, ("hed",)), []
-    expected = next(painter([given]))
-    painter.placement, painter.known = Placement(3, sliced=True, in_turns=True), {}
-    for part, nets in painter.parts.items():
+    given, inpainter, aboard = order(("hed",)), paints(bundle, ("hed",)), []
+    expected = next(inpainter([given]))
+    inpainter.memory_plan, inpainter.text_states = MemoryPlan(3, sliced=True, offloaded=True), {}
+    for part, nets in inpainter.parts.items():
         for net in nets:
             monkeypatch.setattr(net, "to", lambda where, part=part: aboard.append((part, isinstance(where, str))))
-    torch.testing.assert_close(next(painter([given])), expected, atol=2e-4, rtol=0)
+    torch.testing.assert_close(next(inpainter([given])), expected, atol=2e-4, rtol=0)
     steps = list(dict.fromkeys(part for part, _ in aboard))
     assert steps == ["vae", "texts", "unet"], "each of them works"
     inside: set[str] = set()
@@ -166,7 +166,7 @@ def test_parts_take_turns_where_memory_is_short(bundle, exact, monkeypatch):
 
 
 def test_a_model_that_does_not_fit_into_memory_is_not_begun(bundle, monkeypatch):
-    monkeypatch.setattr(placement.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
     with pytest.raises(AnonlibError, match="takes 0.0 GB of memory and 0.0 GB are free"):
         paints(bundle, ())
 
@@ -185,11 +185,11 @@ def test_a_network_is_converted_once_and_again_for_other_weights(bundle, exact, 
 
 
 def test_texts_are_encoded_once(bundle, exact):
-    painter = paints(bundle, ())
+    inpainter = paints(bundle, ())
     seen = []
-    painter.pipeline.text_encoder.register_forward_hook(lambda *given: seen.append(given))
+    inpainter.pipeline.text_encoder.register_forward_hook(lambda *given: seen.append(given))
     given = order(())
-    list(painter([given, replace(given, texts=["photo"] * 3)]))
+    list(inpainter([given, replace(given, texts=["photo"] * 3)]))
     assert len(seen) == 4  # three texts and the negative one
 
 
@@ -206,7 +206,7 @@ def test_stages_overlap_and_keep_the_order():
 
         return run
 
-    found = list(overlapped([[k] for k in range(6)], stage("a", 0.01), stage("b", 0.03), stage("c", 0.01)))
+    found = list(pipelined([[k] for k in range(6)], stage("a", 0.01), stage("b", 0.03), stage("c", 0.01)))
     assert [one[0] for one in found] == list(range(6))
     assert [[name for name, _ in one[1:]] for one in found] == [["a", "b", "c"]] * 6
     assert {one[2][1] for one in found} == {threading.current_thread().name}, "the main stage stays with the caller"
@@ -229,18 +229,18 @@ def test_an_error_of_any_stage_reaches_the_caller(at):
     stages = [before, lambda item: item, lambda item: item]
     stages[at] = (lambda item: broken(before(item))) if at == 0 else broken
     with pytest.raises(ValueError, match="broken here"):
-        list(overlapped(range(100), *stages))
+        list(pipelined(range(100), *stages))
     assert len(begun) < 10, "nothing is begun after an error"
 
 
 @pytest.mark.parametrize("kind", ["small", "xl"])
 def test_networks_are_one_graph_each_so_that_a_gpu_can_compile_them(bundle, xl, exact, kind):
     used, conditions = (bundle, ("depth", "hed")) if kind == "small" else (xl, ("depth", "sketch"))
-    painter, given = paints(used, conditions), order(conditions)
-    expected = next(painter([given]))
-    networks = [painter.unet, *(one.net for one in painter.controls)]
+    inpainter, given = paints(used, conditions), order(conditions)
+    expected = next(inpainter([given]))
+    networks = [inpainter.unet, *(one.net for one in inpainter.controls)]
     for graph in networks:
-        graph.torch, graph.products = True, torch.float32
+        graph.torch, graph.product_dtype = True, torch.float32
         graph.network = torch.compile(graph.network, backend="eager", fullgraph=True)
-    torch.testing.assert_close(next(painter([given])), expected, atol=2e-4, rtol=0)
+    torch.testing.assert_close(next(inpainter([given])), expected, atol=2e-4, rtol=0)
     torch._dynamo.reset()
