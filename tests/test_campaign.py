@@ -299,11 +299,11 @@ def test_maps_agree_with_themselves_and_less_with_what_was_painted_over(finished
     same = replace(made["noop"], name="blur")
     seen = fidelity.annotate_tests(faces, {"noop": made["noop"], "copy": same, "blur": made["blur"]}, ("canny",), 3)
     assert seen.kinds == ("original", "copy", "blur") and len(set(faces.identity[seen.source])) == 3
-    table = fidelity.agreement_table(faces, seen).set_index("anonymizer")
+    table = fidelity.agreement_table(faces, seen).frame.set_index("anonymizer")
     assert table.agreement["copy"] == pytest.approx(1) and table.agreement["blur"] < 0.9 and table.n["copy"] == 3
     failed = replace(made["blur"], status=np.full(len(made["blur"].status), "error"))
     seen = fidelity.annotate_tests(faces, {"noop": made["noop"], "blur": failed}, ("canny",))
-    assert fidelity.agreement_table(faces, seen).n.tolist() == [0]
+    assert fidelity.agreement_table(faces, seen).frame.n.tolist() == [0]
 
 
 def test_an_attacker_that_was_kept_embeds_later_as_it_did_at_once(finished) -> None:
@@ -467,7 +467,7 @@ def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> Non
     }
     numbers = replace(numbers, boundary=replace(numbers.boundary, **weaker))
     points = boundary.points(numbers.boundary)
-    mixed, probes = boundary.paint(faces, points, numbers)
+    mixed, probes = boundary.anonymize_points(faces, points, numbers)
     assert [name for name in probes] == [point.name for point in points]
     drawn = {split: len(set(faces.identity[mixed.source][faces.split[mixed.source] == split])) for split in PEOPLE}
     assert drawn == PEOPLE | {"train": PEOPLE["train"] - 1}
@@ -478,7 +478,7 @@ def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> Non
     ranks = campaign.ranks(faces, probes, outcomes, numbers.evaluate)
     rates = tables.attack_table(ranks, None, 0.95, 50)
     kept = pd.DataFrame({"anonymizer": list(probes), "kept": [0.5, 0.9, np.nan], "faces": 4})
-    found = boundary.table(points, ranks, rates, kept, numbers)
+    found = boundary.boundary_table(points, ranks, rates, kept, numbers).frame
     assert found.value.tolist() == ["0.5", "1.0", "2.0"] and found.axis.tolist() == ["strength", "strength", "blur"]
     assert found.difference.isna().tolist() == [False, True, False] and not found.front[2] and found.front[:2].any()
 

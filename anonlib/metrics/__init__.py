@@ -1,1 +1,1 @@
-"""Measures of privacy and their uncertainty: pure functions on arrays."""
+"""Measures of privacy and utility and their uncertainty: pure functions on arrays and data frames."""

@@ -1,4 +1,4 @@
-"""k-anonymity as an attacker sees it, per-person risk, and how a rate falls with the size of the gallery."""
+"""k-anonymity against an attacker, risk per person, and the rate by size of the gallery."""
 
 import numpy as np
 import pandas as pd
@@ -17,25 +17,36 @@ def candidate_sets(
     status: np.ndarray | None = None,
     certainty: float = 0.95,
 ) -> pd.DataFrame:
-    """Return for each probe how many people the attacker cannot rule out, if he wants to be right with `certainty`.
+    """Count for each probe the people that the attacker cannot rule out if it must be right with `certainty`.
 
-    He keeps everybody who scores within a margin of the best, and takes the margin from the probes of all OTHER people
-    (conformal prediction, leave one person out: Vovk et al., 2005; Barber et al., 2021), so that the true person is
-    kept with that certainty. scores (P, n) and people (n,) as `identification.person_scores` gives them; a probe whose
-    person has no reference is left out. Columns: identity, k (1 to n), covered. A probe that failed closed rules nobody
-    out. Raises ValueError for fewer than 1 / (1 - certainty) people: so few cannot show it.
+    The attacker keeps everybody within a margin of the best score. The margin is conformal, taken from the probes of
+    all OTHER people (leave one person out: Vovk et al., 2005; Barber et al., 2021), so the true person is kept with
+    that certainty. People have equal weight, however many probes they have.
+
+    Args:
+        scores: (P, n) score of each person for each probe, see `identification.person_scores`.
+        people: (n,) the people of the gallery.
+        probe_id: (P,) the person of each probe. Probes without a reference of their person are left out.
+        status: (P,) the anonymizer's status; None for all "ok". A probe that is not "ok" rules nobody out.
+        certainty: probability that the true person is kept.
+
+    Returns:
+        One row per probe: identity, k (1 to n), covered (whether the true person is kept).
+
+    Raises:
+        ValueError: fewer than 1 / (1 - certainty) people.
     """
     probe_id = np.asarray(probe_id).astype(str)
     own = np.asarray(people).astype(str)[None, :] == probe_id[:, None]
     true = np.where(own, scores, -np.inf).max(axis=1)
-    kept = np.isfinite(true)
-    scores, probe_id, true = scores[kept], probe_id[kept], true[kept]
-    ok = np.ones(len(true), bool) if status is None else np.asarray(status)[kept] == "ok"
+    searched = np.isfinite(true)
+    scores, probe_id, true = scores[searched], probe_id[searched], true[searched]
+    ok = np.ones(len(true), bool) if status is None else np.asarray(status)[searched] == "ok"
     gap = scores.max(axis=1) - true
     names, person = np.unique(probe_id[ok], return_inverse=True)
     if len(names) * (1 - certainty) < 1 - 1e-9:
         raise ValueError(f"{len(names)} people are too few for a certainty of {certainty:.0%}")
-    share = 1 / np.bincount(person)[person]  # people weigh the same, however many probes they have
+    share = 1 / np.bincount(person)[person]
     order = np.argsort(gap[ok], kind="stable")
     margins = {}
     for row, name in enumerate(names):
@@ -48,25 +59,41 @@ def candidate_sets(
     return pd.DataFrame({"identity": probe_id, "k": inside.sum(axis=1), "covered": gap <= margin + 1e-6})
 
 
-def anonymity(sizes: pd.Series, level: float = 0.95, draws: int = 4000) -> dict[str, tuple[float, float, float]]:
-    """Return k95_median over people and the share of people with k below each of SMALL_SETS, with intervals by person.
+def anonymity(
+    sizes: pd.Series, confidence: float = 0.95, n_bootstrap: int = 4000
+) -> dict[str, tuple[float, float, float]]:
+    """Summarize candidate sets over people.
 
-    sizes: each person's k by identity, for example the smallest of the probes' (an attacker takes any).
+    Args:
+        sizes: each person's k, indexed by identity; for example the smallest of the person's probes.
+        confidence: coverage of the intervals, in (0, 1).
+        n_bootstrap: number of resamples of people.
+
+    Returns:
+        k95_median, and k95_below_<limit> for each of SMALL_SETS, the share of people with a smaller k:
+        (value, lo, hi) each.
     """
     k, rng = sizes.to_numpy(), np.random.default_rng(0)
-    medians = np.median(k[rng.integers(0, len(k), (draws, len(k)))], axis=1)
-    tails = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
-    found = {"k95_median": (float(np.median(k)), float(tails[0]), float(tails[1]))}
+    medians = np.median(k[rng.integers(0, len(k), (n_bootstrap, len(k)))], axis=1)
+    tails = np.quantile(medians, [(1 - confidence) / 2, (1 + confidence) / 2])
+    summary = {"k95_median": (float(np.median(k)), float(tails[0]), float(tails[1]))}
     for limit in SMALL_SETS:
-        found[f"k95_below_{limit}"] = rate_interval(k < limit, sizes.index.to_numpy(), level, draws)
-    return found
+        summary[f"k95_below_{limit}"] = rate_interval(k < limit, sizes.index.to_numpy(), confidence, n_bootstrap)
+    return summary
 
 
 def worst_decile(ranks: pd.DataFrame, share: float = 0.1) -> float:
-    """Return the top-1 rate of the tenth of people who are found most often; nan where people have one probe only.
+    """Compute the top-1 rate of the tenth of people who are identified most often.
 
-    ranks: as `rank_of_true` gives them. Who is at most risk is said by one half of a person's probes and measured on
-    the other, and the other way round: whoever was only unlucky once is not counted as exposed.
+    One half of a person's probes selects the people, the other half measures the rate, and the other way round: a
+    person who was identified once by accident does not count as exposed.
+
+    Args:
+        ranks: of `identification.rank_of_true`.
+        share: of the people.
+
+    Returns:
+        The rate; nan where people have one probe only.
     """
     table = mated(ranks).assign(hit=hits(ranks))
     place = table.groupby("identity").cumcount()
@@ -76,20 +103,27 @@ def worst_decile(ranks: pd.DataFrame, share: float = 0.1) -> float:
         return float("nan")
     halves = [table[half == side].groupby("identity").hit.mean() for side in (0, 1)]
     count = max(1, round(share * len(halves[0])))
-    found = []
+    rates = []
     for chosen_by, measured_on in (halves, halves[::-1]):
         limit = np.sort(chosen_by.to_numpy())[-count]
-        surely, tied = chosen_by > limit, chosen_by == limit  # people who tie for the last places share them
-        weight = surely + tied * (count - surely.sum()) / tied.sum()
-        found.append(float((weight * measured_on).sum() / count))
-    return float(np.mean(found))
+        above, tied = chosen_by > limit, chosen_by == limit  # people who tie for the last places share them
+        weight = above + tied * (count - above.sum()) / tied.sum()
+        rates.append(float((weight * measured_on).sum() / count))
+    return float(np.mean(rates))
 
 
 def gallery_curve(ranks: pd.DataFrame, sizes: np.ndarray) -> np.ndarray:
-    """Return the top-1 rate in a gallery of each of `sizes` people: the true person and others drawn at random.
+    """Compute the expected top-1 rate in smaller galleries: the true person and others drawn at random.
 
-    Exact, not drawn: with b of n - 1 others scored higher, none of N - 1 drawn ones is with probability
-    C(n - 1 - b, N - 1) / C(n - 1, N - 1); ties are broken at random.
+    Exact, without sampling: with b of n - 1 others scored higher, none of N - 1 drawn ones is with probability
+    C(n - 1 - b, N - 1) / C(n - 1, N - 1). Ties are broken at random.
+
+    Args:
+        ranks: of `identification.rank_of_true`.
+        sizes: numbers N of people in the gallery.
+
+    Returns:
+        The rate for each of `sizes`.
     """
     table = mated(ranks)
     others = table.people.to_numpy() - 1

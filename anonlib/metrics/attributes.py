@@ -1,11 +1,11 @@
-"""How well attributes are read off faces: balanced accuracy, as most of the 40 are rare, with intervals by person."""
+"""Balanced accuracy of predicted attributes, most of which are rare, with intervals by identity."""
 
 import numpy as np
 import pandas as pd
 
 MEAN = "mean"  # the name of the last row
 COLUMNS = ["attribute", "balanced_accuracy", "lo", "hi", "present", "n"]
-FEWEST = 20  # photos with and without an attribute below which nothing is said of it
+MIN_PHOTOS = 20  # photos with, and without, an attribute; else it is left out
 
 
 def attribute_table(
@@ -13,44 +13,49 @@ def attribute_table(
     labels: np.ndarray,
     names: list[str],
     identity: np.ndarray,
-    level: float,
-    draws: int,
+    confidence: float,
+    n_bootstrap: int,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return a row an attribute, and their mean last: balanced_accuracy with lo and hi, resampled by identity.
+    """Compute the balanced accuracy of each attribute, and their mean in the last row.
 
-    predicted: (N, A) in [0, 1], present above 0.5. labels: (N, A) 0, 1 or NaN. names: (A,). Further columns: present,
-    the share of photos that have it, and n. An attribute of fewer than FEWEST photos with or without it is left out.
+    Args:
+        predicted: (N, A) in [0, 1]; an attribute is predicted as present above 0.5.
+        labels: (N, A) 0, 1 or nan.
+        names: of the A attributes.
+        identity: (N,) the person of each photo.
+        confidence: coverage of the intervals, in (0, 1).
+        n_bootstrap: number of resamples of people.
+        seed: of the resamples.
+
+    Returns:
+        One row per attribute: COLUMNS, where present is the share of photos that have it. Empty without photos.
     """
-    names_of, person = np.unique(np.asarray(identity).astype(str), return_inverse=True)
-    if not (people := len(names_of)):  # every photo failed closed
+    people, person = np.unique(np.asarray(identity).astype(str), return_inverse=True)
+    count = len(people)
+    if not count:  # every photo failed closed
         return pd.DataFrame(columns=COLUMNS)
-    weights = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), draws).astype(float)
-    weights = np.concatenate([np.ones((1, people)), weights])
-    rows, every = [], []
+    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), n_bootstrap).astype(float)
+    weights = np.concatenate([np.ones((1, count)), weights])
+    rows, accuracies = [], []
     for column, name in enumerate(names):
-        known = np.isfinite(labels[:, column])
-        present, said = labels[known, column] > 0.5, predicted[known, column] > 0.5
-        if min(present.sum(), (~present).sum()) < FEWEST:
+        labelled = np.isfinite(labels[:, column])
+        present, prediction = labels[labelled, column] > 0.5, predicted[labelled, column] > 0.5
+        if min(present.sum(), (~present).sum()) < MIN_PHOTOS:
             continue
         rates = []
         for kind in (True, False):
-            right, all_ = (
-                weights @ np.bincount(person[known], chosen, people)
-                for chosen in ((present == kind) & (said == kind), present == kind)
+            right, total = (
+                weights @ np.bincount(person[labelled], chosen, count)
+                for chosen in ((present == kind) & (prediction == kind), present == kind)
             )
-            rates.append(right / np.maximum(all_, 1e-9))
-        every.append(sum(rates) / 2)
-        rows.append({"attribute": name, "present": present.mean(), "n": int(known.sum())})
+            rates.append(right / np.maximum(total, 1e-9))
+        accuracies.append(sum(rates) / 2)
+        rows.append({"attribute": name, "present": present.mean(), "n": int(labelled.sum())})
     if not rows:
         return pd.DataFrame(columns=COLUMNS)
-    every.append(np.mean(every, axis=0))
+    accuracies.append(np.mean(accuracies, axis=0))
     rows.append({"attribute": MEAN, "present": np.nan, "n": len(labels)})
-    found = pd.DataFrame(rows)
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    bounds = np.quantile(np.stack(every)[:, 1:], tails, axis=1)
-    for place, (key, value) in enumerate(
-        {"balanced_accuracy": [one[0] for one in every], "lo": bounds[0], "hi": bounds[1]}.items(), 1
-    ):
-        found.insert(place, key, value)
-    return found
+    values = np.stack(accuracies)
+    lo, hi = np.quantile(values[:, 1:], [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+    return pd.DataFrame(rows).assign(balanced_accuracy=values[:, 0], lo=lo, hi=hi)[COLUMNS]

@@ -1,4 +1,4 @@
-"""What anonymized photos are good for: a classifier of attributes learns from them, and is asked about originals."""
+"""Use of anonymized photos as training data: attribute classifiers trained on them, tested on originals."""
 
 import warnings
 
@@ -13,49 +13,58 @@ from sklearn.preprocessing import StandardScaler
 from anonlib.metrics.attributes import attribute_table
 
 STRENGTH = 1e-3  # C of the logistic regression: there are fewer photos than features
-LEAST = 5  # photos with and without an attribute to learn it from
+MIN_PHOTOS = 5  # training photos with, and without, an attribute; else it is left out
 
 
-def learned(
-    looks: np.ndarray,
+def train_on_anonymized(
+    features: np.ndarray,
     labels: np.ndarray,
-    test_looks: np.ndarray,
+    test_features: np.ndarray,
     test_labels: np.ndarray,
     names: list[str],
     identity: np.ndarray,
-    level: float,
-    draws: int,
+    confidence: float,
+    n_bootstrap: int,
 ) -> pd.DataFrame:
-    """Return an `attributes.attribute_table` of classifiers, a logistic regression an attribute, asked about originals.
+    """Train one logistic regression per attribute on anonymized photos and test it on originals of other people.
 
-    looks (M, D), labels (M, A) in {0, 1, nan}: of anonymized photos, and what the originals they were made from show.
-    test_looks (T, D), test_labels (T, A), identity (T,): of originals of other people. names: (A,). An attribute of
-    fewer than LEAST photos with or without it, or too few to test it on, is left out.
+    Args:
+        features: (M, D) of anonymized photos.
+        labels: (M, A) 0, 1 or nan: attributes of the originals that they were made from.
+        test_features: (T, D) of originals of other people.
+        test_labels: (T, A) 0, 1 or nan.
+        names: of the A attributes.
+        identity: (T,) the person of each test photo.
+        confidence: coverage of the intervals, in (0, 1).
+        n_bootstrap: number of resamples of people.
+
+    Returns:
+        `attributes.attribute_table` of the classifiers' predictions.
     """
-    columns, said, spaces = [], [], {}
+    columns, predicted, spaces = [], [], {}
     for column in range(len(names)):
-        known = np.isfinite(labels[:, column])
-        present = labels[known, column] > 0.5
-        if min(present.sum(), (~present).sum()) < LEAST:
+        labelled = np.isfinite(labels[:, column])
+        present = labels[labelled, column] > 0.5
+        if min(present.sum(), (~present).sum()) < MIN_PHOTOS:
             continue
-        if (key := known.tobytes()) not in spaces:
-            spaces[key] = _spanned(looks[known], test_looks)
-        seen, asked = spaces[key]
-        net = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=200)
+        if (key := labelled.tobytes()) not in spaces:
+            spaces[key] = _spanned(features[labelled], test_features)
+        train, test = spaces[key]
+        classifier = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=200)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            net.fit(seen, present)
+            classifier.fit(train, present)
         columns.append(column)
-        said.append(net.predict_proba(asked)[:, 1])
-    predicted = np.stack(said, axis=1) if said else np.zeros((len(test_looks), 0))
-    told = [names[column] for column in columns]
-    return attribute_table(predicted, test_labels[:, columns], told, identity, level, draws)
+        predicted.append(classifier.predict_proba(test)[:, 1])
+    predictions = np.stack(predicted, axis=1) if predicted else np.zeros((len(test_features), 0))
+    learned = [names[column] for column in columns]
+    return attribute_table(predictions, test_labels[:, columns], learned, identity, confidence, n_bootstrap)
 
 
-def _spanned(looks: np.ndarray, test_looks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return standardized features of both in the space that the photos learned from span, at most as many as these.
+def _spanned(features: np.ndarray, test_features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return standardized features of both in the space that the training photos span, of at most as many dimensions.
 
-    A penalized regression finds the same there as among all features, in a hundredth of the time.
+    A penalized regression has the same solution there as on all features, and is a hundred times faster.
     """
     space = make_pipeline(StandardScaler(), PCA(svd_solver="full"))
-    return space.fit_transform(looks.astype(np.float32)), space.transform(test_looks.astype(np.float32))
+    return space.fit_transform(features.astype(np.float32)), space.transform(test_features.astype(np.float32))

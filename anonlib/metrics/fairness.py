@@ -1,35 +1,47 @@
-"""Whom an anonymizer protects less: identification by group of people."""
+"""Fairness: identification by group of people."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import pandas as pd
 
+from anonlib.metrics.identification import probe_values
 from anonlib.metrics.statistics import rate_interval
-from anonlib.paper.tables import MAXIMUM, probe_values
 
-FEWEST = 5  # people of a group below which nothing is said of it
+MIN_PEOPLE = 5  # people of a group; else its rate is nan
 
 
 def by_group(
-    ranks: pd.DataFrame, table: pd.DataFrame, groups: pd.DataFrame, level: float = 0.95, draws: int = 4000
+    ranks: pd.DataFrame,
+    attackers: Mapping[str, str],
+    groups: pd.DataFrame,
+    confidence: float = 0.95,
+    n_bootstrap: int = 4000,
 ) -> pd.DataFrame:
-    """Return top-1 of each anonymizer's strongest attacker, Full-Ref, by group of people.
+    """Compute top-1 of one attacker per anonymizer by group of people. The gallery is everybody, so chance is equal.
 
-    ranks: as `campaign.ranks` gives them; table: `tables.attack_table` of them. groups: by identity, a column an
-    attribute, whose values are the groups. Columns: anonymizer, attacker, attribute, group, people, probes, top1 with
-    lo and hi (by identity); nan for fewer than FEWEST people. The gallery is everybody, so chance is the same for all.
+    Args:
+        ranks: of one protocol, with columns anonymizer, attacker and seed.
+        attackers: anonymizer -> the attacker that is measured.
+        groups: indexed by identity, one column per attribute; its values are the groups.
+        confidence: coverage of the intervals, in (0, 1).
+        n_bootstrap: number of resamples of people.
+
+    Returns:
+        Columns anonymizer, attacker, attribute, group, people, probes, top1 with lo and hi (nan for fewer than
+        MIN_PEOPLE people).
     """
-    best = table[(table.attacker == MAXIMUM) & (table.protocol == "full")]
-    full, rows = ranks[ranks.protocol == "full"], []
-    for anonymizer, attacker in zip(best.anonymizer, best.strongest, strict=True):
-        own = full[(full.anonymizer == anonymizer) & (full.attacker == attacker)]
-        values, identity = probe_values(own, 1)
+    rows = []
+    for anonymizer, attacker in attackers.items():
+        values, identity = probe_values(ranks[(ranks.anonymizer == anonymizer) & (ranks.attacker == attacker)], 1)
         for attribute in groups:
-            named = groups[attribute].reindex(identity).to_numpy()
+            group_of = groups[attribute].reindex(identity).to_numpy()
             for group in sorted(groups[attribute].dropna().unique(), key=str):
-                inside = named == group
+                inside = group_of == group
                 people = len(set(identity[inside]))
-                interval = (float("nan"),) * 3
-                if people >= FEWEST:
-                    interval = rate_interval(values[inside], identity[inside], level, draws)
+                interval = (np.nan,) * 3
+                if people >= MIN_PEOPLE:
+                    interval = rate_interval(values[inside], identity[inside], confidence, n_bootstrap)
                 row = {"anonymizer": anonymizer, "attacker": attacker, "attribute": attribute, "group": group}
                 row |= {"people": people, "probes": int(inside.sum())}
                 rows.append(row | dict(zip(("top1", "lo", "hi"), interval, strict=True)))

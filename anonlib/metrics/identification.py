@@ -1,16 +1,16 @@
 """Closed-set identification: a probe is an anonymized photo, the gallery holds original photos of people."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_info, threadpool_limits
 
-from anonlib.metrics.gallery import FUSIONS, PROBES, Gallery, labels
+from anonlib.config.errors import AnonlibError
+from anonlib.metrics.gallery import FUSIONS, Gallery, sortable
 
-TIE = 1e-6  # cosines closer than float32 can tell apart are ties
+TIE = 1e-6  # cosines closer than float32 can resolve are ties
+PROBES = 1024  # probes of one matrix product
 
 
 def person_scores(
@@ -23,23 +23,30 @@ def person_scores(
     seed: int = 0,
     fusion: str = "max",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the score of every gallery person for every probe: that person's references fused into one cosine.
+    """Score every gallery person for every probe: the person's references fused into one cosine.
 
-    probe_emb (P, d) and ref_emb (R, d): L2-normalized rows. references: how many a person, drawn by `reference_order`;
-    None takes all. A reference with the probe's own source is never used for it: the next one of the draw steps in.
-    Without sources nothing is excluded. fusion: one of FUSIONS; the mean gains where a single cosine is mostly noise.
-    Returns scores (P, n) float32, -inf without any reference, and the n people, sorted.
+    Args:
+        probe_emb: (P, d) L2-normalized embeddings of the probes.
+        ref_emb: (R, d) L2-normalized embeddings of the references.
+        ref_id: (R,) the person of each reference.
+        probe_source: (P,) the photo that each probe was made from. A reference of the same photo is not used for it.
+        ref_source: (R,) the photo of each reference. Without sources no reference is excluded.
+        references: number per person, drawn by `gallery.reference_order`; None for all.
+        seed: of that draw.
+        fusion: "max" or "mean" of a person's cosines.
+
+    Returns:
+        (P, n) float32 scores, -inf without any reference, and the (n,) people, sorted.
     """
     probes, gallery, photos = _gallery(probe_emb, ref_emb, ref_id, probe_source, ref_source, references, seed, fusion)
     scores = np.empty((len(probes), len(gallery.people)), np.float32)
 
     def fill(part: slice) -> None:
         for span, block in gallery.blocks(probes[part], photos[part]):
-            scores[part, span] = block
+            scores[part, span] = block.T
 
-    list(_over(fill, len(probes)))
-    order = np.argsort(gallery.people)
-    return scores[:, order], gallery.people[order]
+    _over_probes(fill, len(probes))
+    return scores, gallery.people
 
 
 def rank_of_true(
@@ -54,28 +61,37 @@ def rank_of_true(
     status: np.ndarray | None = None,
     fusion: str = "max",
 ) -> pd.DataFrame:
-    """Return one row a probe, in order: where its true person came among the people of the gallery.
+    """Rank the true person of each probe among the people of the gallery, without the whole table of scores in memory.
 
-    status: what the anonymizer said of each probe, all "ok" when None. Arguments else as in `person_scores`, whose
-    table of scores is never whole in memory here: 20,000 probes against 200,000 references of 512 numbers take some
-    0.5 GiB.
-    Columns: identity, source, status, mated, better (people scored higher), tied (other people scored the same),
-    people (size of the gallery), rank (1 is best; the average over ties). A probe that is not "ok" is NOT identified:
-    it is listed with its status, last place and no hit. A probe whose person has no reference left is listed with
-    mated = False and rank nan: it is no search for somebody who is there, so the rates leave it out.
+    Args:
+        probe_emb: see `person_scores`, as all arguments that are not described here.
+        probe_id: (P,) the person of each probe.
+        probe_source: see `person_scores`.
+        ref_emb: see `person_scores`.
+        ref_id: see `person_scores`.
+        ref_source: see `person_scores`.
+        references: see `person_scores`.
+        seed: see `person_scores`.
+        status: (P,) the anonymizer's status of each probe; None for all "ok". Other probes get the last place, no hit.
+        fusion: see `person_scores`.
+
+    Returns:
+        One row per probe, in order: identity, source, status; mated (whether its person has a reference), better
+        (people with a higher score), tied (other people with the same score), people (size of the gallery), rank
+        (1 is best, the average over ties; nan if not mated).
     """
-    probe_id = labels(probe_id)
+    probe_id = sortable(probe_id)
     status = np.full(len(probe_id), "ok", object) if status is None else np.array(status, object)
     probes, gallery, photos = _gallery(probe_emb, ref_emb, ref_id, probe_source, ref_source, references, seed, fusion)
-    own = gallery.columns_of(probe_id)
-    found = list(_over(lambda part: _places(gallery, probes[part], photos[part], own[part]), len(probes)))
-    true, better, tied = (np.concatenate(column) for column in zip(*found, strict=True))
+    own = gallery.rows_of(probe_id)
+    parts = _over_probes(lambda part: _places(gallery, probes[part], photos[part], own[part]), len(probes))
+    true, better, tied = (np.concatenate(column) for column in zip(*parts, strict=True))
     failed = status != "ok"
     better[failed], tied[failed] = len(gallery.people) - 1, 0
     table = pd.DataFrame(
         {
             "identity": probe_id,
-            "source": np.arange(len(probe_id)) if probe_source is None else labels(probe_source),
+            "source": np.arange(len(probe_id)) if probe_source is None else sortable(probe_source),
             "status": status,
             "mated": ~np.isneginf(true),
             "better": better,
@@ -108,47 +124,31 @@ def _gallery(
     if ref_source is None:
         probe_photo, ref_photo = np.full(len(probe_emb), -1), np.arange(len(ref_id))
     else:
-        _, photo = np.unique(np.concatenate([labels(probe_source), labels(ref_source)]), return_inverse=True)
+        _, photo = np.unique(np.concatenate([sortable(probe_source), sortable(ref_source)]), return_inverse=True)
         probe_photo, ref_photo = photo[: len(probe_emb)], photo[len(probe_emb) :]
-    gallery = Gallery(ref_emb, labels(ref_id), ref_photo, references, seed, fusion)
+    gallery = Gallery(ref_emb, sortable(ref_id), ref_photo, references, seed, fusion)
     return probe_emb.astype(np.float32, copy=False), gallery, probe_photo
 
 
-def _over(work: Callable[[slice], Any], count: int) -> Iterator[Any]:
-    """Yield what `work` makes of each slice of `count` probes, in order, in as many threads as numpy multiplies with.
-
-    Each thread multiplies by itself, so that what is done with the products is shared among them as well.
-    """
-    parts = [slice(start, min(start + PROBES, count)) for start in range(0, max(count, 1), PROBES)]
-    if len(parts) == 1:
-        yield work(parts[0])
-        return
-    threads = max((one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"), default=1)
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(work, parts)
+def _over_probes(function: Callable[[slice], Any], count: int) -> list[Any]:
+    """Return what `function` computes of each block of probes, in order."""
+    return [function(slice(start, min(start + PROBES, count))) for start in range(0, max(count, 1), PROBES)]
 
 
 def _places(
     gallery: Gallery, probes: np.ndarray, photos: np.ndarray, own: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return of each probe the score of its true person (column `own`), how many people are better and how many tie."""
-    pairs = zip(probes, photos, own, strict=True)
-    true = np.array([gallery.score(*one) if one[2] >= 0 else -np.inf for one in pairs], np.float32)
+    """Return for each probe the score of its true person (row `own`), and how many people are better and tie."""
+    triples = zip(probes, photos, own, strict=True)
+    true = np.array([gallery.score(*triple) if triple[2] >= 0 else -np.inf for triple in triples], np.float32)
     better, tied = np.zeros((2, len(probes)), int)
-    most, least = (true + TIE)[:, None], (true - TIE)[:, None]
     for span, scores in gallery.blocks(probes, photos):
-        there = np.flatnonzero((own >= span.start) & (own < span.stop))
-        scores[there, own[there] - span.start] = -np.inf  # neither better than itself nor tied
-        near = np.flatnonzero(scores.max(1) >= least[:, 0])  # where somebody is, and counting is worth its while
-        above = _count(scores[near] > most[near])
-        better[near] += above
-        tied[near] += _count(scores[near] >= least[near]) - above
+        (inside,) = np.nonzero((own >= span.start) & (own < span.stop))
+        scores[own[inside] - span.start, inside] = -np.inf  # neither better than itself nor tied
+        above = np.count_nonzero(scores > true + TIE, axis=0)
+        better += above
+        tied += np.count_nonzero(scores >= true - TIE, axis=0) - above
     return true, better, np.where(np.isneginf(true), 0, tied)
-
-
-def _count(flags: np.ndarray) -> np.ndarray:
-    """Return how many flags of each row are set."""
-    return flags.view(np.uint8).sum(1, dtype=np.uint32).astype(int)
 
 
 def mated(ranks: pd.DataFrame) -> pd.DataFrame:
@@ -159,8 +159,28 @@ def mated(ranks: pd.DataFrame) -> pd.DataFrame:
 def hits(ranks: pd.DataFrame, k: int = 1) -> np.ndarray:
     """Return for each mated probe the probability that its person is among the first k, ties drawn at random."""
     table = mated(ranks)
-    found = np.clip((k - table.better) / (table.tied + 1), 0, 1)
-    return np.where(table.status == "ok", found, 0.0)
+    among = np.clip((k - table.better) / (table.tied + 1), 0, 1)
+    return np.where(table.status == "ok", among, 0.0)
+
+
+def probe_values(ranks: pd.DataFrame, k: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Average each mated probe over training seeds.
+
+    Args:
+        ranks: `rank_of_true` of one attacker, with a column seed.
+        k: the value is the hit among the first k; None for the rank.
+
+    Returns:
+        One value per probe, and the person of each.
+
+    Raises:
+        AnonlibError: no test person has a second photo.
+    """
+    seeds = [part for _, part in ranks.groupby("seed", sort=True)]
+    values = [mated(part)["rank"].to_numpy() if k is None else hits(part, k) for part in seeds]
+    if not len(values) or not len(values[0]):
+        raise AnonlibError("no test person has a second photo as a reference: give two or more photos per person")
+    return np.mean(values, axis=0), mated(seeds[0]).identity.to_numpy()
 
 
 def cmc(ranks: pd.DataFrame, ks: np.ndarray | None = None) -> pd.DataFrame:
@@ -172,16 +192,6 @@ def cmc(ranks: pd.DataFrame, ks: np.ndarray | None = None) -> pd.DataFrame:
 def top1(ranks: pd.DataFrame) -> float:
     """Return the share of mated probes identified at rank 1."""
     return float(hits(ranks, 1).mean())
-
-
-def top5(ranks: pd.DataFrame) -> float:
-    """Return the share of mated probes whose person is among the first five."""
-    return float(hits(ranks, 5).mean())
-
-
-def mean_rank(ranks: pd.DataFrame) -> float:
-    """Return the mean rank of the true person over mated probes; failed ones count as last place."""
-    return float(mated(ranks)["rank"].mean())
 
 
 def chance(people: int, k: int = 1) -> float:
@@ -196,5 +206,5 @@ def counts(ranks: pd.DataFrame) -> dict[str, int]:
 
 def permuted_identities(identity: np.ndarray, seed: int) -> np.ndarray:
     """Return labels in which every person's probes bear the name of one person drawn without replacement."""
-    people, row = np.unique(labels(identity), return_inverse=True)
+    people, row = np.unique(sortable(identity), return_inverse=True)
     return people[np.random.default_rng(seed).permutation(len(people))][row]

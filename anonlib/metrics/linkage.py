@@ -1,4 +1,4 @@
-"""Linkability: do two anonymized photos of one person show that they are of the same person?"""
+"""Linkability of two anonymized photos of one person."""
 
 import numpy as np
 import pandas as pd
@@ -9,12 +9,19 @@ from anonlib.metrics.identification import TIE
 def linkage(
     probes: np.ndarray, identity: np.ndarray, source: np.ndarray, status: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Return one row a probe that can be linked: identity, and the chance that another photo of its person is closer.
+    """Compute how likely a probe is closer to another photo of its person than to a photo of somebody else.
 
-    probes (P, d): L2-normalized embeddings of anonymized photos; source: what photo each was made from. auc: the share
-    of pairs (another photo of the same person, a photo of somebody else) in which the first is closer, ties counting
-    half: the area under the ROC curve of that probe; 0.5 is chance. Photos made from the same source are not compared.
-    A photo that is not "ok" shows nobody: it is linked to nothing (0.5), and nothing is linked to it.
+    This is the area under the ROC curve of each probe; ties count half and 0.5 is chance. Photos made from the same
+    source are not compared. A photo that is not "ok" is linked to nothing (0.5), and nothing is linked to it.
+
+    Args:
+        probes: (P, d) L2-normalized embeddings of anonymized photos.
+        identity: (P,) the person of each.
+        source: (P,) the photo that each was made from.
+        status: (P,) the anonymizer's status of each; None for all "ok".
+
+    Returns:
+        One row per probe whose person has another photo: identity, auc.
     """
     identity, source = np.asarray(identity).astype(str), np.asarray(source)
     ok = np.ones(len(probes), bool) if status is None else np.asarray(status) == "ok"

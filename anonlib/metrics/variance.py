@@ -1,17 +1,25 @@
-"""Where the uncertainty of a rate comes from: the people who were searched for, or the attacker's training seed."""
+"""Sources of a rate's uncertainty: the people searched for, and the attacker's training seed."""
 
 import numpy as np
 from scipy import stats
 
 
-def two_sources(values: np.ndarray, level: float = 0.95) -> dict[str, float]:
-    """Return a mean over people and training seeds, its interval with both as random, and how much each contributes.
+def two_sources(values: np.ndarray, confidence: float = 0.95) -> dict[str, float]:
+    """Compute a mean over people and training seeds, its interval with both random, and what each contributes.
 
-    values: (people, seeds), each person's hit rate under each training. Crossed random effects without replication
-    (Searle, Casella & McCulloch, 1992, chapter 4): people_error and seed_error are the standard errors that the mean
-    has from people (with what is left of people by seeds) and from seeds; seed_sd is the standard deviation of the rate
-    from training to training. lo and hi: Student's t with Satterthwaite's degrees of freedom; nan for a single seed.
-    Raises ValueError for fewer than two people.
+    Crossed random effects without replication (Searle, Casella & McCulloch, 1992, chapter 4).
+
+    Args:
+        values: (people, seeds) each person's hit rate under each training.
+        confidence: coverage of the interval, in (0, 1).
+
+    Returns:
+        mean; people_error and seed_error, its standard errors from people (with the interaction) and from seeds;
+        seed_sd, the standard deviation of the rate between trainings; lo and hi by Student's t with Satterthwaite's
+        degrees of freedom. For one seed all but mean and people_error are nan.
+
+    Raises:
+        ValueError: fewer than two people.
     """
     values = np.asarray(values, float)
     people, seeds = values.shape
@@ -31,7 +39,7 @@ def two_sources(values: np.ndarray, level: float = 0.95) -> dict[str, float]:
     freedom = total**2 / (
         ms_people**2 / (people - 1) + ms_seeds**2 / (seeds - 1) + ms_rest**2 / ((people - 1) * (seeds - 1)) + 1e-300
     )
-    reach = stats.t.ppf((1 + level) / 2, max(1.0, freedom)) * np.sqrt(total / (people * seeds))
+    reach = stats.t.ppf((1 + confidence) / 2, max(1.0, freedom)) * np.sqrt(total / (people * seeds))
     return {
         "mean": float(mean),
         "people_error": float(np.sqrt(max(ms_people, ms_rest) / (people * seeds))),

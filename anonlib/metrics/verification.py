@@ -1,13 +1,86 @@
-"""Verification (ISO/IEC 19795-1): do two photos show one person? The threshold is set on other people."""
+"""Verification (ISO/IEC 19795-1): whether two photos show one person; the threshold is set on other people."""
 
 import numpy as np
 import pandas as pd
 
+SAMPLED_PAIRS = 200_000  # pairs of photos from which the interval of the equal error rate is resampled
+
+
+def pair_scores(embeddings: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the cosines of all mated pairs (one person, two photos) and of all non-mated pairs.
+
+    Args:
+        embeddings: (N, d) L2-normalized.
+        identity: (N,) the person of each.
+    """
+    labels = pd.factorize(np.asarray(identity).astype(str))[0]
+    scores = embeddings @ embeddings.T
+    upper = np.triu(np.ones(scores.shape, bool), 1)
+    same = labels[:, None] == labels[None, :]
+    return scores[upper & same], scores[upper & ~same]
+
+
+def equal_error_rate(mated: np.ndarray, non_mated: np.ndarray) -> float:
+    """Compute the error rate in [0, 1] at the threshold with as many false matches as false non-matches."""
+    thresholds = np.unique(np.concatenate([mated, np.quantile(non_mated, np.linspace(0, 1, 4001))]))
+    false_non_match = np.searchsorted(np.sort(mated), thresholds, side="left") / len(mated)
+    false_match = 1 - np.searchsorted(np.sort(non_mated), thresholds, side="left") / len(non_mated)
+    at = int(np.argmin(np.abs(false_match - false_non_match)))
+    return float((false_match[at] + false_non_match[at]) / 2)
+
+
+def eer_interval(
+    embeddings: np.ndarray, identity: np.ndarray, n_bootstrap: int = 200, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
+    """Compute the equal error rate and its bootstrap interval, resampled by identity.
+
+    A pair of two people counts as often as both were drawn. Pairs of a person with its own copy are left out.
+
+    Args:
+        embeddings: (N, d) L2-normalized.
+        identity: (N,) the person of each.
+        n_bootstrap: number of resamples of people.
+        confidence: coverage of the interval, in (0, 1).
+        seed: of the resamples.
+
+    Returns:
+        (rate, lo, hi).
+    """
+    people, row = np.unique(np.asarray(identity).astype(str), return_inverse=True)
+    rng, (mated, non_mated) = np.random.default_rng(seed), pair_scores(embeddings, identity)
+    mated_rows = np.nonzero(np.triu(row[:, None] == row[None, :], 1))[0]
+    first, second = rng.integers(0, len(row), (2, SAMPLED_PAIRS))
+    differ = row[first] != row[second]
+    first, second = first[differ], second[differ]
+    sampled = np.einsum("nd,nd->n", embeddings[first], embeddings[second])
+    orders = [np.argsort(scores) for scores in (mated, sampled)]
+    a, b = (scores[order] for scores, order in zip((mated, sampled), orders, strict=True))
+    owners = [row[mated_rows][orders[0]], row[first][orders[1]], row[second][orders[1]]]
+    thresholds = np.quantile(np.concatenate([a, b]), np.linspace(0, 1, 1001))
+    places = [np.searchsorted(scores, thresholds) for scores in (a, b)]
+    rates = []
+    for _ in range(n_bootstrap):
+        times = np.bincount(rng.integers(0, len(people), len(people)), minlength=len(people))
+        weights = (times[owners[0]], times[owners[1]] * times[owners[2]])
+        missed, matched = (
+            np.concatenate([[0], np.cumsum(weight)])[place] / max(weight.sum(), 1)
+            for weight, place in zip(weights, places, strict=True)
+        )
+        at = int(np.argmin(np.abs(missed - (1 - matched))))
+        rates.append((missed[at] + 1 - matched[at]) / 2)
+    lo, hi = np.quantile(rates, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return equal_error_rate(mated, non_mated), float(lo), float(hi)
+
 
 def impostor_scores(embeddings: np.ndarray, identity: np.ndarray) -> np.ndarray:
-    """Return the cosines of all pairs of photos of different people, ascending. embeddings (N, d): rows of length one.
+    """Compute the cosines of all pairs of photos of different people, ascending.
 
-    Raises ValueError for fewer than two people.
+    Args:
+        embeddings: (N, d) L2-normalized.
+        identity: (N,) the person of each.
+
+    Raises:
+        ValueError: fewer than two people.
     """
     _, person = np.unique(np.asarray(identity).astype(str), return_inverse=True)
     first, second = np.triu_indices(len(person), 1)
@@ -19,9 +92,14 @@ def impostor_scores(embeddings: np.ndarray, identity: np.ndarray) -> np.ndarray:
 
 
 def threshold_at(impostors: np.ndarray, fmr: float) -> float:
-    """Return the lowest threshold at which at most `fmr` of the impostors, ascending scores (M,), match.
+    """Compute the lowest threshold at which at most `fmr` of the impostors match; a match has a higher score.
 
-    A pair matches where its score is above the threshold. nan where so few pairs cannot tell: fmr below 1 / M.
+    Args:
+        impostors: (M,) ascending scores.
+        fmr: false match rate, in (0, 1).
+
+    Returns:
+        The threshold; nan where fmr is below 1 / M, which so few pairs cannot resolve.
     """
     if not 0 < fmr < 1:
         raise ValueError(f"a false match rate lies between 0 and 1, not {fmr}")
@@ -39,13 +117,23 @@ def matches(
     reference_source: np.ndarray,
     threshold: float,
 ) -> pd.DataFrame:
-    """Return one row a probe: identity, mated and non_mated, the shares of reference photos that it matches.
+    """Compute the shares of reference photos that each probe matches.
 
-    probes (P, d) are anonymized photos, references (R, d) originals; both rows of length one. mated: of the references
-    of its own person but for the photo that it was made from (nan where there is no other); non_mated: of all others'.
-    A probe that is not "ok" matches nothing.
+    Args:
+        probes: (P, d) L2-normalized embeddings of anonymized photos.
+        identity: (P,) the person of each.
+        source: (P,) the photo that each was made from.
+        status: (P,) the anonymizer's status; a probe that is not "ok" matches nothing.
+        references: (R, d) L2-normalized embeddings of originals.
+        reference_identity: (R,) the person of each.
+        reference_source: (R,) the photo of each.
+        threshold: a match has a higher score.
+
+    Returns:
+        One row per probe: identity; mated, the share of its person's references without its own photo (nan where
+        there is none); non_mated, the share of all others'.
     """
-    identity, reference_identity = (np.asarray(one).astype(str) for one in (identity, reference_identity))
+    identity, reference_identity = (np.asarray(names).astype(str) for names in (identity, reference_identity))
     above = (probes @ references.T > threshold) & (np.asarray(status) == "ok")[:, None]
     own = identity[:, None] == reference_identity[None]
     mated = own & (np.asarray(source)[:, None] != np.asarray(reference_source)[None])

@@ -1,127 +1,148 @@
-"""Which of two rates is larger, and how sure that is: conditioning, references, options, seeds against people."""
+"""Paired comparisons of rates: conditioning, references, options; and seeds against people."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from anonlib import config
-from anonlib.metrics.identification import hits
+from anonlib.anonymizers import registry
+from anonlib.metrics.identification import hits, probe_values
 from anonlib.metrics.statistics import holm, paired_test
 from anonlib.metrics.variance import two_sources
-from anonlib.paper.provenance import at_once, record
-from anonlib.paper.tables import MAXIMUM, probe_values
+from anonlib.paper.results import Number, ResultTable
+from anonlib.paper.tables import MAXIMUM, select, strongest
+
+UNCONDITIONED = "ia-none"
+PROTOCOL_STEPS = (("full", "few"), ("few", "single"), ("full", "single"))
 
 
-def paired_table(
+def conditioning_table(
     ranks: pd.DataFrame,
     table: pd.DataFrame,
-    base: str = "ia-none",
-    protocol: str = "full",
-    level: float = 0.95,
-    draws: int = 10_000,
-) -> pd.DataFrame:
-    """Compare the top-1 of each other Instance Augmentation with `base`, probe by probe, by every attacker.
+    base: str = UNCONDITIONED,
+    confidence: float = 0.95,
+    n_resamples: int = 10_000,
+) -> ResultTable:
+    """Compare Full-Ref top-1 of each other Instance Augmentation with `base`, probe by probe, by every attacker.
 
-    Columns: anonymizer, attacker, difference (its rate minus base's) with lo and hi, p, p_holm (one attacker's rows
-    are one family), people. Statements are made of the attacker "maximum": the strongest on the one anonymizer compared
-    with the strongest on the other.
+    The rows of one attacker are one family of tests. The attacker "maximum" compares the strongest attacker on one
+    anonymizer with the strongest on the other.
+
+    Args:
+        ranks: of `attacks.benchmark.ranks`.
+        table: `tables.attack_table` of them.
+        base: the anonymizer that is compared with.
+        confidence: coverage of the intervals, in (0, 1).
+        n_resamples: number of sign flips of a test.
+
+    Returns:
+        anonymizer, attacker, difference (its rate minus base's) with lo and hi, p, people, p_holm. Numbers:
+        attack/<anonymizer>/<attacker>/full/gain_over_<base>, and its p-value after Holm.
     """
-    full = table[(table.protocol == protocol) & ~table.control].set_index(["anonymizer", "attacker"])
-    others = [name for name in dict.fromkeys(table.anonymizer) if name.startswith("ia-") and name != base]
+    full = table[(table.protocol == "full") & ~table.control].set_index(["anonymizer", "attacker"])
+    family = [name for name in registry.names(registry.IA) if name in set(table.anonymizer)]
+    others = [name for name in dict.fromkeys(table.anonymizer) if name in family and name != base]
     rows = []
-    for other in others if base in set(table.anonymizer) else []:
+    for other in others if base in family else []:
         for attacker in dict.fromkeys(full.loc[other].index):
-            parts = [
-                ranks[(ranks.anonymizer == name) & (ranks.protocol == protocol)
-                      & (ranks.attacker == full.strongest[name, attacker])]
-                for name in (other, base)
-            ]  # fmt: skip
-            (a, identity), (b, _) = (probe_values(part, 1) for part in parts)
-            rows.append({"anonymizer": other, "attacker": attacker} | paired_test(a, b, identity, level, draws))
-    found = pd.DataFrame(rows, columns=["anonymizer", "attacker", "difference", "lo", "hi", "p", "people"])
-    return found.assign(p_holm=found.groupby("attacker", sort=False).p.transform(holm).astype(float))
+            parts = [select(ranks, name, full.strongest[name, attacker]) for name in (other, base)]
+            labels = {"anonymizer": other, "attacker": attacker}
+            rows.append(labels | _paired(parts, confidence, n_resamples)[0])
+    frame = pd.DataFrame(rows, columns=["anonymizer", "attacker", "difference", "lo", "hi", "p", "people"])
+    frame = frame.assign(p_holm=frame.groupby("attacker", sort=False).p.transform(holm).astype(float))
+    return ResultTable(frame, _gain_numbers(frame, base))
 
 
-def against(
-    hits: Mapping[Hashable, tuple[np.ndarray, np.ndarray]], base: Hashable, numbers: config.Evaluate
+def difference_columns(
+    values: Mapping[Hashable, tuple[np.ndarray, np.ndarray]], base: Hashable, evaluate: config.Evaluate
 ) -> pd.DataFrame:
-    """Compare rates with that of `base`, paired by probe: one row a key, in order.
+    """Compare rates with that of `base`, paired by probe; all of them are one family of tests.
 
-    hits: key -> values and identities of the same probes, as `probe_values` gives them. Columns: difference with
-    difference_lo and _hi, p, p_holm (all rows are one family); nan for base, and for all where base is not among them.
+    Args:
+        values: key -> values and identities of the same probes, as `probe_values` gives them.
+        base: the key that is compared with.
+        evaluate: confidence and number of resamples.
+
+    Returns:
+        One row per key, in order: difference with difference_lo and _hi, p, p_holm; nan for base, and for all without
+        base.
     """
     columns = {"difference": "difference", "lo": "difference_lo", "hi": "difference_hi", "p": "p"}
-    found = pd.DataFrame(np.nan, index=range(len(hits)), columns=list(columns.values()))
-    for row, (key, (values, identity)) in enumerate(hits.items()):
-        if key != base and base in hits:
-            told = paired_test(values, hits[base][0], identity, numbers.confidence, numbers.draws)
-            found.loc[row] = [told[name] for name in columns]
-    tested = found.p.notna()
-    return found.assign(p_holm=pd.Series(holm(found.p[tested].to_numpy()), found.index[tested], dtype=float))
+    frame = pd.DataFrame(np.nan, index=range(len(values)), columns=list(columns.values()))
+    for row, (key, (own, identity)) in enumerate(values.items()):
+        if key != base and base in values:
+            test = paired_test(own, values[base][0], identity, evaluate.confidence, evaluate.draws)
+            frame.loc[row] = [test[name] for name in columns]
+    tested = frame.p.notna()
+    return frame.assign(p_holm=pd.Series(holm(frame.p[tested].to_numpy()), frame.index[tested], dtype=float))
 
 
-def record_paired(paired: pd.DataFrame, base: str = "ia-none", protocol: str = "full") -> None:
-    """Record attack/<anonymizer>/<attacker>/<protocol>/gain_over_<base>, and its p-value after Holm's correction."""
-    record_gains(paired, base, protocol)
+def references_table(
+    ranks: pd.DataFrame, table: pd.DataFrame, confidence: float = 0.95, n_resamples: int = 4000
+) -> ResultTable:
+    """Compare each anonymizer's strongest attacker between protocols, paired by probe.
 
+    Args:
+        ranks: of `attacks.benchmark.ranks`.
+        table: `tables.attack_table` of them.
+        confidence: coverage of the intervals, in (0, 1).
+        n_resamples: number of sign flips of a test.
 
-def references_table(ranks: pd.DataFrame, table: pd.DataFrame, level: float = 0.95, draws: int = 4000) -> pd.DataFrame:
-    """Return how much top-1 falls with fewer references, paired by probe, for each anonymizer's strongest attacker.
-
-    Columns: anonymizer, attacker, step ("full to few", "few to single", "full to single"), difference with lo and hi,
-    p, people.
+    Returns:
+        anonymizer, attacker, step ("full to few" ...), difference (top-1 lost) with lo and hi, p, people. Numbers:
+        attack/<anonymizer>/maximum/full/gain_over_single, and its p-value.
     """
-    best = table[(table.attacker == MAXIMUM) & (table.protocol == "full")]
     rows = []
-    for anonymizer, attacker in zip(best.anonymizer, best.strongest, strict=True):
-        own = ranks[(ranks.anonymizer == anonymizer) & (ranks.attacker == attacker)]
-        for more, fewer in (("full", "few"), ("few", "single"), ("full", "single")):
-            (a, identity), (b, _) = (probe_values(own[own.protocol == protocol], 1) for protocol in (more, fewer))
+    for anonymizer, attacker in strongest(table).items():
+        for more, fewer in PROTOCOL_STEPS:
+            parts = [select(ranks, anonymizer, attacker, protocol) for protocol in (more, fewer)]
             labels = {"anonymizer": anonymizer, "attacker": attacker, "step": f"{more} to {fewer}"}
-            rows.append(labels | paired_test(a, b, identity, level, draws))
-    return pd.DataFrame(rows)
-
-
-@at_once()
-def record_references(falls: pd.DataFrame) -> None:
-    """Record attack/<anonymizer>/maximum/full/gain_over_single, what all references gain over one, and its p-value."""
-    for row in falls[falls.step == "full to single"].to_dict("records"):
-        _record_gain(f"{row['anonymizer']}/{MAXIMUM}/full", "single", row, row["p"])
+            rows.append(labels | _paired(parts, confidence, n_resamples)[0])
+    frame = pd.DataFrame(rows)
+    whole = frame[frame.step == "full to single"].assign(attacker=MAXIMUM)
+    return ResultTable(frame, _gain_numbers(whole, "single", "p"))
 
 
 def gains_table(
-    ranks: pd.DataFrame, attacker: str, base: str, protocol: str = "full", level: float = 0.95, draws: int = 4000
-) -> pd.DataFrame:
-    """Return how many more one attacker finds than another, paired by probe, behind each anonymizer that both attack.
+    ranks: pd.DataFrame, attacker: str, base: str, confidence: float = 0.95, n_resamples: int = 4000
+) -> ResultTable:
+    """Compare one attacker's Full-Ref top-1 with another's, paired by probe, on each anonymizer that both attack.
 
-    Columns: anonymizer, attacker, top1 and base_top1, difference with lo and hi, p, p_holm (all rows are one family),
-    people.
+    Args:
+        ranks: of `attacks.benchmark.ranks`.
+        attacker: whose gain is computed.
+        base: the attacker that is compared with.
+        confidence: coverage of the intervals, in (0, 1).
+        n_resamples: number of sign flips of a test.
+
+    Returns:
+        anonymizer, attacker, top1, base_top1, difference with lo and hi, p, people, p_holm (all rows are one family).
+        Numbers: attack/<anonymizer>/<attacker>/full/gain_over_<base>, and its p-value after Holm.
     """
-    own, rows = ranks[ranks.protocol == protocol], []
-    for anonymizer in dict.fromkeys(own[own.attacker == attacker].anonymizer):
-        both = [own[(own.anonymizer == anonymizer) & (own.attacker == name)] for name in (attacker, base)]
-        (a, identity), (b, _) = (probe_values(part, 1) for part in both)
-        labels = {"anonymizer": anonymizer, "attacker": attacker, "top1": a.mean(), "base_top1": b.mean()}
-        rows.append(labels | paired_test(a, b, identity, level, draws))
-    found = pd.DataFrame(rows)
-    return found.assign(p_holm=holm(found.p.to_numpy())) if rows else found
+    attacked = ranks[(ranks.protocol == "full") & (ranks.attacker == attacker)]
+    rows = []
+    for anonymizer in dict.fromkeys(attacked.anonymizer):
+        test, means = _paired([select(ranks, anonymizer, name) for name in (attacker, base)], confidence, n_resamples)
+        labels = {"anonymizer": anonymizer, "attacker": attacker, "top1": means[0], "base_top1": means[1]}
+        rows.append(labels | test)
+    frame = pd.DataFrame(rows)
+    frame = frame.assign(p_holm=holm(frame.p.to_numpy())) if rows else frame
+    return ResultTable(frame, _gain_numbers(frame, base))
 
 
-@at_once()
-def record_gains(found: pd.DataFrame, base: str, protocol: str = "full") -> None:
-    """Record attack/<anonymizer>/<attacker>/<protocol>/gain_over_<base>, and its p-value after Holm's correction."""
-    for row in found.to_dict("records"):
-        _record_gain(f"{row['anonymizer']}/{row['attacker']}/{protocol}", base, row, row["p_holm"])
+def seeds_table(ranks: pd.DataFrame, confidence: float = 0.95) -> ResultTable:
+    """Split the error of top-1, Full-Ref, into people's and seeds', for attackers with several training seeds.
 
+    Args:
+        ranks: of `attacks.benchmark.ranks`.
+        confidence: coverage of the intervals, in (0, 1).
 
-def seeds_table(ranks: pd.DataFrame, level: float = 0.95, protocol: str = "full") -> pd.DataFrame:
-    """Return for every attacker with several training seeds how much of its top-1's error is people's, and seeds'.
-
-    Columns: anonymizer, attacker, seeds (number), lowest and highest (top-1 by seed), and those of
-    `variance.two_sources`, whose interval takes both as random.
+    Returns:
+        anonymizer, attacker, seeds (number), lowest and highest (top-1 by seed), and those of `variance.two_sources`.
+        Numbers: attack/<anonymizer>/<attacker>/full/top1_seed_sd, between trainings with the same people.
     """
-    part = ranks[(ranks.protocol == protocol) & ~ranks.control & ranks.mated]
+    part = ranks[(ranks.protocol == "full") & ~ranks.control & ranks.mated]
     rows = []
     for (anonymizer, attacker), own in part.groupby(["anonymizer", "attacker"], sort=False):
         hit = pd.Series(hits(own, 1), own.index).groupby([own.identity, own.seed]).mean().unstack()
@@ -129,19 +150,26 @@ def seeds_table(ranks: pd.DataFrame, level: float = 0.95, protocol: str = "full"
             by_seed = hit.mean()
             labels = {"anonymizer": anonymizer, "attacker": attacker, "seeds": hit.shape[1]}
             labels |= {"lowest": by_seed.min(), "highest": by_seed.max()}
-            rows.append(labels | two_sources(hit.to_numpy(), level))
+            rows.append(labels | two_sources(hit.to_numpy(), confidence))
     columns = "anonymizer attacker seeds lowest highest mean lo hi people_error seed_error seed_sd".split()
-    return pd.DataFrame(rows, columns=columns)
+    frame = pd.DataFrame(rows, columns=columns)
+    numbers = {
+        f"attack/{row['anonymizer']}/{row['attacker']}/full/top1_seed_sd": Number(row["seed_sd"], n=row["seeds"])
+        for row in frame.to_dict("records")
+    }
+    return ResultTable(frame, numbers)
 
 
-@at_once()
-def record_seeds(found: pd.DataFrame, protocol: str = "full") -> None:
-    """Record attack/<anonymizer>/<attacker>/<protocol>/top1_seed_sd: from training to training, people the same."""
-    for row in found.to_dict("records"):
-        record(f"attack/{row['anonymizer']}/{row['attacker']}/{protocol}/top1_seed_sd", row["seed_sd"], n=row["seeds"])
+def _paired(parts: Iterable[pd.DataFrame], confidence: float, n_resamples: int) -> tuple[dict, tuple[float, float]]:
+    """Return `paired_test` of two attacks' ranks on the same probes, and their top-1."""
+    (a, identity), (b, _) = (probe_values(part, 1) for part in parts)
+    return paired_test(a, b, identity, confidence, n_resamples), (a.mean(), b.mean())
 
 
-def _record_gain(place: str, base: str, row: dict, p: float) -> None:
-    key = f"attack/{place}/gain_over_{base}"
-    record(key, row["difference"], row["lo"], row["hi"], row["people"])
-    record(f"{key}_p", p, n=row["people"])
+def _gain_numbers(frame: pd.DataFrame, base: str, p: str = "p_holm") -> dict[str, Number]:
+    numbers = {}
+    for row in frame.to_dict("records"):
+        key = f"attack/{row['anonymizer']}/{row['attacker']}/full/gain_over_{base}"
+        numbers[key] = Number(row["difference"], row["lo"], row["hi"], row["people"])
+        numbers[f"{key}_p"] = Number(row[p], n=row["people"])
+    return numbers

@@ -1,4 +1,4 @@
-"""What the papers print: the only published numbers that are known here, to stand beside measured ones."""
+"""The published numbers that stand beside measured ones."""
 
 RICHEST = "ia-depth+hed"  # the first paper's anonymizer
 _TOP1 = {(RICHEST, "full", "resnet50", 128): 0.681}  # Lorenz et al. (2025), CelebA, gallery size unknown

@@ -17,8 +17,9 @@ from anonlib.config.files import update_json
 from anonlib.config.paths import dataset_name, output_folder
 from anonlib.paper import notebooks, provenance, render, templates
 from anonlib.paper.provenance import Context, context, record, results
+from anonlib.paper.results import ResultTable, record_numbers
 
-__all__ = ["begin", "fill", "prose", "record", "results", "save_figure", "save_table", "verdict"]
+__all__ = ["begin", "fill", "prose", "record", "record_numbers", "results", "save_figure", "save_table", "verdict"]
 
 NOTEBOOK, OUTPUT, DATA_HASH, FIRST_CELL = (
     "ANONLIB_NOTEBOOK",
@@ -81,7 +82,7 @@ def verdict(name: str, passed: bool, template: str, /, **values: Any) -> Any:
 
 def save_table(
     name: str,
-    frame: pd.DataFrame,
+    table: pd.DataFrame | ResultTable,
     caption: str,
     formats: Mapping[str, str] | None = None,
     needs: Iterable[str] = (),
@@ -91,8 +92,12 @@ def save_table(
 
     formats: the columns shown, in order: {"seed": "d"} formats a column; {"Top-1": "{top1:.1%} [{lo:.1%}, {hi:.1%}]"}
     makes one from several. A missing value is an em dash. The caption is filled from results and `values`. needs:
-    assets; the caption names those that are left out.
+    assets; the caption names those that are left out. A `ResultTable` records its numbers first.
     """
+    frame = table
+    if isinstance(table, ResultTable):
+        record_numbers(table.numbers)
+        frame = table.frame
     item = {
         "kind": "table",
         "name": _checked(name),

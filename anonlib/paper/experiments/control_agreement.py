@@ -1,4 +1,4 @@
-"""How well anonymized photos follow the maps that controlled them: one annotator on the original and on the output."""
+"""How well anonymized photos follow their control maps: one annotator on the original and on the output."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,21 @@ from anonlib.controls.maps import control_maps
 from anonlib.data.faceset import FaceSet
 from anonlib.metrics.quality import map_agreement
 from anonlib.metrics.statistics import bootstrap_interval
+from anonlib.paper.results import Number, ResultTable
 
 ORIGINAL = "original"
 
 
 @dataclass(frozen=True, eq=False)
 class Annotated:
-    """Some test photos and what each anonymizer made of them, S kinds in all, with the maps of n photos each.
+    """Test photos and their anonymized versions, with the control maps of both.
 
-    kinds: "original" and the anonymizers that change something. source: (n,) rows of the FaceSet. images: kind ->
-    (n, 128, 128, 3) uint8. maps, valid: condition -> kind -> (n, 128, 128, 3) uint8, and flags (n,).
+    Attributes:
+        kinds: "original" and the anonymizers that change something.
+        source: (n,) rows of the FaceSet.
+        images: kind -> (n, 128, 128, 3) uint8.
+        maps: condition -> kind -> (n, 128, 128, 3) uint8.
+        valid: condition -> kind -> (n,) bool.
     """
 
     kinds: tuple[str, ...]
@@ -32,47 +37,65 @@ class Annotated:
 
 def annotate_tests(
     faces: FaceSet,
-    made: dict[str, Anonymized],
+    anonymized: dict[str, Anonymized],
     conditions: tuple[str, ...] = ("canny", "hed", "depth"),
     photos: int = 32,
 ) -> Annotated:
-    """Return the maps of the first `photos` test photos, one a person first, and of what was made of them.
+    """Annotate the first test photos, one per person first, and their anonymized versions.
 
-    made: by anonymizer, all of the same test photos; conditions: names of annotators.
+    Args:
+        faces: the data set.
+        anonymized: by anonymizer, all of the same test photos.
+        conditions: names of annotators.
+        photos: number of test photos.
     """
     tests = {
-        name: one.select(np.flatnonzero((faces.split[one.source] == "test") & (one.replicate == 0)))
-        for name, one in made.items()
+        name: part.select(np.flatnonzero((faces.split[part.source] == "test") & (part.replicate == 0)))
+        for name, part in anonymized.items()
     }
     source = next(iter(tests.values())).source
     turn = pd.Series(faces.identity[source]).groupby(faces.identity[source]).cumcount()
     rows = np.argsort(turn, kind="stable")[:photos]
     images = {ORIGINAL: faces.images[source[rows]]}
-    images |= {name: one.images[rows] for name, one in tests.items() if name != "noop"}
-    good = {name: np.ones(len(rows), bool) if name == ORIGINAL else tests[name].status[rows] == OK for name in images}
+    images |= {name: part.images[rows] for name, part in tests.items() if name != "noop"}
+    ok = {name: np.ones(len(rows), bool) if name == ORIGINAL else tests[name].status[rows] == OK for name in images}
     maps, valid = {}, {}
-    everything = np.concatenate(list(images.values()))
-    for condition, (found, flags) in control_maps(dict.fromkeys(conditions, everything)).items():
-        maps[condition] = dict(zip(images, np.split(found, len(images)), strict=True))
-        valid[condition] = dict(zip(images, np.split(flags, len(images)), strict=True))
-        valid[condition] = {name: good[name] & flag for name, flag in valid[condition].items()}
+    stacked = np.concatenate(list(images.values()))
+    for condition, (drawn, flags) in control_maps(dict.fromkeys(conditions, stacked)).items():
+        maps[condition] = dict(zip(images, np.split(drawn, len(images)), strict=True))
+        by_kind = zip(images, np.split(flags, len(images)), strict=True)
+        valid[condition] = {name: ok[name] & flag for name, flag in by_kind}
     return Annotated(tuple(images), source[rows], images, maps, valid)
 
 
-def agreement_table(faces: FaceSet, seen: Annotated, level: float = 0.95, draws: int = 4000) -> pd.DataFrame:
-    """Return how the maps of originals and outputs correlate: a row an anonymizer and condition.
+def agreement_table(
+    faces: FaceSet, annotated: Annotated, confidence: float = 0.95, n_bootstrap: int = 4000
+) -> ResultTable:
+    """Correlate the maps of originals and outputs.
 
-    Columns: anonymizer, condition, agreement (mean, in [-1, 1]) with lo and hi, resampled by identity, and n photos.
     Photos without an output, or with an invalid map on either side, are left out.
+
+    Args:
+        faces: the data set.
+        annotated: of `annotate_tests`.
+        confidence: coverage of the intervals, in (0, 1).
+        n_bootstrap: number of resamples of people.
+
+    Returns:
+        anonymizer, condition, agreement (mean, in [-1, 1]) with lo and hi, n photos. Numbers:
+        utility/<anonymizer>/<condition>_agreement.
     """
-    rows = []
-    for condition, maps in seen.maps.items():
-        for name in seen.kinds[1:]:
-            good = seen.valid[condition][ORIGINAL] & seen.valid[condition][name]
-            row = {"anonymizer": name, "condition": condition, "agreement": np.nan, "lo": np.nan, "hi": np.nan}
-            if good.any():
-                found = map_agreement(maps[ORIGINAL][good], maps[name][good])
-                interval = bootstrap_interval(found, faces.identity[seen.source[good]], level, draws)
-                row |= dict(zip(("agreement", "lo", "hi"), interval, strict=True))
-            rows.append(row | {"n": int(good.sum())})
-    return pd.DataFrame(rows)
+    rows, numbers = [], {}
+    for condition, maps in annotated.maps.items():
+        for name in annotated.kinds[1:]:
+            valid = annotated.valid[condition][ORIGINAL] & annotated.valid[condition][name]
+            interval = (np.nan,) * 3
+            if valid.any():
+                agreement = map_agreement(maps[ORIGINAL][valid], maps[name][valid])
+                identity = faces.identity[annotated.source[valid]]
+                interval = bootstrap_interval(agreement, identity, confidence, n_bootstrap)
+            row = {"anonymizer": name, "condition": condition}
+            row |= dict(zip(("agreement", "lo", "hi"), interval, strict=True))
+            rows.append(row | {"n": int(valid.sum())})
+            numbers[f"utility/{name}/{condition}_agreement"] = Number(*interval, rows[-1]["n"])
+    return ResultTable(pd.DataFrame(rows), numbers)

@@ -1,102 +1,91 @@
-"""What the data are like: how well a recognizer knows its people, and how much pose, expression and light vary."""
+"""What the data are like: how well a recognizer identifies its people, and how much pose, expression and light vary."""
 
 import numpy as np
 import pandas as pd
 
+from anonlib import config
+from anonlib.attacks import benchmark as campaign
+from anonlib.data.faceset import FaceSet
 from anonlib.faces import detect
+from anonlib.metrics.identification import chance, hits
 from anonlib.metrics.statistics import rate_interval
+from anonlib.metrics.verification import eer_interval, pair_scores
 from anonlib.networks.head_pose import head_pose
+from anonlib.paper.results import Number, ResultTable
 
-SAMPLED = 200_000  # pairs of photos that an interval of the equal error rate is drawn from
-
-
-def pair_scores(embeddings: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cosines of all mated pairs (same person, different photo) and of all non-mated pairs.
-
-    embeddings: (N, d) L2-normalized; identity: (N,).
-    """
-    labels = pd.factorize(np.asarray(identity).astype(str))[0]
-    scores = embeddings @ embeddings.T
-    upper = np.triu(np.ones(scores.shape, bool), 1)
-    same = labels[:, None] == labels[None, :]
-    return scores[upper & same], scores[upper & ~same]
-
-
-def equal_error_rate(mated: np.ndarray, non_mated: np.ndarray) -> float:
-    """Return the error rate in [0, 1] at the threshold where false matches are as frequent as false non-matches."""
-    thresholds = np.unique(np.concatenate([mated, np.quantile(non_mated, np.linspace(0, 1, 4001))]))
-    false_non_match = np.searchsorted(np.sort(mated), thresholds, side="left") / len(mated)
-    false_match = 1 - np.searchsorted(np.sort(non_mated), thresholds, side="left") / len(non_mated)
-    at = int(np.argmin(np.abs(false_match - false_non_match)))
-    return float((false_match[at] + false_non_match[at]) / 2)
-
-
-def eer_interval(
-    embeddings: np.ndarray, identity: np.ndarray, draws: int = 200, level: float = 0.95, seed: int = 0
-) -> tuple[float, float, float]:
-    """Return the equal error rate and its bootstrap interval, resampled by identity.
-
-    A pair of different people counts as often as both were drawn; pairs of a person with his own copy are left out.
-    """
-    people, row = np.unique(np.asarray(identity).astype(str), return_inverse=True)
-    rng, (mated, non_mated) = np.random.default_rng(seed), pair_scores(embeddings, identity)
-    mated_rows = np.nonzero(np.triu(row[:, None] == row[None, :], 1))[0]
-    first, second = rng.integers(0, len(row), (2, SAMPLED))  # of the pairs of two people, enough to tell the spread
-    differ = row[first] != row[second]
-    first, second = first[differ], second[differ]
-    sampled = np.einsum("nd,nd->n", embeddings[first], embeddings[second])
-    orders = [np.argsort(scores) for scores in (mated, sampled)]
-    a, b = (scores[order] for scores, order in zip((mated, sampled), orders, strict=True))
-    owners = [row[mated_rows][orders[0]], row[first][orders[1]], row[second][orders[1]]]
-    thresholds = np.quantile(np.concatenate([a, b]), np.linspace(0, 1, 1001))
-    places = [np.searchsorted(scores, thresholds) for scores in (a, b)]
-    rates = []
-    for _ in range(draws):
-        times = np.bincount(rng.integers(0, len(people), len(people)), minlength=len(people))
-        weights = (times[owners[0]], times[owners[1]] * times[owners[2]])
-        missed, matched = (
-            np.concatenate([[0], np.cumsum(weight)])[place] / max(weight.sum(), 1)
-            for weight, place in zip(weights, places, strict=True)
-        )
-        at = int(np.argmin(np.abs(missed - (1 - matched))))
-        rates.append((missed[at] + 1 - matched[at]) / 2)
-    lo, hi = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])
-    return equal_error_rate(mated, non_mated), float(lo), float(hi)
+FACE_REGION = (slice(46, 108), slice(40, 88))  # of an aligned image, in pixels
 
 
 def one_reference_rank1(
-    embeddings: np.ndarray, identity: np.ndarray, seed: int = 0, level: float = 0.95
+    embeddings: np.ndarray, identity: np.ndarray, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """Return rank-1 identification with one random reference a person and its interval by identity; the rest probe."""
+    """Compute rank-1 identification with one random reference per person; all other photos are probes.
+
+    Args:
+        embeddings: (N, d) L2-normalized.
+        identity: (N,) the person of each.
+        seed: of the draw of references and of the interval.
+        confidence: coverage of the interval by identity, in (0, 1).
+
+    Returns:
+        (rate, lo, hi).
+    """
     identity = np.asarray(identity).astype(str)
     people = np.unique(identity)
     rng = np.random.default_rng(seed)
     references = np.array([rng.choice(np.flatnonzero(identity == person)) for person in people])
     probes = np.setdiff1d(np.arange(len(identity)), references)
-    found = people[(embeddings[probes] @ embeddings[references].T).argmax(1)]
-    return rate_interval(found == identity[probes], identity[probes], level, seed=seed)
+    named = people[(embeddings[probes] @ embeddings[references].T).argmax(1)]
+    return rate_interval(named == identity[probes], identity[probes], confidence, seed=seed)
+
+
+def recognition(embeddings: np.ndarray, identity: np.ndarray) -> ResultTable:
+    """Measure how well a recognizer separates the people of a data set.
+
+    Args:
+        embeddings: (N, d) L2-normalized.
+        identity: (N,) the person of each.
+
+    Returns:
+        `score_sample`. Numbers: data/eer, data/rank1 and data/non_mated_p99.
+    """
+    mated, non_mated = pair_scores(embeddings, identity)
+    people = len(np.unique(identity))
+    numbers = {
+        "data/eer": Number(*eer_interval(embeddings, identity), people, "share"),
+        "data/rank1": Number(*one_reference_rank1(embeddings, identity), people, "share"),
+        "data/non_mated_p99": Number(float(pd.Series(non_mated).quantile(0.99)), n=len(non_mated), unit="cosine"),
+    }
+    return ResultTable(score_sample(mated, non_mated), numbers)
+
+
+def score_sample(mated: np.ndarray, non_mated: np.ndarray, most: int = 5000, seed: int = 0) -> pd.DataFrame:
+    """Return at most `most` cosines of each kind of pair, for a histogram: columns pairs, cosine."""
+    rng = np.random.default_rng(seed)
+    parts = {"same person": mated, "two people": non_mated}
+    drawn = {name: rng.permutation(scores)[:most] for name, scores in parts.items()}
+    frames = [pd.DataFrame({"pairs": name, "cosine": scores}) for name, scores in drawn.items()]
+    return pd.concat(frames, ignore_index=True)
 
 
 def attributes(images: np.ndarray) -> pd.DataFrame:
-    """Return one row an aligned image (N, 128, 128, 3) uint8: yaw and pitch, smile, brightness; nan without a face.
+    """Measure pose, expression and light; a shard function.
 
-    yaw, pitch: degrees (FSA-Net). smile: mouth width over eye distance (YuNet points). brightness: mean grey level of
-    the face in [0, 1].
+    Args:
+        images: (N, 128, 128, 3) uint8, aligned.
+
+    Returns:
+        One row per image, nan without a face: yaw and pitch in degrees (FSA-Net); smile, mouth width over eye distance
+        (YuNet points); brightness, mean grey level of the face in [0, 1].
     """
     rows = []
     for image in images:
-        found = detect(image)
-        points = found[0].points if found else np.full((5, 2), np.nan)
-        eyes = np.linalg.norm(points[0] - points[1])
-        yaw, pitch = head_pose(image)
-        rows.append(
-            {
-                "yaw": yaw if found else np.nan,
-                "pitch": pitch if found else np.nan,
-                "smile": np.linalg.norm(points[3] - points[4]) / eyes,
-                "brightness": image[46:108, 40:88].mean() / 255,
-            }
-        )
+        detected = detect(image)
+        points = detected[0].points if detected else np.full((5, 2), np.nan)
+        yaw, pitch = head_pose(image) if detected else (np.nan, np.nan)
+        smile = np.linalg.norm(points[3] - points[4]) / np.linalg.norm(points[0] - points[1])
+        brightness = image[FACE_REGION].mean() / 255
+        rows.append({"yaw": yaw, "pitch": pitch, "smile": smile, "brightness": brightness})
     return pd.DataFrame(rows)
 
 
@@ -110,18 +99,37 @@ def spread(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["attribute", "dataset"], kind="stable", ignore_index=True)
 
 
-def score_sample(mated: np.ndarray, non_mated: np.ndarray, most: int = 5000, seed: int = 0) -> pd.DataFrame:
-    """Return at most `most` cosines of each kind of pair, for a histogram: columns pairs, cosine."""
-    rng = np.random.default_rng(seed)
-    parts = {"same person": mated, "two people": non_mated}
-    drawn = {name: rng.permutation(scores)[:most] for name, scores in parts.items()}
-    return pd.concat(
-        [pd.DataFrame({"pairs": name, "cosine": scores}) for name, scores in drawn.items()], ignore_index=True
-    )
-
-
 def long_form(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the attributes of several data sets in one frame: columns dataset, attribute, value."""
-    return pd.concat([frame.assign(dataset=name) for name, frame in sets.items()]).melt(
-        id_vars="dataset", var_name="attribute"
-    )[["dataset", "attribute", "value"]].dropna(ignore_index=True)  # fmt: skip
+    frame = pd.concat([frame.assign(dataset=name) for name, frame in sets.items()])
+    frame = frame.melt(id_vars="dataset", var_name="attribute")
+    return frame[["dataset", "attribute", "value"]].dropna(ignore_index=True)
+
+
+def split_counts(faces: FaceSet) -> ResultTable:
+    """Count people and photos by split; numbers: data/identities and data/images."""
+    groups = faces.table.groupby("split", sort=False)
+    counts = groups.agg(people=("identity", "nunique"), photos=("file", "size")).reset_index()
+    totals = {"data/identities": counts.people.sum(), "data/images": counts.photos.sum()}
+    return ResultTable(counts, {key: Number(int(value)) for key, value in totals.items()})
+
+
+def shortcut_control(faces: FaceSet, settings: config.Profile) -> tuple[bool, float, dict[str, Number]]:
+    """Attack originals by the whole photo and by the background only, which must be at chance.
+
+    Args:
+        faces: the data set.
+        settings: the profile.
+
+    Returns:
+        Whether background-only is at chance, chance, and the numbers data/whole_photo_top1 and
+        data/background_only_top1.
+    """
+    ranks = campaign.data_control(faces, settings).query("protocol == 'full'")
+    guess, numbers = chance(ranks.people.max()), {}
+    for attacker, name in {campaign.SCRATCH: "whole_photo", campaign.BACKGROUND: "background_only"}.items():
+        part = ranks[ranks.attacker == attacker]
+        rate = rate_interval(hits(part), part.identity, settings.evaluate.confidence)
+        numbers[f"data/{name}_top1"] = Number(*rate, part.identity.nunique(), "share")
+    control = numbers["data/background_only_top1"]
+    return control.lo <= guess <= control.hi, guess, numbers

@@ -1,6 +1,6 @@
-"""CAMOUFLaGE-Base over its anonymization scale, from the original on, and how far from it each scale leads.
+"""CAMOUFLaGE-Base over its anonymization scale: images, distances from the original, and time per photo.
 
-For figures: at a scale of 0 this shows the original as the autoencoder gives it back, which no anonymizer may.
+For figures only: at scale 0 the image is the original as the autoencoder decodes it, which no anonymizer may return.
 """
 
 import time
@@ -10,25 +10,29 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
-from anonlib.anonymizers import BASE, DIFFUSION, anonymizer, image_seed
-from anonlib.anonymizers.camouflage import CamouflageBase
+from anonlib.anonymizers import image_seed, registry
 from anonlib.anonymizers.dataset import options, seed_parameters
 from anonlib.controls.maps import Maps, control_maps, known
 from anonlib.engine import cache
 from anonlib.faces.recognizers import embed
 from anonlib.metrics.statistics import bootstrap_interval
 from anonlib.networks.lpips import lpips_distance
+from anonlib.paper.results import Number, ResultTable
 
-NAME = config.CAMOUFLAGE[0]
-SHARD, ROUNDS = 8, 3  # photos; times that an anonymizer is timed
+NAME = "camouflage-base"  # the anonymizer of the second paper's scale
+SHARD, ROUNDS = 8, 3  # photos per shard; times that an anonymizer is timed
 MEASURES = {"lpips": "LPIPS", "cosine": "1 - cosine of w600k_mbf"}
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """images: (S, N, 128, 128, 3) uint8, a row a scale, of N photos with valid maps; rows: (N,) which those are.
+    """Photos at several anonymization scales.
 
-    maps: of all photos that were given.
+    Attributes:
+        scales: S scales.
+        images: (S, N, 128, 128, 3) uint8, of the N photos with valid maps.
+        rows: (N,) which of the photos these are.
+        maps: of all photos.
     """
 
     scales: tuple[float, ...]
@@ -38,104 +42,136 @@ class Sweep:
 
 
 def sweep(images: np.ndarray, scales: tuple[float, ...], settings: config.Profile) -> Sweep:
-    """Return what CAMOUFLaGE-Base makes of aligned photos (N, 128, 128, 3) uint8 at each scale, the noise the same."""
-    told = _used(NAME, settings)
-    maps = control_maps(dict.fromkeys(BASE, images), told["bundle"].networks(BASE))
+    """Anonymize aligned photos (N, 128, 128, 3) uint8 with CAMOUFLaGE-Base at each scale, with the same noise."""
+    kwargs, controls = _used_options(NAME, settings), registry.get(NAME).controls
+    maps = control_maps(dict.fromkeys(controls, images), kwargs["bundle"].networks(controls))
     rows = np.flatnonzero(np.all([valid for _, valid in maps.values()], axis=0))
     shards = []
     for at in range(0, len(rows), SHARD):
         part = rows[at : at + SHARD]
-        seeds = [image_seed(image, NAME, seed_parameters(told)) for image in images[part]]
-        own = {name: (found[part], valid[part]) for name, (found, valid) in maps.items()}
-        shards.append({"images": images[part], "maps": own, "seeds": seeds, "scales": scales, "options": told})
-    models = _models({NAME: told})
-    made = cache.map_shards("sweep", sweep_shards, {"shards": shards}, shard_size=1, models=models)
-    return Sweep(scales, np.concatenate(made, axis=1), rows, maps)
+        seeds = [image_seed(image, NAME, seed_parameters(kwargs)) for image in images[part]]
+        own = {name: (drawn[part], valid[part]) for name, (drawn, valid) in maps.items()}
+        shards.append({"images": images[part], "maps": own, "seeds": seeds, "scales": scales, "options": kwargs})
+    models = _model_labels({NAME: kwargs})
+    swept = cache.map_shards("sweep", sweep_shards, {"shards": shards}, shard_size=1, models=models)
+    return Sweep(scales, np.concatenate(swept, axis=1), rows, maps)
 
 
-def _used(name: str, settings: config.Profile) -> dict:
-    """Return an anonymizer's options, the bundle with what it uses alone."""
-    told = options(name, settings)
-    return told | {"bundle": told["bundle"].used(DIFFUSION[name], told["few_steps"] is not None)}
+def _used_options(name: str, settings: config.Profile) -> dict:
+    """Return an anonymizer's options, with the parts of the model that it uses alone."""
+    kwargs = options(name, settings)
+    used = kwargs["bundle"].used(registry.get(name).conditions, kwargs["few_steps"] is not None)
+    return kwargs | {"bundle": used}
 
 
-def _models(named: dict[str, dict]) -> list:
-    """Return what stands for the models of anonymizers, by name with their options, in a cache key."""
-    return sorted(
-        {one.label for name, told in named.items() for one in told["bundle"].sources(DIFFUSION[name])}, key=str
-    )
+def _model_labels(by_name: dict[str, dict]) -> list:
+    """Return the models of anonymizers in a cache key, from their options by name."""
+    sources = (kwargs["bundle"].sources(registry.get(name).conditions) for name, kwargs in by_name.items())
+    return sorted({source.label for part in sources for source in part}, key=str)
 
 
 def sweep_shards(shards: list[dict]) -> list[np.ndarray]:
-    """Paint each shard at each of its scales: (S, n, 128, 128, 3) uint8."""
-    found = []
-    for one in shards:
-        masks, annotator = np.full(one["images"].shape[:3], 255, np.uint8), known(one["images"], one["maps"])
-        methods = [CamouflageBase(away=scale, annotator=annotator, **one["options"]) for scale in one["scales"]]
-        found.append(np.stack([method(one["images"], masks, one["seeds"])[0] for method in methods]))
-    return found
+    """Anonymize each shard at each of its scales, (S, n, 128, 128, 3) uint8; a shard function."""
+    from anonlib.anonymizers.camouflage import CamouflageBase
+
+    swept = []
+    for shard in shards:
+        images, annotator = shard["images"], known(shard["images"], shard["maps"])
+        masks = np.full(images.shape[:3], 255, np.uint8)
+        methods = [CamouflageBase(away=scale, annotator=annotator, **shard["options"]) for scale in shard["scales"]]
+        swept.append(np.stack([method(images, masks, shard["seeds"])[0] for method in methods]))
+    return swept
 
 
 def distances(originals: np.ndarray, swept: Sweep) -> dict[str, np.ndarray]:
-    """Return by measure how far from its original (N, 128, 128, 3) each picture is, (S, N)."""
+    """Compute the distance (S, N) of each image from its original (N, 128, 128, 3), by measure."""
     first = embed("w600k", originals)
     cosines = [1 - (embed("w600k", images) * first).sum(1) for images in swept.images]
-    return {"lpips": np.stack([lpips_distance(originals, one) for one in swept.images]), "cosine": np.stack(cosines)}
+    lpips = [lpips_distance(originals, images) for images in swept.images]
+    return {"lpips": np.stack(lpips), "cosine": np.stack(cosines)}
 
 
 def distance_table(
-    found: dict[str, np.ndarray], scales: tuple[float, ...], identity: np.ndarray, level: float, draws: int
-) -> pd.DataFrame:
-    """Return a row a measure (key) and scale: distance (mean, lo, hi by identity), n, and step (step_lo, step_hi).
+    by_measure: dict[str, np.ndarray],
+    scales: tuple[float, ...],
+    identity: np.ndarray,
+    confidence: float,
+    n_bootstrap: int,
+) -> ResultTable:
+    """Average the distances over photos.
 
-    step: by how much the distance exceeds the last scale's, paired by photo; NaN for the first.
+    Args:
+        by_measure: of `distances`.
+        scales: S scales.
+        identity: (N,) the person of each photo.
+        confidence: coverage of the intervals by identity, in (0, 1).
+        n_bootstrap: number of resamples of people.
+
+    Returns:
+        One row per measure (key) and scale: distance with lo and hi, n, and step with step_lo and step_hi, the
+        increase over the previous scale, paired by photo (nan for the first). Numbers:
+        camouflage/scale_<scale>/<key>, and camouflage/least_step/<key>, the smallest step.
     """
-    rows = []
-    for measure, values in found.items():
+    rows, numbers = [], {}
+    for key, values in by_measure.items():
+        steps, n = [], values.shape[1]
         for place, scale in enumerate(scales):
-            row = {"key": measure, "measure": MEASURES[measure], "scale": scale, "n": values.shape[1]}
-            interval = bootstrap_interval(values[place], identity, level, draws)
-            row |= dict(zip(("distance", "lo", "hi"), interval, strict=True))
+            interval = bootstrap_interval(values[place], identity, confidence, n_bootstrap)
             step = (np.nan,) * 3
             if place:
-                step = bootstrap_interval(values[place] - values[place - 1], identity, level, draws)
+                step = bootstrap_interval(values[place] - values[place - 1], identity, confidence, n_bootstrap)
+                steps.append(step)
+            row = {"key": key, "measure": MEASURES[key], "scale": scale, "n": n}
+            row |= dict(zip(("distance", "lo", "hi"), interval, strict=True))
             rows.append(row | dict(zip(("step", "step_lo", "step_hi"), step, strict=True)))
-    return pd.DataFrame(rows)
+            numbers[f"camouflage/scale_{scale:g}/{key}"] = Number(*interval, n)
+        if steps:
+            numbers[f"camouflage/least_step/{key}"] = Number(*min(steps), n)
+    return ResultTable(pd.DataFrame(rows), numbers)
 
 
-def seconds(images: np.ndarray, settings: config.Profile, names: tuple[str, ...] = config.CAMOUFLAGE) -> pd.DataFrame:
-    """Return how long each anonymizer takes a photo of these (N, 128, 128, 3), on one core and at equal steps.
+def seconds(images: np.ndarray, settings: config.Profile, names: tuple[str, ...] | None = None) -> ResultTable:
+    """Time anonymizers on one core and at equal steps, in turns, ROUNDS times.
 
-    Maps, captions and readings are included; loading the models is not. The anonymizers are timed in turns, ROUNDS
-    times. Columns: anonymizer, seconds (median), least, most, n.
+    Args:
+        images: (N, 128, 128, 3) uint8.
+        settings: the profile.
+        names: of the anonymizers; None for both of CAMOUFLaGE.
+
+    Returns:
+        anonymizer, seconds (median per photo), least, most, n. Maps, captions and attributes are included, loading the
+        models is not. Numbers: camouflage/<anonymizer>/seconds.
     """
-    named = {name: _used(name, settings) for name in names}
-    told = {"items": {"images": [images]}, "params": {"named": named}, "models": _models(named)}
-    return pd.DataFrame(cache.map_shards("seconds", seconds_shards, **told, shard_size=1)[0])
+    by_name = {name: _used_options(name, settings) for name in names or registry.names(registry.CAMOUFLAGE)}
+    step = {"items": {"images": [images]}, "params": {"named": by_name}, "models": _model_labels(by_name)}
+    frame = pd.DataFrame(cache.map_shards("seconds", seconds_shards, **step, shard_size=1)[0])
+    numbers = {
+        f"camouflage/{row.anonymizer}/seconds": Number(row.seconds, row.least, row.most, int(row.n), "s")
+        for row in frame.itertuples()
+    }
+    return ResultTable(frame, numbers)
 
 
 def seconds_shards(images: list[np.ndarray], named: dict[str, dict]) -> list[list[dict]]:
-    """Time anonymizers, by name with their options, on each set of photos; see `seconds`."""
-    found = []
+    """Time anonymizers, by name with their options, on each set of photos; a shard function, see `seconds`."""
+    timed = []
     for part in images:
-        masks, seeds, taken = np.full(part.shape[:3], 255, np.uint8), list(range(len(part))), {}
-        methods = {name: anonymizer(name, **told) for name, told in named.items()}
+        masks, seeds, taken = (
+            np.full(part.shape[:3], 255, np.uint8),
+            list(range(len(part))),
+            {name: [] for name in named},
+        )
+        methods = {name: registry.create(name, **kwargs) for name, kwargs in named.items()}
         for number in range(ROUNDS + 1):
             for name, method in methods.items():
                 start = time.perf_counter()
                 method(part, masks, seeds)
-                if number:
-                    taken.setdefault(name, []).append((time.perf_counter() - start) / len(part))
-        found.append(
+                if number:  # the first round loads the models
+                    taken[name].append((time.perf_counter() - start) / len(part))
+        timed.append(
             [
-                {
-                    "anonymizer": name,
-                    "seconds": float(np.median(one)),
-                    "least": min(one),
-                    "most": max(one),
-                    "n": len(part),
-                }
-                for name, one in taken.items()
+                {"anonymizer": name, "seconds": float(np.median(t)), "least": min(t), "most": max(t), "n": len(part)}
+                for name, t in taken.items()
             ]
         )
-    return found
+    return timed

@@ -1,4 +1,4 @@
-"""Every system of both papers, and those that they compare with, before the same attackers, on the same photos."""
+"""The systems of both papers and those that they compare with: the same attackers on the same photos."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
-from anonlib.anonymizers import dataset
+from anonlib.anonymizers import dataset, registry
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks import benchmark as campaign
 from anonlib.attacks import blackbox, restoration
@@ -15,22 +15,26 @@ from anonlib.attacks.benchmark import BACKGROUND, FACE, SCRATCH, Outcome, probe_
 from anonlib.attacks.jobs import Job
 from anonlib.attacks.restoration import Restored
 from anonlib.data.faceset import FaceSet
-from anonlib.metrics.statistics import rate_interval
+from anonlib.metrics.fairness import by_group
+from anonlib.metrics.statistics import interval_columns, rate_interval
 from anonlib.metrics.verification import impostor_scores, matches, threshold_at
 from anonlib.paper import tables
-from anonlib.paper.provenance import at_once, record
+from anonlib.paper.results import Number, ResultTable, interval_number
 
-LATER = ("dlib",)  # a recognizer that only these tables ask: it is slow
-RECOGNIZERS = (*campaign.UNTRAINED, *LATER)  # that nobody trains here, none of them in an anonymizer's loss
-EDGE = "hed"  # whose black-box attackers are shown these photos
+LATER = ("dlib",)  # a recognizer for these tables only: it is slow
+RECOGNIZERS = (*campaign.UNTRAINED, *LATER)
+EDGE = "hed"  # the black-box attackers of this edge map are tested here
 FMRS = {"1e-2": 0.01, "1e-3": 0.001}
 
 
 @dataclass(frozen=True, eq=False)
 class Systems:
-    """What the papers' own systems, the no-op control among them, and the compared ones made of a data set.
+    """Anonymized photos of all systems.
 
-    rows: of the test photos that all tables are about: what the compared systems were given of test people.
+    Attributes:
+        own: of the papers' own systems, the no-op control among them.
+        compared: of the systems that are compared with them.
+        rows: of the test photos in all tables: those that the compared systems anonymized.
     """
 
     own: dict[str, Anonymized]
@@ -40,131 +44,154 @@ class Systems:
     @cached_property
     def probes(self) -> dict[str, Anonymized]:
         """Return by name what every system made of the same test photos."""
-        every = self.own | self.compared
-        return {name: one.select(np.flatnonzero(np.isin(one.source, self.rows))) for name, one in every.items()}
+        systems = self.own | self.compared
+        return {name: part.select(np.flatnonzero(np.isin(part.source, self.rows))) for name, part in systems.items()}
 
 
 def anonymize(faces: FaceSet, settings: config.Profile) -> Systems:
-    """Return what every system makes of photos, and what other tools made of them, where a data set brings that.
-
-    The own ones' photos are those of the notebooks before.
-    """
+    """Anonymize with every system; photos that another tool anonymized come from the data set, where it has them."""
     own = dataset.anonymize_all(faces, settings)
     rows = dataset.chosen_rows(faces, settings.compare)
     others = tuple(name for name in (*settings.compare.systems, *faces.given) if name not in own)
     return Systems(own, dataset.anonymize(faces, rows, others, settings), rows[faces.split[rows] == "test"])
 
 
-def jobs(names: tuple[str, ...], numbers: config.Attack) -> list[Job]:
-    """Return the trainings on what the compared systems made: one attacker of a kind learns from all together.
+def jobs(names: tuple[str, ...], attack: config.Attack) -> list[Job]:
+    """Return the trainings on the compared systems: one attacker of a kind trains on all of them together.
 
-    background-only learns from each that draws what is behind people anew: around the person all others show the
-    original's picture, or nothing of it (k-Same).
+    background-only trains on each that repaints the background: around the person all others show the original's
+    picture, or nothing of it.
     """
-    face = {"steps": numbers.face_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
-    face |= {"frozen": numbers.face_frozen, "seed": numbers.seeds[0]}
-    seed = numbers.scratch_seeds[0]
-    changes = campaign.scratch_changes(numbers, numbers.backbones[0], numbers.sizes[0], seed)
-    found = [Job(names, FACE, FACE, face)]
-    found += campaign.from_scratch([names], SCRATCH, SCRATCH, changes, numbers.tune_steps)
-    scenes = [(name,) for name in names if name in config.SCENES]
-    return found + campaign.from_scratch(scenes, BACKGROUND, BACKGROUND, changes, numbers.tune_steps)
+    face = {"steps": attack.face_steps, "batch": attack.face_batch, "temperature": attack.temperature}
+    face |= {"frozen": attack.face_frozen, "seed": attack.seeds[0]}
+    changes = campaign.scratch_changes(attack, attack.backbones[0], attack.sizes[0], attack.scratch_seeds[0])
+    scratch = campaign.from_scratch([names], SCRATCH, SCRATCH, changes, attack.tune_steps)
+    specs = registry.anonymizers()
+    repainted = [(name,) for name in names if name in specs and specs[name].repaints_background]
+    background = campaign.from_scratch(repainted, BACKGROUND, BACKGROUND, changes, attack.tune_steps)
+    return [Job(names, FACE, FACE, face), *scratch, *background]
 
 
-def attack(
-    faces: FaceSet, systems: Systems, given_back: dict[str, Restored], settings: config.Profile
-) -> list[Outcome]:
-    """Return what every attacker saw of the probes, `Systems.probes`: the own systems' attackers are notebook 03's.
+def attack(faces: FaceSet, systems: Systems, restored: dict[str, Restored], settings: config.Profile) -> list[Outcome]:
+    """Embed `Systems.probes` with every attacker; those of the papers' own systems are the benchmark's.
 
-    Recognizers are those of RECOGNIZERS. Raises AnonlibError as `campaign.run` does.
+    Raises:
+        AnonlibError: as `benchmark.run` does.
     """
     own = campaign.run(faces, systems.own, settings.attack)
     trained = campaign.train(faces, systems.compared, jobs(tuple(systems.compared), settings.attack), own)
     trained += campaign.recognized(faces, systems.compared)
-    trained += restoration.outcomes(faces, given_back)
-    return [_among(faces, systems, one) for one in own] + trained + campaign.recognized(faces, systems.probes, LATER)
+    trained += restoration.outcomes(faces, restored)
+    return (
+        [_compared_probes(faces, systems, part) for part in own]
+        + trained
+        + campaign.recognized(faces, systems.probes, LATER)
+    )
 
 
-def restored(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[str, Restored]:
-    """Return by anonymizer its probes, as somebody restores them who has learned from other people's photos.
-
-    One network learns to undo the own systems, and one the compared ones.
-    """
-    kept = np.isin(np.arange(len(faces)), systems.rows) | (faces.split != "test")
+def restore(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[str, Restored]:
+    """Restore the probes of each anonymizer; one network is trained for the own systems, and one for the compared."""
+    wanted = np.isin(np.arange(len(faces)), systems.rows) | (faces.split != "test")
     groups = [
-        {name: one.select(np.flatnonzero(kept[one.source])) for name, one in made.items() if name != "noop"}
-        for made in (systems.own, systems.compared)
+        {name: part.select(np.flatnonzero(wanted[part.source])) for name, part in group.items() if name != "noop"}
+        for group in (systems.own, systems.compared)
     ]
-    return restoration.restore(faces, [made for made in groups if made], settings)
+    return restoration.restore(faces, [group for group in groups if group], settings)
 
 
 def ranks(faces: FaceSet, systems: Systems, outcomes: list[Outcome], settings: config.Profile) -> pd.DataFrame:
-    """Return where each probe's true person came, as `campaign.ranks`, the black-box attackers on EDGE among them."""
-    found = campaign.ranks(faces, systems.probes, outcomes, settings.evaluate)
-    numbers = replace(settings, attack=replace(settings.attack, edges=(EDGE,)))
-    unseen = blackbox.ranks(faces, systems.own | systems.compared, numbers)
-    kept = unseen.source.isin({str(row) for row in systems.rows})
-    return pd.concat([found, unseen[kept]], ignore_index=True)
+    """Return `benchmark.ranks` of the outcomes and of the black-box attackers on EDGE."""
+    known = campaign.ranks(faces, systems.probes, outcomes, settings.evaluate)
+    edges = replace(settings, attack=replace(settings.attack, edges=(EDGE,)))
+    unseen = blackbox.ranks(faces, systems.own | systems.compared, edges)
+    return pd.concat([known, unseen[unseen.source.isin({str(row) for row in systems.rows})]], ignore_index=True)
 
 
-@at_once()
-def record_table(table: pd.DataFrame, systems: Systems) -> None:
-    """Record what `tables.attack_table` says of the compared systems, and of attackers whom nobody asked before.
+def new_numbers(table: pd.DataFrame, systems: Systems) -> dict[str, Number]:
+    """Return the numbers of the compared systems, and of attackers that no other notebook runs.
 
-    The own systems' other numbers are of more photos, and stand in the results already. The maximum is of attackers who
-    know the anonymizer or none at all, as there; those who know edge maps only have one of their own.
+    The own systems' other numbers rest on more photos, and are recorded by other notebooks. The maximum is over
+    attackers that know the anonymizer or are not trained; black-box attackers have a maximum of their own.
     """
     rows = table[table.attacker != tables.MAXIMUM]
-    mine = rows.anonymizer.isin(list(systems.compared))
-    tables.record_table(rows[mine | rows.attacker.isin([*LATER, restoration.ATTACKER])])
-    unseen = rows.attacker.str.startswith(tables.BLACKBOX)
-    tables.record_table(tables.maxima(rows[mine & ~unseen]))
-    tables.record_table(tables.maxima(rows[mine & unseen], tables.BLACKBOX))
+    compared = rows.anonymizer.isin(list(systems.compared))
+    blackbox_rows = is_blackbox(rows)
+    parts = [
+        rows[compared | rows.attacker.isin([*LATER, restoration.ATTACKER])],
+        tables.maxima(rows[compared & ~blackbox_rows]),
+        tables.maxima(rows[compared & blackbox_rows], tables.BLACKBOX),
+    ]
+    return tables.attack_numbers(pd.concat(parts))
 
 
-@at_once()
-def record_verification(found: pd.DataFrame) -> None:
-    """Record attack/<anonymizer>/<recognizer>/verification/tmr_at_fmr_<rate> for all rows of `verification`."""
-    named = {fmr: name for name, fmr in FMRS.items()}
-    for row in found.to_dict("records"):
-        key = f"attack/{row['anonymizer']}/{row['attacker']}/verification/tmr_at_fmr_{named[row['fmr']]}"
-        record(key, row["tmr"], row["tmr_lo"], row["tmr_hi"], row["people"])
+def is_blackbox(table: pd.DataFrame) -> pd.Series:
+    """Return which rows are of black-box attackers, that know edge maps only."""
+    return table.attacker.str.startswith(tables.BLACKBOX)
 
 
-def verification(faces: FaceSet, systems: Systems, outcomes: list[Outcome], numbers: config.Evaluate) -> pd.DataFrame:
-    """Return one row a system, recognizer and false match rate: how many of a person's photos a probe still matches.
+def verification(faces: FaceSet, systems: Systems, outcomes: list[Outcome], evaluate: config.Evaluate) -> ResultTable:
+    """Measure how many of a person's original photos a probe still matches, by recognizers.
 
-    Thresholds are set on photos, which nobody anonymized, of validation people. Columns: anonymizer, attacker, fmr
-    (what was asked for), threshold, impostors (pairs that it was set on), tmr with tmr_lo and tmr_hi (true match rate,
-    intervals by identity), found_fmr (the false match rate on the probes), people; nan where so few pairs cannot tell.
+    Args:
+        faces: the data set. Thresholds are set on originals of validation people.
+        systems: of `anonymize`.
+        outcomes: of `attack`.
+        evaluate: confidence and number of resamples.
+
+    Returns:
+        One row per system, recognizer and false match rate: anonymizer, attacker, fmr (asked for), threshold,
+        impostors (pairs that it was set on), tmr with tmr_lo and tmr_hi (true match rate, by identity), found_fmr
+        (false match rate on the probes), people; nan where so few pairs cannot resolve it. Numbers:
+        attack/<anonymizer>/<recognizer>/verification/tmr_at_fmr_<rate>.
     """
-    others, rows = faces.select(split="validation"), []
-    seen = campaign.recognize([others.images], list(RECOGNIZERS))
-    pairs = {name: impostor_scores(own, others.identity) for name, (own,) in seen.items()}
+    others, rows, numbers = faces.select(split="validation"), [], {}
+    embeddings = campaign.recognize([others.images], list(RECOGNIZERS))
+    impostors = {name: impostor_scores(own, others.identity) for name, (own,) in embeddings.items()}
     test = np.flatnonzero(faces.split == "test")
     for outcome in outcomes:
         if outcome.attacker not in RECOGNIZERS:
             continue
-        impostors = pairs[outcome.attacker]
-        one = systems.probes[outcome.anonymizer]
-        at = probe_rows(faces, one)
-        told = (outcome.probes, faces.identity[one.source[at]], one.source[at], one.status[at])
-        for fmr in FMRS.values():
-            threshold = threshold_at(impostors, fmr)
-            found = matches(*told, outcome.references, faces.identity[test], test, threshold).dropna()
-            values, people = found.mated.to_numpy(), found.identity.to_numpy()
-            interval = rate_interval(values, people, numbers.confidence, numbers.draws)
-            row = {"anonymizer": outcome.anonymizer, "attacker": outcome.attacker, "fmr": fmr, "threshold": threshold}
-            row |= dict(zip(("tmr", "tmr_lo", "tmr_hi"), interval, strict=True))
-            row |= {"found_fmr": found.non_mated.mean(), "impostors": len(impostors)}
+        part = systems.probes[outcome.anonymizer]
+        at = probe_rows(faces, part)
+        probes = (outcome.probes, faces.identity[part.source[at]], part.source[at], part.status[at])
+        pairs, labels = impostors[outcome.attacker], {"anonymizer": outcome.anonymizer, "attacker": outcome.attacker}
+        for name, fmr in FMRS.items():
+            threshold = threshold_at(pairs, fmr)
+            matched = matches(*probes, outcome.references, faces.identity[test], test, threshold).dropna()
+            values, people = matched.mated.to_numpy(), matched.identity.to_numpy()
+            interval = rate_interval(values, people, evaluate.confidence, evaluate.draws)
+            row = labels | {"fmr": fmr, "threshold": threshold} | interval_columns("tmr", interval)
+            row |= {"found_fmr": matched.non_mated.mean(), "impostors": len(pairs)}
             if np.isnan(threshold):
                 row |= dict.fromkeys(("tmr", "tmr_lo", "tmr_hi", "found_fmr"), np.nan)
             rows.append(row | {"people": len(set(people))})
-    return pd.DataFrame(rows)
+            key = f"attack/{outcome.anonymizer}/{outcome.attacker}/verification/tmr_at_fmr_{name}"
+            numbers[key] = interval_number(rows[-1], "tmr", rows[-1]["people"])
+    return ResultTable(pd.DataFrame(rows), numbers)
 
 
-def _among(faces: FaceSet, systems: Systems, outcome: Outcome) -> Outcome:
+def fairness(ranks: pd.DataFrame, table: pd.DataFrame, groups: pd.DataFrame, evaluate: config.Evaluate) -> pd.DataFrame:
+    """Return `fairness.by_group` of the strongest attackers, Full-Ref; groups: of `preservation.groups`."""
+    full = ranks[ranks.protocol == "full"]
+    return by_group(full, tables.strongest(table), groups, evaluate.confidence, evaluate.draws)
+
+
+def cost_table(systems: Systems) -> ResultTable:
+    """Return the cost of each system: anonymizer, seconds (median per photo of one core), ok (share of photos).
+
+    Numbers: utility/<anonymizer>/seconds_per_image and /ok of the compared systems.
+    """
+    rows, numbers, n = [], {}, len(systems.rows)
+    for name, part in systems.probes.items():
+        row = {"anonymizer": name, "seconds": np.median(part.seconds), "ok": (part.status == "ok").mean()}
+        if name in systems.compared:
+            numbers[f"utility/{name}/seconds_per_image"] = Number(row["seconds"], n=n, unit="s")
+            numbers[f"utility/{name}/ok"] = Number(row["ok"], n=n, unit="share")
+        rows.append(row)
+    return ResultTable(pd.DataFrame(rows), numbers)
+
+
+def _compared_probes(faces: FaceSet, systems: Systems, outcome: Outcome) -> Outcome:
     """Return an own system's outcome with the probes that are compared only."""
-    one = systems.own[outcome.anonymizer]
-    kept = np.isin(one.source[probe_rows(faces, one)], systems.rows)
-    return replace(outcome, probes=outcome.probes[kept])
+    part = systems.own[outcome.anonymizer]
+    return replace(outcome, probes=outcome.probes[np.isin(part.source[probe_rows(faces, part)], systems.rows)])

@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 
 from anonlib import config
+from anonlib.anonymizers import registry
 from anonlib.config.errors import AnonlibError
 from anonlib.metrics.statistics import rate_interval
 from anonlib.paper import claims, comparisons, provenance, summary, tables
+from anonlib.paper.results import record_numbers
 
 PEOPLE, GALLERY = 20, 200
+SCENES = tuple(spec.name for spec in registry.anonymizers().values() if spec.repaints_background)
 
 
 def told(
@@ -55,10 +58,10 @@ def test_rates_intervals_and_the_facts_of_a_row() -> None:
     ranks = told("ia-hed", "contrastive", 0.25)
     ranks.loc[[0, 39], "status"] = ["error", "no_face"]
     ranks.loc[[0, 39], "better"], ranks.loc[[0, 39], "rank"] = GALLERY - 1, float(GALLERY)
-    found = row(tables.attack_table(ranks, {"contrastive": "everything"}, draws=300), "ia-hed", "contrastive")
+    found = row(tables.attack_table(ranks, {"contrastive": "everything"}, n_bootstrap=300), "ia-hed", "contrastive")
     values = (ranks["rank"] == 1).to_numpy(float)
     assert found["top1"] == pytest.approx(9 / 40)
-    assert (found["top1"], found["top1_lo"], found["top1_hi"]) == rate_interval(values, ranks.identity, resamples=300)
+    assert (found["top1"], found["top1_lo"], found["top1_hi"]) == rate_interval(values, ranks.identity, n_bootstrap=300)
     assert found["mean_rank"] == pytest.approx((9 * 1 + 29 * 51 + 2 * 200) / 40)
     assert found["mean_rank_lo"] < found["mean_rank"] < found["mean_rank_hi"]
     assert (found["ok"], found["no_face"], found["filtered"], found["error"]) == (38, 1, 0, 1)
@@ -68,7 +71,7 @@ def test_rates_intervals_and_the_facts_of_a_row() -> None:
 
 def test_seeds_are_averaged_probe_by_probe() -> None:
     ranks = joined(*[told("ia-hed", "contrastive", share, seed=seed) for seed, share in enumerate((0.2, 0.4))])
-    found = row(tables.attack_table(ranks, draws=200), "ia-hed", "contrastive")
+    found = row(tables.attack_table(ranks, n_bootstrap=200), "ia-hed", "contrastive")
     assert found["top1"] == pytest.approx(0.3) and found["probes"] == 40 and found["seeds"] == "0 1"
 
 
@@ -80,7 +83,7 @@ def test_the_headline_is_the_maximum_over_attackers_and_never_a_control() -> Non
         told("ia-hed", "sface", 0.1, "single"),
         told("ia-hed", "contrastive", 0.2, "single"),
     )
-    table = tables.attack_table(ranks, draws=200)
+    table = tables.attack_table(ranks, n_bootstrap=200)
     assert (row(table, "ia-hed", "maximum")["strongest"], row(table, "ia-hed", "maximum")["top1"]) == ("sface", 0.5)
     assert row(table, "ia-hed", "maximum", "single")["strongest"] == "contrastive"
     wide, formats = tables.by_attacker(table)
@@ -93,7 +96,7 @@ def test_the_headline_is_the_maximum_over_attackers_and_never_a_control() -> Non
 @pytest.mark.parametrize(("found", "passed"), [(0.85, True), (0.8, True), (0.75, False)])
 def test_the_noop_attacker_must_be_good_enough(found: float, passed: bool) -> None:
     ranks = told("noop", "contrastive", found)
-    (verdict,) = tables.verdicts(tables.attack_table(ranks, draws=200), ranks).itertuples()
+    (verdict,) = tables.verdicts(tables.attack_table(ranks, n_bootstrap=200), ranks).itertuples()
     assert verdict.passed == passed and verdict.name == "no-op, contrastive" and ("too weak" in verdict.text) != passed
 
 
@@ -106,15 +109,15 @@ def test_controls_must_be_at_chance_each_in_its_family() -> None:
         told("noop", "permuted", 0.0),
         told("ia-hed", "permuted", 0.025),  # one of forty: chance is 0.2 of forty
     )
-    table = tables.attack_table(ranks, draws=200)
-    found = tables.verdicts(table, ranks, draws=200).set_index("name").passed.to_dict()
+    table = tables.attack_table(ranks, n_bootstrap=200)
+    found = tables.verdicts(table, ranks, n_bootstrap=200).set_index("name").passed.to_dict()
     assert found == {
         "no-op, contrastive": True,
         "background-only, originals": True,
         "background-only, anonymized": False,
         "permuted, every anonymizer": True,
     }
-    text = tables.verdicts(table, ranks, draws=200).set_index("name").text["background-only, anonymized"]
+    text = tables.verdicts(table, ranks, n_bootstrap=200).set_index("name").text["background-only, anonymized"]
     assert "attack/ia-none/background-only/full" in text and text.endswith("Above chance: ia-none.")
 
 
@@ -129,20 +132,23 @@ def test_paired_differences_by_hand_and_holm_over_an_attackers_rows() -> None:
         told("blur", "contrastive", 0.6),
         told("blur", "sface", 0.6),
     )
-    table = tables.attack_table(ranks, draws=200)
-    paired = comparisons.paired_table(ranks, table, draws=2000)
+    table = tables.attack_table(ranks, n_bootstrap=200)
+    paired = comparisons.conditioning_table(ranks, table, n_resamples=2000).frame
     assert set(paired.anonymizer) == {"ia-depth+hed", "ia-hed"}
     by = paired[paired.anonymizer == "ia-depth+hed"].set_index("attacker")
     assert by.difference.to_dict() == pytest.approx({"contrastive": 0.5, "sface": 0.0, "maximum": 0.4})
     assert by.p["sface"] == 1 and by.p_holm["contrastive"] == pytest.approx(2 * by.p["contrastive"])
     assert by.lo["contrastive"] > 0 and by.people["contrastive"] == PEOPLE
-    assert comparisons.paired_table(ranks[ranks.anonymizer == "blur"], table[table.anonymizer == "blur"]).empty
+    alone = comparisons.conditioning_table(ranks[ranks.anonymizer == "blur"], table[table.anonymizer == "blur"])
+    assert alone.frame.empty and not alone.numbers
 
 
 def test_fewer_references_cost_by_hand() -> None:
     shares = {"full": 0.6, "few": 0.4, "single": 0.1}
     ranks = joined(*[told("ia-hed", "sface", share, protocol) for protocol, share in shares.items()])
-    found = comparisons.references_table(ranks, tables.attack_table(ranks, draws=200), draws=200).set_index("step")
+    found = comparisons.references_table(
+        ranks, tables.attack_table(ranks, n_bootstrap=200), n_resamples=200
+    ).frame.set_index("step")
     assert found.difference.to_dict() == pytest.approx(
         {"full to few": 0.2, "few to single": 0.3, "full to single": 0.5}
     )
@@ -167,23 +173,24 @@ def written(tmp_path, monkeypatch):
         *[told("ia-none", "contrastive", 0.05, protocol) for protocol in shares],
         *[told("noop", attacker, 1.0, protocol) for protocol in shares for attacker in tables.GOOD_ENOUGH],
         *[told("noop", control, 0.0) for control in ("background-only", "permuted")],
-        *[told(name, "contrastive", 0.1, protocol) for name in (*claims.SCENES, "deepprivacy2") for protocol in shares],
-        *[told(name, "background-only", 0.0) for name in claims.SCENES],
+        *[told(name, "contrastive", 0.1, protocol) for name in (*SCENES, "deepprivacy2") for protocol in shares],
+        *[told(name, "background-only", 0.0) for name in SCENES],
     )
-    table = tables.attack_table(ranks, draws=200)
+    table = tables.attack_table(ranks, n_bootstrap=200)
     for measure in ("lpips", "cosine"):
         provenance.record(f"camouflage/least_step/{measure}", 0.02, 0.01, 0.03, 20)
     provenance.record("boundary/ia-hed/gain_of_strength", 0.3, 0.2, 0.4, 20)
     provenance.record("boundary/ia-hed/gain_of_strength_p", 0.001, n=20)
-    tables.record_table(table)
-    tables.record_chance(table)
-    comparisons.record_paired(comparisons.paired_table(ranks, table))
-    found = [told(name, claims.EDGES, 0.1) for name in ("ia-depth+hed", claims.SCENES[0])]
+    record_numbers(tables.attack_numbers(table) | tables.chance_number(table))
+    record_numbers(comparisons.conditioning_table(ranks, table).numbers)
+    found = [told(name, claims.EDGES, 0.1) for name in ("ia-depth+hed", SCENES[0])]
     edges = joined(told("noop", claims.EDGES, 1.0), *found)
-    tables.record_table(tables.attack_table(edges, draws=200).query("attacker == @claims.EDGES"))
-    comparisons.record_references(comparisons.references_table(ranks, table))
+    record_numbers(
+        tables.attack_numbers(tables.attack_table(edges, n_bootstrap=200).query("attacker == @claims.EDGES"))
+    )
+    record_numbers(comparisons.references_table(ranks, table).numbers)
     undone = [told(name, who, found) for name in ("blur", "pixelate") for who, found in UNDONE.items()]
-    comparisons.record_gains(comparisons.gains_table(joined(*undone), *UNDONE), claims.BASE)
+    record_numbers(comparisons.gains_table(joined(*undone), *UNDONE).numbers)
     for k in (2, 5, 10):
         provenance.record(f"attack/ksame-{k}/maximum/averaged/top1", 1 / k, n=20)
     yield provenance.results()
@@ -203,7 +210,7 @@ def judged(results: dict) -> dict[str, str]:
 
 def test_claims_that_came_out_pass_and_say_where_they_come_from(written) -> None:
     found = claims.verified(written)
-    assert set(found.verdict) == {"PASS"} and len(found) == len(claims.CLAIMS) and not found.reason.any()
+    assert set(found.verdict) == {"PASS"} and len(found) == len(claims.all_claims()) and not found.reason.any()
     assert set(found.notebook) == {"03_attack"}
 
 
@@ -235,7 +242,7 @@ def test_no_claim_counts_without_its_premises(written, premise: str) -> None:
     if premise == "background-only":
         paired = ["conditioning leaks", "strength leaks", "blur is undone", "pixelate is undone"]
         assert (others.verdict[paired] == "PASS").all(), "both sides show the same background"
-        scenes = [f"{name} leaks" for name in claims.SCENES] + ["edges alone suffice, camouflage-base"]
+        scenes = [f"{name} leaks" for name in SCENES] + ["edges alone suffice, camouflage-base"]
         assert (others.verdict[scenes] == "PASS").all(), "they draw the background anew, and nobody is found by that"
         others = others.drop([*paired, *scenes])
     assert set(others.verdict) == {"INCONCLUSIVE"} and others.reason.str.endswith(premise).all()
@@ -272,7 +279,7 @@ def test_edges_alone_need_an_attacker_who_can_read_edges(written) -> None:
 
 def test_a_background_that_tells_behind_the_system_too_is_no_evidence(written) -> None:
     bad = {"value": 0.5, "lo": 0.4, "hi": 0.6}
-    name = claims.SCENES[0]
+    name = SCENES[0]
     keys = [f"attack/{place}/background-only/full/top1" for place in ("noop", name)]
     found = judged(written | dict.fromkeys(keys, bad))
     assert found[f"no background, {name}"] == "FAIL" and found[f"{name} leaks"] == "INCONCLUSIVE"
@@ -288,10 +295,10 @@ def test_a_bound_that_is_passed_is_told(written) -> None:
 
 def test_what_an_attacker_gains_is_paired_and_told_of_those_whom_both_attack() -> None:
     ranks = joined(*[told("blur", who, found) for who, found in UNDONE.items()], told("noop", claims.BASE, 1.0))
-    (row,) = comparisons.gains_table(ranks, *UNDONE, draws=500).to_dict("records")
+    (row,) = comparisons.gains_table(ranks, *UNDONE, n_resamples=500).frame.to_dict("records")
     assert (row["anonymizer"], row["top1"], row["base_top1"]) == ("blur", pytest.approx(0.6), pytest.approx(0.1))
     assert row["difference"] == pytest.approx(0.5) and row["lo"] > 0 and row["p"] < 0.01
-    assert comparisons.gains_table(ranks[ranks.attacker == claims.BASE], *UNDONE).empty
+    assert comparisons.gains_table(ranks[ranks.attacker == claims.BASE], *UNDONE).frame.empty
 
 
 def test_a_scale_that_does_not_lead_away_is_told(written) -> None:
@@ -334,7 +341,7 @@ def test_every_caption_can_say_what_was_measured_on_whom() -> None:
         told("ia-none", "contrastive", 0.2), told("ia-hed", "sface", 0.1), told("ia-hed", "contrastive", 0.3)
     )
     ranks.loc[(ranks.anonymizer == "ia-hed") & (ranks.identity == ranks.identity[0]), "status"] = "filtered"
-    facts = tables.setting(tables.attack_table(ranks, draws=50), config.load("demo").evaluate)
+    facts = tables.setting(tables.attack_table(ranks, n_bootstrap=50), config.load("demo").evaluate)
     lost = int((ranks[(ranks.anonymizer == "ia-hed") & (ranks.attacker == "sface")].status == "filtered").sum())
     assert lost and facts["by_status"] == f"in all {80 - lost} ok, 0 no_face, {lost} filtered, 0 error"
     assert (facts["gallery"], facts["people"], facts["probes"], facts["references"]) == (GALLERY, 20, 40, 11)
@@ -344,7 +351,9 @@ def test_every_caption_can_say_what_was_measured_on_whom() -> None:
 
 def test_a_cross_table_has_every_pair_in_its_place() -> None:
     shares = {("a", "noop"): 0.9, ("b", "noop"): 0.8, ("a", "ia-hed"): 0.3, ("b", "ia-hed"): 0.1}
-    table = tables.attack_table(joined(*[told(seen, who, share) for (who, seen), share in shares.items()]), draws=50)
+    table = tables.attack_table(
+        joined(*[told(seen, who, share) for (who, seen), share in shares.items()]), n_bootstrap=50
+    )
     table = table[table.attacker != tables.MAXIMUM]
     wide, formats = tables.crosstable(table)
     assert list(wide.attacker) == ["a", "b"] and list(formats) == ["attacker", "noop", "ia-hed"]
@@ -365,7 +374,7 @@ def test_a_cross_table_has_every_pair_in_its_place() -> None:
 def test_the_main_table_has_chance_and_the_only_published_number_beside_every_attacker() -> None:
     names, protocols = ("noop", "ia-depth+hed", "ia-hed"), ("full", "few", "single")
     ranks = joined(*[told(name, who, 0.4, p) for name in names for who in ("contrastive", "sface") for p in protocols])
-    rows, formats = tables.main_table(tables.attack_table(ranks, draws=50), ("noop", "ia-depth+hed"))
+    rows, formats = tables.main_table(tables.attack_table(ranks, n_bootstrap=50), ("noop", "ia-depth+hed"))
     assert len(rows) == 2 * 2 * 3 and set(rows.attacker) == {"contrastive", "sface"}
     told_of = rows[rows.published.notna()]
     assert told_of[["anonymizer", "attacker", "protocol"]].to_numpy().tolist() == [
@@ -383,11 +392,11 @@ def test_seeds_and_people_are_told_apart_in_a_table() -> None:
     one = told("ia-hed", "contrastive", 0.4)
     other = told("ia-hed", "contrastive", 0.2).assign(seed=1)
     alone = told("ia-hed", "sface", 0.3)
-    found = comparisons.seeds_table(pd.concat([one, other, alone], ignore_index=True))
+    found = comparisons.seeds_table(pd.concat([one, other, alone], ignore_index=True)).frame
     (row_,) = found.to_dict("records")
     assert (row_["attacker"], row_["seeds"]) == ("contrastive", 2)
     assert (row_["lowest"], row_["highest"], row_["mean"]) == pytest.approx((0.2, 0.4, 0.3))
     assert row_["lo"] < 0.2 and row_["seed_sd"] > 0.1 and row_["seed_error"] == pytest.approx(row_["seed_sd"] / 2**0.5)
-    assert comparisons.seeds_table(alone).empty
-    same = comparisons.seeds_table(pd.concat([one, one.assign(seed=1)], ignore_index=True))
+    assert comparisons.seeds_table(alone).frame.empty
+    same = comparisons.seeds_table(pd.concat([one, one.assign(seed=1)], ignore_index=True)).frame
     assert same.seed_sd.item() == pytest.approx(0, abs=1e-12) and same.lo.item() > 0.05

@@ -25,14 +25,14 @@ def averaged(people) -> Systems:  # noqa: F811
 
 def test_nobody_finds_more_than_the_bound_and_a_photo_that_escaped_passes_it(people, averaged):  # noqa: F811
     numbers = config.load("smoke").evaluate
-    found = variants.bound(people, averaged, numbers)
+    found = variants.bound(people, averaged, numbers).frame
     assert set(found.attacker) == set(RECOGNIZERS) and (found.people == 30).all(), (
         "one photo each, though two were made"
     )
     assert (found.top1 <= found.bound + 1e-9).all() and (found.top1 > 0.4 * found.bound).all()
     one = averaged.compared["ksame-5"]
     leaked = Systems({}, {"ksame-5": replace(one, images=people.images[one.source])}, averaged.rows)
-    assert (variants.bound(people, leaked, numbers).top1 > 0.9).all()
+    assert (variants.bound(people, leaked, numbers).frame.top1 > 0.9).all()
 
 
 def test_settings_are_varied_one_at_a_time_on_the_same_photos(people, averaged):  # noqa: F811
@@ -44,7 +44,7 @@ def test_settings_are_varied_one_at_a_time_on_the_same_photos(people, averaged):
     for one in varied.compared.values():
         np.testing.assert_array_equal(one.source, varied.rows)
     assert len(set(people.identity[varied.rows])) == 3
-    found = variants.table(people, varied, numbers).set_index("anonymizer")
+    found = variants.table(people, varied, numbers).frame.set_index("anonymizer")
     assert list(found.index) == names and (found.photos == 3).all() and (found.seconds > 0).all()
     one = varied.compared["falco, steps 6"]
     near = (embed("w600k", one.images) * embed("w600k", people.images[varied.rows])).sum(1).mean()

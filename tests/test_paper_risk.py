@@ -11,7 +11,7 @@ from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks import benchmark as campaign
 from anonlib.data.faceset import FaceSet
 from anonlib.paper import tables
-from anonlib.paper.experiments import risk as audit
+from anonlib.paper.experiments import risk
 
 PEOPLE, PHOTOS, PROBES = 30, 4, 2
 NUMBERS = config.load("smoke", {"evaluate.draws": 200, "evaluate.few": 2}).evaluate
@@ -53,25 +53,25 @@ def run():
             probes = embeddings(person[source], strength, 10 + seed)
             outcomes.append(campaign.Outcome(name, "contrastive", seed, probes, embeddings(person, 4.0, 20 + seed)))
     ranks = campaign.ranks(faces, made, outcomes, NUMBERS)
-    table = tables.attack_table(ranks, level=NUMBERS.confidence, draws=NUMBERS.draws)
-    return faces, audit.cases(faces, made, outcomes, table), ranks, table
+    table = tables.attack_table(ranks, confidence=NUMBERS.confidence, n_bootstrap=NUMBERS.draws)
+    return faces, risk.strongest_attacks(faces, made, outcomes, table), ranks, table
 
 
 def test_who_is_not_hidden_can_be_named_and_linked_and_who_is_cannot(run) -> None:
     _, chosen, ranks, _ = run
-    found = audit.privacy_table(chosen, ranks, NUMBERS).set_index("anonymizer")
+    found = risk.privacy_table(chosen, ranks, NUMBERS).frame.set_index("anonymizer")
     assert found.loc["noop", "k95_median"] == 1 and found.loc["ia-none", "k95_median"] > 20
     assert found.loc["noop", "link_auc"] > 0.98 and found.loc["ia-none", "link_auc"] == pytest.approx(0.5, abs=0.1)
     assert found.loc["noop", "worst_decile"] > 0.9 and found.loc["ia-none", "worst_decile"] < 0.4
     assert found["seeds"].tolist() == ["0 1", "0 1"] and found.people.tolist() == [PEOPLE] * 2
-    for name in audit.MEASURES:
+    for name in risk.MEASURES:
         known = found[found[name].notna()]
         assert ((known[f"{name}_lo"] <= known[name]) & (known[name] <= known[f"{name}_hi"])).all(), name
 
 
 def test_false_positive_rates_that_so_few_searches_cannot_tell_are_left_open(run) -> None:
     _, chosen, ranks, _ = run
-    found = audit.privacy_table(chosen, ranks, NUMBERS)
+    found = risk.privacy_table(chosen, ranks, NUMBERS).frame
     assert found[["fnir_at_fpir_1e-2", "fnir_at_fpir_1e-3"]].isna().all(axis=None)
     assert (found.smallest_fpir == 1 / (PEOPLE * PROBES - 1)).all()  # one probe failed closed: it is no search
 
@@ -80,8 +80,8 @@ def test_the_curves_end_where_the_attack_table_stands(run) -> None:
     faces, chosen, ranks, table = run
     full = table[(table.attacker == "contrastive") & (table.protocol == "full")].set_index("anonymizer").top1
     single = table[(table.attacker == "contrastive") & (table.protocol == "single")].set_index("anonymizer").top1
-    galleries = audit.gallery_table(ranks, chosen)
-    references = audit.reference_table(faces, chosen, NUMBERS)
+    galleries = risk.gallery_table(ranks, chosen)
+    references = risk.reference_table(faces, chosen, NUMBERS)
     for name in ("noop", "ia-none"):
         rates = galleries[galleries.anonymizer == name]
         assert rates.people.tolist()[:1] == [10] and rates.people.tolist()[-1] == PEOPLE
@@ -97,14 +97,14 @@ def test_fewer_references_find_fewer(run) -> None:
     faces, (case, _), _, _ = run
     person = np.arange(PEOPLE * PHOTOS) // PHOTOS
     faint = replace(case.seen[0], probes=embeddings(person[case.source], 0.6, 3), references=embeddings(person, 0.6, 4))
-    rates = audit.reference_table(faces, [replace(case, seen=(faint,))], NUMBERS).rate
+    rates = risk.reference_table(faces, [replace(case, seen=(faint,))], NUMBERS).rate
     assert 1 / PEOPLE < rates[0] < rates[2] < 1
 
 
 def test_the_distribution_of_k_counts_everybody(run) -> None:
     _, chosen, ranks, _ = run
-    curve = audit.candidate_curve(chosen)
-    found = audit.privacy_table(chosen, ranks, NUMBERS).set_index("anonymizer")
+    curve = risk.candidate_curve(chosen)
+    found = risk.privacy_table(chosen, ranks, NUMBERS).frame.set_index("anonymizer")
     for name, part in curve.groupby("anonymizer"):
         assert part.rate.iloc[-1] == 1 and (np.diff(part.rate) >= 0).all()
         assert part.set_index("k").rate[4] == pytest.approx(found.loc[name, "k95_below_5"])
@@ -122,6 +122,6 @@ def test_too_few_people_for_a_certainty_leave_k_open(run) -> None:
         )
         for case in chosen
     ]  # fmt: skip
-    found = audit.privacy_table(first, ranks, NUMBERS)
-    assert found[list(audit.CANDIDATES)].isna().all(axis=None) and found.link_auc.notna().all()
-    assert audit.candidate_curve(first).rate.isna().all()
+    found = risk.privacy_table(first, ranks, NUMBERS).frame
+    assert found[list(risk.CANDIDATES)].isna().all(axis=None) and found.link_auc.notna().all()
+    assert risk.candidate_curve(first).rate.isna().all()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from anonlib.metrics import verification
 from anonlib.paper.experiments import datacard
 
 
@@ -15,7 +16,7 @@ def people(count: int, photos: int, noise: float, seed: int = 0) -> tuple[np.nda
 
 def test_pair_scores_are_all_pairs_once():
     rows, identity = people(4, 3, 0.5)
-    mated, non_mated = datacard.pair_scores(rows, identity)
+    mated, non_mated = verification.pair_scores(rows, identity)
     same = [rows[i] @ rows[j] for i in range(12) for j in range(i + 1, 12) if identity[i] == identity[j]]
     other = [rows[i] @ rows[j] for i in range(12) for j in range(i + 1, 12) if identity[i] != identity[j]]
     np.testing.assert_allclose(np.sort(mated), np.sort(same))
@@ -25,14 +26,14 @@ def test_pair_scores_are_all_pairs_once():
 def test_equal_error_rate_of_known_distributions():
     rng = np.random.default_rng(1)
     mated, non_mated = rng.normal(2, 1, 40_000), rng.normal(0, 1, 40_000)
-    assert datacard.equal_error_rate(mated, non_mated) == pytest.approx(0.1587, abs=0.005)  # Phi(-1)
-    assert datacard.equal_error_rate(np.array([2.0, 3]), np.array([0.0, 1])) == 0
-    assert datacard.equal_error_rate(non_mated, mated) > 0.8
+    assert verification.equal_error_rate(mated, non_mated) == pytest.approx(0.1587, abs=0.005)  # Phi(-1)
+    assert verification.equal_error_rate(np.array([2.0, 3]), np.array([0.0, 1])) == 0
+    assert verification.equal_error_rate(non_mated, mated) > 0.8
 
 
 def test_eer_interval_holds_the_rate_and_narrows_with_people():
     few, many = people(12, 4, 1.3), people(90, 4, 1.3)
-    wide, narrow = datacard.eer_interval(*few, draws=60), datacard.eer_interval(*many, draws=60)
+    wide, narrow = verification.eer_interval(*few, n_bootstrap=60), verification.eer_interval(*many, n_bootstrap=60)
     for rate, lo, hi in (wide, narrow):
         assert lo <= rate <= hi and 0 < rate < 0.5
     assert narrow[2] - narrow[1] < wide[2] - wide[1]

@@ -34,14 +34,14 @@ def test_a_step_is_paired_by_photo():
     rng = np.random.default_rng(0)
     spread = rng.normal(0, 5, 200)  # people differ far more than scales do
     values = np.stack([spread + 0.2 * scale + rng.normal(0, 0.05, 200) for scale in range(3)])
-    table = sweep.distance_table({"lpips": values}, (0.0, 0.5, 1.0), np.arange(200), 0.95, 500)
+    table = sweep.distance_table({"lpips": values}, (0.0, 0.5, 1.0), np.arange(200), 0.95, 500).frame
     assert table.distance.tolist() == pytest.approx(values.mean(1)) and (table.hi - table.lo > 1).all()
     steps = table.dropna(subset=["step"])
     assert len(steps) == 2 and (steps.step_lo > 0.15).all() and (steps.step_hi < 0.25).all()
 
 
 def test_both_are_timed_with_all_that_they_need(settings, photos):
-    taken = sweep.seconds(photos[:2], settings)
+    taken = sweep.seconds(photos[:2], settings).frame
     assert taken.anonymizer.tolist() == list(config.CAMOUFLAGE) and (taken.n == 2).all()
     assert (taken.least > 0).all() and (taken.least <= taken.seconds).all() and (taken.seconds <= taken.most).all()
 

@@ -92,7 +92,7 @@ def test_each_value_is_compared_with_the_profiles_own() -> None:
     outcomes = [
         Outcome("ia-hed", one.label, 0, vector, vector, job=one.jobs[0], parameters=7, seconds=1.5) for one in chosen
     ]
-    found = ablation.axis_table("temperature", chosen, outcomes, ranks, settings).set_index("value")
+    found = ablation.axis_table("temperature", chosen, outcomes, ranks, settings).frame.set_index("value")
     assert list(found.index) == list(settings.ablate.temperatures)
     people = np.repeat(np.arange(20).astype(str), 2)
     wanted = {
@@ -109,7 +109,7 @@ def test_each_value_is_compared_with_the_profiles_own() -> None:
     assert found.top1.to_dict() == pytest.approx({value: hit.mean() for value, hit in hits.items()})
     assert set(found.parameters) == {7} and set(found.seconds) == {1.5}
     other = replace(settings, attack=replace(settings.attack, temperature=0.3))
-    assert ablation.axis_table("temperature", chosen, outcomes, ranks, other).difference.isna().all()
+    assert ablation.axis_table("temperature", chosen, outcomes, ranks, other).frame.difference.isna().all()
 
 
 def test_the_no_op_stands_beside_its_backbone() -> None:
@@ -122,11 +122,11 @@ def test_the_no_op_stands_beside_its_backbone() -> None:
         Outcome(name, chosen[0].label, 0, vector, vector, job=job, parameters=1, seconds=seconds)
         for name, job, seconds in zip(parts, chosen[0].jobs, (3.0, 1.5), strict=True)
     ]
-    (found,) = ablation.axis_table("backbone", chosen, outcomes, ranks, settings).to_dict("records")
+    (found,) = ablation.axis_table("backbone", chosen, outcomes, ranks, settings).frame.to_dict("records")
     assert (found["noop"], found["top1"], found["value"], found["verdict"]) == (0.75, 0.1, "vit", "INVALID")
     assert found["seconds"] == 4.5, "on photos, then on what the anonymizer made"
     better = told(chosen[0].label, np.arange(40) < 32, "noop")
     (found,) = ablation.axis_table(
         "backbone", chosen, outcomes, pd.concat([ranks[ranks.anonymizer != "noop"], better]), settings
-    ).to_dict("records")
+    ).frame.to_dict("records")
     assert (found["noop"], found["verdict"]) == (0.8, "VALID")

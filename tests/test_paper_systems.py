@@ -12,6 +12,7 @@ from anonlib.faces.recognizers import embed
 from anonlib.networks.restorer import Restorer
 from anonlib.paper import provenance, tables
 from anonlib.paper.experiments import systems as compare
+from anonlib.paper.results import record_numbers
 from tests.test_campaign import PEOPLE, cache, settings, textures  # noqa: F401
 
 COMPARED = ("ksame-2", "pixelate", "mask")
@@ -30,7 +31,7 @@ def compared(cache, tiny_bundle: str):  # noqa: F811
     }
     faces, numbers = textures(), settings(tiny_bundle, **told)
     systems = compare.anonymize(faces, numbers)
-    outcomes = compare.attack(faces, systems, compare.restored(faces, systems, numbers), numbers)
+    outcomes = compare.attack(faces, systems, compare.restore(faces, systems, numbers), numbers)
     return faces, numbers, systems, outcomes, compare.ranks(faces, systems, outcomes, numbers)
 
 
@@ -52,7 +53,7 @@ def test_every_system_meets_every_attacker(compared):
         wanted = {"contrastive", "contrastive-face", *compare.RECOGNIZERS, "blackbox-hed", "blackbox-hed-face"}
         wanted |= {restoration.ATTACKER} - ({restoration.ATTACKER} if name == "noop" else set())
         assert wanted <= attackers, name
-    table = tables.attack_table(ranks, draws=50)
+    table = tables.attack_table(ranks, n_bootstrap=50)
     assert (table[list(tables.STATUSES)].sum(axis=1) == PEOPLE["test"]).all(), "counts reconcile"
 
 
@@ -61,9 +62,9 @@ def test_the_maximum_that_is_recorded_is_of_attackers_who_know_more_than_edges(c
     edges = ranks.attacker.str.startswith("blackbox")
     first = {"better": 0, "tied": 0, "rank": 1.0, "status": "ok"}
     best = ranks.assign(**{name: ranks[name].where(~edges, value) for name, value in first.items()})
-    table = tables.attack_table(best, draws=50)
+    table = tables.attack_table(best, n_bootstrap=50)
     provenance.set_context(provenance.Context("09_systems", "smoke", "textures", str(tmp_path), "data", {}))
-    compare.record_table(table, systems)
+    record_numbers(compare.new_numbers(table, systems))
     found = provenance.results()
     provenance.set_context(None)
     known = table[~table.control & (table.protocol == "full") & ~table.attacker.isin([tables.MAXIMUM])]
@@ -85,7 +86,7 @@ def test_thresholds_are_set_on_people_whom_nobody_searches_for(compared, monkeyp
         return recognize(sets, names)
 
     monkeypatch.setattr(compare.campaign, "recognize", noted)
-    found = compare.verification(faces, systems, outcomes, numbers.evaluate)
+    found = compare.verification(faces, systems, outcomes, numbers.evaluate).frame
     np.testing.assert_array_equal(asked[0], faces.select(split="validation").images)
     assert set(found.attacker) == set(compare.RECOGNIZERS) and set(found.fmr) == {0.01, 0.001}
     assert found.tmr.isna().all(), "nine pairs of two people cannot tell one in a hundred"
@@ -96,7 +97,7 @@ def test_originals_match_and_black_masks_do_not(compared):
     faces = faces.select(rows=np.arange(len(faces)))
     table = faces.table.assign(split=faces.table["split"].replace("train", "validation"))
     more = FaceSet(faces.name, faces.images, faces.masks, table)
-    found = compare.verification(more, systems, outcomes, numbers.evaluate).query("fmr == 0.01")
+    found = compare.verification(more, systems, outcomes, numbers.evaluate).frame.query("fmr == 0.01")
     rates = found.groupby("anonymizer").tmr.mean()
     assert rates["noop"] > 0.7 and rates["mask"] < 0.5 * rates["noop"]
     assert (found.tmr_lo <= found.tmr).all() and (found.tmr <= found.tmr_hi).all()
@@ -172,30 +173,30 @@ def test_photos_that_an_anonymizer_was_not_given_are_made_and_the_others_are_not
 
 def test_what_is_kept_is_told_of_every_system_and_learned_from_the_same_photos(compared, tiny_bundle):
     from anonlib.assets import models
-    from anonlib.paper.experiments import utility as kept
+    from anonlib.paper.experiments import preservation
 
     faces, numbers, systems, _, _ = compared
     own = replace(numbers.generator, camouflage=str(models.OWN.camouflage.folder))
     numbers = replace(numbers, generator=own)
-    found = kept.photographed(faces, systems, numbers)
+    found = preservation.utility_inputs(faces, systems, numbers)
     names = {"ia-none", "ia-canny", "blur", *COMPARED}
-    assert set(found.made) == names and len(found.rows) == PEOPLE["test"]
-    np.testing.assert_array_equal(found.made["blur"].images, systems.probes["blur"].images)
-    read = kept.attributes_table(faces, found, numbers.evaluate)
+    assert set(found.anonymized) == names and len(found.rows) == PEOPLE["test"]
+    np.testing.assert_array_equal(found.anonymized["blur"].images, systems.probes["blur"].images)
+    read = preservation.attributes_table(faces, found, numbers.evaluate).frame
     failed = {name: int((one.status != "ok").sum()) for name, one in systems.probes.items()} | {"original": 0}
     assert set(read.anonymizer) == {"original", *names}
     assert {name: PEOPLE["test"] - failed[name] for name in read.anonymizer} == dict(
         zip(read.anonymizer, read.photos, strict=True)
     )
-    learned = kept.learned_table(faces, systems, found, numbers)
+    learned = preservation.downstream_table(faces, systems, found, numbers).frame
     given = systems.compared["mask"].source
     rows = given[faces.split[given] == "train"]
     every = dataset.complete(faces, {name: (systems.own | systems.compared)[name] for name in names}, rows, numbers)
     good = {name: int((one.status == "ok").sum()) for name, one in every.items()}
     assert dict(zip(learned.anonymizer, learned.photos, strict=True)) == {"original": PEOPLE["train"]} | good
-    groups = kept.groups(faces, found)
-    assert set(groups.index) == set(faces.identity[systems.rows]) and list(groups) == list(kept.GROUPS)
-    few = kept.photographed(faces, systems, replace(numbers, compare=replace(numbers.compare, photos=2)))
-    assert len(few.rows) == len(few.original.images) == 2 and kept.groups(faces, few).equals(groups), (
+    groups = preservation.groups(faces, found)
+    assert set(groups.index) == set(faces.identity[systems.rows]) and list(groups) == list(preservation.GROUPS)
+    few = preservation.utility_inputs(faces, systems, replace(numbers, compare=replace(numbers.compare, photos=2)))
+    assert len(few.rows) == len(few.original.images) == 2 and preservation.groups(faces, few).equals(groups), (
         "all are asked for"
     )

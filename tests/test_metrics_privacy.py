@@ -30,10 +30,10 @@ def ranked(scores: np.ndarray, people: np.ndarray, identity: np.ndarray) -> pd.D
 def fnir_by_hand(table: pd.DataFrame, fpir: float) -> float:
     """Try every threshold: the lowest FNIR among those that let few enough non-mated searches through."""
     found = []
-    for threshold in [*table.rival, np.inf, -np.inf]:
-        passed = (table.rival[table.ok] > threshold).mean()
+    for threshold in [*table.impostor, np.inf, -np.inf]:
+        passed = (table.impostor[table.ok] > threshold).mean()
         if passed <= fpir + 1e-12:
-            found.append(1 - ((table.mate > threshold) & (table.mate > table.rival) & table.ok).mean())
+            found.append(1 - ((table.genuine > threshold) & (table.genuine > table.impostor) & table.ok).mean())
     return min(found)
 
 
@@ -42,13 +42,13 @@ def test_fnir_is_what_trying_every_threshold_gives(fpir: float) -> None:
     scores, people, identity = crowd(40, 3, 3.0)
     status = np.where(np.arange(len(identity)) % 11, "ok", "no_face")
     table = openset.searches(scores, people, identity, status)
-    found, lo, hi = openset.fnir_at([table], fpir, draws=200)
+    found, lo, hi = openset.fnir_at([table], fpir, n_bootstrap=200)
     assert found == pytest.approx(fnir_by_hand(table, fpir)) and lo <= found <= hi and hi > lo
 
 
 def test_fewer_false_positives_cost_more_misses_and_too_few_are_not_told() -> None:
     table = openset.searches(*crowd(50, 2, 3.0))
-    rates = [openset.fnir_at([table], fpir, draws=50)[0] for fpir in (0.01, 0.1, 0.5)]
+    rates = [openset.fnir_at([table], fpir, n_bootstrap=50)[0] for fpir in (0.01, 0.1, 0.5)]
     assert rates[0] > rates[1] > rates[2] and openset.smallest_fpir(table) == 0.01
     assert np.isnan(openset.fnir_at([table], 0.001)).all()
     with pytest.raises(ValueError, match="between 0 and 1"):
@@ -57,18 +57,22 @@ def test_fewer_false_positives_cost_more_misses_and_too_few_are_not_told() -> No
 
 def test_every_training_seed_has_its_own_threshold() -> None:
     first = openset.searches(*crowd(40, 3, 3.0))
-    louder = first.assign(mate=5 * first.mate + 1, rival=5 * first.rival + 1)  # the same attacker on another scale
-    assert openset.fnir_at([first, louder], 0.05, draws=50) == pytest.approx(openset.fnir_at([first], 0.05, draws=50))
+    louder = first.assign(
+        genuine=5 * first.genuine + 1, impostor=5 * first.impostor + 1
+    )  # the same attacker on another scale
+    assert openset.fnir_at([first, louder], 0.05, n_bootstrap=50) == pytest.approx(
+        openset.fnir_at([first], 0.05, n_bootstrap=50)
+    )
 
 
 def test_the_interval_of_fnir_covers_the_truth() -> None:
-    truth = openset.fnir_at([openset.searches(*crowd(60, 400, 3.0, seed=1))], 0.05, draws=1)[0]
+    truth = openset.fnir_at([openset.searches(*crowd(60, 400, 3.0, seed=1))], 0.05, n_bootstrap=1)[0]
     covered = []
     for seed in range(120):
         rng = np.random.default_rng([7, seed])
         scores, people, identity = crowd(60, 400, 3.0, seed=1)
         rows = np.concatenate([np.flatnonzero(identity == name)[rng.integers(0, 400, 2)] for name in people])
-        _, lo, hi = openset.fnir_at([openset.searches(scores[rows], people, identity[rows])], 0.05, draws=300)
+        _, lo, hi = openset.fnir_at([openset.searches(scores[rows], people, identity[rows])], 0.05, n_bootstrap=300)
         covered.append(lo <= truth <= hi)
     assert np.mean(covered) >= 0.93
 
@@ -95,11 +99,11 @@ def test_a_photo_that_failed_closed_rules_nobody_out() -> None:
 
 
 def test_anonymity_counts_people() -> None:
-    found = anonymity.anonymity(pd.Series({"a": 3, "b": 7, "c": 20}), draws=100)
+    found = anonymity.anonymity(pd.Series({"a": 3, "b": 7, "c": 20}), n_bootstrap=100)
     assert found["k95_median"][0] == 7
     assert found["k95_below_5"][0] == pytest.approx(1 / 3) and found["k95_below_10"][0] == pytest.approx(2 / 3)
     assert all(lo <= value <= hi for value, lo, hi in found.values())
-    edge = anonymity.anonymity(pd.Series({"a": 5, "b": 10}), draws=100)
+    edge = anonymity.anonymity(pd.Series({"a": 5, "b": 10}), n_bootstrap=100)
     assert edge["k95_below_5"][0] == 0 and edge["k95_below_10"][0] == pytest.approx(1 / 2)
 
 
