@@ -96,8 +96,8 @@ def test_the_curves_end_where_the_attack_table_stands(run) -> None:
 def test_fewer_references_find_fewer(run) -> None:
     faces, (case, _), _, _ = run
     person = np.arange(PEOPLE * PHOTOS) // PHOTOS
-    faint = replace(case.seen[0], probes=embeddings(person[case.source], 0.6, 3), references=embeddings(person, 0.6, 4))
-    rates = risk.reference_table(faces, [replace(case, seen=(faint,))], NUMBERS).rate
+    faint = replace(case.outcomes[0], probes=embeddings(person[case.source], 0.6, 3), references=embeddings(person, 0.6, 4))
+    rates = risk.reference_table(faces, [replace(case, outcomes=(faint,))], NUMBERS).rate
     assert 1 / PEOPLE < rates[0] < rates[2] < 1
 
 
@@ -117,7 +117,7 @@ def test_too_few_people_for_a_certainty_leave_k_open(run) -> None:
     first = [
         replace(
             case, identity=case.identity[:38], source=case.source[:38], status=case.status[:38],
-            seen=tuple(replace(outcome, probes=outcome.probes[:38]) for outcome in case.seen),
+            outcomes=tuple(replace(outcome, probes=outcome.probes[:38]) for outcome in case.outcomes),
             scores=tuple((scores[:38], people) for scores, people in case.scores),
         )
         for case in chosen
