@@ -96,7 +96,8 @@ def test_the_curves_end_where_the_attack_table_stands(run) -> None:
 def test_fewer_references_find_fewer(run) -> None:
     faces, (case, _), _, _ = run
     person = np.arange(PEOPLE * PHOTOS) // PHOTOS
-    faint = replace(case.outcomes[0], probes=embeddings(person[case.source], 0.6, 3), references=embeddings(person, 0.6, 4))
+    probes, references = embeddings(person[case.source], 0.6, 3), embeddings(person, 0.6, 4)
+    faint = replace(case.outcomes[0], probes=probes, references=references)
     rates = risk.reference_table(faces, [replace(case, outcomes=(faint,))], NUMBERS).rate
     assert 1 / PEOPLE < rates[0] < rates[2] < 1
 
