@@ -45,8 +45,12 @@ setup: $(READY) ## create .venv from the lock file, download the assets and chec
 fetch: setup ## PROFILE=full [METHOD=]: download the profile's models from the hub; can be resumed
 	@$(PY) -m anonlib.paper.cli fetch --profile "$(PROFILE)" --model "$(MODEL)" $(if $(METHOD),--method "$(METHOD)")
 
-paper: setup ## run the notebooks; write every figure and table into figures/
-	@$(PY) -m anonlib.paper.run $(RUN_OPTIONS)
+ifdef METHOD
+paper explain verify lab: export ANONLIB_METHOD := $(METHOD)
+endif
+
+paper: setup ## [METHOD=your_method.py]: run the notebooks; write every figure and table into figures/
+	@$(PY) -m anonlib.paper.cli run $(RUN_OPTIONS)
 
 anonymize: setup ## IN=folder OUT=new folder [METHOD=ia-depth+hed]: anonymize the faces in photos of any size
 	@$(PY) -m anonlib.paper.cli anonymize "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)" \
@@ -75,13 +79,13 @@ $(PEERS)/.lock: requirements/bench.lock $(READY)
 	@touch $@
 
 data: setup ## draw the embedded faces again with the face generator
-	@$(PY) -m anonlib.paper.cli data
+	@$(PY) -m tools.build faces
 
 models: setup ## train the small diffusion model and the compared systems' parts again; can be resumed
-	@$(PY) -m anonlib.paper.cli models
+	@$(PY) -m tools.build models
 
 camouflage: setup ## IN=photos OUT=new folder PROFILE=full: train CAMOUFLaGE's own parts for that model
-	@$(PY) -m anonlib.paper.cli camouflage "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)"
+	@$(PY) -m tools.build camouflage "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)"
 
 lab: setup ## open the notebooks in JupyterLab
 	@$(PY) -m jupyter lab notebooks

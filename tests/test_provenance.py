@@ -11,7 +11,7 @@ import pytest
 from anonlib.config import files, paths
 from anonlib.config.errors import AnonlibError
 from anonlib.engine import ledger
-from anonlib.paper import provenance
+from anonlib.paper import memory, provenance, publishing
 from anonlib.paper.provenance import Context
 
 
@@ -25,7 +25,8 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "requirements" / "cpu.lock").write_text("numpy==1\n")
     provenance.git_state.cache_clear()
     output = tmp_path / "figures" / "smoke"
-    provenance.set_context(Context("03_attack", "smoke", "synthetic", str(output), "d" * 64, {"attack.seeds": [0]}))
+    labels = (str(output), str(output), "d" * 64, {"attack.seeds": [0]})  # what is written is published at once
+    provenance.set_context(Context("03_attack", "smoke", "synthetic", *labels))
     yield tmp_path
     provenance.set_context(None)
     provenance.git_state.cache_clear()
@@ -92,12 +93,12 @@ def test_concurrent_records_are_all_kept(project):
     assert [entry["value"] for entry in provenance.results().values()] == list(range(30))
 
 
-def test_forget_removes_one_notebooks_numbers(project):
+def test_withdraw_removes_one_notebooks_numbers(project):
     provenance.record("data/eer", 1)
     here = provenance.context()
-    provenance.set_context(Context("04_results", *list(vars(here).values())[1:]))
+    provenance.set_context(replace(here, notebook="04_results"))
     provenance.record("data/rank1", 2)
-    provenance.forget(Path(here.output), "03_attack")
+    publishing.withdraw(Path(here.output), "03_attack")
     assert list(provenance.results()) == ["data/rank1"]
 
 
@@ -172,23 +173,23 @@ def test_where_a_run_writes(project, monkeypatch):
 
 def test_memory_is_that_of_the_whole_family():
     code = "x = bytearray(300 << 20); import time; time.sleep(30)"
-    with provenance.Memory() as memory:
-        before = provenance.tree_bytes()
+    with memory.PeakMemory() as measured:
+        before = memory.tree_bytes()
         child = subprocess.Popen([sys.executable, "-c", code])
         try:
-            while provenance.tree_bytes() - before < 300 << 20 and child.poll() is None:
+            while memory.tree_bytes() - before < 300 << 20 and child.poll() is None:
                 pass
-            grown = provenance.tree_bytes() - before
+            grown = memory.tree_bytes() - before
             time.sleep(1.1)  # it is looked at twice a second
         finally:
             child.kill()
             child.wait()
     assert 300 << 20 <= grown < 400 << 20
-    assert memory.peak * 2**30 >= before + (300 << 20)
+    assert measured.peak * 2**30 >= before + (300 << 20)
 
 
 def test_memory_is_seldom_looked_at_where_that_takes_long(monkeypatch):
-    exactly, looks = provenance.tree_bytes, []
+    exactly, looks = memory.tree_bytes, []
 
     def slow(exact=True):
         if exact:
@@ -196,10 +197,10 @@ def test_memory_is_seldom_looked_at_where_that_takes_long(monkeypatch):
             time.sleep(0.2)
         return exactly(exact)
 
-    monkeypatch.setattr(provenance, "tree_bytes", slow)
-    with provenance.Memory() as memory:
+    monkeypatch.setattr(memory, "tree_bytes", slow)
+    with memory.PeakMemory() as measured:
         time.sleep(2.5)
-    assert len(looks) == 1 and memory.peak > 0
+    assert len(looks) == 1 and measured.peak > 0
 
 
 def test_without_a_notebook_nothing_is_recorded(monkeypatch):

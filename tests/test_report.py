@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 import os
 import re
@@ -10,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
 
 from anonlib.config import files
 from anonlib.config.errors import AnonlibError
-from anonlib.paper import html_report, provenance, render, report
+from anonlib.paper import html_report, provenance, publishing, render, report
+from anonlib.paper.results import Number, ResultTable
 from anonlib.plotting import charts, diagrams, sheets, style
 
 KEY = "attack/ia-depth+hed/contrastive/full/top1"
@@ -21,16 +24,22 @@ KEY = "attack/ia-depth+hed/contrastive/full/top1"
 
 @pytest.fixture
 def output(tmp_path, monkeypatch):
-    """The folder that an (undriven) notebook 03_attack, smoke, synthetic writes to, after report.begin."""
-    for name in (report.NOTEBOOK, report.OUTPUT, report.FIRST_CELL):
+    """The scratch folder that a notebook 03_attack, smoke, synthetic, run by hand, writes to after report.begin."""
+    for name in (report.NOTEBOOK, report.OUTPUT, report.SCRATCH):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ANONLIB_PROJECT", str(tmp_path))
     monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ANONLIB_FIGURES", str(tmp_path / "figures"))
     monkeypatch.setenv(report.DATA_HASH, "d" * 64)
     report.begin("03_attack", "smoke", "synthetic")
-    yield tmp_path / "figures" / "smoke"
+    yield Path(provenance.context().scratch)
     provenance.set_context(None)
+
+
+@pytest.fixture
+def published(output, tmp_path):
+    """The folder that report.publish() writes to."""
+    return tmp_path / "figures" / "smoke"
 
 
 FRAME = pd.DataFrame(
@@ -99,15 +108,17 @@ def digests(folder):
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.p*"))}
 
 
-def test_same_data_same_bytes_also_in_another_process(output):
+def test_same_data_same_bytes_also_in_another_process(published):
+    output = published
     figure()
+    report.publish()
     first = digests(output)
     assert set(first) == {"chart.pdf", "chart.png"}
     for file in output.glob("chart.p*"):
         file.unlink()
     # `make figures`: another hash seed, no torch, no diffusers, no notebook context
     code = (
-        "import sys; from anonlib import cli; cli.main(['figures']);"
+        "import sys; from anonlib.paper import cli; cli.main(['figures']);"
         "print([m for m in ('torch', 'diffusers', 'transformers', 'cv2') if m in sys.modules])"
     )
     environment = {key: value for key, value in os.environ.items() if "CONTEXT" not in key} | {"PYTHONHASHSEED": "7"}
@@ -148,19 +159,78 @@ def test_a_cell_run_again_replaces_what_it_made(output):
     report.prose("a sentence")
     figure(caption="Two.")
     report.prose("a sentence")
-    items = html_report.contents(output)["03_attack"]["items"]
+    items = publishing.contents(output)["03_attack"]["items"]
     assert [item["kind"] for item in items] == ["figure", "text"] and items[0]["caption"] == "Two."
 
 
-def test_begin_clears_only_its_own_notebook(output):
+def tree(folder):
+    return {str(file): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def test_reading_destroys_nothing(output, published):
+    """What is published stays, byte by byte, until a run of the same notebook has ended whole."""
     report.record("data/eer", 1)
-    report.prose("old")
-    settings = report.begin("04_results", "smoke", "synthetic", {"attack.steps": 3})
-    assert settings.attack.steps == 3 and settings.name == "smoke"
-    report.begin("04_results", "smoke", "synthetic")
-    report.record("data/rank1", 2)
+    report.record("data/rank1", 1)
+    report.save_table("old", FRAME, "Old.")
+    figure()
+    assert not published.exists()
+    report.publish()
+    first = tree(published)
+    assert {"results.json", "manifest.json", "index.html", "old.csv", "chart.pdf"} <= {
+        Path(name).name for name in first
+    }
+
+    settings = report.begin("03_attack", "smoke", "synthetic", {"attack.steps": 3})  # another folder
+    assert settings.attack.steps == 3 and settings.name == "smoke" and not report.results()
     report.begin("03_attack", "smoke", "synthetic")
-    assert list(report.results()) == ["data/rank1"] and html_report.contents(output)["03_attack"]["items"] == []
+    assert tree(published) == first and not report.results(), "an earlier version's numbers are not this run's"
+    report.record("data/eer", 2)
+    figure(caption="New, {data/eer:.0f}.")
+    report.begin("04_results", "smoke", "synthetic")
+    assert report.results()["data/eer"]["value"] == 1, "other notebooks read what is published"
+    with pytest.raises(AnonlibError, match="unknown profile"):
+        report.begin("03_attack", "smok", "synthetic")
+    assert tree(published) == first
+
+    report.begin("03_attack", "smoke", "synthetic")
+    report.record("data/eer", 3)
+    figure(caption="New.")
+    report.publish()
+    assert {key: entry["value"] for key, entry in provenance.results(published).items()} == {"data/eer": 3}
+    assert not list(published.glob("old.*")) and (published / "chart.png").exists()
+    assert set(files.read_json(published / "manifest.json")) == {"chart.csv", "chart.pdf", "chart.png"}
+    assert [item["caption"] for item in publishing.contents(published)["03_attack"]["items"]] == ["New."]
+
+
+def test_a_figure_in_a_notebook_is_small(output):
+    """A large sheet of photos is a preview in the notebook, the same bytes each time; figures/ has the whole one."""
+    images = np.random.default_rng(0).integers(0, 255, (4, 4, 128, 128, 3), dtype=np.uint8)
+    data = {"table": pd.DataFrame({"tile": range(16)}), "images": images}
+    shown, again = (report.save_figure("sheet", sheets.grid, data, "Faces.", shareable=True) for _ in range(2))
+    payload = shown._repr_mimebundle_()[0]
+    assert sum(len(text) for text in payload.values()) < 200_000 < (output / "sheet.png").stat().st_size
+    assert payload == again._repr_mimebundle_()[0] and "image/jpeg" in payload
+    assert "image/png" in figure()._repr_mimebundle_()[0], "lines stay sharp"
+    assert max(Image.open(io.BytesIO(shown.data)).size) <= 1600 and Image.open(io.BytesIO(shown.data)).width <= 1000
+
+
+def test_a_table_records_its_numbers(output):
+    numbers = {KEY: Number(0.681, 0.602, 0.75, 200)}
+    shown = report.save_table("main", ResultTable(FRAME, numbers), f"Top-1 {{{KEY}@interval:.1%}}.", {"n": "d"})
+    assert shown.columns.tolist() == ["n"] and report.results()[KEY]["n"] == 200
+    assert "Top-1 68.1 % [60.2 %, 75.0 %]." in (output / "main.md").read_text()
+
+
+def test_captions_and_cells_have_one_grammar(output):
+    frame = pd.DataFrame({"top1": [0.5, np.nan, 0.25], "top1_lo": [0.4, np.nan, None], "top1_hi": [0.6, np.nan, None]})
+    formats = {"top-1": "{top1@interval:.0%}", "from": "{top1@lo:.0%}", "top1": ".1%"}
+    shown = report.save_table("main", frame, "{top1@interval:.0%}", formats, top1=0.5, top1_lo=0.4, top1_hi=0.6)
+    assert shown["top-1"].tolist() == ["50 % [40 %, 60 %]", "\u2014", "25 %"]
+    assert shown["from"].tolist() == ["40 %", "\u2014", "\u2014"] and shown["top1"].tolist()[0] == "50.0 %"
+    assert (output / "main.md").read_text().endswith("\n50 % [40 %, 60 %]\n")
+
+
+def test_an_unknown_profile_stops_the_notebook(output):
     with pytest.raises(AnonlibError, match="unknown profile"):
         report.begin("03_attack", "smok", "synthetic")
 
@@ -262,7 +332,7 @@ def test_a_legend_stays_on_the_page(names: list[str]):
 
 def test_columns_keep_their_order_on_the_page(output):
     report.save_table("main", FRAME, "Table.", {"top1": ".1%", "anonymizer": "", "lo": ".2f"})
-    item = html_report.contents(output)["03_attack"]["items"][0]
+    item = publishing.contents(output)["03_attack"]["items"][0]
     assert render.shown(output, item).columns.tolist() == ["top1", "anonymizer", "lo"]
     html_report.write(output)
     text = (output / "index.html").read_text()

@@ -158,7 +158,7 @@ def test_make_alone_lists_every_target():
 
 def test_make_passes_its_options_on():
     asked = make("-n", "paper", "PY=python", "PROFILE=smoke", "DATASET=my faces", "ACCEPT=noncommercial")
-    assert 'python -m anonlib.paper.run --profile "smoke" --dataset "my faces"' in asked
+    assert 'python -m anonlib.paper.cli run --profile "smoke" --dataset "my faces"' in asked
     assert "python -m anonlib.paper.cli fetch" in asked
     assert '--profile "demo"' in make("-n", "paper", "PY=python")
 

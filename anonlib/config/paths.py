@@ -14,6 +14,7 @@ DEFAULT_PROFILE, DEFAULT_DATASET = "demo", "synthetic"
 PROJECT, FIGURES, CACHE = "ANONLIB_PROJECT", "ANONLIB_FIGURES", "ANONLIB_CACHE"
 PROFILES = Path(__file__).with_name("profiles")  # one YAML file each
 _INSIDE_OUTPUT = ("data", "notebooks")  # folders in the folder of a run
+METHOD = "ANONLIB_METHOD"  # variable: the user's files that register anonymizers or attackers
 
 
 def cache_root() -> Path:
@@ -31,6 +32,23 @@ def profile_names() -> list[str]:
     return sorted(file.stem for file in PROFILES.glob("*.yaml"))
 
 
+def figures_root() -> Path:
+    """Return the folder of all published results: $ANONLIB_FIGURES, or the checkout's figures/."""
+    return Path(os.environ.get(FIGURES) or project_root() / "figures")
+
+
+def method_files() -> list[Path]:
+    """Return the user's files that register methods: $ANONLIB_METHOD, joined by commas, from here or the checkout."""
+    names = [Path(name.strip()).expanduser() for name in os.environ.get(METHOD, "").split(",") if name.strip()]
+    return [(name if name.exists() else project_root() / name).resolve() for name in names]
+
+
+def method_hashes() -> dict[str, str]:
+    """Return the SHA-256 of each of `method_files`, by "METHOD name": they change a run as parameters do."""
+    files = [file for file in method_files() if file.is_file()]
+    return {f"METHOD {file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
 def output_folder(profile: str, dataset: str, changed: Mapping[str, Any] | None = None) -> Path:
     """Return the folder that a run writes to: figures/[dataset/][profile/], without the defaults synthetic and demo.
 
@@ -43,14 +61,13 @@ def output_folder(profile: str, dataset: str, changed: Mapping[str, Any] | None 
     Returns:
         The folder, which may be missing. $ANONLIB_FIGURES replaces figures/.
     """
-    base = Path(os.environ.get(FIGURES) or project_root() / "figures")
     parts = [] if dataset == DEFAULT_DATASET else [dataset]
-    if changed:
-        text = json.dumps(dict(changed), sort_keys=True)
+    if changed := {**(changed or {}), **method_hashes()}:
+        text = json.dumps(changed, sort_keys=True)
         parts.append(f"{profile}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
     elif profile != DEFAULT_PROFILE:
         parts.append(profile)
-    return base.joinpath(*parts)
+    return figures_root().joinpath(*parts)
 
 
 def dataset_name(dataset: str, registered: Collection[str] = (DEFAULT_DATASET,)) -> str:

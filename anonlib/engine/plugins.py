@@ -2,15 +2,13 @@
 
 import importlib.metadata
 import importlib.util
-import os
 import sys
 from functools import cache
 from pathlib import Path
 
 from anonlib.config.errors import AnonlibError, first_line
-from anonlib.config.paths import project_root
+from anonlib.config.paths import method_files
 
-METHOD = "ANONLIB_METHOD"  # variable: files of the user that register anonymizers or attackers, joined by commas
 ENTRY_POINTS = ("anonlib.anonymizers", "anonlib.attackers")  # groups in which an installed package names modules
 
 
@@ -21,7 +19,8 @@ def load_plugins() -> None:
         AnonlibError: A file is not there, or one of them cannot be imported.
     """
     _load_entry_points()
-    _load_files(os.environ.get(METHOD, ""))
+    for file in method_files():
+        _load_file(file)
 
 
 @cache
@@ -32,13 +31,6 @@ def _load_entry_points() -> None:
                 point.load()
             except Exception as error:  # whatever another package raises
                 raise AnonlibError(f"{point.value}, of an installed package: {first_line(error)}") from error
-
-
-@cache
-def _load_files(text: str) -> None:
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        here = Path(part).expanduser()
-        _load_file((here if here.exists() else project_root() / here).resolve())
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What the driver prints: progress with the time left, and one screen when a notebook fails."""
+"""What the driver prints: progress with the time left, and one short text when a notebook fails."""
 
 import contextlib
 import json
@@ -13,20 +13,14 @@ from typing import Any
 
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import read_json
-from anonlib.config.paths import cache_root, project_root
+from anonlib.config.paths import METHOD, cache_root, method_files, project_root
 from anonlib.engine import progress
 from anonlib.paper import notebooks
 from anonlib.paper.plan import Plan
 
 
 class NotebookFailedError(Exception):
-    """A notebook's own failure: the screen to print."""
-
-
-def say_plan(plan_: Plan) -> None:
-    """Say what is about to run, and where it writes."""
-    changed = "".join(f", {key} = {value}" for key, value in plan_.changed.items())
-    say(f"profile {plan_.profile.name}, data set {plan_.name}{changed}; writing to {short(plan_.output)}")
+    """A notebook failed; the message is the text to print."""
 
 
 def say(text: str) -> None:
@@ -40,7 +34,7 @@ def _show(kind: str, text: str) -> None:
 
 
 def short(path: Path) -> str:
-    """Return a path as seen from the project."""
+    """Return a path relative to the project, where it lies in it."""
     for root in (project_root(), Path(__file__).resolve().parents[2]):
         if path.is_relative_to(root):
             return str(path.relative_to(root))
@@ -49,7 +43,7 @@ def short(path: Path) -> str:
 
 @contextlib.contextmanager
 def shown_progress(plan_: Plan, position: int, channel: Path) -> Iterator[None]:
-    """Pass on what the notebook says of its progress, with the time left for the whole run."""
+    """Print the progress that the notebook writes into `channel`, with the time left for the whole run."""
     over, begun = threading.Event(), time.monotonic()
     expected = [_expected(plan_, name) for name in plan_.chosen[position:]]
     head = f"[{position + 1}/{len(plan_.chosen)}] {plan_.chosen[position]}"
@@ -80,18 +74,30 @@ def shown_progress(plan_: Plan, position: int, channel: Path) -> Iterator[None]:
 
 
 def _expected(plan_: Plan, name: str) -> float:
-    """Return a notebook's seconds: as they were last time here, else an even share of what the profile expects."""
-    known = read_json(timings()).get(plan_.profile.name, {})
-    return known.get(name, plan_.profile.minutes * 60 / len(notebooks.names()))
+    """Return a notebook's expected seconds: those of the last run here, else an even share of the profile's."""
+    measured = read_json(timings()).get(plan_.profile.name, {})
+    return measured.get(name, plan_.profile.minutes * 60 / len(notebooks.names()))
 
 
 def timings() -> Path:
-    """Return where each profile's seconds by notebook are kept."""
+    """Return the file of each profile's seconds by notebook."""
     return cache_root() / "timings.json"
 
 
 def failure(plan_: Plan, name: str, error: Any, failed: Path, seconds: float) -> Exception:
-    """Return what to raise for a failed cell: the one line of an AnonlibError, or one screen with the retry command."""
+    """Describe a failed cell.
+
+    Args:
+        plan_: the command.
+        name: the notebook.
+        error: papermill's error.
+        failed: the notebook as far as it was executed.
+        seconds: how long it ran.
+
+    Returns:
+        The exception to raise: the one line of an AnonlibError, else NotebookFailedError with the failed lines, the
+        message and the command to go on with.
+    """
     cell = f"cell {error.exec_count - 1}" if error.exec_count else "a cell"  # papermill's own cell is not counted
     if error.ename == AnonlibError.__name__:
         return AnonlibError(f"{name}, {cell}: {error.evalue}")
@@ -113,7 +119,8 @@ def failure(plan_: Plan, name: str, error: Any, failed: Path, seconds: float) ->
                 *[line[:118] for line in message[:6]],
                 *[f"    at {short(Path(file))}:{line} in {function}" for file, line, function in frames[-4:]],
                 "",
-                f"As far as it got: {short(failed)}. What was finished is kept; go on with:",
+                f"The notebook up to there: {short(failed)}",
+                "Finished steps and published results are kept; go on with:",
                 f"    {_command(plan_)}",
             ]
         )
@@ -121,11 +128,10 @@ def failure(plan_: Plan, name: str, error: Any, failed: Path, seconds: float) ->
 
 
 def _command(plan_: Plan) -> str:
-    words = [
-        "python -m anonlib.paper.run",
-        f"--profile {plan_.profile.name}",
-        f"--dataset {shlex.quote(plan_.dataset)}",
-    ]
-    words += [f"-p {shlex.quote(f'{key}={value}')}" for key, value in plan_.changed.items()]
+    files = ",".join(map(str, method_files()))
+    words = [f"{METHOD}={shlex.quote(files)}"] if files else []
+    words += ["python -m anonlib.paper.cli run", f"--profile {plan_.profile.name}"]
+    words += [f"--dataset {shlex.quote(plan_.dataset)}"]
+    words += [f"-p {shlex.quote(f'{key}={value}')}" for key, value in plan_.parameters_given.items()]
     words += [f"--only {name}" for name in plan_.chosen if len(plan_.chosen) < len(notebooks.names())]
     return " ".join(words)

@@ -13,8 +13,7 @@ from anonlib.paper.plan import Plan
 
 def explain(plan_: Plan) -> str:
     """Return, for every notebook and every cached step of its last run, whether it is up to date and why not."""
-    changed = "".join(f", {key} = {value}" for key, value in plan_.changed.items())
-    lines = [f"profile {plan_.profile.name}, data set {plan_.name}{changed} -> {console.short(plan_.output)}"]
+    lines = [f"{plan_.title} -> {console.short(plan_.output)}"]
     for name in plan_.chosen:
         reasons = plan.stale(plan_, name)
         lines.append(f"{name}: {'stale: ' + '; '.join(reasons) if reasons else 'up to date'}")

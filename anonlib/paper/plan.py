@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,20 @@ from anonlib import config
 from anonlib.assets import models
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import read_json, sha256_of, update_json
-from anonlib.config.paths import PROJECT, dataset_name, output_folder, project_root
+from anonlib.config.paths import (
+    METHOD,
+    PROJECT,
+    dataset_name,
+    method_files,
+    method_hashes,
+    output_folder,
+    project_root,
+)
 from anonlib.engine import code as sources
 from anonlib.engine import keys, ledger
-from anonlib.paper import html_report, notebooks, provenance, render
+from anonlib.paper import notebooks, provenance
 
-OPTIONAL = "08_camouflage"  # which a profile without CAMOUFLaGE leaves out
+OPTIONAL = "08_camouflage"  # left out where the profile does not run CAMOUFLaGE
 
 
 @dataclass(frozen=True)
@@ -23,18 +31,29 @@ class Plan:
     """A checked command: every name in it exists and every value has its type."""
 
     profile: config.Profile
-    dataset: str  # what notebooks are given: a registered name or an absolute path
+    dataset: str  # the notebooks' parameter: a registered name or an absolute path
     name: str  # the data set's short name
     data: str  # hash of the data set's files
-    output: Path
-    chosen: tuple[str, ...]
+    output: Path  # the published folder
+    chosen: tuple[str, ...]  # notebooks to run
     overrides: Mapping[str, Any]  # of the profile's numbers
-    values: Mapping[str, Mapping[str, Any]]  # notebook -> its own parameters that were given
+    values: Mapping[str, Mapping[str, Any]]  # notebook -> its own parameters that differ from their defaults
+
+    @property
+    def parameters_given(self) -> dict[str, Any]:
+        """Return the parameters of -p."""
+        return {**self.overrides, **{key: value for own in self.values.values() for key, value in own.items()}}
 
     @property
     def changed(self) -> dict[str, Any]:
-        """Return all that was given with -p."""
-        return {**self.overrides, **{key: value for own in self.values.values() for key, value in own.items()}}
+        """Return what differs from the profile: parameters, and the user's own methods by file and hash."""
+        return self.parameters_given | method_hashes()
+
+    @property
+    def title(self) -> str:
+        """Return what is run: profile, data set and what differs."""
+        changed = [f"{key} = {value}" for key, value in self.parameters_given.items()]
+        return ", ".join([f"profile {self.profile.name}", f"data set {self.name}", *changed, *method_hashes()])
 
     def parameters(self, notebook: str) -> dict[str, Any]:
         """Return what papermill writes into a notebook."""
@@ -42,42 +61,50 @@ class Plan:
         return common | dict(self.values.get(notebook, {}))
 
 
-def make(profile: str, dataset: str, given: list[str], only: list[str]) -> Plan:
-    """Return the plan of a command, everything in it checked before anything runs.
+def make(profile: str, dataset: str, parameters: list[str], only: list[str]) -> Plan:
+    """Check a command before anything runs.
 
-    The notebook on CAMOUFLaGE is left out where the profile does not run it. Raises AnonlibError for an unknown
-    profile, data set, notebook or parameter, or a value of another type or range.
+    Args:
+        profile: its name.
+        dataset: a registered name, or a folder of person/image.
+        parameters: NAME=VALUE, of the profile or of a notebook.
+        only: notebooks by name or number; empty: all that the profile runs.
+
+    Returns:
+        The plan.
+
+    Raises:
+        AnonlibError: an unknown profile, data set, notebook or parameter, or a value of another type or range.
     """
     from anonlib import data
     from anonlib.anonymizers import registry  # noqa: F401  # so that unknown names are refused
 
     chosen = notebooks.choose(only)
-    overrides, values = notebooks.parse_all(chosen, given)
+    overrides, values = notebooks.parse_all(chosen, parameters)
     settings = config.load(profile, overrides)
-    if lacking := set(config.CAMOUFLAGE) - set(settings.anonymize.systems):
+    if missing := set(config.CAMOUFLAGE) - set(settings.anonymize.systems):
         if chosen == [OPTIONAL]:
-            raise AnonlibError(f"{OPTIONAL} needs {', '.join(sorted(lacking))} among anonymize.systems")
+            raise AnonlibError(f"{OPTIONAL} needs {', '.join(sorted(missing))} among anonymize.systems")
         chosen = [name for name in chosen if name != OPTIONAL]
     if dataset not in data.SOURCES and Path(dataset).expanduser().exists():
         dataset = str(Path(dataset).expanduser().resolve())
     fingerprint = data.fingerprint(dataset)
     name = dataset_name(dataset, data.SOURCES)
-    changed = {**overrides, **{key: value for own in values.values() for key, value in own.items()}}
-    output = output_folder(profile, name, changed)
-    return Plan(settings, dataset, name, fingerprint, output, tuple(chosen), overrides, values)
+    plan = Plan(settings, dataset, name, fingerprint, Path(), tuple(chosen), overrides, values)
+    return replace(plan, output=output_folder(profile, name, plan.parameters_given))
 
 
 def components(plan: Plan, notebook: str) -> dict[str, Any]:
-    """Return all that a notebook's outputs depend on, part by part; two that are equal need no second execution."""
+    """Return all that a notebook's outputs depend on, part by part: with equal components it need not run again."""
     upstream = [name for name in notebooks.names() if name < notebook]
-    own = {key: default for key, (_, default) in notebooks.parameters(notebook).items()}
-    given = own | plan.parameters(notebook) | {"DATASET": plan.name}
-    del given["OVERRIDES"]  # they are among the profile's numbers
+    defaults = {key: default for key, (_, default) in notebooks.parameters(notebook).items()}
+    parameters = defaults | plan.parameters(notebook) | {"DATASET": plan.name} | method_hashes()
+    del parameters["OVERRIDES"]  # they are among the profile's numbers
     cells = [[cell["type"], cell["source"], cell["tags"]] for cell in notebooks.cells(notebook)]
     return {
         "notebook": config.digest(cells),
         "code": sources.code_hashes(_own_imports(notebook)),
-        "parameters": given | config.values(plan.profile),
+        "parameters": parameters | config.values(plan.profile),
         "data": plan.data,
         "models": _models(plan.profile),
         "lock": ledger.lock_hash(),
@@ -86,19 +113,19 @@ def components(plan: Plan, notebook: str) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return in words which of a notebook's components changed."""
-    said = ["the notebook itself changed"] if old["notebook"] != new["notebook"] else []
-    said += [f"code changed: {name}" for name in keys.changed(old["code"], new["code"])]
+    """Return in words which of a notebook's components differ."""
+    reasons = ["the notebook itself changed"] if old["notebook"] != new["notebook"] else []
+    reasons += [f"code changed: {name}" for name in keys.changed(old["code"], new["code"])]
     for name in keys.changed(old["parameters"], new["parameters"]):
-        said.append(f"parameter {name}: {old['parameters'].get(name)} -> {new['parameters'].get(name)}")
-    said += ["the data set changed"] if old["data"] != new["data"] else []
-    said += [f"model changed: {name}" for name in keys.changed(old.get("models", {}), new["models"])]
-    said += ["lock file changed"] if old["lock"] != new["lock"] else []
-    return said + [f"results changed: {name}" for name in keys.changed(old["upstream"], new["upstream"])]
+        reasons.append(f"parameter {name}: {old['parameters'].get(name)} -> {new['parameters'].get(name)}")
+    reasons += ["the data set changed"] if old["data"] != new["data"] else []
+    reasons += [f"model changed: {name}" for name in keys.changed(old.get("models", {}), new["models"])]
+    reasons += ["lock file changed"] if old["lock"] != new["lock"] else []
+    return reasons + [f"results changed: {name}" for name in keys.changed(old["upstream"], new["upstream"])]
 
 
 def stale(plan: Plan, notebook: str) -> list[str]:
-    """Return why a notebook has to run: nothing when it is up to date and all that it made is still there."""
+    """Return why a notebook has to run; empty when it is up to date and all that it made is still there."""
     state = read_state(plan.output, notebook)
     if not state:
         return ["it has not run yet"]
@@ -112,14 +139,6 @@ def stale(plan: Plan, notebook: str) -> list[str]:
     return reasons
 
 
-def made(output: Path, notebook: str) -> dict[str, str]:
-    """Return file -> sha256 for all that a notebook has left in a run's folder."""
-    items = html_report.contents(output).get(notebook, {"items": []})["items"]
-    files = [file for item in items for file in render.outputs(output, item)]
-    files += [executed(output, notebook), output / render.DATA / f"{notebook}.json"]
-    return {file.relative_to(output).as_posix(): sha256_of(file) for file in files if file.exists()}
-
-
 def recorded(output: Path, notebook: str) -> str:
     """Return the hash of the numbers that a notebook has recorded."""
     results = provenance.results(output)
@@ -127,30 +146,25 @@ def recorded(output: Path, notebook: str) -> str:
 
 
 def passed_on(output: Path, notebook: str) -> str | None:
-    """Return the hash of what later notebooks may read of one: its numbers and data, not its drawings."""
+    """Return the hash of what later notebooks may read of this one: numbers and data, not drawings."""
     if not (state := read_state(output, notebook)):
         return None
     data = {name: sha256 for name, sha256 in state["outputs"].items() if Path(name).suffix in (".csv", ".npz")}
     return config.digest([data, state["results"]])
 
 
-def executed(output: Path, notebook: str) -> Path:
-    """Return where a notebook's executed copy lies."""
-    return output / "notebooks" / f"{notebook}.ipynb"
-
-
 def read_state(output: Path, notebook: str) -> dict[str, Any]:
-    """Return what is known of a notebook's last complete execution; empty before the first."""
+    """Return the record of a notebook's last whole execution; empty before the first."""
     return read_json(_state_file(output, notebook))
 
 
 def write_state(output: Path, notebook: str, state: Mapping[str, Any]) -> None:
-    """Keep what is known of a notebook's execution."""
+    """Keep the record of a notebook's whole execution."""
     update_json(_state_file(output, notebook), lambda _: dict(state))
 
 
 def drop_state(output: Path, notebook: str) -> None:
-    """Forget a notebook's last execution: it is about to run, and may be killed."""
+    """Forget a notebook that is no longer in the project."""
     _state_file(output, notebook).unlink(missing_ok=True)
 
 
@@ -168,18 +182,18 @@ def _models(profile: config.Profile) -> dict[str, str]:
 def _own_imports(notebook: str) -> list[str]:
     """Return the modules that a notebook imports from this package and from the project's other files."""
     homes = (Path(__file__).resolve().parents[1], project_root())
-    found = {name: sources.module_file(name) for name in sources.imports(notebooks.code(notebook))}
+    files = {name: sources.module_file(name) for name in sources.imports(notebooks.code(notebook))}
     return [
         name
-        for name, file in found.items()
+        for name, file in files.items()
         if "site-packages" not in file.parts and any(file.is_relative_to(home) for home in homes)
     ]
 
 
 def environment() -> dict[str, str]:
-    """Return what a notebook's process must know to use this checkout, and a thread count that does not change.
+    """Return the variables of a notebook's process: this checkout, the user's methods, and a fixed number of threads.
 
-    One thread more or less changes last digits: it is fixed, to 2 unless OMP_NUM_THREADS says otherwise.
+    One thread more or less changes last digits: there are 2 unless OMP_NUM_THREADS differs.
     """
     threads = os.environ.get("OMP_NUM_THREADS", "2")
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -190,4 +204,5 @@ def environment() -> dict[str, str]:
         "PYTHONHASHSEED": "0",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # or the kernel warns of frozen modules
         PROJECT: str(project_root()),
+        METHOD: ",".join(map(str, method_files())),  # the kernel runs in another folder
     }

@@ -1,4 +1,4 @@
-"""Where a number or a file comes from: git, lock file, machine, seconds, memory; results.json and manifest.json."""
+"""Where a number or a file comes from: the running notebook's labels, results.json, manifest.json, git, machine."""
 
 import contextlib
 import importlib.metadata
@@ -9,7 +9,6 @@ import platform
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,36 +23,29 @@ from anonlib.config.files import read_json, sha256_of, update_json
 from anonlib.config.paths import project_root
 from anonlib.engine import ledger
 from anonlib.engine.ledger import lock_hash
+from anonlib.paper import notebooks
+from anonlib.paper.publishing import MANIFEST, RESULTS
 
 _CONTEXT = "ANONLIB_CONTEXT"
-_NOTED = (
-    "numpy",
-    "pandas",
-    "torch",
-    "torchvision",
-    "diffusers",
-    "transformers",
-    "onnxruntime",
-    "openvino",
-    "matplotlib",
-    "papermill",
+_PACKAGES = (
+    "numpy pandas torch torchvision diffusers transformers onnxruntime openvino matplotlib papermill"  # of run.json
 )
 
 _began = time.monotonic()
-_waiting: dict[str, dict[str, Any]] | None = None  # results to be entered together, within `at_once`
+_pending: dict[str, dict[str, Any]] | None = None  # results to be written together, within `at_once`
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the running notebook's numbers and files are labelled with, and where they go."""
+    """The running notebook: the labels of its numbers and files, and the folders that they go to."""
 
     notebook: str
     profile: str
     dataset: str
-    output: str
+    output: str  # the published folder
+    scratch: str  # the folder that is written
     data: str  # hash of the data set's files
     seeds: dict[str, Any]
-    first_cell: int = 0  # executed cells that are not the notebook's own (papermill's injected parameters)
 
 
 def set_context(context: Context | None) -> None:
@@ -67,7 +59,7 @@ def set_context(context: Context | None) -> None:
 
 
 def context() -> Context:
-    """Return the running notebook's labels; raises AnonlibError before `report.begin`."""
+    """Return the running notebook's labels; raise AnonlibError before `report.begin`."""
     if _CONTEXT not in os.environ:
         raise AnonlibError("no notebook has begun: call report.begin(...) first, it says what the results are of")
     return Context(**json.loads(os.environ[_CONTEXT]))
@@ -76,91 +68,85 @@ def context() -> Context:
 def record(
     key: str, value: float, lo: float | None = None, hi: float | None = None, n: int | None = None, unit: str = ""
 ) -> None:
-    """Add one number to results.json: its value, interval [lo, hi], the n it rests on and its unit ("", "s", "dB" ...).
+    """Record one number in results.json.
 
-    Keys are those that design notes spell: attack/<anonymizer>/<attacker>/<protocol>/<measure>. Not-a-number is null.
-    Raises AnonlibError for another key, and for one that another notebook records: both would run anew for ever.
+    Args:
+        key: group/.../measure, for example attack/<anonymizer>/<attacker>/<protocol>/<measure>.
+        value: the number; nan is recorded as null.
+        lo: lower end of its interval.
+        hi: upper end.
+        n: how many people, photos or pairs it rests on.
+        unit: "", "s", "dB", "share" ...
+
+    Raises:
+        AnonlibError: another form of key, or a key of another notebook: each would make the other run again.
     """
     if not re.fullmatch(r"[a-z0-9_]+(/[A-Za-z0-9_.+-]+)+", key):
         raise AnonlibError(f"result key {key!r}: write it as group/.../measure, without blanks")
     here = context()
-    entry = {
-        "value": _number(value),
-        "lo": _number(lo),
-        "hi": _number(hi),
-        "n": None if n is None else int(n),
-        "unit": unit,
-    }
-    entry |= {
-        "profile": here.profile,
-        "dataset": here.dataset,
-        "notebook": here.notebook,
-        "cell": _cell(here.first_cell),
-    }
-    if _waiting is None:
-        _enter({key: entry})
+    numbers = {"value": _number(value), "lo": _number(lo), "hi": _number(hi), "n": None if n is None else int(n)}
+    labels = {"unit": unit, "profile": here.profile, "dataset": here.dataset, "notebook": here.notebook}
+    entry = numbers | labels | {"cell": _cell(here.notebook)}
+    if _pending is None:
+        _write({key: entry})
     else:
-        _waiting[key] = entry
+        _pending[key] = entry
 
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-    """Enter what is recorded within, or in a function that this decorates, together: results.json is written once."""
-    global _waiting
-    if _waiting is not None:
+    """Write what is recorded within, or in a function that this decorates, together."""
+    global _pending
+    if _pending is not None:
         yield
         return
-    _waiting = {}
+    _pending = {}
     try:
         yield
     finally:
-        found, _waiting = _waiting, None
-        if found:
-            _enter(found)
+        entries, _pending = _pending, None
+        if entries:
+            _write(entries)
 
 
-def _enter(found: Mapping[str, dict[str, Any]]) -> None:
-    """Add to the results; a number of another notebook that still exists is not written over."""
-
-    def entered(old: dict[str, Any]) -> dict[str, Any]:
-        for key, entry in found.items():
-            owner = old.get(key, entry)["notebook"]
-            if owner != entry["notebook"] and (project_root() / "notebooks" / f"{owner}.ipynb").exists():
-                raise AnonlibError(
-                    f"result {key!r} is recorded by {owner}: read it with report.results(), or record another"
-                )
-        return {**old, **found}
-
-    update_json(Path(context().output) / "results.json", entered)
+def _write(entries: Mapping[str, dict[str, Any]]) -> None:
+    here = context()
+    published = read_json(Path(here.output) / RESULTS)
+    for key in entries:
+        owner = published[key]["notebook"] if key in published else here.notebook
+        if owner != here.notebook and notebooks.path(owner).exists():
+            raise AnonlibError(
+                f"result {key!r} is recorded by {owner}: read it with report.results(), or record another"
+            )
+    update_json(Path(here.scratch) / RESULTS, lambda old: old | dict(entries))
 
 
 def results(output: Path | None = None) -> dict[str, dict[str, Any]]:
-    """Return results.json of a run's folder (the running notebook's by default); empty when there is none."""
-    return read_json((output or Path(context().output)) / "results.json")
+    """Return recorded numbers, key -> entry.
 
-
-def forget(output: Path, notebook: str) -> None:
-    """Remove the numbers that a notebook recorded before, so that none of another version stays behind."""
-    if (output / "results.json").exists():
-        keep = lambda old: {key: entry for key, entry in old.items() if entry["notebook"] != notebook}  # noqa: E731
-        update_json(output / "results.json", keep)
+    Args:
+        output: a published folder; None: the running notebook's view, which is what other notebooks have published and
+            what this run has recorded.
+    """
+    if output:
+        return read_json(output / RESULTS)
+    here = context()
+    published = read_json(Path(here.output) / RESULTS)
+    others = {key: entry for key, entry in published.items() if entry["notebook"] != here.notebook}
+    return others | read_json(Path(here.scratch) / RESULTS)
 
 
 def add_files(files: list[Path]) -> None:
-    """Enter files of the run's folder into manifest.json."""
+    """Enter files of the scratch folder into its manifest.json."""
     here, (git, dirty) = context(), git_state()
     label = {"profile": here.profile, "dataset": here.dataset, "git": git, "dirty": dirty, "lock": lock_hash()}
-    label |= {
-        "data": here.data,
-        "models": dict(sorted(ledger.used_models.items())),
-        "seeds": here.seeds,
-        "seconds": spent(),
-    }
-    entries = {file.relative_to(here.output).as_posix(): {"sha256": sha256_of(file)} | label for file in files}
-    update_json(Path(here.output) / "manifest.json", lambda old: old | entries)
+    label |= {"data": here.data, "models": dict(sorted(ledger.used_models.items())), "seeds": here.seeds}
+    label |= {"seconds": elapsed()}
+    entries = {file.relative_to(here.scratch).as_posix(): {"sha256": sha256_of(file)} | label for file in files}
+    update_json(Path(here.scratch) / MANIFEST, lambda old: old | entries)
 
 
-def spent() -> float:
+def elapsed() -> float:
     """Return the seconds since the notebook began, plus what its cached steps had cost when they were computed."""
     return round(time.monotonic() - _began + ledger.saved_seconds, 1)
 
@@ -186,55 +172,11 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the installed versions of the packages that results depend on."""
-    found = {}
-    for name in _NOTED:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-class Memory:
-    """Peak memory, in GiB, of this process and all it starts, while the block runs."""
-
-    def __enter__(self) -> "Memory":
-        self.peak, self._over = 0.0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        """Look twice a second, exactly where that takes a hundredth of the time or a quick look saw more than ever."""
-        highest, due = 0, 0.0
-        while True:
-            seen, start = tree_bytes(exact=False), time.monotonic()
-            if seen > 1.02 * highest or start >= due:
-                self.peak = max(self.peak, tree_bytes() / 2**30)
-                due = start + 100 * (time.monotonic() - start)
-            highest = max(highest, seen)
-            if self._over.wait(0.5):
-                return
-
-
-def tree_bytes(exact: bool = True) -> int:
-    """Return the memory of this process and its descendants.
-
-    exact: shared pages count once where the system tells (PSS), and while it counts them the processes wait; else they
-    count in each process.
-    """
-    total, own = 0, psutil.Process()
-    for process in [own, *own.children(recursive=True)]:
-        try:
-            info = process.memory_full_info() if exact and sys.platform == "linux" else process.memory_info()
-            total += getattr(info, "pss", info.rss)
-        except psutil.Error:
-            continue
-    return total
+    installed = {}
+    for name in _PACKAGES.split():
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 def _number(value: float | None) -> float | int | None:
@@ -244,7 +186,25 @@ def _number(value: float | None) -> float | int | None:
     return number if math.isfinite(number) else None
 
 
-def _cell(first: int) -> int | None:
-    """Return the number of the notebook's code cell that is running, as it counts from the top; None outside one."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return len(shell.user_ns["In"]) - 1 - first if shell else None
+def _cell(notebook: str) -> int | None:
+    """Return the number of the running code cell, counted from the notebook's top; None outside a notebook."""
+    if not (here := shell()):
+        return None
+    source, sources = here.history_manager.input_hist_raw[-1].strip(), code_cells(notebook)
+    return sources.index(source) + 1 if source in sources else None
+
+
+def shell() -> Any:
+    """Return IPython's shell, which runs a notebook's cells; None outside a notebook."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
+def code_cells(notebook: str) -> list[str]:
+    """Return the sources of a notebook's code cells as they are saved; none where there is no such file."""
+    file = notebooks.path(notebook)
+    return _code_cells(notebook, file.stat().st_mtime_ns) if file.exists() else []
+
+
+@memoize
+def _code_cells(notebook: str, _: int) -> list[str]:
+    return [cell["source"].strip() for cell in notebooks.cells(notebook) if cell["type"] == "code"]

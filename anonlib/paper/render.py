@@ -37,19 +37,17 @@ def shown(output: Path, item: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _render_table(output: Path, item: Mapping[str, Any]) -> list[Path]:
-    cells = shown(output, item)
-    lines = [[str(header) for header in cells.columns], *cells.to_numpy().tolist()]
-    rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-    rows.insert(1, "|" + "---|" * len(cells.columns))
-    write_text(output / f"{item['name']}.md", "\n".join(rows) + f"\n\n{item['caption']}\n")
-    tex = [" & ".join(_tex(cell) for cell in line) + r" \\" for line in lines]
-    body = "\n".join([tex[0], r"\midrule", *tex[1:]])
-    write_text(
-        output / f"{item['name']}.tex",
-        f"\\begin{{table}}\n\\caption{{{_tex(item['caption'])}}}\n\\label{{tab:{item['name']}}}\n"
-        f"\\begin{{tabular}}{{{'l' * len(cells.columns)}}}\n\\toprule\n{body}\n\\bottomrule\n"
-        "\\end{tabular}\n\\end{table}\n",
+    cells, name, caption = shown(output, item), item["name"], item["caption"]
+    # Not DataFrame.to_markdown: its columns are padded, so one changed number changes every line.
+    lines = [cells.columns.tolist(), ["---"] * len(cells.columns), *cells.to_numpy().tolist()]
+    rows = ["|" + "|".join(f" {cell} ".replace("|", "\\|") for cell in line) + "|" for line in lines]
+    rows[1] = rows[1].replace(" ", "")
+    write_text(output / f"{name}.md", "\n".join(rows) + f"\n\n{caption}\n")
+    escaped = cells.map(_tex).rename(columns=_tex)
+    tex = escaped.to_latex(
+        index=False, caption=_tex(caption), label=f"tab:{name}", column_format="l" * len(cells.columns)
     )
+    write_text(output / f"{name}.tex", tex)
     return outputs(output, item)
 
 

@@ -1,8 +1,9 @@
 """What a notebook leaves behind: tables, figures, sentences and verdicts, filled from results, drawn from data."""
 
+import io
 import os
 import re
-import sys
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,27 +16,39 @@ from anonlib.assets import left_out
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import update_json
 from anonlib.config.paths import dataset_name, output_folder
-from anonlib.paper import notebooks, provenance, render, templates
+from anonlib.engine import progress
+from anonlib.paper import html_report, notebooks, provenance, publishing, render, templates
 from anonlib.paper.provenance import Context, context, record, results
 from anonlib.paper.results import ResultTable, record_numbers
 
-__all__ = ["begin", "fill", "prose", "record", "record_numbers", "results", "save_figure", "save_table", "verdict"]
+__all__ = [
+    "begin", "fill", "prose", "publish", "record", "record_numbers", "results", "save_figure", "save_table", "verdict",
+]  # fmt: skip
 
-NOTEBOOK, OUTPUT, DATA_HASH, FIRST_CELL = (
-    "ANONLIB_NOTEBOOK",
-    "ANONLIB_OUTPUT",
-    "ANONLIB_DATA_HASH",
-    "ANONLIB_FIRST_CELL",
-)
+# Set by the driver, `anonlib.paper.run`, which publishes what a notebook has written when it has ended.
+NOTEBOOK, OUTPUT, SCRATCH, DATA_HASH = "ANONLIB_NOTEBOOK", "ANONLIB_OUTPUT", "ANONLIB_SCRATCH", "ANONLIB_DATA_HASH"
+PREVIEW_WIDTH, PREVIEW_BYTES = 1000, 130_000  # of a figure inside a notebook: pixels, and bytes before base64
+_finished_cells: set[str] = set()  # sources of the cells that ended without an error since `begin`
 
 
 def begin(notebook: str, profile: str, dataset: str, overrides: Mapping[str, Any] | None = None) -> config.Profile:
-    """Start a notebook: return its profile's numbers, and label and clear what it recorded and listed before.
+    """Start a notebook: from here on its numbers, tables and figures go to an empty scratch folder.
 
-    notebook: its file name without .ipynb. dataset: a registered name, or a folder of person/image.
-    Raises AnonlibError for an unknown profile, number or data set; from here on those print one line, no traceback.
+    What the notebook published before stays as it is until `publish`.
+
+    Args:
+        notebook: its file name without .ipynb.
+        profile: a profile's name.
+        dataset: a registered name, or a folder of person/image.
+        overrides: single numbers of the profile by full name, for example {"attack.steps": 50}.
+
+    Returns:
+        The profile.
+
+    Raises:
+        AnonlibError: an unknown profile, number or data set; in the notebook it prints one line, without a traceback.
     """
-    _print_errors_in_one_line()
+    _watch_cells()
     driven = os.environ.get(NOTEBOOK, notebook)
     if driven != notebook:
         raise AnonlibError(f"{driven} calls report.begin({notebook!r}, ...): it must name itself")
@@ -44,40 +57,59 @@ def begin(notebook: str, profile: str, dataset: str, overrides: Mapping[str, Any
 
     settings = config.load(profile, dict(overrides or {}))
     name = dataset_name(dataset, data.SOURCES)
-    output = os.environ.get(OUTPUT) or output_folder(profile, name, overrides)
-    here = Context(
-        notebook=notebook,
-        profile=profile,
-        dataset=name,
-        output=str(output),
-        data=os.environ.get(DATA_HASH) or data.fingerprint(dataset),
-        seeds={key: value for key, value in config.values(settings).items() if "seed" in key},
-        first_cell=int(os.environ.get(FIRST_CELL, "0")),
-    )
-    provenance.set_context(here)
-    provenance.forget(Path(here.output), notebook)
+    output = Path(os.environ.get(OUTPUT) or output_folder(profile, name, overrides))
+    scratch = Path(os.environ.get(SCRATCH) or publishing.scratch_folder(output, notebook))
+    if SCRATCH not in os.environ:
+        shutil.rmtree(scratch, ignore_errors=True)
+        progress.say(f"results go to {scratch}; report.publish() in the last cell moves them to {output}")
+    fingerprint = os.environ.get(DATA_HASH) or data.fingerprint(dataset)
+    seeds = {key: value for key, value in config.values(settings).items() if "seed" in key}
+    provenance.set_context(Context(notebook, profile, name, str(output), str(scratch), fingerprint, seeds))
     start = {"title": notebooks.title(notebook), "settings": config.values(settings), "items": []}
-    update_json(_contents_file(), lambda _: start)
+    update_json(publishing.contents_file(scratch, notebook), lambda _: start)
     return settings
 
 
+def publish() -> None:
+    """End a notebook: replace what it published before by what this run made.
+
+    The driver does this by itself, after the last cell.
+
+    Raises:
+        AnonlibError: run by hand, and a cell since `begin` has not run or has failed; what is published stays.
+    """
+    here = context()
+    if SCRATCH in os.environ:
+        return
+    cells = provenance.code_cells(here.notebook) if provenance.shell() else []
+    for number, source in enumerate(cells, 1):
+        if number > 2 and source not in {*_finished_cells, cells[-1]}:  # parameters and `begin` come first
+            raise AnonlibError(
+                f"not published: code cell {number}, as the notebook is saved, has not run to its end; what there is "
+                f"lies in {here.scratch}"
+            )
+    files = publishing.publish(Path(here.scratch), Path(here.output), here.notebook)
+    html_report.write(Path(here.output))
+    progress.say(f"published {len(files)} files in {here.output}")
+
+
 def fill(template: str, /, **values: Any) -> str:
-    """Fill a template (see `anonlib.paper.templates`) from `values` and from the results so far."""
+    """Fill a template, see `anonlib.paper.templates`, from facts and from the results so far."""
     return templates.fill(template, values, results())
 
 
 def prose(template: str, /, **values: Any) -> Any:
-    """Show a sentence filled from results, in the notebook and on the results page."""
+    """Show a sentence, filled as by `fill`, in the notebook and on the results page."""
     text = fill(template, **values)
     _list({"kind": "text", "name": "text-" + config.digest(template)[:8], "text": text})
-    return _shown_markdown(text)
+    return _markdown(text)
 
 
 def verdict(name: str, passed: bool, template: str, /, **values: Any) -> Any:
     """Show a control's verdict, VALID or INVALID, in the notebook and at the top of the results page."""
     text = fill(template, **values)
     _list({"kind": "verdict", "name": name, "passed": bool(passed), "text": text})
-    return _shown_markdown(f"**{'VALID' if passed else 'INVALID'}** ({name}): {text}")
+    return _markdown(f"**{'VALID' if passed else 'INVALID'}** ({name}): {text}")
 
 
 def save_table(
@@ -88,26 +120,32 @@ def save_table(
     needs: Iterable[str] = (),
     **values: Any,
 ) -> pd.DataFrame:
-    """Write a table as CSV (all columns, 10 digits), TeX and Markdown, and return what is shown of it, as texts.
+    """Save a table as CSV (all columns, 10 digits), TeX and Markdown, and record its numbers.
 
-    formats: the columns shown, in order: {"seed": "d"} formats a column; {"Top-1": "{top1:.1%} [{lo:.1%}, {hi:.1%}]"}
-    makes one from several. A missing value is an em dash. The caption is filled from results and `values`. needs:
-    assets; the caption names those that are left out. A `ResultTable` records its numbers first.
+    Args:
+        name: of the files: small letters, digits, - and _.
+        table: a frame, or a frame with the numbers that it adds to the results.
+        caption: template, filled from `values` and the results.
+        formats: printed columns in order, header -> template of the row's columns; None: all columns.
+        needs: assets; the caption names those that are left out.
+        **values: facts of the caption.
+
+    Returns:
+        The table as printed, all texts.
+
+    Raises:
+        AnonlibError: a bad name, or a template with an unknown field.
     """
-    frame = table
     if isinstance(table, ResultTable):
         record_numbers(table.numbers)
-        frame = table.frame
-    item = {
-        "kind": "table",
-        "name": _checked(name),
-        "caption": _caption(caption, needs, values),
-        "texts": render.text_columns(frame),
-    }
-    item["formats"] = [list(pair) for pair in (formats or dict.fromkeys(map(str, frame.columns), "")).items()]
-    render.write_csv(frame, Path(context().output) / f"{name}.csv")
-    _publish(item)
-    return render.shown(Path(context().output), item)
+        table = table.frame
+    item = {"kind": "table", "name": _checked(name), "caption": _caption(caption, needs, values)}
+    item["texts"] = render.text_columns(table)
+    item["formats"] = [list(pair) for pair in (formats or dict.fromkeys(map(str, table.columns), "")).items()]
+    folder = Path(context().scratch)
+    render.write_csv(table, folder / f"{name}.csv")
+    _save(item)
+    return render.shown(folder, item)
 
 
 def _caption(template: str, needs: Iterable[str], values: Mapping[str, Any]) -> str:
@@ -126,59 +164,61 @@ def save_figure(
     needs: Iterable[str] = (),
     **values: Any,
 ) -> Any:
-    """Save the data behind a figure, draw it from them as PDF and PNG, and show it.
+    """Save the data behind a figure, draw it from them as PDF and PNG, and show a preview.
 
-    draw: a function of a module, called as draw(data, **options), so that `make figures` can call it again.
-    data: a frame (name.csv), or {"table": frame, other names: arrays} (arrays in data/name.npz).
-    shareable: whether faces in the arrays may be shown (FaceSet.shareable); if not, images are blank in what is saved.
-    needs: assets; the caption names those that are left out.
+    Args:
+        name: of the files: small letters, digits, - and _.
+        draw: a module's function, called as draw(data, **options), so that `make figures` can call it again.
+        data: a frame (name.csv), or {"table": frame, other names: arrays} (arrays in data/name.npz).
+        caption: template, filled from `values` and the results.
+        options: JSON values for `draw`.
+        shareable: whether faces in the arrays may be shown (FaceSet.shareable); else images are saved blank.
+        needs: assets; the caption names those that are left out.
+        **values: facts of the caption.
+
+    Returns:
+        The preview, at screen size.
+
+    Raises:
+        AnonlibError: a bad name, data without a frame, or a caption with an unknown field.
     """
     parts = {"table": data} if isinstance(data, pd.DataFrame) else dict(data)
     if not isinstance(parts.get("table"), pd.DataFrame):
         raise AnonlibError(f"figure {name}: data must be a data frame, or have one under 'table': it becomes the CSV")
     table, arrays = parts.pop("table"), {key: np.asarray(array) for key, array in parts.items()}
-    item = {
-        "kind": "figure",
-        "name": _checked(name),
-        "caption": _caption(caption, needs, values),
-        "texts": render.text_columns(table),
-    }
-    item |= {"draw": f"{draw.__module__}:{draw.__qualname__}", "options": dict(options or {}), "arrays": bool(arrays)}
-    output = Path(context().output)
-    render.write_csv(table, output / f"{name}.csv")
+    item = {"kind": "figure", "name": _checked(name), "caption": _caption(caption, needs, values)}
+    item |= {"texts": render.text_columns(table), "draw": f"{draw.__module__}:{draw.__qualname__}"}
+    item |= {"options": dict(options or {}), "arrays": bool(arrays)}
+    folder = Path(context().scratch)
+    render.write_csv(table, folder / f"{name}.csv")
     if arrays:
         hidden = {key: array if shareable else _blank(array) for key, array in arrays.items()}
-        np.savez_compressed(output / render.DATA / f"{name}.npz", allow_pickle=False, **hidden)
-    _publish(item)
-    return _shown_image(output / f"{name}.png")
+        np.savez_compressed(folder / render.DATA / f"{name}.npz", allow_pickle=False, **hidden)
+    _save(item)
+    return _preview(folder / f"{name}.png")
 
 
-def _contents_file() -> Path:
-    """Return where the notebook's list of figures, tables and sentences is kept."""
-    return Path(context().output) / render.DATA / f"{context().notebook}.json"
-
-
-def _publish(item: dict[str, Any]) -> None:
-    output = Path(context().output)
-    render.render(output, item)
+def _save(item: dict[str, Any]) -> None:
+    folder = Path(context().scratch)
+    render.render(folder, item)
     _list(item)
-    provenance.add_files(render.outputs(output, item))
+    provenance.add_files(render.outputs(folder, item))
 
 
 def _list(item: dict[str, Any]) -> None:
-    """Enter an item in the notebook's contents; one of the same kind and name (a cell run again) is replaced."""
+    """Enter an item in the notebook's contents, in place of one of the same kind and name (a cell that runs again)."""
 
     def entered(old: dict[str, Any]) -> dict[str, Any]:
-        labels = [(known["kind"], known["name"]) for known in old["items"]]
+        labels = [(entry["kind"], entry["name"]) for entry in old["items"]]
         label = (item["kind"], item["name"])
         at = labels.index(label) if label in labels else len(labels)
         return old | {"items": [*old["items"][:at], item, *old["items"][at + 1 :]]}
 
-    update_json(_contents_file(), entered)
+    update_json(publishing.contents_file(Path(context().scratch), context().notebook), entered)
 
 
 def _blank(array: np.ndarray) -> np.ndarray:
-    """Return mid-grey in place of images (uint8, three axes or more): faces of real people are nobody's to publish."""
+    """Return mid-grey in place of images (uint8, three axes or more): photos of real people are not published."""
     return np.full_like(array, 128) if array.dtype == np.uint8 and array.ndim >= 3 else array
 
 
@@ -188,26 +228,46 @@ def _checked(name: str) -> str:
     return name
 
 
-def _shown_markdown(text: str) -> Any:
+def _markdown(text: str) -> Any:
     from IPython.display import Markdown
 
     return Markdown(text)
 
 
-def _shown_image(file: Path) -> Any:
-    from IPython.display import Image
+def _preview(file: Path) -> Any:
+    """Return a figure at screen size: a palette PNG (charts) or a JPEG (photos), whichever is smaller."""
+    from IPython import display
+    from PIL import Image
 
     from anonlib.plotting.style import DPI
 
-    image = Image(filename=str(file))
-    width = int.from_bytes(image.data[16:20], "big")  # PNG header: the notebook shows the figure in its printed size
-    return Image(data=image.data, width=round(width * 100 / DPI))
+    picture = Image.open(file).convert("RGB")
+    width = round(picture.width * 100 / DPI)  # as wide on the screen as in print
+    for scale in (1.0, 0.8, 0.6, 0.4):
+        small = picture.copy()
+        small.thumbnail((round(scale * PREVIEW_WIDTH), 10 * PREVIEW_WIDTH), Image.Resampling.LANCZOS)
+        palette = small.quantize(64, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        encoded = [_encoded(palette, "png"), *(_encoded(small, "jpeg", quality=quality) for quality in (80, 65, 50))]
+        if fitting := [image for image in (min(encoded[:2], key=len), *encoded[2:]) if len(image) <= PREVIEW_BYTES]:
+            break
+    return display.Image(data=(fitting or encoded)[0], width=width)
 
 
-def _print_errors_in_one_line() -> None:
-    """In a notebook, show an AnonlibError as its line alone; the cell fails all the same."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell:
+def _encoded(picture: Any, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, optimize=True, **options)
+    return stream.getvalue()
+
+
+def _watch_cells() -> None:
+    """In a notebook, note which cells end without an error, and print an AnonlibError as one line."""
+    if shell := provenance.shell():
+        _finished_cells.clear()
+        shell.events.register("post_run_cell", _note_cell)
         shell.set_custom_exc(
             (AnonlibError,), lambda its, kind, error, _, **__: its._showtraceback(kind, error, [f"error: {error}"])
         )
+
+
+def _note_cell(result: Any) -> None:
+    (_finished_cells.add if result.success else _finished_cells.discard)(result.info.raw_cell.strip())

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from anonlib.config.errors import AnonlibError
 from anonlib.config.paths import cache_root
 from anonlib.data.synthetic import EMBEDDED, write_pack
 from anonlib.faces import person_mask
@@ -103,15 +102,13 @@ def shards(folder: Path, size: int = 20) -> list[tuple[list[int], list[int], Pat
     return [(seeds[k : k + size], photos[k : k + size], folder / f"photos-{k:04d}.npz") for k in starts]
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     """`make data`: build the whole embedded set (two hours on 2 cores); a killed run goes on where it was."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     from anonlib.engine.pool import default_workers
 
-    if arguments:
-        raise AnonlibError(f"`make data` takes no {arguments[0]!r}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     folder = cache_root() / "build"
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionInpaintPipe
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.assets.models import SMALL, ModelRef, ModelSpec, controlnet_folder
-from anonlib.config.errors import AnonlibError
 from anonlib.config.paths import cache_root
 from anonlib.diffusion.loading import forget_places, read_pipeline, save_net
 from anonlib.engine.pool import default_workers
@@ -68,10 +67,8 @@ class Plan:
     few_steps: Schedule = Schedule(1_500, 32, 1e-3)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     """`make models`: make the whole bundle (hours on 2 CPU cores, minutes on a GPU); a killed run goes on."""
-    if arguments:
-        raise AnonlibError(f"`make models` takes no {arguments[0]!r}")
     make_bundle(Plan(), SMALL, default_workers())
 
 

@@ -1,0 +1,58 @@
+"""`python -m tools.build faces|models|camouflage`: build what the project ships, or CAMOUFLaGE's parts for a model."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from anonlib import config
+from anonlib.config.paths import cache_root
+from anonlib.paper import cli
+
+
+def faces(options: argparse.Namespace) -> None:
+    """Draw the embedded faces again; a stopped run goes on."""
+    from tools.build import faces as build
+
+    build.main()
+
+
+def models(options: argparse.Namespace) -> None:
+    """Train the small diffusion model and the compared systems' parts again; a stopped run goes on."""
+    from tools.build import train
+    from tools.build.compared import Plan, make_compared
+
+    train.main()
+    make_compared(Plan(), train.drawn(), cache_root() / "train")
+
+
+def camouflage(options: argparse.Namespace) -> None:
+    """Train CAMOUFLaGE's own parts for a profile's model on a folder of photos; a stopped run goes on."""
+    from tools.build.camouflage_photos import train_on
+    from tools.build.train_camouflage import Plan
+
+    settings = cli.load_settings(options.profile, options.model)
+    train_on(Path(options.photos), Path(options.target), settings.generator, Plan())
+    names = config.CAMOUFLAGE
+    print(f"use them with: -p generator.camouflage={options.target} -p anonymize.systems={','.join(names)}")
+    print(f"or: make anonymize PROFILE={options.profile} METHOD={names[0]} CAMOUFLAGE={options.target}")
+
+
+def main(arguments: list[str]) -> int:
+    """Parse the command line and build; return the exit code."""
+    parser = cli.Parser(prog="python -m tools.build", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=cli.Parser)
+    for function in (faces, models, camouflage):
+        command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        command.set_defaults(function=function)
+        if function is camouflage:
+            command.add_argument("photos", help="folder of photos, searched recursively")
+            command.add_argument("target", help="folder to create")
+            command.add_argument("--profile", default="full", help="the profile whose model it is for (default: full)")
+            command.add_argument("--model", default="", help="a diffusers folder, or owner/model@commit")
+    options = parser.parse_args(arguments)
+    options.function(options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guarded(main))
