@@ -20,7 +20,7 @@ from anonlib import config
 from anonlib.config import files
 from anonlib.config.errors import AnonlibError
 from anonlib.engine import progress
-from anonlib.paper import console, explain, html_report, notebooks, plan, provenance, run
+from anonlib.paper import console, explain, notebooks, plan, provenance, publishing, run
 
 LORA = config.load("smoke", {}).generator.lora
 STEPS = """
@@ -67,7 +67,8 @@ RESULTS = [
 def notebook(root, name, cells, parameters="", imports="steps"):
     begin = f"""
     import numpy as np, pandas as pd, {imports}
-    from anonlib import cache, report
+    from anonlib.engine import cache
+    from anonlib.paper import report
     settings = report.begin("{name}", PROFILE, DATASET, OVERRIDES)
     """
     first = textwrap.dedent(PARAMETERS).strip() + "\n" + parameters
@@ -95,7 +96,7 @@ def write_project(root):
 
 def variables(root):
     """Return what makes a process use the project."""
-    python = os.pathsep.join([str(root / "lib"), str(Path(run.__file__).parents[1])])
+    python = os.pathsep.join([str(root / "lib"), str(Path(run.__file__).parents[2])])
     return {
         "ANONLIB_PROJECT": str(root),
         "ANONLIB_CACHE": str(root / "cache"),
@@ -128,6 +129,11 @@ def enter(patch, root):
 def paper(finished, monkeypatch):
     enter(monkeypatch, finished)
     return finished
+
+
+def published(root):
+    folder = root / "figures"
+    return {str(file): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def again(root, given=(), only=()):
@@ -166,8 +172,8 @@ def test_a_step_that_several_notebooks_use_costs_its_seconds_once(paper):
         {"key": "done", "hit": False, "seconds": 300.0},  # in the notebook's own time
         {"key": "done", "hit": True, "seconds": 300.0},
     ]
-    assert run._saved(output, "01_results", steps) == 20
-    assert run._saved(output, "00_data", steps) == 1020
+    assert run._saved_seconds(output, "01_results", steps) == 20
+    assert run._saved_seconds(output, "00_data", steps) == 1020
 
 
 def test_the_same_command_again_runs_nothing(paper, capsys):
@@ -178,7 +184,7 @@ def test_the_same_command_again_runs_nothing(paper, capsys):
     assert time.process_time() - start < 5
     assert before == {file: file.stat().st_mtime_ns for file in before}
     said = capsys.readouterr().err
-    assert "00_data: unchanged" in said and "01_results: unchanged" in said
+    assert "00_data: up to date" in said and "01_results: up to date" in said
     assert "run/smoke/cached_seconds" in provenance.results(output)
 
 
@@ -297,27 +303,36 @@ def test_another_model_runs_notebooks_again(paper, capsys):
 
 
 def test_a_failing_notebook_is_one_screen(paper, capsys):
-    kept = notebooks.path("01_results").read_text()
+    again(paper)
+    capsys.readouterr()
+    kept, before = notebooks.path("01_results").read_text(), published(paper)
     try:
-        notebook(paper, "01_results", ['x = 1\ny = steps.doubled("text", plus=1, pause=0)\nz = 3'])
+        notebook(
+            paper,
+            "01_results",
+            ['report.record("data/other", 1)\nx = 1\ny = steps.doubled("text", plus=1, pause=0)\nz = 3'],
+        )
         with pytest.raises(console.NotebookFailedError) as failed:
             again(paper)
         lines = str(failed.value).splitlines()
         assert len(lines) <= 24 and max(map(len, lines)) < 300
         text = "\n".join(lines)
-        assert "01_results failed in cell 3" in text and ">   2  y = steps.doubled" in text
+        assert "01_results failed in cell 3" in text and ">   3  y = steps.doubled" in text
         assert "TypeError: can't multiply sequence by non-int" in text and "lib/steps.py:" in text
-        assert f"python -m anonlib.paper.run --profile smoke --dataset {paper / 'faces'}" in text
-        assert (paper / "figures/faces/smoke/notebooks/01_results.failed.ipynb").exists()
-        assert "00_data: unchanged" in capsys.readouterr().err  # what was finished is kept
+        assert f"python -m anonlib.paper.cli run --profile smoke --dataset {paper / 'faces'}" in text
+        assert published(paper) == before  # figures, numbers and executed notebooks, byte by byte
+        assert "00_data: up to date" in capsys.readouterr().err  # finished notebooks stay
 
         notebook(
-            paper, "01_results", ['from anonlib.errors import AnonlibError\nraise AnonlibError("only one person")']
+            paper,
+            "01_results",
+            ['from anonlib.config.errors import AnonlibError\nraise AnonlibError("only one person")'],
         )
         with pytest.raises(AnonlibError) as error:
             again(paper)
         assert str(error.value) == "01_results, cell 3: only one person"
-        failed_copy = (paper / "figures/faces/smoke/notebooks/01_results.failed.ipynb").read_text()
+        failed = publishing.scratch_folder(paper / "figures/faces/smoke", "01_results.run")
+        failed_copy = publishing.executed(failed, "01_results").read_text()
         assert "error: only one person" in failed_copy and "Traceback" not in failed_copy
     finally:
         notebooks.path("01_results").write_text(kept)
@@ -332,7 +347,7 @@ def test_what_a_notebook_no_longer_makes_disappears(paper):
         assert "00_data" in again(paper, only=["00"])
         assert not list(output.glob("line.*")) and (output / "numbers.csv").exists()
         assert not [name for name in files.read_json(output / "manifest.json") if name.startswith("line")]
-        assert [item["name"] for item in html_report.contents(output)["00_data"]["items"]] == ["numbers"]
+        assert [item["name"] for item in publishing.contents(output)["00_data"]["items"]] == ["numbers"]
     finally:
         notebooks.path("00_data").write_text(kept)
 
@@ -342,15 +357,15 @@ def test_a_notebook_under_another_name_keeps_what_it_makes(paper, monkeypatch, t
     output, old = paper / "figures/faces/smoke", notebooks.path("00_data")
     kept, new = old.read_text(), old.with_name("00_people.ipynb")
     again(paper)
-    made = set(plan.made(output, "00_data"))
+    made = set(publishing.hashes(output, "00_data"))
     try:
         notebook(paper, "00_people", DATA, "PAUSE: float = 0.0", "steps, drawing")
         old.unlink()
         assert "00_people" in again(paper)
         left = {file for file in made if not Path(file).stem.startswith("00_data")}
-        assert len(left) > 3 and left <= set(plan.made(output, "00_people"))
+        assert len(left) > 3 and left <= set(publishing.hashes(output, "00_people"))
         assert {file for file in left if file.startswith("line")} <= set(files.read_json(output / "manifest.json"))
-        assert all((output / file).exists() for file in left) and "00_data" not in html_report.contents(output)
+        assert all((output / file).exists() for file in left) and "00_data" not in publishing.contents(output)
     finally:
         old.write_text(kept)
         new.unlink()
@@ -369,7 +384,16 @@ def test_killed_and_started_again_gives_the_same_bytes(paper, tmp_path):
     shards = tmp_path / "cache/steps/double"
     environment = os.environ | {"ANONLIB_CACHE": str(tmp_path / "cache"), "ANONLIB_FIGURES": str(tmp_path / "figures")}
     environment.pop("ANONLIB_QUIET", None)
-    command = [sys.executable, "-m", "anonlib.paper.run", "--profile", "smoke", "--dataset", str(paper / "faces")]
+    command = [
+        sys.executable,
+        "-m",
+        "anonlib.paper.cli",
+        "run",
+        "--profile",
+        "smoke",
+        "--dataset",
+        str(paper / "faces"),
+    ]
     command += ["-p", "PAUSE=0.4", "--only", "00_data"]
     driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(list(shards.glob("*[0-9a-f]/entry.json"))) >= 2, driver)
@@ -394,7 +418,9 @@ def test_killed_and_started_again_gives_the_same_bytes(paper, tmp_path):
 
 def test_two_runs_at_once_are_refused(paper):
     plan_ = plan.make("smoke", str(paper / "faces"), [], [])
-    code = f"from pathlib import Path; from anonlib import run\nwith run._alone(Path({str(plan_.output)!r})): input()"
+    code = (
+        f"from pathlib import Path; from anonlib.paper import run\nwith run._lock(Path({str(plan_.output)!r})): input()"
+    )
     other = subprocess.Popen([sys.executable, "-c", "print(flush=True);" + code], stdin=-1, stdout=-1, text=True)
     try:
         other.stdout.readline()
@@ -407,7 +433,7 @@ def test_two_runs_at_once_are_refused(paper):
 
 def _refused(plan_):
     try:
-        with run._alone(plan_.output):
+        with run._lock(plan_.output):
             return False
     except AnonlibError as error:
         return "another run" in str(error)

@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         raise AnonlibError(f"{message}; see {self.prog} --help")
 
 
-def run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     """Run the notebooks that are not up to date; exit with 1 where one fails."""
     from anonlib.paper import console, plan
     from anonlib.paper import run as driver
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def figures(options: argparse.Namespace) -> int:
+def _figures(options: argparse.Namespace) -> int:
     """Draw figures and tables again from their saved data; no model is loaded."""
     from anonlib.paper import html_report, render
 
@@ -56,7 +56,7 @@ def figures(options: argparse.Namespace) -> int:
     return 0
 
 
-def explain(options: argparse.Namespace) -> int:
+def _explain(options: argparse.Namespace) -> int:
     """List what is out of date and why."""
     from anonlib.paper import explain as reasons
     from anonlib.paper import plan
@@ -65,7 +65,7 @@ def explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def verify(options: argparse.Namespace) -> int:
+def _verify(options: argparse.Namespace) -> int:
     """Compare a run's results with every claim; exit with 1 where one fails."""
     from anonlib.paper import claims, provenance
 
@@ -83,7 +83,7 @@ def verify(options: argparse.Namespace) -> int:
     return int((table.verdict == claims.FAIL).any())
 
 
-def fetch(options: argparse.Namespace) -> int:
+def _fetch(options: argparse.Namespace) -> int:
     """Download third-party models and data, with their licences; files that are there already are kept."""
     for name in options.names:
         if name not in assets.ASSETS:
@@ -109,7 +109,7 @@ def fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-def anonymize(options: argparse.Namespace) -> int:
+def _anonymize(options: argparse.Namespace) -> int:
     """Anonymize the faces in a folder of photos, any size, any number of people, into a new folder."""
     from anonlib.anonymizers import photo_folder, registry
 
@@ -125,7 +125,7 @@ def anonymize(options: argparse.Namespace) -> int:
     return 0
 
 
-def clean(options: argparse.Namespace) -> int:
+def _clean(options: argparse.Namespace) -> int:
     """Remove executed notebooks, half-written files and scratch folders; figures, tables and cached steps stay."""
     folders = [folder for folder in figures_root().glob("**/notebooks") if folder.is_dir()]
     for folder in [*folders, cache_root() / "scratch"]:
@@ -159,29 +159,29 @@ def main(arguments: list[str]) -> int:
     parser = Parser(prog="anonlib", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     add = {}
-    for function in (run, figures, explain, verify, fetch, anonymize, clean):
-        command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+    for function in (_run, _figures, _explain, _verify, _fetch, _anonymize, _clean):
+        command = commands.add_parser(function.__name__[1:], help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
         add[function] = command.add_argument
-    for function in (run, explain, verify):
+    for function in (_run, _explain, _verify):
         add[function]("--profile", default=DEFAULT_PROFILE, help="smoke, demo, full or xl (default: demo)")
         add[function]("--dataset", default=DEFAULT_DATASET, help="a registered name, or a folder of person/image")
-    for function in (run, explain):
+    for function in (_run, _explain):
         add[function]("-p", action="append", default=[], metavar="NAME=VALUE", help="change one number, repeatable")
         add[function]("--only", action="append", default=[], metavar="NOTEBOOK", help="only this one, repeatable")
     model = "a diffusers folder, or owner/model@commit, in place of the profile's pipeline"
-    for function in (fetch, anonymize):
+    for function in (_fetch, _anonymize):
         add[function]("--model", default="", help=model)
-    add[figures]("--dataset", default="", help="only those of this data set (default: all)")
-    add[fetch]("names", nargs="*", help="assets (default: all)")
-    add[fetch]("--list", action="store_true", help="only list them")
-    add[fetch]("--profile", default="", help="also the hub models of this profile")
-    add[fetch]("--method", default="", help="and those of this anonymizer")
-    add[anonymize]("source", help="folder of photos, searched recursively")
-    add[anonymize]("target", help="folder to create")
-    add[anonymize]("--method", default="ia-depth+hed", help="anonymizer (default: ia-depth+hed)")
-    add[anonymize]("--profile", default=DEFAULT_PROFILE, help="the profile whose generator is used (default: demo)")
-    add[anonymize]("--camouflage", default="", help="folder of `make camouflage`")
+    add[_figures]("--dataset", default="", help="only those of this data set (default: all)")
+    add[_fetch]("names", nargs="*", help="assets (default: all)")
+    add[_fetch]("--list", action="store_true", help="only list them")
+    add[_fetch]("--profile", default="", help="also the hub models of this profile")
+    add[_fetch]("--method", default="", help="and those of this anonymizer")
+    add[_anonymize]("source", help="folder of photos, searched recursively")
+    add[_anonymize]("target", help="folder to create")
+    add[_anonymize]("--method", default="ia-depth+hed", help="anonymizer (default: ia-depth+hed)")
+    add[_anonymize]("--profile", default=DEFAULT_PROFILE, help="the profile whose generator is used (default: demo)")
+    add[_anonymize]("--camouflage", default="", help="folder of `make camouflage`")
     options = parser.parse_args(arguments)
     return options.function(options)
 

@@ -9,14 +9,14 @@ from anonlib.config.paths import cache_root
 from anonlib.paper import cli
 
 
-def faces(options: argparse.Namespace) -> None:
+def _faces(options: argparse.Namespace) -> None:
     """Draw the embedded faces again; a stopped run goes on."""
     from tools.build import faces as build
 
     build.main()
 
 
-def models(options: argparse.Namespace) -> None:
+def _models(options: argparse.Namespace) -> None:
     """Train the small diffusion model and the compared systems' parts again; a stopped run goes on."""
     from tools.build import train
     from tools.build.compared import Plan, make_compared
@@ -25,7 +25,7 @@ def models(options: argparse.Namespace) -> None:
     make_compared(Plan(), train.drawn(), cache_root() / "train")
 
 
-def camouflage(options: argparse.Namespace) -> None:
+def _camouflage(options: argparse.Namespace) -> None:
     """Train CAMOUFLaGE's own parts for a profile's model on a folder of photos; a stopped run goes on."""
     from tools.build.camouflage_photos import train_on
     from tools.build.train_camouflage import Plan
@@ -41,10 +41,10 @@ def main(arguments: list[str]) -> int:
     """Parse the command line and build; return the exit code."""
     parser = cli.Parser(prog="python -m tools.build", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=cli.Parser)
-    for function in (faces, models, camouflage):
-        command = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+    for function in (_faces, _models, _camouflage):
+        command = commands.add_parser(function.__name__[1:], help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
-        if function is camouflage:
+        if function is _camouflage:
             command.add_argument("photos", help="folder of photos, searched recursively")
             command.add_argument("target", help="folder to create")
             command.add_argument("--profile", default="full", help="the profile whose model it is for (default: full)")
