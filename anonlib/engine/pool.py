@@ -92,7 +92,8 @@ def map_shards(
         start = (groups, dict(os.environ), str(log), pickle.dumps(compute), folder)
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=start)
         try:
-            places = {pool.submit(_compute_shard, shard): place for place, shard in enumerate(shards)}
+            with _hidden_script():
+                places = {pool.submit(_compute_shard, shard): place for place, shard in enumerate(shards)}
             for future in as_completed(places):
                 yield places[future], future.result()
         except BrokenProcessPool:
@@ -114,6 +115,18 @@ def _worker_environment() -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextlib.contextmanager
+def _hidden_script() -> Iterator[None]:
+    """Start workers without running the user's script again: it needs no `if __name__ == "__main__"`."""
+    main = sys.modules["__main__"]
+    script = main.__dict__.pop("__file__", None) if getattr(main, "__spec__", None) is None else None
+    try:
+        yield
+    finally:
+        if script is not None:
+            main.__file__ = script
 
 
 def _gpu_groups(devices: list[str], each: int, workers: int) -> list[str]:
