@@ -8,8 +8,9 @@ from PIL import Image
 
 from anonlib import anonymizers, config
 from anonlib.anonymizers import photo_folder as album
-from anonlib.anonymizers.dataset import options, seed_parameters
+from anonlib.anonymizers import registry
 from anonlib.anonymizers.multi_face import anonymize_scenes
+from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.config.errors import AnonlibError
 from anonlib.paper import cli
 
@@ -87,8 +88,8 @@ def test_an_album_is_what_its_photos_are_by_themselves(crowd, photos, tmp_path, 
         Image.fromarray(photo).save(tmp_path / "in" / f"{name}.png")
     table = album.anonymize_folder(tmp_path / "in", tmp_path / "out", "ia-hed", settings)
     assert table.file.tolist() == ["a.png", "b.png", "c.png"] and table.status[:2].tolist() == ["ok", "ok"]
-    chosen = options("ia-hed", settings)
-    method = anonymizers.anonymizer("ia-hed", **chosen)
+    chosen = registry.get("ia-hed").options(settings)
+    method = anonymizers.create("ia-hed", **chosen)
     for name, photo in (("a", crowd), ("b", large)):
         (alone,) = anonymize_scenes([photo], method, "ia-hed", seed_parameters(chosen))
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / f"{name}.png")), alone.image)

@@ -212,7 +212,7 @@ def test_an_anonymizer_follows_the_maps_of_the_network_that_its_bundle_names(wei
     images, masks, seeds = scene(1)
     for networks in ((("hed", ModelRef(str(weights))),), ()):
         bundle = ModelSpec(ModelRef(tiny_bundle), annotators=networks)
-        _, status = anonymizers.anonymizer("ia-hed", bundle=bundle, steps=1, batch=1)(images, masks, seeds)
+        _, status = anonymizers.create("ia-hed", bundle=bundle, steps=1, batch=1)(images, masks, seeds)
         assert status == ["ok"]
     np.testing.assert_array_equal(seen[0], annotate("hed", images, ModelRef(str(weights)))[0])
     np.testing.assert_array_equal(seen[1], annotate("hed", images)[0])

@@ -7,7 +7,6 @@ import pytest
 from anonlib import anonymizers
 from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK, fail_closed, image_seed
 from anonlib.assets.models import ModelRef, ModelSpec
-from anonlib.config import CAMOUFLAGE
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import annotate, maps
 from anonlib.faces import person_mask, with_mirrors
@@ -31,7 +30,7 @@ def every(tiny_bundle):
     def make(name: str):
         own = ModelRef(f"{tiny_bundle}-camouflage")
         settings = {"bundle": ModelSpec(ModelRef(tiny_bundle), camouflage=own), "steps": 2, "batch": 4}
-        return anonymizers.anonymizer(name, **settings if name in anonymizers.DIFFUSION else {})
+        return anonymizers.create(name, **settings if anonymizers.get(name).uses_generator else {})
 
     return make
 
@@ -41,7 +40,7 @@ def subjects(photos):
     """Return so many pictures for an anonymizer, with masks and seeds: faces, mirrored too, for one that reads them."""
 
     def make(name: str, count: int):
-        if name not in CAMOUFLAGE:
+        if name not in anonymizers.names("camouflage"):
             return scene(count)
         images = with_mirrors(photos)[:count]
         return images, person_mask(images), [image_seed(image, "test", {}) for image in images]
@@ -49,7 +48,13 @@ def subjects(photos):
     return make
 
 
-CONDITIONED = ("ia-none", "ia-hed", "ia-canny", *CAMOUFLAGE)  # depth needs a face: see test_without_a_face
+# depth needs a face: see test_without_a_face
+CONDITIONED = (
+    "ia-none",
+    "ia-hed",
+    "ia-canny",
+    *anonymizers.names("camouflage"),
+)
 ALL = (*CONDITIONED, "blur", "pixelate", "mask")
 
 
@@ -87,7 +92,7 @@ def test_a_constant_map_is_an_error_never_an_unconditioned_guess(every):
     assert status == [ERROR, OK] and not made[0].any()
 
 
-@pytest.mark.parametrize("name", ["ia-depth+hed", *CAMOUFLAGE])
+@pytest.mark.parametrize("name", ["ia-depth+hed", *anonymizers.names("camouflage")])
 def test_without_a_face_it_is_an_error(every, name):
     made, status = every(name)(*scene(1))
     assert status == [ERROR] and not made.any()
@@ -102,7 +107,7 @@ def test_the_condition_reaches_the_picture(every):
 
 def test_a_photo_is_painted_at_the_generator_s_size_and_given_back_at_its_own(tiny_bundle):
     def detail(size: int) -> float:
-        made, status = anonymizers.anonymizer("ia-hed", bundle=ModelSpec(ModelRef(tiny_bundle)), steps=2, size=size)(
+        made, status = anonymizers.create("ia-hed", bundle=ModelSpec(ModelRef(tiny_bundle)), steps=2, size=size)(
             *scene(1)
         )
         assert status == [OK] and made.shape == (1, 128, 128, 3)
@@ -186,16 +191,16 @@ def test_seed_follows_pixels_method_parameters_and_replicate():
 
 def test_unknown_names_are_refused_in_one_line():
     with pytest.raises(AnonlibError, match="ia-depth"):
-        anonymizers.anonymizer("ia-deth")
+        anonymizers.create("ia-deth")
 
 
 def test_maps_that_were_made_before_paint_the_same_pictures(every, tiny_bundle) -> None:
     images, masks, seeds = scene(3)
-    annotator = maps.known(images[::-1], {"hed": annotate("hed", images[::-1])})
+    annotator = maps.lookup(images[::-1], {"hed": annotate("hed", images[::-1])})
     settings = {"bundle": ModelSpec(ModelRef(tiny_bundle)), "steps": 2, "batch": 4, "annotator": annotator}
-    painted, status = anonymizers.anonymizer("ia-hed", **settings)(images, masks, seeds)
+    painted, status = anonymizers.create("ia-hed", **settings)(images, masks, seeds)
     np.testing.assert_array_equal(painted, every("ia-hed")(images, masks, seeds)[0])
     assert status == [OK] * 3
     stranger = np.roll(images[:1], 5, axis=1)
-    blank, status = anonymizers.anonymizer("ia-hed", **settings)(stranger, masks[:1], seeds[:1])
+    blank, status = anonymizers.create("ia-hed", **settings)(stranger, masks[:1], seeds[:1])
     assert status == [ERROR] and not blank.any(), "a picture without a known map is never painted freely"

@@ -277,7 +277,7 @@ def replace_unet(bundle: ModelSpec, unet: UNet2DConditionModel) -> StableDiffusi
 
 def test_what_cannot_be_asked_for_is_one_line(bundle, tiny_bundle, photos):
     for settings, said in (
-        ({"away": -0.1}, "anonymization scale, is -0.1: it lies between 0 and 4"),
+        ({"anonymization_scale": -0.1}, "the anonymization scale is -0.1: it lies between 0 and 4"),
         ({"weights": {"depth": 3.0}}, "the weight of depth is 3"),
         ({"weights": {"hed": 0.5}}, "follows no hed"),
         ({"strength": 2.0}, "strength is 2"),

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from anonlib import assets, config
-from anonlib.anonymizers import dataset
+from anonlib.anonymizers import dataset, registry, selection
 from anonlib.attacks import benchmark as campaign
 from anonlib.attacks import blackbox, jobs, transfer
 from anonlib.attacks import registry as attackers
@@ -103,20 +103,20 @@ def finished(cache: Path, tiny_bundle: str):
 def test_photos_are_chosen_by_content_and_the_same_in_other_company() -> None:
     some = {"anonymize.probes": 1, "anonymize.train_photos": 12, "anonymize.validation_photos": 2}
     faces, numbers = textures(), config.load("smoke", some).anonymize
-    rows = dataset.chosen_rows(faces, numbers)
+    rows = dataset.select_rows(faces, numbers)
     by_person = Counter(faces.identity[rows])
     assert sorted(by_person[f"{k:02d}"] for k in range(5)) == [2, 2, 2, 3, 3], "people take turns"
     assert {by_person[person] for person in by_person if person >= "05"} == {1}
     assert set(rows % PHOTOS) == {0, 1, 2}, "not always the first photo: it may be the plainest"
     fewer = faces.select(rows=np.flatnonzero((faces.split == "test") | np.isin(faces.identity, ["00", "05", "06"])))
     names = {name for name in faces.table["file"].iloc[rows] if name in set(fewer.table["file"])}
-    files = set(fewer.table["file"].iloc[dataset.chosen_rows(fewer, numbers)])
+    files = set(fewer.table["file"].iloc[dataset.select_rows(fewer, numbers)])
     own = set(faces.table["file"][faces.identity == "00"])
     assert files - own == names - own and files & own == own, "one who is alone is painted in all photos"
-    half = dataset.chosen_rows(faces, replace(numbers, train_photos=6))
+    half = dataset.select_rows(faces, replace(numbers, train_photos=6))
     assert set(half) < set(rows), "fewer photos are the first ones of more"
     everything = dict.fromkeys(some)
-    assert len(dataset.chosen_rows(faces, config.load("smoke", everything).anonymize)) == len(faces)
+    assert len(dataset.select_rows(faces, config.load("smoke", everything).anonymize)) == len(faces)
 
 
 def test_edges_are_made_of_some_photos_a_person_and_of_all_that_are_anonymized() -> None:
@@ -124,8 +124,8 @@ def test_edges_are_made_of_some_photos_a_person_and_of_all_that_are_anonymized()
     for painted, most, wanted in ((1, 1, {1}), (2, 1, {2}), (1, 2, {2}), (2, 3, {3}), (2, None, {PHOTOS})):
         some = {"anonymize.train_photos": painted * PEOPLE["train"], "anonymize.probes": 1}
         numbers = config.load("smoke", some | {"attack.edge_photos": most})
-        rows = dataset.edge_rows(faces, numbers)
-        assert set(dataset.chosen_rows(faces, numbers.anonymize)) <= set(rows.tolist())
+        rows = selection.edge_rows(faces, numbers)
+        assert set(dataset.select_rows(faces, numbers.anonymize)) <= set(rows.tolist())
         train = faces.split[rows] == "train"
         assert set(Counter(faces.identity[rows[train]]).values()) == wanted
         assert (~train).sum() == (faces.split != "train").sum(), "validation and test people give all"
@@ -448,7 +448,7 @@ def test_a_lora_paints_where_few_steps_say_so_and_makes_nothing_else_stale(cache
     (first, steps), (again, same) = painted(plain, {}), painted(able, {})
     np.testing.assert_array_equal(first, again)
     assert sorted(steps) == sorted(same), "a LoRA that is not used makes nothing stale"
-    (few, more), (all_few, _) = painted(able, {"few_steps": 2}), painted(always, {})
+    (few, more), (all_few, _) = painted(able, {"lcm_steps": 2}), painted(always, {})
     assert len(more) == len(same) + 1 and (few != first).any()
     np.testing.assert_array_equal(few, all_few)
 
@@ -499,17 +499,17 @@ def test_another_value_of_an_ablation_trains_for_that_value_only(finished, monke
 def test_people_of_attacker_train_take_turns_under_the_conditionings() -> None:
     faces = textures({"train": 60, "validation": 3, "test": 3})
     numbers = config.load("demo", {"anonymize.train_photos": 60}).anonymize
-    rows = dataset.chosen_rows(faces, numbers)
-    parts = {name: dataset.share(faces, rows, name, numbers) for name in numbers.anonymizers}
+    rows = dataset.select_rows(faces, numbers)
+    parts = {name: selection.assigned_rows(faces, rows, name, numbers) for name in registry.selected(numbers)}
     painted = Counter(row for name, part in parts.items() if name != "noop" for row in part)
     assert {painted[row] for row in rows if faces.split[row] == "train"} == {numbers.train_conditions}
-    assert {painted[row] for row in rows if faces.split[row] != "train"} == {len(numbers.painted)}
+    assert {painted[row] for row in rows if faces.split[row] != "train"} == {len(registry.generative(numbers))}
     np.testing.assert_array_equal(parts["noop"], rows)
     sizes = [len(part) for name, part in parts.items() if name != "noop"]
     assert max(sizes) - min(sizes) < 20, "each conditioning gets about as many"
     alone = faces.select(rows=np.flatnonzero(faces.identity == faces.identity[rows[5]]))
     for name, part in parts.items():
-        own = dataset.share(alone, np.arange(PHOTOS), name, numbers)
+        own = selection.assigned_rows(alone, np.arange(PHOTOS), name, numbers)
         assert len(own) == PHOTOS * (rows[5] in part), "whoever else is there"
     everybody = replace(numbers, train_conditions=None)
-    assert all(len(dataset.share(faces, rows, name, everybody)) == len(rows) for name in parts)
+    assert all(len(selection.assigned_rows(faces, rows, name, everybody)) == len(rows) for name in parts)

@@ -6,6 +6,7 @@ import pytest
 from anonlib import anonymizers, config, data
 from anonlib.anonymizers import dataset, ksame
 from anonlib.anonymizers.contract import ERROR, NO_FACE, OK
+from anonlib.anonymizers.shards import shard_rows
 from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import FaceSet
 from anonlib.faces.recognizers import embed
@@ -26,7 +27,7 @@ def one_each(people) -> FaceSet:
 
 
 def averaged(faces: FaceSet, k: int, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    method = anonymizers.anonymizer(f"ksame-{k}", pool=faces.images)
+    method = anonymizers.create(f"ksame-{k}", pool=faces.images)
     return method(faces.images[rows], faces.masks[rows], [0] * len(rows))
 
 
@@ -64,30 +65,30 @@ def test_the_nearest_are_taken_first():
 
 def test_k_same_does_not_depend_on_order_or_company(one_each):
     together, _ = averaged(one_each, 5, np.arange(len(one_each)))
-    method = anonymizers.anonymizer("ksame-5", pool=one_each.images[::-1])
+    method = anonymizers.create("ksame-5", pool=one_each.images[::-1])
     alone, _ = method(one_each.images[7:8], one_each.masks[7:8], [1])
     np.testing.assert_array_equal(alone[0], together[7])
 
 
 def test_k_same_fails_closed(one_each):
-    few, status = anonymizers.anonymizer("ksame-10", pool=one_each.images[:9])(
+    few, status = anonymizers.create("ksame-10", pool=one_each.images[:9])(
         one_each.images[:2], one_each.masks[:2], [0, 0]
     )
     assert status == [ERROR] * 2 and not few.any(), "nine people hide nobody among ten"
     strange, status = averaged(one_each.select(rows=np.arange(20)), 2, np.arange(3))
-    made, told = anonymizers.anonymizer("ksame-2", pool=one_each.images[:20])(
+    made, told = anonymizers.create("ksame-2", pool=one_each.images[:20])(
         one_each.images[20:21], one_each.masks[20:21], [0]
     )
     assert told == [ERROR] and not made.any(), "who is not in the set is averaged with nobody"
     with pytest.raises(AnonlibError, match="pool"):
-        anonymizers.anonymizer("ksame-2")
+        anonymizers.create("ksame-2")
     with pytest.raises(AnonlibError, match="2 faces or more"):
         ksame.KSame(1, one_each.images)
 
 
 def test_in_a_data_set_nobody_is_twice_in_a_k_same_set(people):
     rows = np.arange(len(people))[::-1]
-    sets = dataset.parts_of("ksame-5", people, rows)
+    sets = shard_rows(anonymizers.get("ksame-5"), people, rows)
     assert sorted(np.concatenate([at for at, _ in sets]).tolist()) == list(range(len(rows)))
     for at, told in sets:
         names = people.identity[rows[at]]
@@ -98,8 +99,8 @@ def test_a_data_set_s_rows_come_back_in_their_order(people):
     rows = np.arange(len(people))[::-1]
     made = dataset.anonymize(people, rows, ("ksame-2", "blur"), config.load("smoke"))
     np.testing.assert_array_equal(made["ksame-2"].source, rows)
-    for at, told in dataset.parts_of("ksame-2", people, rows):
-        method = anonymizers.anonymizer("ksame-2", **told)
+    for at, told in shard_rows(anonymizers.get("ksame-2"), people, rows):
+        method = anonymizers.create("ksame-2", **told)
         apart, _ = method(people.images[rows[at]], people.masks[rows[at]], [0] * len(at))
         np.testing.assert_array_equal(made["ksame-2"].images[at], apart)
     assert (made["ksame-2"].status == OK).all()
@@ -125,7 +126,7 @@ def untrained(tmp_path_factory):
 
 @pytest.fixture
 def removed(untrained):
-    return anonymizers.anonymizer("deepprivacy2", weights=untrained, batch=4)
+    return anonymizers.create("deepprivacy2", weights=untrained, batch=4)
 
 
 def test_deepprivacy2_leaves_all_but_the_face_as_it_was(removed, photos):
@@ -166,7 +167,7 @@ def test_deepprivacy2_keeps_the_contract(removed, photos):
 
 def test_deepprivacy2_draws_another_person_for_another_seed(photos):
     """Recognizers that its training has not seen tell the two apart."""
-    method, masks = anonymizers.anonymizer("deepprivacy2"), np.full(photos.shape[:3], 255, np.uint8)
+    method, masks = anonymizers.create("deepprivacy2"), np.full(photos.shape[:3], 255, np.uint8)
     first, other = (method(photos, masks, seeds)[0] for seeds in ([1, 2, 3], [4, 5, 6]))
     for recognizer in ("sface", "w600k"):
         near = (embed(recognizer, first) * embed(recognizer, other)).sum(1)
@@ -175,14 +176,14 @@ def test_deepprivacy2_draws_another_person_for_another_seed(photos):
 
 def test_weights_that_are_none_say_what_to_do(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
-    method = anonymizers.anonymizer("deepprivacy2", weights=tmp_path / "x.safetensors")
+    method = anonymizers.create("deepprivacy2", weights=tmp_path / "x.safetensors")
     images = np.zeros((1, 128, 128, 3), np.uint8)
     with pytest.raises(AnonlibError, match="make models"):
         method(images, np.full((1, 128, 128), 255, np.uint8), [0])
 
 
 def falco(**settings):
-    return anonymizers.anonymizer("falco", **{"levels": 3, "steps": 3, "fit_levels": 3, "fit_steps": 1} | settings)
+    return anonymizers.create("falco", **{"levels": 3, "steps": 3, "fit_levels": 3, "fit_steps": 1} | settings)
 
 
 def test_falco_leads_away_from_the_identity_and_no_further_than_asked(photos):
@@ -239,10 +240,10 @@ def test_the_generator_draws_in_torch_what_it_draws_in_openvino():
 
 
 def test_the_photos_of_who_is_slow_come_in_small_shards():
-    from anonlib.anonymizers import dataset
-
     rows = np.arange(200)
-    shards = {name: [at for at, _ in dataset.parts_of(name, None, rows)] for name in ("falco", "deepprivacy2")}
+    shards = {
+        name: [at for at, _ in shard_rows(anonymizers.get(name), None, rows)] for name in ("falco", "deepprivacy2")
+    }
     assert all((np.concatenate(parts) == rows).all() for parts in shards.values())
     assert [max(map(len, parts)) for parts in shards.values()] == [32, 128]
 
@@ -301,7 +302,7 @@ def test_a_checkout_of_deepprivacy2_runs_out_of_process_and_fails_closed(checkou
     images = np.concatenate([photos, photos[:1, :, ::-1]])
     masks = np.full(images.shape[:3], 255, np.uint8)
     numbers = config.load("smoke", {"compare.deepprivacy2": str(checkout)})
-    method = anonymizers.anonymizer("deepprivacy2", **dataset.options("deepprivacy2", numbers))
+    method = anonymizers.create("deepprivacy2", **anonymizers.get("deepprivacy2").options(numbers))
     made, status = method(images, masks, [0] * 4)
     assert status == [OK, ERROR, ERROR, OK], "one was let through, one was lost"
     assert not made[1:3].any()
@@ -310,9 +311,9 @@ def test_a_checkout_of_deepprivacy2_runs_out_of_process_and_fails_closed(checkou
 
 def test_a_checkout_that_fails_says_why(checkout, photos):
     (checkout / "anonymize.py").write_text("raise SystemExit('no detectron2 here')")
-    method = anonymizers.anonymizer("deepprivacy2", checkout=str(checkout))
+    method = anonymizers.create("deepprivacy2", checkout=str(checkout))
     with pytest.raises(AnonlibError, match="no detectron2 here"):
         method(photos[:1], np.full((1, 128, 128), 255, np.uint8), [0])
     (checkout / "anonymize.py").unlink()
     with pytest.raises(AnonlibError, match="no checkout of DeepPrivacy2"):
-        anonymizers.anonymizer("deepprivacy2", checkout=str(checkout))
+        anonymizers.create("deepprivacy2", checkout=str(checkout))

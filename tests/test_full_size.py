@@ -60,9 +60,9 @@ def paints(bundle: ModelSpec, name: str, size: int) -> None:
     settings = {"bundle": bundle, "steps": 2, "batch": 1, "size": size}
     if "sketch" in name:  # the small annotator of edges stands in for PidiNet
         settings["annotator"] = lambda name, seen: annotate("hed", seen)
-    made, status = anonymizers.anonymizer(name, **settings)(images, masks, seeds)
+    made, status = anonymizers.create(name, **settings)(images, masks, seeds)
     assert status == ["ok"] and made.shape == images.shape
-    again, _ = anonymizers.anonymizer(name, **settings)(images, masks, seeds)
+    again, _ = anonymizers.create(name, **settings)(images, masks, seeds)
     np.testing.assert_array_equal(again, made)
 
 

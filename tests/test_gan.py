@@ -37,8 +37,8 @@ def test_what_is_trained_is_what_the_anonymizers_load(pool, tmp_path):
     masks = np.full(pool["images"].shape[:3], 255, np.uint8)
     told = {"levels": 3, "steps": 1, "fit_levels": 3, "fit_steps": 0, "weights": files[1]}
     for method in (
-        anonymizers.anonymizer("deepprivacy2", weights=files[0]),
-        anonymizers.anonymizer("falco", **told),
+        anonymizers.create("deepprivacy2", weights=files[0]),
+        anonymizers.create("falco", **told),
     ):
         _, status = method(pool["images"], masks, [0] * len(masks))
         assert status == ["ok"] * len(masks)

@@ -141,9 +141,9 @@ def test_a_bundle_of_the_hub_is_fetched_once_and_then_paints_offline(distant, mo
     assert models.fetch(bundle(), ("hed",)) == 2, "what is here asks for nothing"
     images, masks, seeds = scene(2)
     settings = {"steps": 2, "batch": 2}
-    made, status = anonymizers.anonymizer("ia-hed", bundle=bundle(), **settings)(images, masks, seeds)
+    made, status = anonymizers.create("ia-hed", bundle=bundle(), **settings)(images, masks, seeds)
     local = ModelSpec(ModelRef(str(distant.folder / PIPELINE)), (("hed", ModelRef(str(distant.folder / CONTROL))),))
-    same, _ = anonymizers.anonymizer("ia-hed", bundle=local, **settings)(images, masks, seeds)
+    same, _ = anonymizers.create("ia-hed", bundle=local, **settings)(images, masks, seeds)
     assert status == ["ok", "ok"]
     np.testing.assert_array_equal(made, same)
 

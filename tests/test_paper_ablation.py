@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from anonlib import config
+from anonlib.anonymizers import registry
 from anonlib.attacks import benchmark as campaign
 from anonlib.attacks import registry as attackers
 from anonlib.attacks.benchmark import Outcome
@@ -40,7 +41,7 @@ def test_every_batch_sees_as_many_pairs_and_is_validated_as_often() -> None:
 
 
 def test_backbones_are_trained_on_photos_first_and_face_attackers_at_once() -> None:
-    made = tuple(name for name in DEMO.anonymize.anonymizers if name != "noop")
+    made = tuple(name for name in registry.selected(DEMO.anonymize) if name != "noop")
     for one in ablation.variants("ia-hed", DEMO):
         starts = [(job.learns, job.judged, job.start) for job in one.jobs]
         judged = None if one.value == "resnet18" else "ia-hed"
@@ -52,7 +53,7 @@ def test_backbones_are_trained_on_photos_first_and_face_attackers_at_once() -> N
 
 def test_the_profiles_own_backbone_is_the_campaigns_attacker() -> None:
     own = [one for one in ablation.variants("ia-hed", DEMO) if one.value == DEMO.attack.backbones[0]]
-    trained = campaign.jobs(DEMO.anonymize.anonymizers, DEMO.attack)
+    trained = campaign.jobs(registry.selected(DEMO.anonymize), DEMO.attack)
     assert len(own) == 1 and all(job in trained for job in own[0].jobs), "found in the cache, not trained again"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from anonlib import config
+from anonlib.anonymizers import registry
 from anonlib.paper import panel
 from anonlib.paper.experiments import scale_sweep as sweep
 
@@ -42,7 +43,7 @@ def test_a_step_is_paired_by_photo():
 
 def test_both_are_timed_with_all_that_they_need(settings, photos):
     taken = sweep.seconds(photos[:2], settings).frame
-    assert taken.anonymizer.tolist() == list(config.CAMOUFLAGE) and (taken.n == 2).all()
+    assert taken.anonymizer.tolist() == list(registry.names(registry.CAMOUFLAGE)) and (taken.n == 2).all()
     assert (taken.least > 0).all() and (taken.least <= taken.seconds).all() and (taken.seconds <= taken.most).all()
 
 

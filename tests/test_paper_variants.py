@@ -19,7 +19,7 @@ FEW = {"compare.varied": 3, "compare.levels": 3, "compare.steps": 1, "evaluate.d
 def averaged(people) -> Systems:  # noqa: F811
     """Two photos of each of thirty people through k-Same."""
     numbers = config.load("smoke", {"compare.probes": 2})
-    rows = dataset.chosen_rows(people, numbers.compare)
+    rows = dataset.select_rows(people, numbers.compare)
     return Systems({}, dataset.anonymize(people, rows, ("ksame-2", "ksame-5"), numbers), rows)
 
 

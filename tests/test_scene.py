@@ -18,7 +18,7 @@ def boxes(picture: np.ndarray) -> list[np.ndarray]:
 
 
 def test_everybody_is_replaced_and_the_place_stays(crowd):
-    (made,) = scene.anonymize_scenes([crowd], anonymizers.anonymizer("mask"), "mask", {})
+    (made,) = scene.anonymize_scenes([crowd], anonymizers.create("mask"), "mask", {})
     assert made.status == OK and made.faces == (OK,) * 3 and made.image.shape == crowd.shape
     for before, after in zip(boxes(crowd), boxes(made.image), strict=True):
         middle = slice(len(after) // 3, 2 * len(after) // 3)
@@ -44,7 +44,7 @@ def test_each_person_gets_the_picture_that_was_made_of_him(crowd):
 def test_a_photo_gives_the_same_picture_alone_and_among_others(crowd, photos, tiny_bundle):
     from anonlib.assets.models import ModelRef, ModelSpec
 
-    method = anonymizers.anonymizer("ia-hed", bundle=ModelSpec(ModelRef(tiny_bundle)), steps=2, batch=2)
+    method = anonymizers.create("ia-hed", bundle=ModelSpec(ModelRef(tiny_bundle)), steps=2, batch=2)
     large = cv2.resize(photos[0], (300, 300), interpolation=cv2.INTER_CUBIC)
     together = scene.anonymize_scenes([large, crowd], method, "ia-hed", {})
     (alone,) = scene.anonymize_scenes([crowd], method, "ia-hed", {})
@@ -54,9 +54,9 @@ def test_a_photo_gives_the_same_picture_alone_and_among_others(crowd, photos, ti
 
 def test_nobody_found_gives_a_blank_picture(crowd):
     empty = np.full((90, 130, 3), 110, np.uint8)
-    blank, made = scene.anonymize_scenes([empty, crowd], anonymizers.anonymizer("blur"), "blur", {})
+    blank, made = scene.anonymize_scenes([empty, crowd], anonymizers.create("blur"), "blur", {})
     assert blank.status == NO_FACE and not blank.image.any() and made.status == OK
-    assert scene.anonymize_scenes([empty], anonymizers.anonymizer("blur"), "blur", {})[0].status == NO_FACE
+    assert scene.anonymize_scenes([empty], anonymizers.create("blur"), "blur", {})[0].status == NO_FACE
 
 
 def test_a_face_that_failed_is_black_never_the_original(crowd):
@@ -80,7 +80,7 @@ def test_a_face_that_was_overlooked_at_first_stops_the_photo(crowd, monkeypatch)
         return everybody(photo)[1:] if len(calls) == 1 else everybody(photo)
 
     monkeypatch.setattr(scene, "faces_of", forgetful)
-    (made,) = scene.anonymize_scenes([crowd], anonymizers.anonymizer("blur"), "blur", {})
+    (made,) = scene.anonymize_scenes([crowd], anonymizers.create("blur"), "blur", {})
     assert made.status == ERROR and not made.image.any()
 
 
@@ -96,7 +96,7 @@ def test_an_overlooked_face_whose_centre_lies_outside_stops_the_photo_too(crowd,
         return [dataclasses.replace(face, points=face.points + shift)]
 
     monkeypatch.setattr(scene, "faces_of", at_the_border)
-    (made,) = scene.anonymize_scenes([crowd], anonymizers.anonymizer("blur"), "blur", {})
+    (made,) = scene.anonymize_scenes([crowd], anonymizers.create("blur"), "blur", {})
     assert made.status == ERROR and not made.image.any()
 
 

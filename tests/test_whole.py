@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from anonlib import config
-from anonlib.anonymizers import BASE
 from anonlib.anonymizers import photo_folder as album
+from anonlib.anonymizers import registry
 from anonlib.anonymizers import whole_photo as whole
+from anonlib.anonymizers.builtin import BASE
 from anonlib.anonymizers.multi_face import find, people_of
 from anonlib.anonymizers.whole_photo import anonymize_whole, painted_shape, paints_whole
 from anonlib.assets import models
@@ -60,11 +61,11 @@ def test_only_models_of_whole_photos_paint_them(bundle):
         "camouflage-light", replace(read, reader=read.captioner)
     )
     full, demo = (models.model_spec(config.load(name).generator) for name in ("full", "demo"))
-    for name in config.CAMOUFLAGE:
+    for name in registry.names(registry.CAMOUFLAGE):
         assert paints_whole(name, full) and not paints_whole(name, demo)
 
 
-@pytest.mark.parametrize("name", config.CAMOUFLAGE)
+@pytest.mark.parametrize("name", registry.names(registry.CAMOUFLAGE))
 def test_everything_in_a_photo_changes_and_its_company_does_not_matter(name, options, crowd, photos, monkeypatch):
     real, sizes = Inpainter.prepare, []
     monkeypatch.setattr(

@@ -4,17 +4,16 @@ from functools import partial
 from importlib import import_module
 
 from anonlib import config
-from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.registry import (
-    BASELINE,
     CAMOUFLAGE,
     COMPARED,
-    CONTROL,
     IA,
     AnonymizerSpec,
     add,
 )
+from anonlib.assets import models
 from anonlib.assets.models import ATTRIBUTES, IDENTITY
+from anonlib.faces.attributes import ENCODER
 
 BASE = ("depth", "normal", "segmentation", "openpose", "lineart")  # that CAMOUFLaGE-Base follows
 
@@ -23,37 +22,46 @@ def _lazy(module: str, name: str, **options):
     return lambda **more: getattr(import_module(f"anonlib.anonymizers.{module}"), name)(**options, **more)
 
 
-def _function(name: str):
-    return lambda: getattr(import_module("anonlib.anonymizers.simple"), name)
+def generator_options(conditions: tuple[str, ...], settings: config.Profile) -> dict:
+    generator = settings.generator
+    bundle = models.model_spec(generator)
+    models.check(bundle, conditions, generator.few_steps is not None)  # before the first photo is anonymized
+    options = {"steps": generator.steps, "batch": generator.batch, "size": generator.size, "bundle": bundle}
+    return options | {"compiled": generator.compiled, "lcm_steps": generator.few_steps}
 
 
-def _options(name: str, settings: config.Profile) -> dict:
-    from anonlib.anonymizers.dataset import options
+def _deepprivacy2_options(settings: config.Profile) -> dict:
+    checkout = settings.compare.deepprivacy2
+    return {"checkout": checkout} if checkout else {"weights": models.DEEPPRIVACY2_WEIGHTS}
 
-    return options(name, settings)
+
+def _falco_options(settings: config.Profile) -> dict:
+    options = {name: getattr(settings.compare, name) for name in ("levels", "steps", "fit_levels", "fit_steps")}
+    return options | {"weights": models.FALCO_WEIGHTS, "reader": models.OWN.camouflage.folder / ENCODER}
 
 
 def _add(name: str, group: str, **fields) -> None:
-    add(AnonymizerSpec(name=name, group=group, options=partial(_options, name), module=__name__, **fields))
+    add(AnonymizerSpec(name=name, group=group, module=__name__, **fields))
 
 
-_add(
-    "noop",
-    CONTROL,
-    factory=lambda: lambda images, masks, seeds: (images.copy(), [OK] * len(images)),
-    cheap=True,
-    description="The control that changes nothing.",
-)
 for condition in config.CONDITIONS + config.MORE_CONDITIONS:
     controls = () if condition == "none" else tuple(condition.split("+"))
     factory = _lazy("instance_augmentation", "InstanceAugmentation", conditions=controls)
-    _add(f"ia-{condition}", IA, factory=factory, controls=controls, uses_generator=True)
+    _add(
+        f"ia-{condition}",
+        IA,
+        factory=factory,
+        controls=controls,
+        uses_generator=True,
+        options=partial(generator_options, controls),
+    )
 _add(
     "camouflage-base",
     CAMOUFLAGE,
     factory=_lazy("camouflage", "CamouflageBase"),
     controls=BASE,
     parts=(IDENTITY,),
+    options=partial(generator_options, (*BASE, IDENTITY)),
     uses_generator=True,
     repaints_background=True,
 )
@@ -62,6 +70,7 @@ _add(
     CAMOUFLAGE,
     factory=_lazy("camouflage", "CamouflageLight"),
     parts=(ATTRIBUTES,),
+    options=partial(generator_options, (ATTRIBUTES,)),
     uses_generator=True,
     repaints_background=True,
 )
@@ -72,9 +81,5 @@ def _deepprivacy2(**options):
     return _lazy(module, name)(**options)
 
 
-_add("deepprivacy2", COMPARED, factory=_deepprivacy2)
-_add("falco", COMPARED, factory=_lazy("falco", "Falco"), shard=32, repaints_background=True)
-for k in (2, 5, 10):
-    _add(f"ksame-{k}", COMPARED, factory=_lazy("ksame", "KSame", k=k), cheap=True, k=k)
-for name in config.BASELINES:
-    _add(name, BASELINE, factory=_function(name), cheap=True)
+_add("deepprivacy2", COMPARED, factory=_deepprivacy2, options=_deepprivacy2_options)
+_add("falco", COMPARED, factory=_lazy("falco", "Falco"), options=_falco_options, shard=32, repaints_background=True)

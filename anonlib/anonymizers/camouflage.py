@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from anonlib.anonymizers import BASE
+from anonlib.anonymizers.builtin import BASE
 from anonlib.anonymizers.diffusion import Diffusion, resized, unit
 from anonlib.assets.models import ATTRIBUTES, IDENTITY
 from anonlib.config.errors import AnonlibError
@@ -28,19 +28,19 @@ MOST = 4.0  # of the anonymization scale: far beyond it nothing is left of a pic
 class CamouflageBase(Diffusion):
     """Settings of CAMOUFLaGE-Base; calling it anonymizes a batch under the contract of anonymizers/contract.py.
 
-    away: the anonymization scale a_s in [0, MOST]: 0 is the original (and fails closed), 1 what the controls alone
+    anonymization_scale: a_s in [0, MOST]: 0 is the original (and fails closed), 1 what the controls alone
     paint, above 1 pushed away from the original. weights: of the control maps, in [0, 2]; one of 0 is not followed.
     guidance: by the caption. strength: painting starts from the original with the noise of so much of the way, in
     (0, 1]. The others: see `Diffusion`.
     """
 
-    away: float = 1.25
+    anonymization_scale: float = 1.25
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     guidance: float = 3.0
     strength: float = 1.0
 
     def __post_init__(self):
-        _within("away, the anonymization scale,", self.away, 0, MOST)
+        _within("the anonymization scale", self.anonymization_scale, 0, MOST)
         _within("strength", self.strength, 0, 1)
         for name, weight in self.weights.items():
             if name not in BASE:
@@ -66,7 +66,7 @@ class CamouflageBase(Diffusion):
                 "guidance": [self.guidance] * len(part),
                 "texts": [texts[row] for row in part.tolist()],
                 "strength": self.strength,
-                "anonymization_scale": [self.away] * len(part),
+                "anonymization_scale": [self.anonymization_scale] * len(part),
             }
 
         return self.painted((*self.conditions, IDENTITY), images, valid, seeds, told)

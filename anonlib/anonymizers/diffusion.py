@@ -26,7 +26,7 @@ class Diffusion:
     does; photos of another size are scaled there and back.
     shape: height and width in its place, of whole photos (CAMOUFLaGE
     alone, see `whole`). compiled: whether a GPU compiles the networks first, see `CompiledModule`.
-    few_steps: so many instead of `steps`, with the bundle's LoRA, unguided. annotator: what makes control maps; None:
+    lcm_steps: so many instead of `steps`, with the bundle's LoRA, unguided. annotator: what makes control maps; None:
     what the bundle names.
     """
 
@@ -36,7 +36,7 @@ class Diffusion:
     size: int = 128
     shape: tuple[int, int] | None = None
     compiled: bool = False
-    few_steps: int | None = None
+    lcm_steps: int | None = None
     annotator: Annotator | None = None
 
     @property
@@ -63,13 +63,13 @@ class Diffusion:
         rows, made, status = np.flatnonzero(valid), np.zeros_like(images), [OK if good else ERROR for good in valid]
         if not len(rows):
             return made, status
-        use_lcm = self.few_steps is not None
+        use_lcm = self.lcm_steps is not None
         inpainter = load_inpainter(self.bundle, conditions, self.batch, self.size, self.compiled, use_lcm)
 
         def order(part: np.ndarray) -> InpaintRequest:
             shared = {"images": unit(resized(images[part], self.side)), "seeds": [seeds[row] for row in part]}
             return InpaintRequest(
-                negative=NEGATIVE, steps=self.few_steps or self.steps, **shared, **told(part, inpainter)
+                negative=NEGATIVE, steps=self.lcm_steps or self.steps, **shared, **told(part, inpainter)
             )
 
         batches = full_batches(rows, inpainter.memory_plan.batch)

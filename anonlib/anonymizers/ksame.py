@@ -1,25 +1,29 @@
-"""k-Same (Newton et al., 2005): each face becomes the average of k, so nobody can tell which of the k people it was."""
+"""k-Same-Pixel (Newton et al., 2005): each face becomes the average of k, so at most 1 / k are re-identified."""
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
 
 from anonlib.anonymizers.contract import ERROR, OK
+from anonlib.anonymizers.registry import COMPARED, AnonymizerSpec, add
 from anonlib.config.errors import AnonlibError
 
-SEEN = 32  # px at which faces are compared
+SIDE = 32  # px at which faces are compared
 
 
 @dataclass(frozen=True, eq=False)
 class KSame:
-    """k-Same-Pixel of a set of faces; calling it anonymizes some of them under the contract of contract.py.
+    """k-Same of a set of faces; a call anonymizes some of them under the contract of `contract.py`.
 
-    k: how many faces an average is of, 2 or more. pool: the whole set, (N, H, W, 3) uint8, aligned, one photo a person:
-    then whoever searches among exactly these is right in 1 / k of cases at most. All of a picture is averaged, so
-    nothing in it tells its person. A picture that is not in the pool is an error; with fewer than k in it, all are.
+    The whole picture is averaged, so that its background does not identify a person either. A picture that is not in
+    the pool is an error; with fewer than k in it, all are.
+
+    Attributes:
+        k: Number of faces in an average, 2 or more.
+        pool: The whole set, (N, H, W, 3) uint8, aligned, one photo a person. The bound of 1 / k holds in this set.
     """
 
     k: int
@@ -32,35 +36,58 @@ class KSame:
             raise AnonlibError("k-Same averages the people of a set, one photo each: give all of them, pool=images")
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
-        """Return each picture's average, the same one for all of its k."""
-        found = [self._averages.get(_named(image)) for image in images]
-        made = [np.zeros_like(image) if one is None else one for image, one in zip(images, found, strict=True)]
-        return np.stack(made), [ERROR if one is None else OK for one in found]
+        """Return each picture's average; the k pictures of a group share one."""
+        averages = [self._averages.get(_digest(image)) for image in images]
+        result = [np.zeros_like(image) if mean is None else mean for image, mean in zip(images, averages, strict=True)]
+        return np.stack(result), [ERROR if mean is None else OK for mean in averages]
 
     @cached_property
     def _averages(self) -> dict[bytes, np.ndarray]:
-        """Return what becomes of each picture of the pool, by its name; in whatever order they are given."""
-        named = {_named(image): image for image in self.pool}
-        ordered = [named[name] for name in sorted(named)]
+        """Return the average for each picture of the pool, by its digest; independent of the pool's order."""
+        by_digest = {_digest(image): image for image in self.pool}
+        digests = sorted(by_digest)
+        ordered = np.stack([by_digest[digest] for digest in digests]) if digests else self.pool
         averages = {}
-        for group in partition(np.stack(ordered), self.k) if ordered else []:
-            mean = np.rint(np.mean([ordered[row] for row in group], axis=0)).astype(np.uint8)
-            averages |= {_named(ordered[row]): mean for row in group}
+        for group in partition(ordered, self.k) if digests else []:
+            mean = np.rint(np.mean(ordered[group], axis=0)).astype(np.uint8)
+            averages |= {digests[row]: mean for row in group}
         return averages
 
 
 def partition(images: np.ndarray, k: int) -> list[np.ndarray]:
-    """Return the rows of images (N, H, W, 3) uint8 in groups of k to 2k - 1, the most alike together; none if N < k."""
-    seen = np.stack([cv2.resize(image, (SEEN, SEEN), interpolation=cv2.INTER_AREA) for image in images])
-    seen = seen.reshape(len(images), -1).astype(np.float32)
+    """Divide images into groups of the most similar.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        k: Size of a group; the last one has up to 2k - 1.
+
+    Returns:
+        The rows of each group; no group if N < k.
+    """
+    small = np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images])
+    small = small.reshape(len(images), -1).astype(np.float32)
     left, groups = np.arange(len(images)), []
     while len(left) >= k:
-        away = np.square(seen[left] - seen[left[0]]).sum(1)
-        nearest = np.argsort(away, kind="stable")[: k if len(left) >= 2 * k else len(left)]
+        distances = np.square(small[left] - small[left[0]]).sum(1)
+        nearest = np.argsort(distances, kind="stable")[: k if len(left) >= 2 * k else len(left)]
         groups.append(left[nearest])
         left = np.delete(left, nearest)
     return groups
 
 
-def _named(image: np.ndarray) -> bytes:
+def _digest(image: np.ndarray) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()
+
+
+for _k in (2, 5, 10):
+    add(
+        AnonymizerSpec(
+            name=f"ksame-{_k}",
+            factory=partial(KSame, _k),
+            group=COMPARED,
+            description=f"k-Same-Pixel: each face becomes the average of {_k}.",
+            cheap=True,
+            k=_k,
+            module=__name__,
+        )
+    )

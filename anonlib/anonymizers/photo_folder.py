@@ -13,14 +13,14 @@ import pandas as pd
 from PIL import Image
 
 from anonlib import config
-from anonlib.anonymizers import anonymizer, maps_of
+from anonlib.anonymizers import registry
 from anonlib.anonymizers.contract import ERROR, STATUSES
-from anonlib.anonymizers.dataset import options, seed_parameters
 from anonlib.anonymizers.multi_face import Found, Scene, composed, find
+from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.anonymizers.whole_photo import anonymize_whole, paints_whole
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import Seen, annotate
-from anonlib.controls.maps import Maps, known
+from anonlib.controls.maps import Maps, lookup
 from anonlib.data.folder import SUFFIXES, photos_in, read_photo
 from anonlib.diffusion.pipelining import pipelined
 from anonlib.engine import progress
@@ -80,7 +80,7 @@ def anonymize_photos(photos: list[np.ndarray], name: str, settings: config.Profi
 
 
 def _stages(name: str, settings: config.Profile, source: Path, part: Path) -> "_Stages":
-    told = options(name, settings)
+    told = registry.get(name).options(settings)
     kind = _Whole if "bundle" in told and paints_whole(name, told["bundle"]) else _Stages
     return kind(name, told, source, part)
 
@@ -119,16 +119,16 @@ class _Stages:
     def maps(self, found: Found) -> Maps:
         """Return the control maps of the faces' frames."""
         seen, maps = Seen(found.images), {}
-        for condition in maps_of(self.name) if len(found.images) else ():
+        for condition in registry.get(self.name).controls if len(found.images) else ():
             maps[condition] = annotate(condition, seen, self.options["bundle"].annotator(condition))
         return maps
 
     def made(self, found: Found, maps: Maps) -> Made:
         """Anonymize the faces; return what puts them back."""
-        told = self.options | ({"annotator": known(found.images, maps)} if maps else {})
+        told = self.options | ({"annotator": lookup(found.images, maps)} if maps else {})
         seeds = found.seeds(self.name, seed_parameters(self.options))
-        made, status = anonymizer(self.name, **told)(found.images, found.masks, seeds)
-        whole = self.name in config.SCENES  # it paints what is behind people too
+        made, status = registry.create(self.name, **told)(found.images, found.masks, seeds)
+        whole = registry.get(self.name).repaints_background
         return partial(composed, found, made, status, whole)
 
 

@@ -6,14 +6,16 @@ Importing it, and every file that registers itself, imports neither torch nor di
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from anonlib import config
 from anonlib.anonymizers.contract import Anonymizer, fail_closed
 from anonlib.config.errors import AnonlibError
-from anonlib.engine.plugins import load_plugins
+from anonlib.engine.plugins import is_plugin, load_plugins
 
-CONTROL, IA, CAMOUFLAGE, COMPARED, BASELINE, USER = "control", "ia", "camouflage", "compared", "baseline", "user"
+GROUPS = CONTROL, IA, CAMOUFLAGE, COMPARED, BASELINE, USER = (
+    "control", "ia", "camouflage", "compared", "baseline", "user"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,7 @@ class AnonymizerSpec:
     Attributes:
         name: Its name in tables, figures, results and on the command line.
         factory: Returns the anonymizer from its options; imports what is heavy when it is called.
-        group: What it is compared with: "control" (the no-op), "ia", "camouflage", "compared", "baseline" or "user".
+        group: What it is compared with, one of GROUPS; "control" is the no-op.
         description: One sentence for people.
         options: Profile -> keyword arguments of the factory. Raises AnonlibError where a part of the model is missing.
         controls: Control maps that it follows.
@@ -59,11 +61,11 @@ class AnonymizerSpec:
 _specs: dict[str, AnonymizerSpec] = {}
 
 # the names that a profile may hold
-config.register_names("anonymize.conditions", lambda: ["+".join(spec.controls) or "none" for spec in _group(IA)])
+config.register_names("anonymize.conditions", lambda: ["+".join(get(name).controls) or "none" for name in names(IA)])
 config.register_names("anonymize.systems", lambda: names(CAMOUFLAGE))
 config.register_names("anonymize.baselines", lambda: names(BASELINE))
 config.register_names("compare.systems", lambda: names(COMPARED, BASELINE))
-config.register_names("boundary.anonymizer", lambda: [spec.name for spec in _group(IA) if spec.controls])
+config.register_names("boundary.anonymizer", lambda: [name for name in names(IA) if get(name).controls])
 
 
 def register(name: str, **fields) -> Callable:
@@ -105,19 +107,35 @@ def get(name: str) -> AnonymizerSpec:
     return specs[name]
 
 
+def find(name: str) -> AnonymizerSpec:
+    """Return the spec of an anonymizer; a plain one for another tool, of which only the results are there."""
+    return anonymizers().get(name) or AnonymizerSpec(name=name, factory=partial(get, name))
+
+
 def anonymizers() -> dict[str, AnonymizerSpec]:
-    """Return all specs by name: the no-op control, the package's own, those of installed packages, the user's."""
+    """Return all specs by name, in the order of GROUPS."""
     load_methods()
-    return dict(_specs)
+    return dict(sorted(_specs.items(), key=lambda item: GROUPS.index(item[1].group)))
 
 
 def names(*groups: str) -> tuple[str, ...]:
-    """Return the names of some groups, or all names, in the order of registration."""
+    """Return the names of some groups, or all names, in the order of GROUPS."""
     return tuple(name for name, spec in anonymizers().items() if not groups or spec.group in groups)
 
 
-def _group(group: str) -> list[AnonymizerSpec]:
-    return [spec for spec in anonymizers().values() if spec.group == group]
+def generative(numbers: config.Anonymize) -> tuple[str, ...]:
+    """Return the names that a profile selects of Instance Augmentation and CAMOUFLaGE."""
+    return (*(f"{IA}-{condition}" for condition in numbers.conditions), *numbers.systems)
+
+
+def selected(numbers: config.Anonymize) -> tuple[str, ...]:
+    """Return all names that a profile selects: no-op, generative, baselines, and whatever the user has registered."""
+    return (*names(CONTROL), *generative(numbers), *numbers.baselines, *names(USER))
+
+
+def in_every_process(spec: AnonymizerSpec) -> bool:
+    """Return whether worker processes know an anonymizer too: not one that a notebook's cell has registered."""
+    return spec.group != USER or is_plugin(spec.module)
 
 
 def create(name: str, **options) -> Anonymizer:
@@ -140,4 +158,4 @@ def load_methods() -> None:
 
 @cache
 def _load_built_in() -> None:
-    from anonlib.anonymizers import builtin  # noqa: F401
+    from anonlib.anonymizers import builtin, ksame, simple  # noqa: F401

@@ -8,11 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from anonlib.anonymizers import DIFFUSION, anonymizer, maps_of
+from anonlib.anonymizers import registry
 from anonlib.anonymizers.contract import image_seed
 from anonlib.anonymizers.multi_face import Found, Scene, laid_back, people_of
 from anonlib.assets.models import ATTRIBUTES, IDENTITY, ModelSpec
-from anonlib.config import CAMOUFLAGE
 from anonlib.faces import Face
 from anonlib.faces.attributes import reader
 
@@ -21,10 +20,11 @@ MULTIPLE = 64  # px of which both sides of what is painted are a multiple: an au
 
 def paints_whole(name: str, bundle: ModelSpec) -> bool:
     """Return whether an anonymizer paints whole photos with these models, not the frames of the faces in them."""
-    if name not in CAMOUFLAGE:
+    spec = registry.get(name)
+    if not spec.parts:
         return False
-    says = bundle.captioner if IDENTITY in DIFFUSION[name] else bundle.reader
-    return says is not None and all(bundle.annotator(one) for one in maps_of(name))
+    says = bundle.captioner if IDENTITY in spec.parts else bundle.reader
+    return says is not None and all(bundle.annotator(condition) for condition in spec.controls)
 
 
 def painted_shape(height: int, width: int, size: int) -> tuple[int, int]:
@@ -45,9 +45,9 @@ def anonymize_whole(found: Found, name: str, options: dict, parameters: dict) ->
         at += len(faces)
         shape = painted_shape(*photo.shape[:2], options["size"])
         told = {"shape": shape, "batch": 1, "compiled": False}
-        if ATTRIBUTES in DIFFUSION[name]:
+        if ATTRIBUTES in registry.get(name).parts:
             told["seen"] = partial(people_of, faces_found=[faces], reads=reader(options["bundle"]))
-        method = anonymizer(name, **options | told)
+        method = registry.create(name, **options | told)
         seeds = [image_seed(photo, name, parameters)]
         (made,), (status,) = method(photo[None], _people(photo, faces, masks)[None], seeds)
         scenes.append(Scene(made, status, (status,) * len(faces)))

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
-from anonlib.anonymizers import dataset
-from anonlib.anonymizers.dataset import QUICK, Anonymized
+from anonlib.anonymizers import dataset, registry
+from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks import launch as together
 from anonlib.attacks.jobs import Job, attack_shard, embed_shards
 from anonlib.attacks.registry import ATTACKERS, COSTS, attack_config, probe_labels, tuned
@@ -54,8 +54,10 @@ def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
     """
     face = {"steps": numbers.face_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
     face |= {"frozen": numbers.face_frozen}
-    scenes = [name for name in anonymizers if name in config.SCENES]
-    people = sorted((name for name in anonymizers if name not in (*QUICK, *scenes)), key=lambda name: name.count("+"))
+    specs = {name: registry.find(name) for name in anonymizers}
+    scenes = [name for name, spec in specs.items() if spec.repaints_background]
+    people = [name for name, spec in specs.items() if not spec.cheap and name not in scenes]
+    people.sort(key=lambda name: len(specs[name].controls))
     apart = [(name,) for name in anonymizers if name in ("noop", *people[-1:], *scenes)]
     learned, found = groups(anonymizers, numbers), []
     for seed in numbers.seeds:
@@ -123,7 +125,7 @@ def data_control(faces: FaceSet, settings: config.Profile) -> pd.DataFrame:
     He sees the whole photo ("contrastive") or only the background, which is the control of the data themselves. Both
     trainings are those of the whole campaign, so they are done once.
     """
-    made = dataset.anonymize(faces, dataset.chosen_rows(faces, settings.anonymize), ("noop",), settings)
+    made = dataset.anonymize(faces, dataset.select_rows(faces, settings.anonymize), ("noop",), settings)
     todo = [job for job in jobs(("noop",), settings.attack) if job.label in (SCRATCH, BACKGROUND)]
     return ranks(faces, made, train(faces, made, todo), settings.evaluate)
 

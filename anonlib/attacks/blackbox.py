@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
-from anonlib.anonymizers import dataset
 from anonlib.anonymizers.contract import ERROR, OK
 from anonlib.anonymizers.dataset import Anonymized
+from anonlib.anonymizers.selection import edge_rows
 from anonlib.attacks import benchmark as campaign
 from anonlib.attacks.jobs import Job
 from anonlib.attacks.transfer import embed_all
@@ -31,7 +31,7 @@ def ranks(faces: FaceSet, made: dict[str, Anonymized], settings: config.Profile)
     `attack.edge_photos` of a person.
     """
     numbers, trained = settings.attack, []
-    chosen = np.union1d(dataset.edge_rows(faces, settings), made["noop"].source)
+    chosen = np.union1d(edge_rows(faces, settings), made["noop"].source)
     faces, made = faces.select(rows=chosen), {name: _among(chosen, one) for name, one in made.items()}
     for edge in numbers.edges:
         world = seen_as(edge, faces, {"noop": made["noop"]})

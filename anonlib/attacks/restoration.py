@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anonlib import config
-from anonlib.anonymizers import dataset
+from anonlib.anonymizers import dataset, registry
 from anonlib.anonymizers.contract import OK, full_batches
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks import benchmark as campaign
@@ -158,7 +158,8 @@ def restored(net: Restorer, images: np.ndarray, batch: int = 16) -> np.ndarray:
 def pairs_of(faces: FaceSet, one: Anonymized, settings: config.Profile) -> Pairs:
     """Return what is learned from, tried on and restored; of an anonymizer that takes no time more is made."""
     probes = small(one.images[probe_rows(faces, one)])
-    if one.name in config.BASELINES:
+    spec = registry.find(one.name)
+    if spec.cheap and not spec.k:
         others = [_spread(np.flatnonzero(faces.split == split), most) for split, most in PHOTOS.items()]
         rows = np.union1d(np.concatenate(others), one.source[faces.split[one.source] != "test"])
         one = dataset.complete(faces, {one.name: one}, rows, settings)[one.name]

@@ -56,7 +56,7 @@ def annotate_shards(shards: list[dict]) -> list[dict]:
     return made
 
 
-def known(images: np.ndarray, maps: Maps) -> Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def lookup(images: np.ndarray, maps: Maps) -> Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return an annotator, as `conditions.annotate`, that looks its maps up; KeyError for an image not among these."""
     place = {image.tobytes(): row for row, image in enumerate(images)}
 

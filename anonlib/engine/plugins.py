@@ -11,6 +11,8 @@ from anonlib.config.paths import method_files
 
 ENTRY_POINTS = ("anonlib.anonymizers", "anonlib.attackers")  # groups in which an installed package names modules
 
+_roots: set[str] = set()  # top-level modules that are loaded here
+
 
 def load_plugins() -> None:
     """Import the modules that installed packages name in ENTRY_POINTS and the files in $ANONLIB_METHOD, each once.
@@ -23,10 +25,16 @@ def load_plugins() -> None:
         _load_file(file)
 
 
+def is_plugin(module: str) -> bool:
+    """Return whether `load_plugins` imports a module, as it does in every worker process too."""
+    return module.split(".")[0] in _roots
+
+
 @cache
 def _load_entry_points() -> None:
     for group in ENTRY_POINTS:
         for point in importlib.metadata.entry_points(group=group):
+            _roots.add(point.module.split(".")[0])
             try:
                 point.load()
             except Exception as error:  # whatever another package raises
@@ -39,6 +47,7 @@ def _load_file(file: Path) -> None:
         raise AnonlibError(f"METHOD={file}: there is no such file")
     name = f"method_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
+    _roots.add(name)
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -84,7 +84,7 @@ def anonymize(photos, names=ANONYMIZER, profile=None, *, target=None):
     if isinstance(photos, FaceSet):
         names = (names,) if isinstance(names, str) else tuple(names)
         _check_names("anonymizer", names, [*registry.anonymizers(), *photos.given])
-        return dataset.anonymize(photos, dataset.chosen_rows(photos, profile.anonymize), names, profile)
+        return dataset.anonymize(photos, dataset.select_rows(photos, profile.anonymize), names, profile)
     if not isinstance(names, str):
         raise AnonlibError("photos and folders take a single anonymizer: give its name")
     _check_names("anonymizer", (names,), registry.anonymizers())

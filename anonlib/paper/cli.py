@@ -195,7 +195,7 @@ def _fetch_models(profile: str, model: str, method: str) -> int:
     generative = [name for name, spec in specs.items() if spec.uses_generator]
     if method and method not in generative:
         raise AnonlibError(f"{method!r} needs no model: {config.nearest(method, generative)}")
-    names = [name for name in (*settings.anonymize.anonymizers, method) if name in generative]
+    names = [name for name in (*registry.selected(settings.anonymize), method) if name in generative]
     conditions = {part for name in names for part in specs[name].conditions}
     return models.fetch(models.model_spec(settings.generator), tuple(sorted(conditions)))
 

@@ -9,11 +9,12 @@ import numpy as np
 from PIL import Image
 
 from anonlib import config
-from anonlib.anonymizers import BASE, image_seed
+from anonlib.anonymizers import image_seed, registry
+from anonlib.anonymizers.builtin import BASE
 from anonlib.anonymizers.camouflage import WEIGHTS, CamouflageBase
-from anonlib.anonymizers.dataset import options, seed_parameters
+from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.controls import Seen, annotate
-from anonlib.controls.maps import Maps, known
+from anonlib.controls.maps import Maps, lookup
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -31,16 +32,16 @@ class Studio:
     """One aligned photo (128, 128, 3) uint8 and its control maps, painted again and again; the noise stays the same."""
 
     def __init__(self, image: np.ndarray, settings: config.Profile):
-        self.image, self.name = image, config.CAMOUFLAGE[0]
-        self.options = options(self.name, settings) | {"batch": 1}
+        self.image, self.name = image, "camouflage-base"
+        self.options = registry.get(self.name).options(settings) | {"batch": 1}
         seen, bundle = Seen(image[None]), self.options["bundle"]
         self.maps: Maps = {name: annotate(name, seen, bundle.annotator(name)) for name in BASE}
         self.seed = image_seed(image, self.name, seed_parameters(self.options))
 
     def paint(self, away: float, weights: dict[str, float]) -> np.ndarray | None:
         """Return the picture at a scale and weights of the controls, None where a map that is followed is empty."""
-        annotator = known(self.image[None], self.maps)
-        method = CamouflageBase(away=away, weights=weights, annotator=annotator, **self.options)
+        annotator = lookup(self.image[None], self.maps)
+        method = CamouflageBase(anonymization_scale=away, weights=weights, annotator=annotator, **self.options)
         made, status = method(self.image[None], np.full((1, *self.image.shape[:2]), 255, np.uint8), [self.seed])
         return made[0] if status == ["ok"] else None
 

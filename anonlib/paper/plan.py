@@ -77,12 +77,12 @@ def make(profile: str, dataset: str, parameters: list[str], only: list[str]) -> 
         AnonlibError: an unknown profile, data set, notebook or parameter, or a value of another type or range.
     """
     from anonlib import data
-    from anonlib.anonymizers import registry  # noqa: F401  # so that unknown names are refused
+    from anonlib.anonymizers import registry  # it refuses unknown names too
 
     chosen = notebooks.choose(only)
     overrides, values = notebooks.parse_all(chosen, parameters)
     settings = config.load(profile, overrides)
-    if missing := set(config.CAMOUFLAGE) - set(settings.anonymize.systems):
+    if missing := set(registry.names(registry.CAMOUFLAGE)) - set(settings.anonymize.systems):
         if chosen == [OPTIONAL]:
             raise AnonlibError(f"{OPTIONAL} needs {', '.join(sorted(missing))} among anonymize.systems")
         chosen = [name for name in chosen if name != OPTIONAL]

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from anonlib import config
+from anonlib.anonymizers import registry
 from anonlib.config.paths import cache_root
 from anonlib.paper import cli
 
@@ -32,7 +32,7 @@ def _camouflage(options: argparse.Namespace) -> None:
 
     settings = cli.load_settings(options.profile, options.model)
     train_on(Path(options.photos), Path(options.target), settings.generator, Plan())
-    names = config.CAMOUFLAGE
+    names = registry.names(registry.CAMOUFLAGE)
     print(f"use them with: -p generator.camouflage={options.target} -p anonymize.systems={','.join(names)}")
     print(f"or: make anonymize PROFILE={options.profile} METHOD={names[0]} CAMOUFLAGE={options.target}")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
+from anonlib.anonymizers import registry
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks import benchmark as campaign
 from anonlib.attacks.benchmark import FACE, SCRATCH, Outcome
@@ -51,7 +52,7 @@ def variants(anonymizer: str, settings: config.Profile) -> list[Variant]:
     so a larger one makes fewer steps (P1, ablations).
     """
     ablate, attack = settings.ablate, settings.attack
-    groups = campaign.groups(settings.anonymize.anonymizers, attack)
+    groups = campaign.groups(registry.selected(settings.anonymize), attack)
     (train_on,) = [group for group in groups if anonymizer in group]
     found = []
     for backbone in ablate.backbones:

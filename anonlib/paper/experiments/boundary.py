@@ -48,7 +48,8 @@ def points(boundary: config.Boundary) -> list[Point]:
     found = [("strength", value, {"scales": dict.fromkeys(controls, value)}) for value in boundary.strengths]
     for axis in ("blur", "pixels", "hidden", "few_steps"):
         values = getattr(boundary, {"blur": "blurs"}.get(axis, axis))
-        found += [(axis, value, full | {axis: value}) for value in values]
+        option = {"few_steps": "lcm_steps"}.get(axis, axis)
+        found += [(axis, value, full | {option: value}) for value in values]
     return [Point(f"{boundary.anonymizer}-{axis}-{value}", axis, value, options) for axis, value, options in found]
 
 
@@ -67,7 +68,7 @@ def anonymize_points(
         What the attacker trains on, and each point's probes.
     """
     anonymize = replace(settings.anonymize, probes=1, train_photos=settings.boundary.train_photos)
-    rows, name = dataset.chosen_rows(faces, anonymize), settings.boundary.anonymizer
+    rows, name = dataset.select_rows(faces, anonymize), settings.boundary.anonymizer
     probes, train = rows[faces.split[rows] == "test"], rows[faces.split[rows] != "test"]
     hashes = faces.table["sha256"].iloc[train]
     mixed = [chosen[int(sha256[:8], 16) % len(chosen)].options for sha256 in hashes]

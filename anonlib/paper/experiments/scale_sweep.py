@@ -11,8 +11,9 @@ import pandas as pd
 
 from anonlib import config
 from anonlib.anonymizers import image_seed, registry
-from anonlib.anonymizers.dataset import options, seed_parameters
-from anonlib.controls.maps import Maps, control_maps, known
+from anonlib.anonymizers.seed_keys import seed_parameters
+from anonlib.anonymizers.shards import resolve
+from anonlib.controls.maps import Maps, control_maps, lookup
 from anonlib.engine import cache
 from anonlib.faces.recognizers import embed
 from anonlib.metrics.statistics import bootstrap_interval
@@ -59,15 +60,13 @@ def sweep(images: np.ndarray, scales: tuple[float, ...], settings: config.Profil
 
 def _used_options(name: str, settings: config.Profile) -> dict:
     """Return an anonymizer's options, with the parts of the model that it uses alone."""
-    kwargs = options(name, settings)
-    used = kwargs["bundle"].used(registry.get(name).conditions, kwargs["few_steps"] is not None)
-    return kwargs | {"bundle": used}
+    spec = registry.get(name)
+    return resolve(spec, spec.options(settings))[0]
 
 
 def _model_labels(by_name: dict[str, dict]) -> list:
     """Return the models of anonymizers in a cache key, from their options by name."""
-    sources = (kwargs["bundle"].sources(registry.get(name).conditions) for name, kwargs in by_name.items())
-    return sorted({source.label for part in sources for source in part}, key=str)
+    return sorted(set().union(*(resolve(registry.get(name), kwargs)[1] for name, kwargs in by_name.items())), key=str)
 
 
 def sweep_shards(shards: list[dict]) -> list[np.ndarray]:
@@ -76,9 +75,10 @@ def sweep_shards(shards: list[dict]) -> list[np.ndarray]:
 
     swept = []
     for shard in shards:
-        images, annotator = shard["images"], known(shard["images"], shard["maps"])
+        images, annotator = shard["images"], lookup(shard["images"], shard["maps"])
         masks = np.full(images.shape[:3], 255, np.uint8)
-        methods = [CamouflageBase(away=scale, annotator=annotator, **shard["options"]) for scale in shard["scales"]]
+        kwargs = shard["options"] | {"annotator": annotator}
+        methods = [CamouflageBase(anonymization_scale=scale, **kwargs) for scale in shard["scales"]]
         swept.append(np.stack([method(images, masks, shard["seeds"])[0] for method in methods]))
     return swept
 

@@ -51,7 +51,7 @@ class Systems:
 def anonymize(faces: FaceSet, settings: config.Profile) -> Systems:
     """Anonymize with every system; photos that another tool anonymized come from the data set, where it has them."""
     own = dataset.anonymize_all(faces, settings)
-    rows = dataset.chosen_rows(faces, settings.compare)
+    rows = dataset.select_rows(faces, settings.compare)
     others = tuple(name for name in (*settings.compare.systems, *faces.given) if name not in own)
     return Systems(own, dataset.anonymize(faces, rows, others, settings), rows[faces.split[rows] == "test"])
 

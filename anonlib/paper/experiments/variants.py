@@ -6,6 +6,8 @@ import pandas as pd
 from anonlib import config
 from anonlib.anonymizers import dataset, registry
 from anonlib.anonymizers.contract import OK
+from anonlib.anonymizers.seed_keys import SEED_KEYS
+from anonlib.anonymizers.shards import shard_rows
 from anonlib.attacks import benchmark as campaign
 from anonlib.data.faceset import FaceSet
 from anonlib.metrics.identification import hits, rank_of_true
@@ -30,7 +32,7 @@ def vary(faces: FaceSet, systems: Systems, settings: config.Profile) -> Systems:
         by_row = [option for option in options for _ in rows]
         part = dataset.vary(faces, np.tile(rows, len(options)), name, by_row, settings)
         for place, option in enumerate(options):
-            label = ", ".join([name, *(f"{key} {value:g}" for key, value in option.items())])
+            label = ", ".join([name, *(f"{SEED_KEYS.get(key, key)} {value:g}" for key, value in option.items())])
             varied[label] = part.select(np.arange(len(rows)) + place * len(rows))
     return Systems({}, varied | {name: systems.compared[name].of(rows) for name in _k_anonymous(systems)}, rows)
 
@@ -39,7 +41,7 @@ def _options(systems: Systems, compare: config.Compare) -> dict[str, list[dict]]
     """Return the settings of each anonymizer that is compared, one value at a time."""
     falco = [{"steps": steps} for steps in compare.varied_steps]
     falco += [{"margin": margin} for margin in compare.varied_margins]
-    options = {"falco": falco, "camouflage-base": [{"away": scale} for scale in compare.varied_scales]}
+    options = {"falco": falco, "camouflage-base": [{"anonymization_scale": scale} for scale in compare.varied_scales]}
     return {name: each for name, each in options.items() if name in systems.probes}
 
 
@@ -124,6 +126,6 @@ def bound(faces: FaceSet, systems: Systems, evaluate: config.Evaluate) -> Result
 
 def _first_photos(faces: FaceSet, systems: Systems) -> np.ndarray:
     """Return the first of `systems.rows` by content of each test person: those that k-Same averages."""
-    name = next(spec.name for spec in registry.anonymizers().values() if spec.k)
-    sets = dataset.parts_of(name, faces, systems.rows)
+    spec = next(spec for spec in registry.anonymizers().values() if spec.k)
+    sets = shard_rows(spec, faces, systems.rows)
     return np.sort(systems.rows[max((at for at, _ in sets), key=len)])

@@ -1,0 +1,21 @@
+"""Option names inside seeds: a renamed option keeps its old key there, or every published number would change."""
+
+from collections.abc import Mapping
+from typing import Any
+
+SEED_KEYS = {"lcm_steps": "few_steps", "anonymization_scale": "away"}  # option -> its key in `contract.image_seed`
+SEEDED = ("steps", "lcm_steps")  # options of a profile that seeds depend on; those that a sweep varies all count
+
+
+def seed_parameters(options: Mapping[str, Any], varied: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the parameters that an anonymizer's seeds are derived from.
+
+    Args:
+        options: Its options in a profile; of these only SEEDED count, where they are not None.
+        varied: Options that replace them for some photos; all of these count.
+
+    Returns:
+        Seed key -> value, as `contract.image_seed` takes it.
+    """
+    counted = {name: options[name] for name in SEEDED if options.get(name) is not None} | dict(varied or {})
+    return {SEED_KEYS.get(name, name): value for name, value in counted.items()}

@@ -1,0 +1,150 @@
+"""Anonymization in shards: each is cached by itself, and a worker process computes it."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from anonlib import config
+from anonlib.anonymizers import registry
+from anonlib.anonymizers.contract import image_seed
+from anonlib.anonymizers.registry import AnonymizerSpec
+from anonlib.anonymizers.seed_keys import seed_parameters
+from anonlib.anonymizers.selection import edge_rows, rank_by_content
+from anonlib.assets.models import model_spec
+from anonlib.controls.maps import Maps, control_maps, lookup
+from anonlib.data.faceset import FaceSet
+from anonlib.engine import cache
+
+OUTPUTS = ("images", "status", "seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One anonymizer on some rows of a data set: which versions of them, and options besides the profile's."""
+
+    name: str
+    rows: np.ndarray
+    replicates: np.ndarray = None  # (len(rows),) int; None: the first version of each
+    options: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.replicates is None:
+            object.__setattr__(self, "replicates", np.zeros(len(self.rows), int))
+
+
+def run_requests(faces: FaceSet, requests: list[Request], settings: config.Profile) -> list[dict[str, np.ndarray]]:
+    """Anonymize what is requested, each shard from the cache where it is there.
+
+    Returns:
+        For each request images (M, 128, 128, 3) uint8, status (M,) str and seconds (M,) float, in its rows' order.
+    """
+    if not requests:
+        return []
+    specs = [registry.get(request.name) for request in requests]
+    options = {spec.name: spec.options(settings) for spec in specs}  # raises before the first photo is anonymized
+    maps_of_rows = _make_maps(faces, requests, settings)
+    shards, models, places = [], set(), [[] for _ in requests]
+    for request, spec, own_places in zip(requests, specs, places, strict=True):
+        parameters = seed_parameters(options[spec.name], request.options)
+        used, own_models = resolve(spec, options[spec.name] | request.options)
+        models |= own_models
+        for at, pool in shard_rows(spec, faces, request.rows):
+            rows, replicates = request.rows[at], request.replicates[at].tolist()
+            images = faces.images[rows]
+            pairs = zip(images, replicates, strict=True)
+            seeds = [image_seed(image, spec.name, parameters, replicate) for image, replicate in pairs]
+            own_places.append((len(shards), at))
+            shard = {"name": spec.name, "options": used | pool, "maps": maps_of_rows(spec, rows)}
+            shards.append(shard | {"images": images, "masks": faces.masks[rows], "seeds": seeds})
+    outputs = _compute(shards, sorted(models, key=str))
+    return [_join([(outputs[index], at) for index, at in own_places]) for own_places in places]
+
+
+def resolve(spec: AnonymizerSpec, options: dict) -> tuple[dict, set[Path | str]]:
+    """Return an anonymizer's options with those models only that it uses, and the labels of these for a cache key."""
+    if not spec.uses_generator:
+        return options, set()
+    bundle = options["bundle"].used(spec.conditions, options["lcm_steps"] is not None)
+    return options | {"bundle": bundle}, {source.label for source in bundle.sources(spec.conditions)}
+
+
+def shard_rows(spec: AnonymizerSpec, faces: FaceSet, rows: np.ndarray) -> list[tuple[np.ndarray, dict]]:
+    """Divide rows into shards.
+
+    A k-anonymous anonymizer gets sets in which each person has one photo: the first by content, then the second, split
+    by split.
+
+    Returns:
+        Positions in `rows` and further options (the pool) of each shard.
+    """
+    if not spec.k:
+        return [(np.arange(at, min(at + spec.shard, len(rows))), {}) for at in range(0, len(rows), spec.shard)]
+    ranked = rank_by_content(faces).iloc[rows]
+    sets = ranked.reset_index(drop=True).groupby(["split", "place"]).indices.values()
+    return [(at, {"pool": faces.images[np.unique(rows[at])]}) for at in sets]
+
+
+def anonymize_shards(shards: list[dict]) -> list[dict]:
+    """Anonymize each shard; return its images, status and seconds per photo."""
+    outputs = []
+    for shard in shards:
+        start = time.perf_counter()
+        annotator = {"annotator": lookup(shard["images"], shard["maps"])} if shard["maps"] else {}
+        anonymizer = registry.create(shard["name"], **shard["options"], **annotator)
+        images, status = anonymizer(shard["images"], shard["masks"], shard["seeds"])
+        seconds = np.full(len(images), (time.perf_counter() - start) / len(images))
+        outputs.append({"images": images, "status": np.array(status, dtype=str), "seconds": seconds})
+    return outputs
+
+
+def _compute(shards: list[dict], models: list) -> list[dict]:
+    """Compute shards: cheap ones here, the others in worker processes, with the code of a user's module in the key."""
+    groups = defaultdict(list)
+    for index, shard in enumerate(shards):
+        spec = registry.get(shard["name"])
+        here = spec.cheap or not registry.in_every_process(spec)
+        groups[None if here else spec.module if spec.group == registry.USER else ""].append(index)
+    outputs = {}
+    for module, indices in groups.items():
+        own = [shards[index] for index in indices]
+        if module is None:
+            results = anonymize_shards(own)
+        else:
+            extra = {"models": models, "code": [module] if module else []}
+            results = cache.map_shards("anonymize", anonymize_shards, {"shards": own}, shard_size=1, **extra)
+        outputs |= zip(indices, results, strict=True)
+    return [outputs[index] for index in range(len(shards))]
+
+
+def _make_maps(
+    faces: FaceSet, requests: list[Request], settings: config.Profile
+) -> Callable[[AnonymizerSpec, np.ndarray], Maps]:
+    """Make the control maps of all requests, each map once; return a function that looks up those of some rows.
+
+    Edges by the project's own annotators are made of all `edge_rows`: black-box attackers want them too.
+    """
+    rows, bundle = {}, model_spec(settings.generator)
+    for request in requests:
+        for condition in registry.get(request.name).controls:
+            rows[condition] = np.union1d(rows.get(condition, []), request.rows).astype(int)
+    networks = bundle.networks(rows)
+    for condition in rows.keys() & set(config.EDGES) - networks.keys():
+        rows[condition] = np.union1d(rows[condition], edge_rows(faces, settings))
+    photos = {at.tobytes(): faces.images[at] for at in rows.values()}  # the same array for the same rows
+    maps = control_maps({condition: photos[at.tobytes()] for condition, at in rows.items()}, networks)
+
+    def of_rows(spec: AnonymizerSpec, wanted: np.ndarray) -> Maps:
+        places = {condition: np.searchsorted(rows[condition], wanted) for condition in spec.controls}
+        return {condition: tuple(part[at] for part in maps[condition]) for condition, at in places.items()}
+
+    return of_rows
+
+
+def _join(parts: list[tuple[dict, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the outputs of shards in the order of their positions."""
+    back = np.argsort(np.concatenate([at for _, at in parts]), kind="stable")
+    return {key: np.concatenate([part[key] for part, _ in parts])[back] for key in OUTPUTS}
