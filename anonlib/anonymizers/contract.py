@@ -41,7 +41,7 @@ def fail_closed(anonymize: Anonymizer) -> Anonymizer:
         if len(rows):
             made, told = _attempt(anonymize, images[rows], masks[rows], [seeds[row] for row in rows])
             for row, picture, word in zip(rows, made, told, strict=True):
-                if word == OK and (picture.min() == picture.max() or _is_original(images[row], picture, masks[row])):
+                if word == OK and (picture.min() == picture.max() or is_original(images[row], picture, masks[row])):
                     word = ERROR
                 status[row] = word
                 if word == OK:
@@ -93,7 +93,8 @@ def _attempt(
         return np.concatenate([made for made, _ in parts]), [word for _, told in parts for word in told]
 
 
-def _is_original(image: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> bool:
+def is_original(image: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> bool:
+    """Return whether a picture shows the person of an image unchanged, or only softer or noisier."""
     small = [cv2.resize(one, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for one in (image, picture, mask)]
     return _differ(image, picture, mask) < SAME_PIXELS or _differ(*small) < SAME_COARSE
 

@@ -1,0 +1,148 @@
+"""Every registered anonymizer passes the shared contract suite, the example of a user's own too."""
+
+import numpy as np
+import pytest
+
+from anonlib import anonymizers, config
+from anonlib.anonymizers import registry
+from anonlib.anonymizers.check import check_anonymizer
+from anonlib.anonymizers.contract import ERROR, OK, fail_closed
+from anonlib.config.errors import AnonlibError
+from anonlib.engine.plugins import METHOD
+from anonlib.faces import person_mask, with_mirrors
+
+EXAMPLE = "examples/my_anonymizer.py"
+HEAVY = ("falco",)  # seconds a photo
+NEEDS_MORE = ("sketch", "normal", "openpose", "segmentation", "lineart")  # maps that the small model does not follow
+
+
+@pytest.fixture
+def registered():
+    """Restore the registry after a test that adds to it."""
+    registry.load_methods()
+    before = dict(registry._specs)
+    yield registry._specs
+    registry._specs.clear()
+    registry._specs.update(before)
+
+
+@pytest.fixture(scope="session")
+def faces(photos):
+    images = with_mirrors(photos)[:4]
+    return images, person_mask(images)
+
+
+def small(name: str, images: np.ndarray):
+    """Return an anonymizer with the smoke profile's options, in as few steps as it can."""
+    spec, settings = registry.get(name), config.load("smoke", {"generator.steps": 2})
+    options = spec.options(settings) | ({"pool": images} if spec.k else {})
+    return registry.create(name, **options | ({"fit_steps": 1, "steps": 1} if name in HEAVY else {}))
+
+
+def shipped() -> list:
+    """Return all names that the shipped models can run; slow ones are marked so."""
+    specs = [spec for spec in registry.anonymizers().values() if spec.group not in (registry.CONTROL, registry.USER)]
+    own = [spec for spec in specs if spec.group != registry.IA or not set(spec.controls) & set(NEEDS_MORE)]
+    return [pytest.param(spec.name, marks=[pytest.mark.slow] if spec.name in HEAVY else []) for spec in own]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_anonymizer_keeps_the_contract(faces, name):
+    images, masks = faces
+    if (k := registry.get(name).k) and k > len(images):
+        images, masks = images.repeat(3, 0) + np.arange(len(images) * 3, dtype=np.uint8)[:, None, None, None], masks.repeat(3, 0)
+    check_anonymizer(small(name, images), images, masks)
+
+
+def test_the_no_op_does_not():
+    images = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3)).astype(np.uint8)
+    with pytest.raises(AnonlibError, match="an original passes"):
+        check_anonymizer(registry.create("noop"), images, np.full((2, 128, 128), 255, np.uint8))
+
+
+def _negative(images, masks, seeds):
+    return 255 - images, [OK] * len(images)
+
+
+def _of_the_batch(images, masks, seeds):
+    return 255 - images // len(images), [OK] * len(images)
+
+
+def _draws_without_a_seed(images, masks, seeds):
+    return np.random.default_rng().integers(0, 256, images.shape).astype(np.uint8), [OK] * len(images)
+
+
+def _writes_into_its_input(images, masks, seeds):
+    images[:] = 255 - images
+    return images, [OK] * len(images)
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (_of_the_batch, "company"),
+        (_draws_without_a_seed, "same seeds"),
+        (lambda images, masks, seeds: (255 - images, ["fine"] * len(images)), "status"),
+        (lambda images, masks, seeds: (255 - images, ["error"] * len(images)), "nothing is ok"),
+        (lambda images, masks, seeds: ((255.0 - images), [OK] * len(images)), "shape or type"),
+        (_writes_into_its_input, "changes the images"),
+        (_negative, "without a person"),
+    ],
+)
+def test_the_suite_names_each_broken_promise(faces, broken, words):
+    with pytest.raises(AnonlibError, match=words):
+        check_anonymizer(broken, *faces)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda images, masks, seeds: 1 / 0,
+        lambda images, masks, seeds: (images, [OK] * len(images)),
+        lambda images, masks, seeds: (images[:, 1:], [OK] * len(images)),
+        lambda images, masks, seeds: (np.full(images.shape, np.nan), [OK] * len(images)),
+        lambda images, masks, seeds: (255 - images, [OK]),
+        lambda images, masks, seeds: (255 - images, ["fine"] * len(images)),
+        lambda images, masks, seeds: None,
+    ],
+)
+def test_whatever_breaks_fails_closed(faces, broken):
+    images, masks = faces
+    result, status = fail_closed(broken)(images, masks, [0] * len(images))
+    assert status == [ERROR] * len(images) and not result.any()
+
+
+def test_a_file_of_the_user_registers_an_anonymizer_that_keeps_the_contract(faces, registered, monkeypatch):
+    monkeypatch.setenv(METHOD, EXAMPLE)
+    spec = registry.get("noisy-blur")
+    assert spec.group == registry.USER and spec.description.startswith("Blur each person")
+    assert registry.in_every_process(spec)
+    assert registry.selected(config.load("smoke").anonymize)[-1] == "noisy-blur"
+    check_anonymizer(registry.create("noisy-blur"), *faces)
+
+
+def test_a_name_of_the_package_is_not_for_the_user(registered):
+    with pytest.raises(AnonlibError, match="name yours otherwise"):
+        anonymizers.register("blur")(_negative)
+
+
+def test_what_a_notebook_registers_stays_in_its_process(registered):
+    anonymizers.register("negative")(_negative)
+    assert not registry.in_every_process(registry.get("negative"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("1 / 0", "division by zero"), ("raise KeyError('x')", "x"), ("import nowhere_", "nowhere_")]
+)
+def test_a_file_that_breaks_is_named_in_one_line(tmp_path, monkeypatch, text, words):
+    (tmp_path / "breaks.py").write_text(text)
+    monkeypatch.setenv(METHOD, str(tmp_path / "breaks.py"))
+    with pytest.raises(AnonlibError, match=f"breaks.py.*{words}") as caught:
+        registry.get("blur")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv(METHOD, "nowhere.py")
+    with pytest.raises(AnonlibError, match="nowhere.py: there is no such file"):
+        registry.names()
