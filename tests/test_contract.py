@@ -49,8 +49,9 @@ def shipped() -> list:
 @pytest.mark.parametrize("name", shipped())
 def test_every_anonymizer_keeps_the_contract(faces, name):
     images, masks = faces
-    if (k := registry.get(name).k) and k > len(images):
-        images, masks = images.repeat(3, 0) + np.arange(len(images) * 3, dtype=np.uint8)[:, None, None, None], masks.repeat(3, 0)
+    if registry.get(name).k:  # a set of ten, which the largest of them needs
+        shades = np.arange(12, dtype=np.uint8)[:, None, None, None]
+        images, masks = images.repeat(3, 0) + shades, masks.repeat(3, 0)
     check_anonymizer(small(name, images), images, masks)
 
 
