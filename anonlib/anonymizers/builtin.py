@@ -23,6 +23,7 @@ def _lazy(module: str, name: str, **options):
 
 
 def generator_options(conditions: tuple[str, ...], settings: config.Profile) -> dict:
+    """Return the options that all diffusion anonymizers take from a profile."""
     generator = settings.generator
     bundle = models.model_spec(generator)
     models.check(bundle, conditions, generator.few_steps is not None)  # before the first photo is anonymized
