@@ -27,11 +27,11 @@ ENDS_IN_S = set("access assess bias compress cross discuss express focus guess p
 RULES = ("names", "persons", "sections", "imperative")
 BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULES, in that order
     "tools/": (11, 2, 24, 0),
-    "anonlib/anonymizers": (92, 22, 50, 0),
+    "anonlib/anonymizers": (64, 16, 47, 0),
     "anonlib/assets": (16, 2, 21, 0),
     "anonlib/attacks": (103, 22, 73, 8),
     "anonlib/config": (0, 0, 0, 0),
-    "anonlib/controls": (23, 7, 18, 0),
+    "anonlib/controls": (22, 7, 18, 0),
     "anonlib/data": (15, 2, 32, 0),
     "anonlib/diffusion": (36, 5, 27, 1),
     "anonlib/engine": (12, 2, 34, 0),
