@@ -12,7 +12,7 @@ from anonlib.faces.recognizers import embed
 from anonlib.networks.restorer import Restorer
 from anonlib.paper import provenance, tables
 from anonlib.paper.experiments import systems as compare
-from anonlib.paper.results import record_numbers
+from anonlib.paper.provenance import record_numbers
 from tests.test_campaign import PEOPLE, cache, settings, textures  # noqa: F401
 
 COMPARED = ("ksame-2", "pixelate", "mask")

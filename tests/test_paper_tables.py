@@ -11,7 +11,7 @@ from anonlib.anonymizers import registry
 from anonlib.config.errors import AnonlibError
 from anonlib.metrics.statistics import rate_interval
 from anonlib.paper import claims, comparisons, provenance, summary, tables
-from anonlib.paper.results import record_numbers
+from anonlib.paper.provenance import record_numbers
 
 PEOPLE, GALLERY = 20, 200
 SCENES = tuple(spec.name for spec in registry.anonymizers().values() if spec.repaints_background)

@@ -52,24 +52,15 @@ def test_results_are_merged_in_order_and_stay_valid_json(project):
     assert provenance.results()["bundle/fid"]["value"] == 41 and provenance.results()["data/eer"]["value"] is None
 
 
-def test_numbers_recorded_together_are_written_once_and_none_is_lost(project, monkeypatch):
+def test_numbers_recorded_together_are_written_once_or_not_at_all(project, monkeypatch):
     written, write = [], files.write_text
     monkeypatch.setattr(files, "write_text", lambda path, text: (written.append(path.name), write(path, text)))
 
-    @provenance.at_once()
-    def both():
-        provenance.record("data/eer", 1)
-        with provenance.at_once():
-            provenance.record("data/rank1", 2)
-        assert not written
-
-    both()
+    provenance.record_numbers({"data/eer": (1, None, None, None, ""), "data/rank1": (2, None, None, 5, "")})
     assert written == ["results.json"] and list(provenance.results()) == ["data/eer", "data/rank1"]
-    with pytest.raises(ZeroDivisionError), provenance.at_once():
-        provenance.record("bundle/fid", 40)
-        provenance.record("bundle/kid", 1 / 0)
-    provenance.record("data/eer", 3)
-    assert len(written) == 3 and [one["value"] for one in provenance.results().values()] == [40, 3, 2]
+    with pytest.raises(AnonlibError, match="result key"):
+        provenance.record_numbers({"bundle/fid": (40, None, None, None, ""), "bundle": (1, None, None, None, "")})
+    assert len(written) == 1 and [entry["value"] for entry in provenance.results().values()] == [1, 2]
 
 
 @pytest.mark.parametrize("key", ["eer", "Data/eer", "data/ eer", "data//eer", "data/eer/"])

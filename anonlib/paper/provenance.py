@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache as memoize
 from pathlib import Path
@@ -32,7 +32,6 @@ _PACKAGES = (
 )
 
 _began = time.monotonic()
-_pending: dict[str, dict[str, Any]] | None = None  # results to be written together, within `at_once`
 
 
 @dataclass(frozen=True)
@@ -81,44 +80,33 @@ def record(
     Raises:
         AnonlibError: another form of key, or a key of another notebook: each would make the other run again.
     """
-    if not re.fullmatch(r"[a-z0-9_]+(/[A-Za-z0-9_.+-]+)+", key):
-        raise AnonlibError(f"result key {key!r}: write it as group/.../measure, without blanks")
+    record_numbers({key: (value, lo, hi, n, unit)})
+
+
+def record_numbers(numbers: Mapping[str, tuple]) -> None:
+    """Record several numbers in one write.
+
+    Args:
+        numbers: key -> (value, lo, hi, n, unit), each as for `record`.
+
+    Raises:
+        AnonlibError: as `record`; then none is recorded.
+    """
     here = context()
-    numbers = {"value": _number(value), "lo": _number(lo), "hi": _number(hi), "n": None if n is None else int(n)}
-    labels = {"unit": unit, "profile": here.profile, "dataset": here.dataset, "notebook": here.notebook}
-    entry = numbers | labels | {"cell": _cell(here.notebook)}
-    if _pending is None:
-        _write({key: entry})
-    else:
-        _pending[key] = entry
-
-
-@contextlib.contextmanager
-def at_once() -> Iterator[None]:
-    """Write what is recorded within, or in a function that this decorates, together."""
-    global _pending
-    if _pending is not None:
-        yield
-        return
-    _pending = {}
-    try:
-        yield
-    finally:
-        entries, _pending = _pending, None
-        if entries:
-            _write(entries)
-
-
-def _write(entries: Mapping[str, dict[str, Any]]) -> None:
-    here = context()
-    published = read_json(Path(here.output) / RESULTS)
-    for key in entries:
+    labels = {"profile": here.profile, "dataset": here.dataset, "notebook": here.notebook}
+    labels |= {"cell": _cell(here.notebook)}
+    published, entries = read_json(Path(here.output) / RESULTS), {}
+    for key, (value, lo, hi, n, unit) in numbers.items():
+        if not re.fullmatch(r"[a-z0-9_]+(/[A-Za-z0-9_.+-]+)+", key):
+            raise AnonlibError(f"result key {key!r}: write it as group/.../measure, without blanks")
         owner = published[key]["notebook"] if key in published else here.notebook
         if owner != here.notebook and notebooks.path(owner).exists():
             raise AnonlibError(
                 f"result {key!r} is recorded by {owner}: read it with report.results(), or record another"
             )
-    update_json(Path(here.scratch) / RESULTS, lambda old: old | dict(entries))
+        entry = {"value": _number(value), "lo": _number(lo), "hi": _number(hi), "n": None if n is None else int(n)}
+        entries[key] = entry | {"unit": unit} | labels
+    update_json(Path(here.scratch) / RESULTS, lambda old: old | entries)
 
 
 def results(output: Path | None = None) -> dict[str, dict[str, Any]]:

@@ -18,8 +18,8 @@ from anonlib.config.files import update_json
 from anonlib.config.paths import dataset_name, output_folder
 from anonlib.engine import progress
 from anonlib.paper import html_report, notebooks, provenance, publishing, render, templates
-from anonlib.paper.provenance import Context, context, record, results
-from anonlib.paper.results import ResultTable, record_numbers
+from anonlib.paper.provenance import Context, context, record, record_numbers, results
+from anonlib.paper.results import ResultTable
 
 __all__ = [
     "begin", "fill", "prose", "publish", "record", "record_numbers", "results", "save_figure", "save_table", "verdict",

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from anonlib.paper.provenance import at_once, record
-
 
 class Number(NamedTuple):
     """One entry of results.json: a value, its interval [lo, hi], the n that it rests on, and its unit."""
@@ -25,17 +23,6 @@ class ResultTable:
 
     frame: pd.DataFrame
     numbers: Mapping[str, Number] = field(default_factory=dict)
-
-
-@at_once()
-def record_numbers(numbers: Mapping[str, Number]) -> None:
-    """Add numbers to results.json in one write.
-
-    Args:
-        numbers: result key -> `Number`; the keys are those of docs/results.md.
-    """
-    for key, number in numbers.items():
-        record(key, *number)
 
 
 def interval_number(row: Mapping, measure: str, n: int | None = None, unit: str = "") -> Number:
