@@ -125,4 +125,4 @@ def test_a_hub_would_give_every_file_that_the_pipeline_needs(stable_diffusion):
 
     files = [str(one.relative_to(stable_diffusion)) for one in stable_diffusion.rglob("*") if one.is_file()]
     own = [name for name in files if not name.startswith("controlnet-")]
-    assert hub.wanted([*own, "v1-5-inpainting.ckpt"]) == sorted(own)
+    assert hub.select_files([*own, "v1-5-inpainting.ckpt"]) == sorted(own)

@@ -18,6 +18,7 @@ from anonlib.paper import cli
 from tests.test_anonymizers import scene
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+WEIGHTS = (".safetensors", ".bin", ".ckpt")  # files that the hub hashes by SHA-256, others as git does
 PIPELINE, CONTROL = "toy/inpainting", "toy/control-hed"
 
 
@@ -39,8 +40,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):  # noqa: N802
         path = self.path.partition("?")[0].strip("/")
-        if path.startswith("api/models/") and path.count("/") == 3:
-            told = {"id": path.removeprefix("api/models/"), "sha": self.server.newest}
+        if path.startswith("api/models/") and path.endswith("/revision/main"):
+            told = {"id": "/".join(path.split("/")[2:4]), "sha": self.server.newest}
             self._send(200, json.dumps(told).encode(), {"Content-Type": "application/json"})
         elif path.startswith("api/models/"):
             owner, name, _, commit = path.removeprefix("api/models/").split("/")[:4]
@@ -58,14 +59,15 @@ class Answer(http.server.BaseHTTPRequestHandler):
         for file in sorted(one for one in repository.rglob("*") if one.is_file()):
             content, size = file.read_bytes(), file.stat().st_size
             row = {"type": "file", "path": str(file.relative_to(repository)), "size": size, "oid": "0" * 40}
-            if file.suffix in (".safetensors", ".bin", ".ckpt"):
+            if file.suffix in WEIGHTS:
                 row["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": size, "pointerSize": 130}
             told.append(row)
         return self._send(200, json.dumps(told).encode(), {"Content-Type": "application/json"})
 
     def _file(self, file: Path, name: str):
         content = file.read_bytes()
-        tag = hashlib.sha256(content).hexdigest()
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        tag = hashlib.sha256(content).hexdigest() if file.suffix in WEIGHTS else git
         if self.command == "GET":
             self.server.asked.append(name)
             if name in self.server.broken:
@@ -117,7 +119,7 @@ def test_of_each_network_the_best_form_of_its_weights_is_taken():
     names += [f"unet/diffusion_pytorch_model{form}" for form in hub.FORMS]
     names += ["vae/diffusion_pytorch_model.bin", "vae/diffusion_pytorch_model.fp16.bin", "tokenizer/merges.txt"]
     names += ["text_encoder/model-00001-of-00002.safetensors", "text_encoder/model-00002-of-00002.safetensors"]
-    assert hub.wanted(names) == [
+    assert hub.select_files(names) == [
         "model_index.json",
         "text_encoder/model-00001-of-00002.safetensors",
         "text_encoder/model-00002-of-00002.safetensors",
@@ -127,7 +129,7 @@ def test_of_each_network_the_best_form_of_its_weights_is_taken():
         "vae/diffusion_pytorch_model.fp16.bin",
     ]
     single = ["config.json", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "images/a.json"]
-    assert hub.wanted(single) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert hub.select_files(single) == ["config.json", "diffusion_pytorch_model.safetensors"]
 
 
 def test_a_bundle_of_the_hub_is_fetched_once_and_then_paints_offline(distant, monkeypatch, capsys):
