@@ -58,6 +58,7 @@ anonymize: setup ## IN=folder OUT=new folder [METHOD=ia-depth+hed]: anonymize th
 
 figures: $(READY) ## draw the figures again from saved data, without any model
 	@$(PY) -m anonlib.paper.cli figures $(DATASET_OPTION)
+	@$(PY) -m tools.picture
 
 explain: $(READY) ## list what is out of date and why, without running anything
 	@$(PY) -m anonlib.paper.cli explain $(RUN_OPTIONS)

@@ -80,6 +80,11 @@ def test_make_commands_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_line_begins_with_a_number_s_comment(page):
+    assert not re.search(r"^\s*<!-- =", page.read_text(), re.M), "Markdown would end the paragraph there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_prose_is_plain(page):
     prose = body(page)
     for text in ("he", "his", "him", "whoever", "nobody", "told", "painted"):

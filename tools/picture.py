@@ -78,3 +78,7 @@ def _tiles(folder: Path) -> np.ndarray:
     with np.load(folder / "systems_restored.npz") as saved:
         restored = saved["images"][other["options"]["rows"].index("blur") + 1]
     return np.concatenate([gallery, restored[None]])[:, PEOPLE].swapaxes(0, 1)
+
+
+if __name__ == "__main__":
+    draw(Path(__file__).resolve().parent.parent)

@@ -179,8 +179,8 @@ def finding(root: Path) -> str:
     )
     level = format_value(config.load("demo").evaluate.confidence, ".0%")
     return "\n".join(lines) + (
-        "\n\nTop-1 re-identification rate of the strongest attacker, Full-Ref, closed set; "
-        f"{level} intervals by identity. Gallery (chance): {chances}."
+        "\n\nTop-1 re-identification rate of the strongest attacker; the gallery holds all other photos of each person "
+        f"(Full-Ref, closed set); {level} intervals by identity. Gallery (chance): {chances}."
     )
 
 
