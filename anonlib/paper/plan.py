@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from anonlib import config
-from anonlib.assets import models
+from anonlib.assets import ASSETS, available, models
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import read_json, sha256_of, update_json
 from anonlib.config.paths import (
@@ -108,6 +108,7 @@ def components(plan: Plan, notebook: str) -> dict[str, Any]:
         "data": plan.data,
         "models": _models(plan.profile),
         "lock": ledger.lock_hash(),
+        "left_out": [name for name in ASSETS if not available(name)],
         "upstream": {name: passed_on(plan.output, name) for name in upstream},
     }
 
@@ -121,6 +122,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     reasons += ["the data set changed"] if old["data"] != new["data"] else []
     reasons += [f"model changed: {name}" for name in keys.changed(old.get("models", {}), new["models"])]
     reasons += ["lock file changed"] if old["lock"] != new["lock"] else []
+    before, now = (", ".join(components.get("left_out", [])) or "nothing" for components in (old, new))
+    reasons += [f"left out for their licences: {before} -> {now}"] if before != now else []
     return reasons + [f"results changed: {name}" for name in keys.changed(old["upstream"], new["upstream"])]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
+from anonlib.assets import left_out
 from anonlib.metrics.identification import chance, cmc, counts, mated, probe_values
 from anonlib.metrics.statistics import bootstrap_interval, interval_columns, rate_interval
 from anonlib.paper import published
@@ -22,7 +23,7 @@ KEYS = ["anonymizer", "attacker", "protocol"]
 SETTING = (
     "Gallery of {gallery} people, their other photos as references, {references:.1f} each on average; {people} people "
     "searched for, {probes} probes an anonymizer ({by_status}; one that failed closed counts as not found); chance "
-    "{data/chance_top1:.2%}; training seed(s) {seeds}; {level:.0%} intervals by identity."
+    "{data/chance_top1:.2%}; training seed(s) {seeds}; {level:.0%} intervals by identity.{left_out}"
 )
 
 
@@ -85,13 +86,18 @@ def chance_number(table: pd.DataFrame) -> dict[str, Number]:
 def setting(table: pd.DataFrame, evaluate: config.Evaluate) -> dict:
     """Return the fields of SETTING, and of captions, for an `attack_table`, Full-Ref.
 
-    by_status counts all anonymizers' probes together; the other numbers are of one anonymizer.
+    by_status counts all anonymizers' probes together; the other numbers are of one anonymizer. left_out: a sentence on
+    the recognizers whose licences were not accepted, "" where all were.
     """
+    from anonlib.faces.recognizers import JUDGES
+
+    missing = left_out(JUDGES)
     full = table[table.protocol == "full"].drop_duplicates("anonymizer")
     counted = ", ".join(f"{int(full[status].sum())} {status}" for status in STATUSES)
     fields = {name: int(full[name].max()) for name in ("gallery", "people", "probes")}
     seeds = max(table.seeds, key=len)  # some attackers may have fewer
     fields |= {"references": float(full.references.mean()), "seeds": seeds, "level": evaluate.confidence}
+    fields |= {"left_out": f" {missing}." if missing else ""}
     return fields | {"by_status": f"in all {counted}", "few": evaluate.few, "picked": evaluate.reference_seed}
 
 

@@ -15,14 +15,14 @@ from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.anonymizers.shards import resolve
 from anonlib.controls.maps import Maps, control_maps, lookup
 from anonlib.engine import cache
-from anonlib.faces.recognizers import embed
+from anonlib.faces.recognizers import JUDGES, embed, judge
 from anonlib.metrics.statistics import bootstrap_interval
 from anonlib.networks.lpips import lpips_distance
 from anonlib.paper.results import Number, ResultTable
 
 NAME = "camouflage-base"  # the anonymizer of the second paper's scale
 SHARD, ROUNDS = 8, 3  # photos per shard; times that an anonymizer is timed
-MEASURES = {"lpips": "LPIPS", "cosine": "1 - cosine of w600k_mbf"}
+MEASURES = {"lpips": "LPIPS", "cosine": "1 - cosine of {judge}"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +85,8 @@ def sweep_shards(shards: list[dict]) -> list[np.ndarray]:
 
 def distances(originals: np.ndarray, swept: Sweep) -> dict[str, np.ndarray]:
     """Compute the distance (S, N) of each image from its original (N, 128, 128, 3), by measure."""
-    first = embed("w600k", originals)
-    cosines = [1 - (embed("w600k", images) * first).sum(1) for images in swept.images]
+    first = embed(judge(), originals)
+    cosines = [1 - (embed(judge(), images) * first).sum(1) for images in swept.images]
     lpips = [lpips_distance(originals, images) for images in swept.images]
     return {"lpips": np.stack(lpips), "cosine": np.stack(cosines)}
 
@@ -121,7 +121,7 @@ def distance_table(
             if place:
                 step = bootstrap_interval(values[place] - values[place - 1], identity, confidence, n_bootstrap)
                 steps.append(step)
-            row = {"key": key, "measure": MEASURES[key], "scale": scale, "n": n}
+            row = {"key": key, "measure": MEASURES[key].format(judge=JUDGES[judge()]), "scale": scale, "n": n}
             row |= dict(zip(("distance", "lo", "hi"), interval, strict=True))
             rows.append(row | dict(zip(("step", "step_lo", "step_hi"), step, strict=True)))
             numbers[f"camouflage/scale_{scale:g}/{key}"] = Number(*interval, n)

@@ -10,6 +10,7 @@ from anonlib.anonymizers.seed_keys import SEED_KEYS
 from anonlib.anonymizers.shards import shard_rows
 from anonlib.attacks import benchmark as campaign
 from anonlib.data.faceset import FaceSet
+from anonlib.faces.recognizers import judge
 from anonlib.metrics.identification import hits, rank_of_true
 from anonlib.metrics.statistics import bootstrap_interval, interval_columns, rate_interval
 from anonlib.paper import tables
@@ -17,7 +18,6 @@ from anonlib.paper.experiments import preservation
 from anonlib.paper.experiments.systems import RECOGNIZERS, Systems
 from anonlib.paper.results import Number, ResultTable, interval_number
 
-JUDGE = "w600k"  # a recognizer that is not trained here, and that is in no anonymizer's loss
 AVERAGED = "averaged"  # the protocol whose gallery holds exactly the photos that k-Same averaged
 RATE = ["top1", "top1_lo", "top1_hi"]
 
@@ -64,10 +64,10 @@ def table(faces: FaceSet, varied: Systems, settings: config.Profile) -> ResultTa
         columns of `preservation.table`. Numbers: ablation/<anonymizer>/<setting>/<measure>.
     """
     evaluate, rows, numbers = settings.evaluate, [], {}
-    outcomes = campaign.recognized(faces, varied.probes, (JUDGE,))
+    outcomes = campaign.recognized(faces, varied.probes, (judge(),))
     ranks = campaign.ranks(faces, varied.probes, outcomes, evaluate)
     rates = tables.attack_table(ranks, None, evaluate.confidence, evaluate.draws)
-    rates = rates[(rates.protocol == "full") & (rates.attacker == JUDGE)].set_index("anonymizer")
+    rates = rates[(rates.protocol == "full") & (rates.attacker == judge())].set_index("anonymizer")
     test = np.flatnonzero(faces.split == "test")
     for outcome in outcomes:
         part = varied.probes[outcome.anonymizer]
