@@ -23,7 +23,7 @@ def write_tiny_bundle(folder: Path) -> Path:
     import torch
 
     from anonlib.diffusion.loading import read_pipeline, save_net
-    from anonlib.networks.attributes import EMBEDDING, Head, save_head
+    from anonlib.networks.attributes import EMBEDDING, AttributeHead, save_head
     from tools.build import small_bundle as build
     from tools.build import train_light
     from tools.build.train import save_bundle
@@ -46,7 +46,7 @@ def write_tiny_bundle(folder: Path) -> Path:
     train_light.save_adapters(
         train_light.Adapters(read_pipeline(ModelSpec(ModelRef(str(bundle)))).unet, EMBEDDING), own
     )
-    save_head(Head(), own / "encoder")
+    save_head(AttributeHead(), own / "encoder")
     return bundle
 
 

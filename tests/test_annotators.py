@@ -12,7 +12,7 @@ from anonlib.config.errors import AnonlibError
 from anonlib.controls import annotate
 from anonlib.controls import hub as annotators
 from anonlib.engine.torch_setup import autocast
-from anonlib.networks.imagenet import standardized
+from anonlib.networks.imagenet import normalize_imagenet
 from tests.test_anonymizers import scene
 
 
@@ -91,7 +91,7 @@ def test_nearness_is_a_share_of_each_image_s_largest_and_has_its_size(pictures, 
     assert made.shape == (3, 518, 518) and made.dtype == np.uint8
     seen = torch.from_numpy(large[:1]).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode(), autocast("cpu"):
-        near = annotators.depth_network(tmp_path / "near")(standardized(seen)).predicted_depth[0].float()
+        near = annotators.depth_network(tmp_path / "near")(normalize_imagenet(seen)).predicted_depth[0].float()
     found = annotators.maps("depth", large[:1], tmp_path / "near")[0]
     np.testing.assert_array_equal(found, (near / near.max() * 255).to(torch.uint8))
     assert found.min() > 0 and (made.reshape(3, -1).max(1) == 255).all(), "not stretched, as Instance Augmentation"

@@ -9,7 +9,7 @@ from torch import nn
 
 from anonlib.attacks.models import build_attacker
 from anonlib.config.errors import AnonlibError
-from anonlib.faces.recognizers import embed, normalized
+from anonlib.faces.recognizers import embed, l2_normalize
 from anonlib.networks import mobilefacenet, small_maps
 from anonlib.networks.mobilefacenet import ConvBlock, MobileFaceNet, PReLU, face_tensor, pretrained_mobilefacenet
 from anonlib.networks.small_maps import SmallMapConv, use_small_maps
@@ -44,7 +44,7 @@ def test_face_start_is_the_recognizer_itself() -> None:
     network = build_attacker("mobilefacenet", init="face", image_size=112).train()
     with torch.inference_mode():
         z = network(crops)[1] + network(crops.flip(3))[1]
-    np.testing.assert_allclose(normalized(z.numpy()), embed("mobilefacenet", faces), atol=1e-5)
+    np.testing.assert_allclose(l2_normalize(z.numpy()), embed("mobilefacenet", faces), atol=1e-5)
 
 
 def test_face_start_keeps_its_batch_statistics() -> None:

@@ -79,7 +79,7 @@ def test_the_head_learns_what_has_labels_and_says_half_of_the_rest(tmp_path, mon
     stored = {"features": features, "labels": wanted, "words": torch.ones(count, 2)}
     training.save_checkpoint(tmp_path / "attributes-data.pt", **stored)
     train_attributes.train_attributes({}, training.Schedule(60, 32, 1e-3), tmp_path, tmp_path / "head")
-    monkeypatch.setattr(network, "trunk_features", lambda images: features)
+    monkeypatch.setattr(network, "parser_features", lambda images: features)
     head = network.load_head(tmp_path / "head")
     with torch.inference_mode():
         embedding, logits = head(features)
@@ -105,9 +105,9 @@ def test_a_spoiled_photo_is_another_one_of_the_same_kind():
 def test_a_caption_is_made_of_predicted_attributes():
     image, told = np.full((128, 128, 3), 120, np.uint8), dict.fromkeys(NAMES, 0.1)
     told |= {"Gray_Hair": 0.4, "Eyeglasses": 0.9}
-    text = captions.described(image, np.array(list(told.values())))
+    text = captions.caption_from_attributes(image, np.array(list(told.values())))
     assert text.endswith("grey hair, glasses") and set(text.replace(",", "").split()) <= set(captions.vocabulary())
-    bald = captions.described(image, np.array(list((told | {"Bald": 0.8, "Wearing_Hat": 0.7}).values())))
+    bald = captions.caption_from_attributes(image, np.array(list((told | {"Bald": 0.8, "Wearing_Hat": 0.7}).values())))
     assert "hair" not in bald and bald.endswith("glasses, hat")
 
 

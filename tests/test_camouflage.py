@@ -29,7 +29,7 @@ from anonlib.diffusion.inpainting import Inpainter  # noqa: E402
 from anonlib.diffusion.loading import Parts, read_parts, read_pipeline  # noqa: E402
 from anonlib.diffusion.request import InpaintRequest  # noqa: E402
 from anonlib.faces import attributes as readers
-from anonlib.faces.people import CHANNELS, Person, code  # noqa: E402
+from anonlib.faces.people import CHANNELS, Person, spatial_code  # noqa: E402
 from anonlib.networks import training  # noqa: E402
 from anonlib.networks.celeba_attributes import NAMES  # noqa: E402
 from tests.test_inpainting import order  # noqa: E402
@@ -218,23 +218,23 @@ def test_two_people_are_not_mixed():
     rng = np.random.default_rng(0)
     face = np.stack([rng.uniform(0, 40, 68), rng.uniform(0, 50, 68)], axis=1)
     first, second = Person(np.full(40, 0.9), face + (15, 40)), Person(np.full(40, 0.2), face + (75, 30))
-    both = code([first, second], 128, 128)
+    both = spatial_code([first, second], 128, 128)
     assert both.shape == (CHANNELS, 128, 128) and set(np.unique(both[:40])) == set(np.float32([0, 0.2, 0.9]))
     assert (both[:40] == both[0]).all()
     left, right = both[0] == np.float32(0.9), both[0] == np.float32(0.2)
     assert left[:, :40].sum() > 500 and not left[:, 80:].any() and right[:, 90:].sum() > 500 and not right[:, :50].any()
-    other = code([first, replace_attributes(second)], 128, 128)
+    other = spatial_code([first, replace_attributes(second)], 128, 128)
     np.testing.assert_array_equal(both[:, left], other[:, left])
-    alone = code([first], 128, 128)
+    alone = spatial_code([first], 128, 128)
     np.testing.assert_array_equal(alone[:, left], both[:, left])
     dots = both[40:].max(0) > 0
     assert dots[left].sum() > 30 and dots[right].sum() > 30 and not dots[~left & ~right].any()
     close = Person(np.full(40, 0.2), face + (45, 38))  # they overlap: a pixel is of whose face is nearer
-    np.testing.assert_array_equal(code([first, close], 128, 128), code([close, first], 128, 128))
-    shared = code([first, close], 128, 128)[0]
-    taken = (code([close], 128, 128)[0] > 0) & left
+    np.testing.assert_array_equal(spatial_code([first, close], 128, 128), spatial_code([close, first], 128, 128))
+    shared = spatial_code([first, close], 128, 128)[0]
+    taken = (spatial_code([close], 128, 128)[0] > 0) & left
     assert taken.sum() > 200 and 0.2 < (shared[taken] == np.float32(0.2)).mean() < 0.8
-    assert not code([], 8, 8).any()
+    assert not spatial_code([], 8, 8).any()
 
 
 def replace_attributes(person: Person) -> Person:
@@ -312,10 +312,10 @@ def test_a_map_that_comes_out_empty_is_an_error_and_a_weight_of_nothing_is_not_f
 
 
 def test_a_reader_says_half_of_what_it_never_learned(bundle, photos):
-    attributes, embeds = readers.reader(bundle).read(photos)
+    attributes, embeds = readers.attribute_predictor(bundle).predict(photos)
     assert attributes.shape == (3, len(NAMES)) and embeds.shape == (3, 128) and np.isfinite(embeds).all()
     assert ((attributes >= 0) & (attributes <= 1)).all()
-    texts = readers.captions(bundle, photos)
+    texts = readers.caption_images(bundle, photos)
     assert all(text.startswith("photo of a person, ") for text in texts)
 
 
@@ -336,7 +336,9 @@ def test_its_own_parts_are_trained_for_another_model_on_a_folder_of_photos(
     (tmp_path / "in" / "broken.jpg").write_bytes(b"no photo")
     images = train_scenes.squares(tmp_path / "in", 128)
     assert images.shape == (3, 128, 128, 3)
-    people, embeds = scene.people_of(images, [scene.faces_of(one) for one in images], readers.reader(bundle))
+    people, embeds = scene.people_of(
+        images, [scene.faces_of(one) for one in images], readers.attribute_predictor(bundle)
+    )
     assert [len(one) for one in people] == [3, 0, 1], "the crowd, nobody, one"
     middle = people[2][0].points.mean(0)
     assert np.abs(middle - (64, 78)).max() < 12 and embeds.shape == (3, 128) and not embeds[1].any()

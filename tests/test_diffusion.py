@@ -45,17 +45,17 @@ def test_every_known_word_is_one_token_and_a_caption_fits(tmp_path):
 
 
 def test_prompts_use_only_known_words_and_follow_the_seed():
-    told = {captions.prompt(np.random.default_rng(seed)) for seed in range(60)}
+    told = {captions.random_prompt(np.random.default_rng(seed)) for seed in range(60)}
     assert len(told) > 10
     known = set(captions.vocabulary())
     assert all(set(text.replace(",", "").split()) <= known for text in told)
-    assert captions.prompt(np.random.default_rng(3)) == captions.prompt(np.random.default_rng(3))
+    assert captions.random_prompt(np.random.default_rng(3)) == captions.random_prompt(np.random.default_rng(3))
 
 
 def test_loose_captions_keep_what_is_seen_and_redraw_style_and_light_at_their_rate():
     text = "photo of a person, muted, cold light, red hair, hat"
     rng = np.random.default_rng(0)
-    told = [captions.loosened(text, rng).split(", ") for _ in range(3000)]
+    told = [captions.randomize_style(text, rng).split(", ") for _ in range(3000)]
     assert all(parts[0] == "photo of a person" and parts[3:] == ["red hair", "hat"] for parts in told)
     for place, words in ((1, captions.STYLES), (2, captions.LIGHTS)):
         true = np.mean([parts[place] == text.split(", ")[place] for parts in told])

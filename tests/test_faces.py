@@ -26,7 +26,7 @@ def test_alignment_undoes_a_known_similarity():
     angle, scale, shift = 0.3, 1.7, np.array([40.0, -12.0])
     rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     points = faces.FRAME_POINTS @ rotation.T + shift
-    matrix = faces.alignment(points)
+    matrix = faces.alignment_matrix(points)
     np.testing.assert_allclose(points @ matrix[:, :2].T + matrix[:, 2], faces.FRAME_POINTS, atol=1e-3)
 
 
@@ -63,7 +63,7 @@ def test_masks_cover_the_face_and_nothing_where_there_is_nobody(drawn):
 def test_dilation_grows_and_never_shrinks():
     mask = np.zeros((1, 128, 128), np.uint8)
     mask[0, 60:70, 60:70] = 255
-    grown = faces.dilate(mask)
+    grown = faces.dilate_masks(mask)
     assert (grown >= mask).all() and grown[0, 55, 64] == 255 and grown[0, 50, 64] == 0
 
 

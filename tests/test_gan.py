@@ -7,8 +7,8 @@ import torch
 from anonlib.anonymizers.face_box import batch_of, holes
 from anonlib.faces import with_mirrors
 from anonlib.networks.deepprivacy2 import NOISE, POINTS, DeepPrivacy2Generator, Discriminator
-from anonlib.networks.pictures import photos as to_photos
-from anonlib.networks.pictures import signed
+from anonlib.networks.pictures import to_images as to_photos
+from anonlib.networks.pictures import to_pictures
 from anonlib.networks.training import Ema, Schedule
 from tools.build import compared as train
 from tools.build.train_inpainter import begin_to_heed, moved, painted, penalty, train_inpainter
@@ -120,7 +120,7 @@ def test_styles_that_begin_anew_are_felt(photos):
 def test_codes_of_faces_are_distributed_like_noise(photos):
     """Of mean 0, uncorrelated, and of variance 1 along as many axes as the faces differ in."""
     images = with_mirrors(photos)
-    found = WhitenedIdentity().fit(images)(signed(images)).double()
+    found = WhitenedIdentity().fit(images)(to_pictures(images)).double()
     torch.testing.assert_close(found.mean(0), torch.zeros(NOISE, dtype=torch.double), atol=1e-4, rtol=0)
     spread = torch.linalg.eigvalsh(torch.cov(found.T)).flip(0)
     assert spread[:2].tolist() == pytest.approx([1, 1], abs=1e-3) and spread[len(images) :].abs().max() < 1e-3
@@ -153,8 +153,8 @@ def test_what_the_discriminator_sees_is_moved_together():
 
 def test_a_photo_comes_back_from_what_networks_see():
     every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
-    np.testing.assert_array_equal(to_photos(signed(every)), every)
-    assert to_photos(signed(every) * 3).max() == 255 and to_photos(signed(every) * 3).min() == 0
+    np.testing.assert_array_equal(to_photos(to_pictures(every)), every)
+    assert to_photos(to_pictures(every) * 3).max() == 255 and to_photos(to_pictures(every) * 3).min() == 0
 
 
 def test_outside_of_the_hole_the_picture_comes_back_and_inside_it_is_not_looked_at():

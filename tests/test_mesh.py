@@ -26,7 +26,7 @@ def test_a_map_of_one_colour_is_empty_however_bright_that_is(monkeypatch):
 def test_normals_are_of_length_one_and_turn_with_the_face(photos):
     both = with_mirrors(photos[:1])
     masks = person_mask(both)
-    first, second = mesh.normals(both, masks).astype(float) / 127.5 - 1
+    first, second = mesh.normal_maps(both, masks).astype(float) / 127.5 - 1
     inside = masks[0] > 0
     assert np.abs(np.linalg.norm(first[inside], axis=-1) - 1).max() < 0.02 and (first[inside][:, 2] > 0).all()
     rows, columns = np.nonzero(inside)
@@ -38,12 +38,12 @@ def test_normals_are_of_length_one_and_turn_with_the_face(photos):
 
 
 def test_the_pose_has_points_limbs_and_a_neck(photos):
-    with_neck = mesh.poses(photos, np.pad(np.ones((3, 20, 20), bool), ((0, 0), (100, 8), (54, 54))))
-    without = mesh.poses(photos, np.zeros(photos.shape[:3], bool))
+    with_neck = mesh.pose_maps(photos, np.pad(np.ones((3, 20, 20), bool), ((0, 0), (100, 8), (54, 54))))
+    without = mesh.pose_maps(photos, np.zeros(photos.shape[:3], bool))
     white = (without == 255).all(-1).sum((1, 2))
     assert (white > 100).all() and ((with_neck[..., 2] == 255) & (with_neck[..., 0] < 30)).sum() > 30
     assert not (without[105:] > 0).any() or (with_neck != without).any()
-    assert not mesh.poses(np.full_like(photos[:1], 90), np.ones((1, 128, 128), bool)).any()
+    assert not mesh.pose_maps(np.full_like(photos[:1], 90), np.ones((1, 128, 128), bool)).any()
 
 
 def test_parts_have_colours_of_their_own_and_holes_are_skin(monkeypatch):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from anonlib.faces.recognizers import normalized
+from anonlib.faces.recognizers import l2_normalize
 from anonlib.metrics import identification as ident
 from anonlib.metrics.gallery import FUSIONS, reference_order
 
@@ -18,10 +18,10 @@ def gallery(people: int = 7, photos: int = 4, width: int = 3, seed: int = 0, lev
     identity = np.repeat([f"p{i}" for i in range(people)], photos)
     source = np.array([f"{name}/{i}" for i, name in enumerate(identity)])
     return {
-        "probe_emb": normalized(probes),
+        "probe_emb": l2_normalize(probes),
         "probe_id": identity,
         "probe_source": source,
-        "ref_emb": normalized(refs),
+        "ref_emb": l2_normalize(refs),
         "ref_id": identity,
         "ref_source": source,
     }
@@ -138,7 +138,7 @@ def test_cmc_rises_from_top1_to_one() -> None:
 def test_more_references_help_when_embeddings_mean_something() -> None:
     rng = np.random.default_rng(0)
     people = rng.normal(size=(60, 16))
-    emb = normalized((people[:, None] + 1.5 * rng.normal(size=(60, 6, 16))).reshape(-1, 16))
+    emb = l2_normalize((people[:, None] + 1.5 * rng.normal(size=(60, 6, 16))).reshape(-1, 16))
     identity, source = np.repeat(np.arange(60), 6), np.arange(360)
     top = {
         fusion: [

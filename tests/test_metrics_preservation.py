@@ -11,11 +11,11 @@ from sklearn.metrics import balanced_accuracy_score
 from anonlib import config
 from anonlib.assets.models import OWN
 from anonlib.faces import parse, person_mask
-from anonlib.faces.attributes import reader
-from anonlib.faces.features import Readings, read_shards
+from anonlib.faces.attributes import attribute_predictor
+from anonlib.faces.features import ImageFeatures, feature_shards
 from anonlib.metrics import downstream, fairness
 from anonlib.metrics import preservation as measures
-from anonlib.networks.attributes import trunk_features
+from anonlib.networks.attributes import parser_features
 from anonlib.paper import tables
 from anonlib.paper.experiments import preservation
 from anonlib.paper.experiments.preservation import Photos
@@ -28,8 +28,8 @@ def expression(points: np.ndarray, other: np.ndarray) -> float:
 
 
 def photographed(images: np.ndarray, ok: np.ndarray | None = None) -> Photos:
-    (found,) = read_shards([images], OWN)
-    return Photos(images, Readings(**found), np.ones(len(images), bool) if ok is None else ok)
+    (found,) = feature_shards([images], OWN)
+    return Photos(images, ImageFeatures(**found), np.ones(len(images), bool) if ok is None else ok)
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +40,9 @@ def original(photos) -> Photos:
 def test_one_pass_reads_what_the_single_readers_read(photos, original):
     read = original.features
     np.testing.assert_array_equal(read.parts, parse(photos))
-    np.testing.assert_allclose(read.attributes, reader(OWN).read(photos)[0], atol=1e-5)
-    np.testing.assert_allclose(read.looks, trunk_features(photos).numpy(), atol=0.05, rtol=1e-2)
-    assert read.found.all() and np.isfinite(read.points).all() and read.features.shape == (3, 2048)
+    np.testing.assert_allclose(read.attributes, attribute_predictor(OWN).predict(photos)[0], atol=1e-5)
+    np.testing.assert_allclose(read.parser_features, parser_features(photos).numpy(), atol=0.05, rtol=1e-2)
+    assert read.detected.all() and np.isfinite(read.points).all() and read.inception.shape == (3, 2048)
 
 
 def test_an_untouched_photo_keeps_everything(photos, original):

@@ -15,7 +15,7 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from anonlib.config.errors import AnonlibError  # noqa: E402
-from anonlib.faces import FRAME_POINTS, similarity  # noqa: E402
+from anonlib.faces import FRAME_POINTS, similarity_transform  # noqa: E402
 from anonlib.networks import captioner, farl  # noqa: E402
 from tests.conftest import write_tiny_blip  # noqa: E402
 
@@ -91,14 +91,14 @@ def test_farl_and_its_head_are_those_of_the_published_layout(files):
 
 
 def test_faces_are_laid_where_facer_has_them(files):
-    matrix = similarity(FRAME_POINTS, farl.POINTS)
+    matrix = similarity_transform(FRAME_POINTS, farl.POINTS)
     moved = FRAME_POINTS @ matrix[:, :2].T + matrix[:, 2]
     assert np.abs(moved - farl.POINTS).max() < 4, "two templates of one face"
     images = np.random.default_rng(0).integers(0, 256, (3, 128, 128, 3)).astype(np.uint8)
     bundle = replace(OWN, reader=ModelRef(str(files[0])))
-    attributes, embeds = readers.reader(bundle).read(images)
+    attributes, embeds = readers.attribute_predictor(bundle).predict(images)
     assert attributes.shape == (3, 40) and embeds.shape == (3, 32) and attributes.dtype == np.float32
-    alone, _ = readers.reader(bundle).read(images[1:2])
+    alone, _ = readers.attribute_predictor(bundle).predict(images[1:2])
     np.testing.assert_allclose(alone[0], attributes[1], atol=1e-5)
 
 
@@ -137,10 +137,10 @@ def test_blip_says_the_same_of_a_picture_in_any_company(tmp_path):
     write_tiny_blip(tmp_path)
     images = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
     bundle = replace(OWN, captioner=ModelRef(str(tmp_path)))
-    texts = readers.captions(bundle, images)
+    texts = readers.caption_images(bundle, images)
     assert len(texts) == 3 and all(text for text in texts)
-    assert readers.captions(bundle, images[2:]) == texts[2:]
+    assert readers.caption_images(bundle, images[2:]) == texts[2:]
     captioner._captioner.cache_clear()
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(AnonlibError, match="holds no captioner"):
-        readers.captions(bundle, images)
+        readers.caption_images(bundle, images)

@@ -9,7 +9,7 @@ import pytest
 from anonlib import anonymizers
 from anonlib.anonymizers import multi_face as scene
 from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK
-from anonlib.faces import alignment
+from anonlib.faces import alignment_matrix
 from tests.conftest import PLACES
 
 
@@ -108,7 +108,7 @@ def test_of_a_scene_all_of_a_frame_is_replaced(crowd):
     assert painted[1][painted[0]].all() and painted[1].sum() > 1.02 * painted[0].sum()
     for face in scene.faces_of(crowd):
         corners = np.array([[1, 1], [126, 1], [1, 126], [126, 126]], float)
-        matrix = np.vstack([alignment(face.points), [0, 0, 1]])
+        matrix = np.vstack([alignment_matrix(face.points), [0, 0, 1]])
         for x, y, _ in (np.linalg.inv(matrix) @ np.c_[corners, np.ones(4)].T).T.round().astype(int):
             inside = 0 <= y < len(frames) and 0 <= x < frames.shape[1]
             assert not inside or painted[1][y, x], "the frame's corners are never a person's"

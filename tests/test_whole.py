@@ -104,9 +104,9 @@ def test_each_photo_has_the_masks_of_its_own_people(bundle, crowd, photos, monke
 
 def test_the_nearest_face_stands_for_a_photo(bundle, crowd):
     found = find([crowd])
-    reads = readers.reader(bundle)
+    reads = readers.attribute_predictor(bundle)
     people, embeds = people_of(crowd[None], found.faces, reads)
-    _, expected = reads.read(found.images)
+    _, expected = reads.predict(found.images)
     heights = [np.ptp(one.points[:, 1]) for one in people[0]]
     assert heights == sorted(heights) and np.abs(expected[0] - expected[-1]).max() > 0.01
     np.testing.assert_allclose(embeds[0], expected[-1], atol=1e-5)

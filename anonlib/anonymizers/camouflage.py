@@ -15,8 +15,8 @@ from anonlib.anonymizers.diffusion import Diffusion, resized, unit
 from anonlib.assets.models import ATTRIBUTES, IDENTITY
 from anonlib.config.errors import AnonlibError
 from anonlib.diffusion.inpainting import Inpainter
-from anonlib.faces.attributes import captions, reader
-from anonlib.faces.people import Person, code, person
+from anonlib.faces.attributes import attribute_predictor, caption_images
+from anonlib.faces.people import Person, read_person, spatial_code
 
 Seen = Callable[[np.ndarray], tuple[list[list[Person]], np.ndarray]]
 # Base's weights of its controls are not published: these were chosen by looking at the demo's pictures
@@ -56,7 +56,7 @@ class CamouflageBase(Diffusion):
         """Paint each picture anew; without every control map it is an error, never a freer guess."""
         maps, valid = self.annotated(self.conditions, images)
         rows = np.flatnonzero(valid)
-        texts = dict(zip(rows.tolist(), captions(self.bundle, images[rows]) if len(rows) else [], strict=True))
+        texts = dict(zip(rows.tolist(), caption_images(self.bundle, images[rows]) if len(rows) else [], strict=True))
 
         def told(part: np.ndarray, inpainter: Inpainter) -> dict:
             return {
@@ -93,7 +93,7 @@ class CamouflageLight(Diffusion):
         scale = np.array(self.side[::-1]) / np.array(images.shape[2:0:-1])
 
         def coded(some: list[Person]) -> np.ndarray:
-            return code([Person(one.attributes, one.points * scale) for one in some], *self.side)
+            return spatial_code([Person(one.attributes, one.points * scale) for one in some], *self.side)
 
         def told(part: np.ndarray, inpainter: Inpainter) -> dict:
             return {
@@ -109,8 +109,8 @@ class CamouflageLight(Diffusion):
 
     def people(self, images: np.ndarray) -> tuple[list[list[Person]], np.ndarray]:
         """Return who is in each aligned picture (N, 128, 128, 3) uint8, one or nobody, and its embedding (N, D)."""
-        attributes, embeds = reader(self.bundle).read(images)
-        found = [person(*one) for one in zip(images, attributes, strict=True)]
+        attributes, embeds = attribute_predictor(self.bundle).predict(images)
+        found = [read_person(*one) for one in zip(images, attributes, strict=True)]
         return [[one] if one else [] for one in found], embeds
 
 

@@ -15,7 +15,7 @@ from anonlib.assets.models import DEEPPRIVACY2_WEIGHTS
 from anonlib.config.errors import AnonlibError, first_line
 from anonlib.engine import torch_setup as compat
 from anonlib.networks.deepprivacy2 import NOISE, DeepPrivacy2Generator
-from anonlib.networks.pictures import photos
+from anonlib.networks.pictures import to_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class DeepPrivacy2:
             noise = [torch.randn(NOISE, generator=torch.Generator().manual_seed(seeds[row])) for row in padded]
             with torch.inference_mode():
                 given = (one.to(device) for one in (*batch_of(images, told, padded), torch.stack(noise)))
-                found = photos(net(*given))[: len(part)]
+                found = to_images(net(*given))[: len(part)]
             made[part] = np.where(told.hole[part, ..., None] > 0, found, images[part])
         return made, [OK if found else ERROR for found in told.found]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from anonlib.faces.mesh import EYE_CORNERS, NOSE, face_mesh
-from anonlib.networks.pictures import signed
+from anonlib.networks.pictures import to_pictures
 
 MOUTH_CORNERS = (61, 291)  # of the mesh
 GROW = 0.08  # of the box on each side, in its own width and height: the mesh ends at the hairline and at the chin
@@ -47,7 +47,7 @@ def holes(images: np.ndarray) -> Holes:
 
 def batch_of(images: np.ndarray, told: Holes, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     """Return pictures (B, 3, H, W) in [-1, 1], their holes (B, 1, H, W) and points (B, 5, H, W) in [0, 1]."""
-    pictures = signed(images[rows])
+    pictures = to_pictures(images[rows])
     hole, points = torch.from_numpy(told.hole[rows])[:, None] / 255, torch.from_numpy(told.points[rows]) / 255
     return tuple(one.contiguous(memory_format=torch.channels_last) for one in (pictures, hole, points))
 

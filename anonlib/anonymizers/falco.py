@@ -23,15 +23,15 @@ from anonlib.engine import torch_setup as compat
 from anonlib.faces.attributes import ENCODER
 from anonlib.faces.mesh import face_mesh
 from anonlib.faces.recognizers import embed_pictures
-from anonlib.networks.attributes import load_head, pooled, trunk_features
+from anonlib.networks.attributes import load_head, parser_features, pool_features
 from anonlib.networks.bisenet import Trunk, load_bisenet
 from anonlib.networks.facespace import FaceSpace, load_space
-from anonlib.networks.imagenet import standardized
+from anonlib.networks.imagenet import normalize_imagenet
 from anonlib.networks.lpips import LPIPS, load_lpips
 from anonlib.networks.mobilefacenet import MobileFaceNet, pretrained_mobilefacenet
 from anonlib.networks.mobilestylegan import Synthesis
-from anonlib.networks.pictures import photos, signed
-from anonlib.networks.training import descend
+from anonlib.networks.pictures import to_images, to_pictures
+from anonlib.networks.training import optimizer_step
 
 # of 23; StyleGAN2's layers 3 to 7 of 18, which the authors optimize, modulate the same sizes, 16 px to 64 px
 SHAPED = slice(4, 11)
@@ -72,13 +72,13 @@ class Falco:
         space, synthesis = load_space(self.weights, compat.device())
         for part, padded in full_batches(np.flatnonzero(found), self.batch):
             with torch.inference_mode(False):
-                made[part] = photos(self._drawn(images[padded], space, synthesis))[: len(part)]
+                made[part] = to_images(self._drawn(images[padded], space, synthesis))[: len(part)]
         return made, [OK if one else ERROR for one in found]
 
     def _drawn(self, images: np.ndarray, space: FaceSpace, synthesis: Synthesis) -> Tensor:
         """Return the pictures (B, 3, 128, 128) that take the place of photos (B, 128, 128, 3) uint8."""
-        given = signed(images).to(space.mean.device)
-        features = trunk_features(images).clone()
+        given = to_pictures(images).to(space.mean.device)
+        features = parser_features(images).clone()
         with torch.no_grad():
             guess = space.encode(features.to(given.device))
             seen = F.normalize(load_head(self.reader)(features)[0], dim=1).to(given.device)
@@ -96,7 +96,7 @@ class Falco:
                 near = (embed_pictures(recognizer, picture) * original).sum(1)
                 kept = (attributes(picture, space) - wanted).abs().mean(1)
             # photos know nothing of each other: their losses are summed
-            descend(rule, (IDENTITY * (near - self.margin).abs() + ATTRIBUTES * kept).sum())
+            optimizer_step(rule, (IDENTITY * (near - self.margin).abs() + ATTRIBUTES * kept).sum())
             slower.step()
         with torch.no_grad():
             return space.picture(with_shape(styles, shaped), max(SHARPEST, self.levels), synthesis)
@@ -110,7 +110,7 @@ def fitted(guess: Tensor, given: Tensor, levels: int, steps: int, space: FaceSpa
         with compat.autocast(guess.device.type):
             picture = space.picture(guess + space.spread * away, levels, synthesis)
             looks = lpips(picture, given) + (picture - given).square().mean((1, 2, 3))
-        descend(rule, (looks + STRAY * away.square().mean((1, 2))).sum())
+        optimizer_step(rule, (looks + STRAY * away.square().mean((1, 2))).sum())
     return (guess + space.spread * away).detach()
 
 
@@ -121,8 +121,8 @@ def with_shape(styles: Tensor, shaped: Tensor) -> Tensor:
 
 def attributes(pictures: Tensor, space: FaceSpace) -> Tensor:
     """Return features of pictures (B, 3, 128, 128) in [-1, 1] that attributes are read by, (B, FEATURES)."""
-    strides = _judges(pictures.device).trunk(standardized((pictures + 1) / 2))
-    return (pooled(strides) - space.centre) * space.scale
+    strides = _judges(pictures.device).trunk(normalize_imagenet((pictures + 1) / 2))
+    return (pool_features(strides) - space.centre) * space.scale
 
 
 class _Judges(NamedTuple):

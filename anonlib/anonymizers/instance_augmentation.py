@@ -9,8 +9,8 @@ import torch
 from anonlib.anonymizers.diffusion import Diffusion, resized, unit
 from anonlib.controls.degrade import weakened
 from anonlib.diffusion.inpainting import Inpainter
-from anonlib.faces import dilate
-from anonlib.faces.captions import prompt
+from anonlib.faces import dilate_masks
+from anonlib.faces.captions import random_prompt
 
 # The public code's weights for people; what it names no weight for has that of its kind: Canny edges that of HED edges.
 SCALES = {"depth": 0.7, "hed": 0.1, "canny": 0.1, "lineart": 0.1, "normal": 0.1}  # of ControlNets
@@ -38,7 +38,7 @@ class InstanceAugmentation(Diffusion):
         """Inpaint each masked person; without a valid control map an image is an error, never a free guess."""
         maps, valid = self.annotated(self.conditions, images)
         maps = {name: weakened(one, images, self.blur, self.pixels, self.hidden) for name, one in maps.items()}
-        grown = dilate(masks)
+        grown = dilate_masks(masks)
 
         def told(part: np.ndarray, inpainter: Inpainter) -> dict:
             draws = [np.random.default_rng(seeds[row]) for row in part]
@@ -47,7 +47,7 @@ class InstanceAugmentation(Diffusion):
                 "controls": {name: unit(resized(one[part], self.side)) for name, one in maps.items()},
                 "scales": self.scales or (ADAPTER_SCALES if inpainter.large else SCALES),
                 "guidance": [float(rng.choice(self.guidance)) for rng in draws],
-                "texts": [prompt(rng) for rng in draws],
+                "texts": [random_prompt(rng) for rng in draws],
                 "strength": XL_STRENGTH if inpainter.large else None,
             }
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from anonlib.anonymizers.contract import ERROR, NO_FACE, OK, Anonymizer, image_seed
-from anonlib.faces import Face, align, alignment, detect, dilate, person_mask
-from anonlib.faces.attributes import Reader
-from anonlib.faces.people import Person, person
+from anonlib.faces import Face, align, alignment_matrix, detect, dilate_masks, person_mask
+from anonlib.faces.attributes import AttributePredictor
+from anonlib.faces.people import Person, read_person
 
 LONGEST = (512, 1536)  # px of the long side at which a photo is searched: large faces are found at one, small at both
 NOBODY = np.zeros((0, 128, 128, 3), np.uint8)
@@ -67,7 +67,7 @@ def composed(found: Found, made: np.ndarray, status: list[str], whole: bool = Fa
 
     whole: all of a face's frame takes the place of what was there, else the person in it.
     """
-    areas, at, scenes = dilate(found.masks) if len(made) else found.masks, 0, []
+    areas, at, scenes = dilate_masks(found.masks) if len(made) else found.masks, 0, []
     areas = np.full_like(areas, 255) if whole else areas
     areas = np.where((np.array(status) == OK)[:, None, None], areas, 255).astype(np.uint8)
     for photo, faces in zip(found.photos, found.faces, strict=True):
@@ -86,7 +86,7 @@ def faces_of(photo: np.ndarray) -> list[Face]:
 
 
 def people_of(
-    images: np.ndarray, faces_found: list[list[Face]], reads: Reader
+    images: np.ndarray, faces_found: list[list[Face]], reads: AttributePredictor
 ) -> tuple[list[list[Person]], np.ndarray]:
     """Return who is in each picture (N, H, W, 3) uint8, and the embedding of the nearest of them, 0 where nobody is.
 
@@ -96,10 +96,10 @@ def people_of(
     for image, faces in zip(images, faces_found, strict=True):
         found = []
         crops = [align(image, face.points) for face in faces]
-        attributes, seen = reads.read(np.stack(crops) if crops else NOBODY)
+        attributes, seen = reads.predict(np.stack(crops) if crops else NOBODY)
         for face, crop, told in zip(faces, crops, attributes, strict=True):
-            if one := person(crop, told):
-                back = cv2.invertAffineTransform(alignment(face.points))
+            if one := read_person(crop, told):
+                back = cv2.invertAffineTransform(alignment_matrix(face.points))
                 found.append(Person(told, one.points @ back[:, :2].T + back[:, 2]))
         people.append(found)
         embeds.append(seen[-1] if len(seen) else np.zeros(seen.shape[1], np.float32))  # the nearest comes last
@@ -109,7 +109,7 @@ def people_of(
 def laid_back(mask: np.ndarray, face: Face, size: tuple[int, int]) -> np.ndarray:
     """Return where in a photo, of (width, height), the mask (128, 128) uint8 of a face's frame lies: (H, W) bool."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(mask, alignment(face.points), size, flags=flags) > 0
+    return cv2.warpAffine(mask, alignment_matrix(face.points), size, flags=flags) > 0
 
 
 def _composed(
@@ -121,7 +121,7 @@ def _composed(
     canvas, painted = photo.astype(np.float32), np.zeros(photo.shape[:2], bool)
     size = photo.shape[1::-1]
     for face, picture, area in zip(faces, made, areas, strict=True):
-        matrix = alignment(face.points)
+        matrix = alignment_matrix(face.points)
         scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
         back = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP}
         there = cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE, **back)

@@ -13,7 +13,7 @@ from anonlib.anonymizers.contract import image_seed
 from anonlib.anonymizers.multi_face import Found, Scene, laid_back, people_of
 from anonlib.assets.models import ATTRIBUTES, IDENTITY, ModelSpec
 from anonlib.faces import Face
-from anonlib.faces.attributes import reader
+from anonlib.faces.attributes import attribute_predictor
 
 MULTIPLE = 64  # px of which both sides of what is painted are a multiple: an autoencoder's 8 times a UNet's 8
 
@@ -46,7 +46,7 @@ def anonymize_whole(found: Found, name: str, options: dict, parameters: dict) ->
         shape = painted_shape(*photo.shape[:2], options["size"])
         told = {"shape": shape, "batch": 1, "compiled": False}
         if ATTRIBUTES in registry.get(name).parts:
-            told["seen"] = partial(people_of, faces_found=[faces], reads=reader(options["bundle"]))
+            told["seen"] = partial(people_of, faces_found=[faces], reads=attribute_predictor(options["bundle"]))
         method = registry.create(name, **options | told)
         seeds = [image_seed(photo, name, parameters)]
         (made,), (status,) = method(photo[None], _people(photo, faces, masks)[None], seeds)

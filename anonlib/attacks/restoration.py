@@ -28,9 +28,9 @@ from anonlib.faces import CROP, SIZE
 from anonlib.faces.recognizers import embed
 from anonlib.networks.lpips import load_lpips
 from anonlib.networks.mobilefacenet import face_tensor, pretrained_mobilefacenet
-from anonlib.networks.pictures import photos, signed
+from anonlib.networks.pictures import to_images, to_pictures
 from anonlib.networks.restorer import Restorer
-from anonlib.networks.training import descend
+from anonlib.networks.training import optimizer_step
 
 JUDGE = "w600k"  # a recognizer that is in no loss
 ATTACKER = f"restored-{JUDGE}"
@@ -142,7 +142,7 @@ def train(pairs: list[tuple[np.ndarray, np.ndarray]], steps: int, batch: int) ->
             looks = lpips(found, wanted).float().mean()
             near = F.cosine_similarity(_seen(face, found), known).float().mean()
         loss = (found - wanted).abs().mean() + LOOKS * looks + IDENTITY * (1 - near)
-        descend(rule, loss)
+        optimizer_step(rule, loss)
     return net.eval()
 
 
@@ -151,7 +151,7 @@ def restored(net: Restorer, images: np.ndarray, batch: int = 16) -> np.ndarray:
     found = np.zeros_like(images)
     for part, padded in full_batches(np.arange(len(images)), batch):
         with torch.inference_mode(), autocast(device()):
-            found[part] = photos(net(_pictures(images[padded])))[: len(part)]
+            found[part] = to_images(net(_pictures(images[padded])))[: len(part)]
     return found
 
 
@@ -192,7 +192,7 @@ def _resized(images: np.ndarray, side: int, how: int) -> np.ndarray:
 
 def _pictures(images: np.ndarray) -> Tensor:
     """Return images (B, SIDE, SIDE, 3) uint8 as the network takes them, (B, 3, SIDE, SIDE) in [-1, 1]."""
-    return signed(images).to(device()).contiguous(memory_format=torch.channels_last)
+    return to_pictures(images).to(device()).contiguous(memory_format=torch.channels_last)
 
 
 def _seen(face: torch.nn.Module, pictures: Tensor) -> Tensor:

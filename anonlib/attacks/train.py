@@ -19,7 +19,7 @@ from anonlib.attacks.pairs import Pairs, augment, draw_pairs, drawn_changes, fra
 from anonlib.config.errors import AnonlibError
 from anonlib.engine import store
 from anonlib.engine.torch_setup import autocast
-from anonlib.faces.recognizers import normalized
+from anonlib.faces.recognizers import l2_normalize
 from anonlib.metrics.gallery import FUSIONS
 from anonlib.metrics.identification import hits, mated, rank_of_true
 
@@ -145,7 +145,7 @@ def embed(trained: TrainedAttacker, images: np.ndarray, masks: np.ndarray | None
 
     images: (N, 128, 128, 3) uint8 as the attacker finds them; its own view (`sees`) is applied here, with the masks.
     """
-    return normalized(_outputs(trained.config, trained.network, images, masks, batch, mirror=True)[trained.embedding])
+    return l2_normalize(_outputs(trained.config, trained.network, images, masks, batch, mirror=True)[trained.embedding])
 
 
 def weights_of(trained: TrainedAttacker) -> dict[str, np.ndarray]:
@@ -246,7 +246,7 @@ def _scores(
         for name, fusion in ways:
             if not (np.isfinite(probes[name]).all() and np.isfinite(references[name]).all()):
                 continue
-            ranks = _validation_ranks(normalized(probes[name]), normalized(references[name]), validation, fusion)
+            ranks = _validation_ranks(l2_normalize(probes[name]), l2_normalize(references[name]), validation, fusion)
             scores[name, fusion] = float((1 / mated(ranks)["rank"]).mean())
             measured[f"{name}_{fusion}_top1"] = float(hits(ranks).mean())
             measured[f"{name}_{fusion}_score"] = scores[name, fusion]

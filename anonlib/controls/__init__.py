@@ -14,7 +14,7 @@ from anonlib.assets.models import ModelRef
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import hub as annotators
 from anonlib.engine.torch_setup import autocast
-from anonlib.faces import NECK, SKIN, mask_of, mesh, parse
+from anonlib.faces import NECK, SKIN, mask_from_classes, mesh, parse
 
 CANNY_LOW, CANNY_HIGH = 60, 140
 # of the parser's 19 classes: far apart in colour, the background black
@@ -39,7 +39,7 @@ class Seen:
 
     @cached_property
     def masks(self) -> np.ndarray:
-        return np.stack([mask_of(one) for one in self.labels])
+        return np.stack([mask_from_classes(one) for one in self.labels])
 
 
 def annotate(name: str, images: np.ndarray | Seen, network: ModelRef | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -102,12 +102,12 @@ def depth(seen: Seen) -> np.ndarray:
 
     A stand-in for a depth network: the 468-point face mesh gives the face's relief, the parser the person's outline.
     """
-    return mesh.relief(seen.images, seen.masks)
+    return mesh.inverse_depth_maps(seen.images, seen.masks)
 
 
 def normal(seen: Seen) -> np.ndarray:
     """Return surface normals (N, 128, 128, 3) uint8 of aligned images, of the same stand-in as `depth`."""
-    return mesh.normals(seen.images, seen.masks)
+    return mesh.normal_maps(seen.images, seen.masks)
 
 
 def segmentation(seen: Seen) -> np.ndarray:
@@ -120,7 +120,7 @@ def segmentation(seen: Seen) -> np.ndarray:
 
 def openpose(seen: Seen) -> np.ndarray:
     """Return OpenPose's drawing of aligned heads (N, 128, 128, 3) uint8: the face from its mesh, the neck as parsed."""
-    return mesh.poses(seen.images, np.isin(seen.labels, NECK))
+    return mesh.pose_maps(seen.images, np.isin(seen.labels, NECK))
 
 
 def lineart(images: np.ndarray) -> np.ndarray:

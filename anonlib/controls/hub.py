@@ -50,15 +50,15 @@ def _hed(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
 
 
 def _normal(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
-    from anonlib.networks.imagenet import standardized
+    from anonlib.networks.imagenet import normalize_imagenet
 
-    return (net(standardized(images))[0][-1][:, :3] + 1) / 2
+    return (net(normalize_imagenet(images))[0][-1][:, :3] + 1) / 2
 
 
 def _depth(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
-    from anonlib.networks.imagenet import standardized
+    from anonlib.networks.imagenet import normalize_imagenet
 
-    nearness = net(standardized(images)).predicted_depth[:, None].float().clamp_min(0)
+    nearness = net(normalize_imagenet(images)).predicted_depth[:, None].float().clamp_min(0)
     return nearness / nearness.amax((2, 3), keepdim=True).clamp_min(1e-30)
 
 
@@ -66,9 +66,9 @@ def _segments(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     import torch
     import torch.nn.functional as F
 
-    from anonlib.networks.imagenet import standardized
+    from anonlib.networks.imagenet import normalize_imagenet
 
-    scores = F.interpolate(net(standardized(images)).logits.float(), images.shape[2:], mode="bilinear")
+    scores = F.interpolate(net(normalize_imagenet(images)).logits.float(), images.shape[2:], mode="bilinear")
     colours = torch.tensor(library().util.ade_palette(), device=images.device)
     return colours[scores.argmax(1)].permute(0, 3, 1, 2) / 255
 

@@ -152,7 +152,7 @@ def _face_of(read: Callable[[str], bytes], file: str) -> tuple[np.ndarray, dict]
     side = float(min(face.box[2:]))
     if side < SMALLEST_FACE:
         raise _UnusableError(f"face too small: {side:.0f} px, at least {SMALLEST_FACE} needed")
-    matrix = faces.alignment(face.points)
+    matrix = faces.alignment_matrix(face.points)
     points = face.points @ matrix[:, :2].T + matrix[:, 2]
     places = {f"{axis}{k}": round(float(points[k, i]), 2) for k in range(5) for i, axis in enumerate("xy")}
     facts = {"sha256": hashlib.sha256(data).hexdigest(), "faces": len(found), **places}

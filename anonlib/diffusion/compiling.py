@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from anonlib.config import digest
 from anonlib.config.paths import cache_root
 from anonlib.engine.torch_setup import autocast, fast_dtype
-from anonlib.networks.openvino import compiled
+from anonlib.networks.openvino import compile_model
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -42,7 +42,7 @@ class CompiledModule:
         small_cpu = device == "cpu" and self.dtype == torch.float32
         self.torch = not small_cpu or sum(parameter.numel() for parameter in network.parameters()) >= LARGE
         self.requests: dict[tuple, ov.InferRequest] = {}
-        if compiled:
+        if compile_model:
             self.network = torch.compile(self.network, mode="reduce-overhead", fullgraph=True)
 
     @torch.inference_mode()
@@ -68,7 +68,7 @@ class CompiledModule:
         model = ov.Core().read_model(_converted(self.network, inputs))
         model.reshape({port: list(tensor.shape) for port, tensor in zip(model.inputs, inputs, strict=True)})
         precision = "bf16" if fast_dtype("cpu") == torch.bfloat16 else "f32"
-        return compiled(model, torch.get_num_threads(), precision).create_infer_request()
+        return compile_model(model, torch.get_num_threads(), precision).create_infer_request()
 
 
 def _converted(network: nn.Module, inputs: tuple[Tensor, ...]) -> Path:

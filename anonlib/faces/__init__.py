@@ -1,4 +1,4 @@
-"""Find faces, align them to the project's 128 px frame, and mask the person. "No face" is a value: an empty list."""
+"""Detect faces, align them to the project's 128 px frame, and mask the person; without a face: an empty list."""
 
 import threading
 from dataclasses import dataclass
@@ -25,26 +25,37 @@ FACE_CLASSES = SKIN + BROWS + EYES + GLASSES + NOSE + MOUTH
 
 @dataclass(frozen=True)
 class Face:
-    """One detection: five points (5, 2) and box (x, y, w, h) in pixels, score in [0, 1]."""
+    """A detection.
+
+    Attributes:
+        points: (5, 2) px: eyes, nose, corners of the mouth.
+        box: x, y, width, height in px.
+        score: In [0, 1].
+    """
 
     points: np.ndarray
     box: np.ndarray
     score: float
 
 
-_own = threading.local()  # a detector is told the size of the next image: no two threads may share one
+_local = threading.local()  # a detector holds the size of the next image: threads must not share one
 
 
 def _detector() -> "cv2.FaceDetectorYN":
-    if not hasattr(_own, "detector"):
-        _own.detector = cv2.FaceDetectorYN.create(str(asset_path("yunet")), "", (320, 320), 0.6)
-    return _own.detector
+    if not hasattr(_local, "detector"):
+        _local.detector = cv2.FaceDetectorYN.create(str(asset_path("yunet")), "", (320, 320), 0.6)
+    return _local.detector
 
 
 def detect(rgb: np.ndarray, longest: int = 512) -> list[Face]:
-    """Return the faces of one image (H, W, 3) uint8 RGB, the largest first; an empty list when there is none.
+    """Detect the faces in an image with YuNet.
 
-    The image is searched at `longest` pixels on its long side; coordinates are those of the image as given.
+    Args:
+        rgb: (H, W, 3) uint8.
+        longest: Pixels of the long side at which the image is searched.
+
+    Returns:
+        The faces, the largest first, in the image's own coordinates.
     """
     height, width = rgb.shape[:2]
     scale = longest / max(height, width)
@@ -52,23 +63,39 @@ def detect(rgb: np.ndarray, longest: int = 512) -> list[Face]:
     detector = _detector()
     detector.setInputSize(size)
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    _, rows = detector.detect(np.ascontiguousarray(cv2.resize(rgb, size, interpolation=interpolation)[..., ::-1]))
-    if rows is None:
+    _, detections = detector.detect(np.ascontiguousarray(cv2.resize(rgb, size, interpolation=interpolation)[..., ::-1]))
+    if detections is None:
         return []
     back = np.array([width / size[0], height / size[1]], np.float32)
     faces = [
-        Face(row[4:14].reshape(5, 2) * back, (row[:4].reshape(2, 2) * back).ravel(), float(row[14])) for row in rows
+        Face(row[4:14].reshape(5, 2) * back, (row[:4].reshape(2, 2) * back).ravel(), float(row[14]))
+        for row in detections
     ]
     return sorted(faces, key=lambda face: -float(face.box[2] * face.box[3]))
 
 
-def alignment(points: np.ndarray) -> np.ndarray:
-    """Return the 2x3 similarity that takes five points (5, 2) to the 128 px frame."""
-    return similarity(points, FRAME_POINTS)
+def alignment_matrix(points: np.ndarray) -> np.ndarray:
+    """Compute the alignment of a face to the 128 px frame.
+
+    Args:
+        points: (5, 2) px of a detection.
+
+    Returns:
+        Similarity transform (2, 3).
+    """
+    return similarity_transform(points, FRAME_POINTS)
 
 
-def similarity(points: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the 2x3 similarity (Umeyama, least squares) that takes points (N, 2) to places (N, 2)."""
+def similarity_transform(points: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Fit a similarity transform by least squares (Umeyama, 1991).
+
+    Args:
+        points: (N, 2).
+        places: (N, 2), where they go.
+
+    Returns:
+        (2, 3).
+    """
     source, target = points.astype(np.float64), places.astype(np.float64)
     a, b = source - source.mean(0), target - target.mean(0)
     u, s, vt = np.linalg.svd(b.T @ a)
@@ -79,11 +106,18 @@ def similarity(points: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def align(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return the face aligned to the 128 px frame, (128, 128, 3) uint8; pixels outside the image repeat its edge.
+    """Align a face to the 128 px frame; pixels outside the image repeat its edge.
 
     Shrinking is antialiased: the image is first averaged down to at most twice the final scale.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        points: (5, 2) px of the face.
+
+    Returns:
+        (128, 128, 3) uint8.
     """
-    matrix = alignment(points)
+    matrix = alignment_matrix(points)
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     factor = 1.0
     if scale < 0.5:
@@ -97,37 +131,52 @@ def align(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def parse(images: np.ndarray, size: int = 256, batch: int = 16) -> np.ndarray:
-    """Return CelebAMask classes (N, 128, 128) uint8 in 0..18 (0 = background) of aligned images (N, 128, 128, 3) uint8.
+    """Segment aligned images into the CelebAMask classes with BiSeNet.
 
-    The images are enlarged to `size` for the parser (BiSeNet), its scores brought back to 128 px, then the best taken.
+    Args:
+        images: (N, 128, 128, 3) uint8.
+        size: Pixels to which they are enlarged; scores are resized back before the best class is taken.
+        batch: Images per forward pass.
+
+    Returns:
+        (N, 128, 128) uint8 in 0..18; 0 is the background.
     """
-    from anonlib.networks.bisenet import parsed
+    from anonlib.networks.bisenet import parse_batches
 
-    return np.concatenate([images[:0, ..., 0], *(labels for labels, _ in parsed(images, size, batch))])
+    return np.concatenate([images[:0, ..., 0], *(labels for labels, _ in parse_batches(images, size, batch))])
 
 
 def person_mask(images: np.ndarray) -> np.ndarray:
-    """Return masks (N, 128, 128) uint8, 255 where there is a person (skin, hair, clothes), 0 background.
+    """Mask the person in aligned images: skin, hair and clothes, as one solid region.
 
-    Holes are closed and specks dropped: background is only what touches the picture's border. All zero = no person.
+    Args:
+        images: (N, 128, 128, 3) uint8.
+
+    Returns:
+        (N, 128, 128) uint8, 255 = person, 0 = background; all zero where the parser finds no person.
     """
-    return (
-        np.stack([mask_of(labels) for labels in parse(images)]) if len(images) else np.zeros(images.shape[:3], np.uint8)
-    )
+    masks = [mask_from_classes(classes) for classes in parse(images)]
+    return np.stack(masks) if masks else np.zeros(images.shape[:3], np.uint8)
 
 
-def mask_of(labels: np.ndarray) -> np.ndarray:
-    """Return the solid person mask (128, 128) uint8 of parser classes (128, 128); see `person_mask`."""
-    person = labels > 0
+def mask_from_classes(classes: np.ndarray) -> np.ndarray:
+    """Build the solid person mask of parser classes: holes closed, specks dropped.
+
+    Args:
+        classes: (128, 128) of `parse`.
+
+    Returns:
+        (128, 128) uint8, 255 = person; all zero where less than 5 % is a person.
+    """
+    person = classes > 0
     if person.mean() < 0.05:
         return np.zeros(person.shape, np.uint8)
-    face = cv2.ellipse(
-        np.zeros(person.shape, np.uint8), (64, 78), (28, 38), 0, 0, 360, 1, -1
-    )  # aligned: always the face
+    # in an aligned image the face is always here
+    face = cv2.ellipse(np.zeros(person.shape, np.uint8), (64, 78), (28, 38), 0, 0, 360, 1, -1)
     person = person | (face > 0)
     closed = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     behind = cv2.copyMakeBorder(1 - closed, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    behind[-1] = 0  # a person who leaves the frame at the bottom stays whole
+    behind[-1] = 0  # a person cut off at the bottom stays whole
     _, outside = cv2.connectedComponents(behind, connectivity=4)
     filled = (outside != outside[0, 0])[1:-1, 1:-1].astype(np.uint8)
     _, parts, stats, _ = cv2.connectedComponentsWithStats(filled)
@@ -135,12 +184,26 @@ def mask_of(labels: np.ndarray) -> np.ndarray:
     return np.where(parts == largest, 255, 0).astype(np.uint8)
 
 
-def dilate(masks: np.ndarray) -> np.ndarray:
-    """Return person masks (N, 128, 128) uint8 grown by DILATION pixels with an ellipse."""
+def dilate_masks(masks: np.ndarray) -> np.ndarray:
+    """Dilate masks by DILATION pixels with an ellipse.
+
+    Args:
+        masks: (N, 128, 128) uint8.
+
+    Returns:
+        Of the same shape.
+    """
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * DILATION + 1,) * 2)
     return np.stack([cv2.dilate(mask, kernel) for mask in masks]) if len(masks) else masks
 
 
 def with_mirrors(images: np.ndarray) -> np.ndarray:
-    """Return images or maps (N, H, W, ...) as (2N, H, W, ...), each followed by its mirror image."""
+    """Interleave images with their mirror images.
+
+    Args:
+        images: Images or maps (N, H, W, ...).
+
+    Returns:
+        (2N, H, W, ...), each image followed by its mirror image.
+    """
     return np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])

@@ -1,4 +1,4 @@
-"""Who reads attributes, an embedding and a caption off a photo: the demo's small network, or FaRL, FACER and BLIP."""
+"""Attributes, an embedding and a caption of a photo: from the demo's small network, or from FaRL, FACER and BLIP."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,34 +8,57 @@ import numpy as np
 
 from anonlib.assets.models import ModelSpec
 from anonlib.config.errors import AnonlibError
-from anonlib.faces import FRAME_POINTS, similarity
-from anonlib.faces.captions import described
+from anonlib.faces import FRAME_POINTS, similarity_transform
+from anonlib.faces.captions import caption_from_attributes
 
 if TYPE_CHECKING:
     import torch
 
-ENCODER = "encoder"  # the folder of the demo's network in that of CAMOUFLaGE
+ENCODER = "encoder"  # the folder of the demo's network inside that of CAMOUFLaGE
 
 
-class Reader(Protocol):
-    """read: images (N, 128, 128, 3) uint8 -> attributes (N, 40) in [0, 1] and embeddings (N, D), both float32."""
+class AttributePredictor(Protocol):
+    """What predicts attributes and embeddings of aligned photos."""
 
-    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict attributes and embeddings.
+
+        Args:
+            images: (N, 128, 128, 3) uint8.
+
+        Returns:
+            Attributes (N, 40) in [0, 1] and embeddings (N, D), both float32.
+        """
 
 
 @dataclass(frozen=True)
-class Small:
-    """The demo's attribute network in a folder; of an attribute that it never learned it says 0.5."""
+class SmallAttributePredictor:
+    """The demo's attribute network in a folder; an attribute that it never learned is 0.5."""
 
     folder: Path
 
-    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        from anonlib.networks.attributes import trunk_features
+    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict attributes and embeddings.
 
-        return self.judged(trunk_features(images))
+        Args:
+            images: (N, 128, 128, 3) uint8.
 
-    def judged(self, features: "torch.Tensor") -> tuple[np.ndarray, np.ndarray]:
-        """Return attributes and embeddings of photos whose features (N, FEATURES) are known."""
+        Returns:
+            As `AttributePredictor.predict`.
+        """
+        from anonlib.networks.attributes import parser_features
+
+        return self.predict_from_features(parser_features(images))
+
+    def predict_from_features(self, features: "torch.Tensor") -> tuple[np.ndarray, np.ndarray]:
+        """Predict attributes and embeddings from the parser's features.
+
+        Args:
+            features: (N, FEATURES) of `networks.attributes.parser_features`.
+
+        Returns:
+            As `AttributePredictor.predict`.
+        """
         import torch
 
         from anonlib.networks.attributes import load_head
@@ -46,31 +69,57 @@ class Small:
 
 
 @dataclass(frozen=True)
-class Farl:
+class FarlAttributePredictor:
     """FaRL's embedding and FACER's 40 attributes, from a folder with their files."""
 
     folder: Path
 
-    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict attributes and embeddings.
+
+        Args:
+            images: (N, 128, 128, 3) uint8.
+
+        Returns:
+            As `AttributePredictor.predict`.
+        """
         from anonlib.networks.farl import POINTS, read_farl
 
-        return read_farl(images, similarity(FRAME_POINTS, POINTS), self.folder)
+        return read_farl(images, similarity_transform(FRAME_POINTS, POINTS), self.folder)
 
 
-def reader(bundle: ModelSpec) -> Reader:
-    """Return who reads faces for this bundle; AnonlibError where nothing does."""
+def attribute_predictor(bundle: ModelSpec) -> AttributePredictor:
+    """Return the attribute predictor of a model.
+
+    Args:
+        bundle: The models.
+
+    Returns:
+        FaRL and FACER where their files are named, else the demo's network.
+
+    Raises:
+        AnonlibError: The model has neither.
+    """
     if bundle.reader:
-        return Farl(bundle.reader.folder)
+        return FarlAttributePredictor(bundle.reader.folder)
     if not bundle.camouflage:
         raise AnonlibError(f"{bundle.pipeline.name} has nothing that reads faces: name a folder, generator.camouflage")
-    return Small(bundle.camouflage.folder / ENCODER)
+    return SmallAttributePredictor(bundle.camouflage.folder / ENCODER)
 
 
-def captions(bundle: ModelSpec, images: np.ndarray) -> list[str]:
-    """Return a caption for each photo (N, H, W, 3) uint8: a captioner's, or in the demo one of predicted attributes."""
+def caption_images(bundle: ModelSpec, images: np.ndarray) -> list[str]:
+    """Caption photos with the model's captioner; the demo builds captions from predicted attributes.
+
+    Args:
+        bundle: The models.
+        images: (N, H, W, 3) uint8.
+
+    Returns:
+        N captions.
+    """
     if bundle.captioner:
-        from anonlib.networks.captioner import captioned
+        from anonlib.networks.captioner import generate_captions
 
-        return captioned(images, bundle.captioner.folder)
-    attributes, _ = reader(bundle).read(images)
-    return [described(*one) for one in zip(images, attributes, strict=True)]
+        return generate_captions(images, bundle.captioner.folder)
+    attributes, _ = attribute_predictor(bundle).predict(images)
+    return [caption_from_attributes(*pair) for pair in zip(images, attributes, strict=True)]

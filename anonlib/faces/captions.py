@@ -10,13 +10,21 @@ from anonlib.networks.celeba_attributes import NAMES
 STYLES = ("plain", "strong", "muted", "contrasty", "soft")
 LIGHTS = ("bright light", "dim light", "warm light", "cold light", "even light")
 HAIR_COLOURS = ("black", "brown", "blond", "grey", "red")
-PROMPT_HAIR = HAIR_COLOURS[:4]  # guided at 7, "red" paints the lips too
-VAGUE = 0.7  # of the training captions have a random style and light: see `loosened`
-NEGATIVE = ""  # the small model has seen no renders or drawings that a negative prompt could push away
+PROMPT_HAIR = HAIR_COLOURS[:4]  # without "red": at guidance 7 it colours the lips too
+RANDOM_SHARE = 0.7  # of the training captions have a random style and light, see `randomize_style`
+NEGATIVE = ""  # the small model was trained on no renders or drawings that a negative prompt could exclude
 
 
 def caption(image: np.ndarray, labels: np.ndarray) -> str:
-    """Return the caption of one aligned photo (128, 128, 3) uint8 from its pixels and parser classes (128, 128)."""
+    """Caption an aligned photo from its pixels and parser classes.
+
+    Args:
+        image: (128, 128, 3) uint8.
+        labels: (128, 128), the parser's classes.
+
+    Returns:
+        The caption.
+    """
     words = [f"photo of a person, {_style(image)}, {_light(image)}"]
     hair = np.isin(labels, HAIR)
     if hair.mean() > 0.04:
@@ -28,27 +36,41 @@ def caption(image: np.ndarray, labels: np.ndarray) -> str:
     return ", ".join(words)
 
 
-def described(image: np.ndarray, attributes: np.ndarray) -> str:
-    """Return the caption of one aligned photo (128, 128, 3) uint8 from its pixels and predicted attributes (40,)."""
-    told = dict(zip(NAMES, attributes, strict=True))
+def caption_from_attributes(image: np.ndarray, attributes: np.ndarray) -> str:
+    """Caption an aligned photo from its pixels and predicted attributes.
+
+    Args:
+        image: (128, 128, 3) uint8.
+        attributes: (40,) in [0, 1].
+
+    Returns:
+        The caption.
+    """
+    predicted = dict(zip(NAMES, attributes, strict=True))
     words = [f"photo of a person, {_style(image)}, {_light(image)}"]
-    hair = {colour: told[f"{colour.capitalize()}_Hair"] for colour in ("black", "blond", "brown")} | {
-        "grey": told["Gray_Hair"]
-    }
-    if told["Bald"] < 0.5:
+    hair = {colour: predicted[f"{colour.capitalize()}_Hair"] for colour in ("black", "blond", "brown")}
+    hair["grey"] = predicted["Gray_Hair"]
+    if predicted["Bald"] < 0.5:
         words.append(f"{max(hair, key=hair.get)} hair")
-    words += [word for word, name in (("glasses", "Eyeglasses"), ("hat", "Wearing_Hat")) if told[name] > 0.5]
+    words += [word for word, name in (("glasses", "Eyeglasses"), ("hat", "Wearing_Hat")) if predicted[name] > 0.5]
     return ", ".join(words)
 
 
-def loosened(text: str, rng: np.random.Generator) -> str:
-    """Return a caption for training: in VAGUE of all cases its style and light are drawn at random.
+def randomize_style(text: str, rng: np.random.Generator) -> str:
+    """Randomize style and light of a training caption in RANDOM_SHARE of all cases.
 
-    Stable Diffusion learned from loose captions and is guided at 7; with exact ones that guidance burns the picture:
-    "cold light" becomes blue. The words keep their meaning, but pull as weakly as a web caption does.
+    Stable Diffusion was trained on loose captions and is guided at 7. With exact captions that guidance oversaturates:
+    "cold light" becomes blue. Randomized words keep their meaning, but act as weakly as those of a web caption.
+
+    Args:
+        text: A caption.
+        rng: Random generator.
+
+    Returns:
+        The caption for training.
     """
     label, _, _, *rest = text.split(", ")
-    if rng.random() >= VAGUE:
+    if rng.random() >= RANDOM_SHARE:
         return text
     return ", ".join([label, str(rng.choice(STYLES)), str(rng.choice(LIGHTS)), *rest])
 
@@ -86,15 +108,21 @@ def _hair_colour(pixels: np.ndarray) -> str:
     return "blond" if value > 0.55 else "brown"
 
 
-def prompt(rng: np.random.Generator) -> str:
-    """Return the anonymizer's prompt for one image: label, random style and light, as Instance Augmentation has it.
+def random_prompt(rng: np.random.Generator) -> str:
+    """Draw the anonymizer's prompt of an image: label, random style and light, as in Instance Augmentation.
 
-    A hair colour comes with it: the small model takes a prompt that names none to mean a bald person.
+    A hair colour is added: for the small model a prompt without one means a bald person.
+
+    Args:
+        rng: Random generator.
+
+    Returns:
+        The prompt.
     """
     return f"photo of a person, {rng.choice(STYLES)}, {rng.choice(LIGHTS)}, {rng.choice(PROMPT_HAIR)} hair"
 
 
 def vocabulary() -> list[str]:
-    """Return every word that a caption or a prompt can hold."""
+    """List every word of captions and prompts."""
     text = " ".join(("photo of a person", *STYLES, *LIGHTS, *HAIR_COLOURS, "hair glasses hat"))
     return sorted(set(text.split()))

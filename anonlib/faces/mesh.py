@@ -1,4 +1,4 @@
-"""The mesh of an aligned face, 468 points in three dimensions, and what is drawn from it: relief, normals, pose."""
+"""The mesh of an aligned face, 468 points in three dimensions, and control maps from it: depth, normals, pose."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -7,25 +7,32 @@ import cv2
 import numpy as np
 
 from anonlib.assets import asset_path
-from anonlib.networks.openvino import compiled
+from anonlib.networks.openvino import compile_model
 
-SHARPER = 28.0  # px that the whole range of nearness spans where normals are made of it: about a head's depth
-SMOOTH = 2.0  # px: sigma over the facets of the mesh before its slopes are taken
-# points of the mesh at the 68 places that OpenPose's face drawing marks: jaw, brows, nose, eyes, lips
+DEPTH_RANGE = 28.0  # px between the nearest and the farthest pixel where normals are computed: about a head's depth
+SMOOTHING = 2.0  # px: sigma that blurs the facets of the mesh before its slopes are taken
+# points of the mesh at the 68 landmarks of OpenPose's face: jaw, brows, nose, eyes, lips
 FACE_POINTS = (
     162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,
     71, 63, 105, 66, 107, 336, 296, 334, 293, 301, 168, 197, 5, 4, 75, 97, 2, 326, 305,
     33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
     61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87,
 )  # fmt: skip
-NOSE, EYES, EARS = 1, (468, 469), (127, 356)  # of the mesh, with both eyes' middles appended to it
+NOSE, EYES, EARS = 1, (468, 469), (127, 356)  # of the mesh with the centres of both eyes appended
 EYE_CORNERS = ((33, 133), (263, 362))
 # OpenPose's limbs above the shoulders in its colours, RGB: neck to nose, nose to eyes, eyes to ears
 LIMBS = {"neck": (0, 0, 255), "eye": ((85, 0, 255), (255, 0, 255)), "ear": ((170, 0, 255), (255, 0, 170))}
 
 
 def face_mesh(image: np.ndarray) -> np.ndarray | None:
-    """Return 468 points (468, 3) of one aligned face in its pixels (z grows away from the camera), None if no face."""
+    """Compute the mesh of an aligned face.
+
+    Args:
+        image: (H, H, 3) uint8.
+
+    Returns:
+        (468, 3) px, z growing away from the camera; None without a face.
+    """
     run, size = _model()
     small = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.float32)[None] / 255
     points, logit = run(small)
@@ -36,7 +43,7 @@ def face_mesh(image: np.ndarray) -> np.ndarray | None:
 
 @lru_cache(maxsize=1)
 def _model() -> tuple[Callable, int]:
-    model = compiled(str(asset_path("face-mesh")))
+    model = compile_model(str(asset_path("face-mesh")))
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, float]:
         points, logit = (value.ravel() for value in model(batch).values())
@@ -45,11 +52,15 @@ def _model() -> tuple[Callable, int]:
     return run, int(model.inputs[0].get_shape()[1])
 
 
-def nearness(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return how near each pixel of an aligned image is, (H, W) float in [0, 1]; 0 behind the person, or with no face.
+def inverse_depth(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Estimate the inverse depth of an aligned image from the face's mesh and the person's outline.
 
-    The mesh gives the face's relief, the person mask (H, W) uint8 the outline, inside which nearness falls off towards
-    the border.
+    Args:
+        image: (H, W, 3) uint8.
+        mask: (H, W) uint8, the person; inside, inverse depth falls off towards the outline.
+
+    Returns:
+        (H, W) float in [0, 1], 1 nearest; 0 behind the person, or without a face.
     """
     from scipy.interpolate import LinearNDInterpolator
 
@@ -66,49 +77,68 @@ def nearness(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask > 0, np.maximum(body, face), 0.0)
 
 
-def relief(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Return nearness (N, H, W) uint8 of aligned images whose person masks (N, H, W) uint8 are known, 255 = nearest."""
-    near = [cv2.GaussianBlur(nearness(*one), (0, 0), 0.8) for one in zip(images, masks, strict=True)]
+def inverse_depth_maps(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Draw inverse depth maps of aligned images.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        masks: (N, H, W) uint8, the people.
+
+    Returns:
+        (N, H, W) uint8, 255 = nearest.
+    """
+    near = [cv2.GaussianBlur(inverse_depth(*pair), (0, 0), 0.8) for pair in zip(images, masks, strict=True)]
     return np.rint(np.stack(near) * 255).astype(np.uint8)
 
 
-def normals(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Return surface normals (N, H, W, 3) uint8 of aligned images with person masks: x right, y up, z to the camera.
+def normal_maps(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Draw surface normals of aligned images, encoded as in NormalBae's maps.
 
-    Each axis goes from -1, 0, to 1, 255, as in NormalBae's maps. Black behind the person, or where no face is found.
+    Args:
+        images: (N, H, W, 3) uint8.
+        masks: (N, H, W) uint8, the people.
+
+    Returns:
+        (N, H, W, 3) uint8: x right, y up, z to the camera, from -1 as 0 to 1 as 255; black behind the person, or
+        without a face.
     """
-    return np.stack([_normals(*one) for one in zip(images, masks, strict=True)])
+    return np.stack([_normals(*pair) for pair in zip(images, masks, strict=True)])
 
 
 def _normals(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    near = nearness(image, mask)
+    near = inverse_depth(image, mask)
     if not near.any():
         return np.zeros(image.shape, np.uint8)
-    height = cv2.GaussianBlur(near, (0, 0), SMOOTH) * SHARPER
+    height = cv2.GaussianBlur(near, (0, 0), SMOOTHING) * DEPTH_RANGE
     down, right = np.gradient(height)
-    found = np.stack([-right, down, np.ones_like(height)], axis=-1)
-    found /= np.linalg.norm(found, axis=-1, keepdims=True)
-    return np.where(mask[..., None] > 0, np.rint((found + 1) * 127.5), 0).astype(np.uint8)
+    normals = np.stack([-right, down, np.ones_like(height)], axis=-1)
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    return np.where(mask[..., None] > 0, np.rint((normals + 1) * 127.5), 0).astype(np.uint8)
 
 
-def poses(images: np.ndarray, necks: np.ndarray) -> np.ndarray:
-    """Return OpenPose's drawing of aligned heads, (N, H, W, 3) uint8: 68 white dots and the limbs above the shoulders.
+def pose_maps(images: np.ndarray, necks: np.ndarray) -> np.ndarray:
+    """Draw aligned heads as OpenPose does: 68 white dots and the limbs above the shoulders.
 
-    necks: (N, H, W) bool, where a neck is seen; its limb ends in the middle of it. All black where no face is found.
+    Args:
+        images: (N, H, W, 3) uint8.
+        necks: (N, H, W) bool, the visible necks; a neck's limb ends in its centre.
+
+    Returns:
+        (N, H, W, 3) uint8; black without a face.
     """
-    return np.stack([_pose(*one) for one in zip(images, necks, strict=True)])
+    return np.stack([_pose(*pair) for pair in zip(images, necks, strict=True)])
 
 
 def _pose(image: np.ndarray, neck: np.ndarray) -> np.ndarray:
-    drawn, points = np.zeros(image.shape, np.uint8), face_mesh(image)
+    picture, points = np.zeros(image.shape, np.uint8), face_mesh(image)
     if points is None:
-        return drawn
+        return picture
     flat = points[:, :2]
     flat = np.concatenate([flat, [flat[list(corners)].mean(0) for corners in EYE_CORNERS]])
 
     def limb(start: np.ndarray, end: np.ndarray, colour: tuple[int, int, int]) -> None:
-        ends = [tuple(np.rint(one * 8).astype(int).tolist()) for one in (start, end)]
-        cv2.line(drawn, *ends, colour, 2, cv2.LINE_AA, shift=3)
+        ends = [tuple(np.rint(point * 8).astype(int).tolist()) for point in (start, end)]
+        cv2.line(picture, *ends, colour, 2, cv2.LINE_AA, shift=3)
 
     if neck.any():
         limb(np.argwhere(neck).mean(0)[::-1], flat[NOSE], LIMBS["neck"])
@@ -116,5 +146,6 @@ def _pose(image: np.ndarray, neck: np.ndarray) -> np.ndarray:
         limb(flat[NOSE], flat[eye], first)
         limb(flat[eye], flat[ear], second)
     for point in flat[list(FACE_POINTS)]:
-        cv2.circle(drawn, tuple(np.rint(point * 8).astype(int).tolist()), 8, (255, 255, 255), -1, cv2.LINE_AA, shift=3)
-    return drawn
+        centre = tuple(np.rint(point * 8).astype(int).tolist())
+        cv2.circle(picture, centre, 8, (255, 255, 255), -1, cv2.LINE_AA, shift=3)
+    return picture

@@ -1,4 +1,4 @@
-"""Face recognizers that nobody trains here: the untrained attackers and the judges."""
+"""Pretrained face recognizers: the untrained attackers and the judges of the data."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,19 +9,19 @@ import numpy as np
 from anonlib.assets import asset_path, available
 from anonlib.config.errors import AnonlibError
 from anonlib.faces import CROP
-from anonlib.networks.openvino import compiled
+from anonlib.networks.openvino import compile_model
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from anonlib.networks.mobilefacenet import MobileFaceNet
 
-BATCH = 16  # faces a call of an ONNX network: larger ones leave the cache
+BATCH = 16  # faces per call of an ONNX network: larger batches leave the CPU's cache
 RECOGNIZERS = ("mobilefacenet", "sface", "w600k", "dlib")
 JUDGES = {"w600k": "w600k_mbf", "sface": "SFace"}  # those in no loss, the best first, and what captions call them
 WIDTHS = {"sface": 128, "dlib": 128}  # of an embedding; 512 of the others
-ONE_SIDED = ("dlib",)  # who looks at the photo only: its mirror image adds nothing on photos of real people
-FACE_BOX = (8, 14, 104, 110)  # px: left, top, right and bottom of a face in the crop, where dlib looks for its points
+UNMIRRORED = ("dlib",)  # embed the photo only: its mirror image adds nothing on real faces
+FACE_BOX = (8, 14, 104, 110)  # px: left, top, right, bottom of a face in the crop, where dlib fits its points
 
 
 def judge() -> str:
@@ -33,11 +33,20 @@ def judge() -> str:
 
 
 def embed(name: str, images: np.ndarray, batch: int = 64, threads: int = 1) -> np.ndarray:
-    """Return one embedding an aligned face: that of the photo plus that of its mirror image, scaled to length one.
+    """Compute embeddings of aligned faces: of the photo plus of its mirror image, L2-normalized.
 
-    name: one of RECOGNIZERS, those of ONE_SIDED without the mirror image. images: (N, 128, 128, 3) uint8, RGB, aligned.
-    threads: CPU threads of this call. Returns (N, d) float32 with L2-normalized rows, d = 512, or see WIDTHS.
-    Raises AnonlibError for an unknown name, ValueError for other shapes or types.
+    Args:
+        name: One of RECOGNIZERS; those of UNMIRRORED without the mirror image.
+        images: (N, 128, 128, 3) uint8 RGB, aligned.
+        batch: Images per call.
+        threads: CPU threads of this call.
+
+    Returns:
+        (N, d) float32; d is 512, or see WIDTHS.
+
+    Raises:
+        AnonlibError: Unknown name.
+        ValueError: Other shapes or types.
     """
     if name not in RECOGNIZERS:
         raise AnonlibError(f"unknown recognizer {name!r}: choose one of {', '.join(RECOGNIZERS)}")
@@ -46,13 +55,21 @@ def embed(name: str, images: np.ndarray, batch: int = 64, threads: int = 1) -> n
         raise ValueError(f"aligned faces are (N, 128, 128, 3) uint8, not {images.shape} {images.dtype}")
     network = _network(name, threads)
     chunks = [images[i : i + batch, *CROP].transpose(0, 3, 1, 2) for i in range(0, len(images), batch)]
-    once = name in ONE_SIDED
+    once = name in UNMIRRORED
     total = [network(chunk) if once else network(chunk) + network(chunk[..., ::-1]) for chunk in chunks]
-    return normalized(np.concatenate(total)) if total else np.zeros((0, WIDTHS.get(name, 512)), np.float32)
+    return l2_normalize(np.concatenate(total)) if total else np.zeros((0, WIDTHS.get(name, 512)), np.float32)
 
 
 def embed_pictures(recognizer: "MobileFaceNet", pictures: "Tensor") -> "Tensor":
-    """Embed aligned pictures (B, 3, 128, 128) in [-1, 1] differentiably: (B, 512), L2-normalized."""
+    """Compute embeddings of aligned pictures, differentiably.
+
+    Args:
+        recognizer: MobileFaceNet.
+        pictures: (B, 3, 128, 128) in [-1, 1].
+
+    Returns:
+        (B, 512), L2-normalized.
+    """
     import torch.nn.functional as F
 
     from anonlib.networks.mobilefacenet import face_tensor
@@ -61,8 +78,15 @@ def embed_pictures(recognizer: "MobileFaceNet", pictures: "Tensor") -> "Tensor":
     return F.normalize(recognizer(faces), dim=1)
 
 
-def normalized(rows: np.ndarray) -> np.ndarray:
-    """Return rows (N, d) scaled to length one as float32; a zero row stays zero."""
+def l2_normalize(rows: np.ndarray) -> np.ndarray:
+    """Scale rows to length one.
+
+    Args:
+        rows: (N, d).
+
+    Returns:
+        (N, d) float32; a zero row stays zero.
+    """
     rows = np.asarray(rows, np.float64)
     return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
@@ -70,8 +94,8 @@ def normalized(rows: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _network(name: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from RGB faces (B, 3, 112, 112) uint8 to raw embeddings (B, d)."""
-    known = {"mobilefacenet": _mobilefacenet, "dlib": _dlib}
-    return known[name](threads) if name in known else _onnx(name, threads)
+    loaders = {"mobilefacenet": _mobilefacenet, "dlib": _dlib}
+    return loaders[name](threads) if name in loaders else _onnx(name, threads)
 
 
 def _mobilefacenet(threads: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -97,8 +121,8 @@ def _onnx(name: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
     import openvino as ov
 
     model = ov.Core().read_model(str(asset_path(name)))
-    model.reshape([-1, 3, 112, 112])  # one of the files is made for single images
-    network = compiled(model, threads)
+    model.reshape([-1, 3, 112, 112])  # one of the files is fixed to a batch of 1
+    network = compile_model(model, threads)
 
     def run(faces: np.ndarray) -> np.ndarray:
         pixels = faces.astype(np.float32)

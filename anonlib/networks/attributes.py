@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from anonlib.config.errors import AnonlibError, first_line
-from anonlib.networks.bisenet import load_bisenet, shown
+from anonlib.networks.bisenet import load_bisenet, parser_input
 from anonlib.networks.celeba_attributes import NAMES
 
 SIZE = 256  # px at which the parser looks
@@ -24,7 +24,7 @@ EMBEDDING = 128
 WEIGHTS = "model.safetensors"
 
 
-class Head(nn.Module):
+class AttributeHead(nn.Module):
     """Embedding (B, EMBEDDING) and logits (B, 40) of the trunk's features (B, FEATURES); words: more, in training."""
 
     def __init__(self, words: int = 0):
@@ -44,21 +44,21 @@ class Head(nn.Module):
 
 
 @torch.inference_mode()
-def trunk_features(images: np.ndarray, batch: int = 16) -> Tensor:
+def parser_features(images: np.ndarray, batch: int = 16) -> Tensor:
     """Return the parser's features (N, FEATURES) of aligned images (N, 128, 128, 3) uint8."""
     found = [torch.zeros(0, FEATURES)]
     trunk = load_bisenet().cp.resnet
-    found += [pooled(trunk(shown(images[at : at + batch], SIZE))) for at in range(0, len(images), batch)]
+    found += [pool_features(trunk(parser_input(images[at : at + batch], SIZE))) for at in range(0, len(images), batch)]
     return torch.cat(found)
 
 
-def pooled(strides: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def pool_features(strides: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Return the features (B, FEATURES) of what the parser's trunk gives."""
     grids = zip(strides, GRIDS, strict=True)
     return torch.cat([F.adaptive_avg_pool2d(one, cells).flatten(1) for one, cells in grids], 1)
 
 
-def save_head(head: Head, folder: Path) -> None:
+def save_head(head: AttributeHead, folder: Path) -> None:
     """Write a head in half precision, without its words."""
     kept = {name: value.half().contiguous() for name, value in head.state_dict().items() if "words" not in name}
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,9 +66,9 @@ def save_head(head: Head, folder: Path) -> None:
 
 
 @lru_cache(maxsize=1)
-def load_head(folder: Path) -> Head:
+def load_head(folder: Path) -> AttributeHead:
     """Return the head in a folder; AnonlibError where there is none that fits."""
-    head = Head()
+    head = AttributeHead()
     try:
         head.load_state_dict(load_file(folder / WEIGHTS), strict=False)
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anonlib.assets import asset_path
-from anonlib.networks.imagenet import standardized
+from anonlib.networks.imagenet import normalize_imagenet
 
 
 class ConvBN(nn.Module):
@@ -142,13 +142,15 @@ class BiSeNet(nn.Module):
         return self.conv_out(self.ffm(*self.cp(strides)))
 
 
-def shown(images: np.ndarray, size: int) -> Tensor:
+def parser_input(images: np.ndarray, size: int) -> Tensor:
     """Return images (B, H, W, 3) uint8 RGB as the parser takes them, (B, 3, size, size)."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    return standardized(F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False))
+    return normalize_imagenet(F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False))
 
 
-def parsed(images: np.ndarray, size: int, batch: int) -> Iterator[tuple[np.ndarray, tuple[Tensor, Tensor, Tensor]]]:
+def parse_batches(
+    images: np.ndarray, size: int, batch: int
+) -> Iterator[tuple[np.ndarray, tuple[Tensor, Tensor, Tensor]]]:
     """Yield, of `batch` images (N, H, W, 3) uint8 RGB at a time, classes (B, H, W) uint8 and what the trunk gives.
 
     The images are enlarged to `size`, the scores brought back to their own, then the best taken.
@@ -156,7 +158,7 @@ def parsed(images: np.ndarray, size: int, batch: int) -> Iterator[tuple[np.ndarr
     net = load_bisenet()
     for start in range(0, len(images), batch):
         with torch.inference_mode():
-            strides = net.cp.resnet(shown(images[start : start + batch], size))
+            strides = net.cp.resnet(parser_input(images[start : start + batch], size))
             scores = F.interpolate(net.scores(strides), size=images.shape[1:3], mode="bilinear", align_corners=False)
             labels = scores.argmax(1).to(torch.uint8).numpy()
         yield labels, strides

@@ -25,7 +25,7 @@ def _captioner(folder: Path) -> tuple[Any, Any]:
 
 
 @torch.inference_mode()
-def captioned(images: np.ndarray, folder: Path, batch: int = 16) -> list[str]:
+def generate_captions(images: np.ndarray, folder: Path, batch: int = 16) -> list[str]:
     """Return a sentence for each picture (N, H, W, 3) uint8 RGB, the same one whenever it is asked."""
     processor, net = _captioner(folder)
     found = []

@@ -71,10 +71,10 @@ class FaceSpace(nn.Module):
             drawn = F.interpolate(synthesis(styles).float(), size=(2 * SIZE, 2 * SIZE), mode="area")
         else:
             drawn = self.views[str(levels)](synthesis(styles, levels), styles[:, 3 * levels + 1]).float()
-        return aligned(drawn, self.frame)
+        return align_pictures(drawn, self.frame)
 
 
-def aligned(drawn: Tensor, frame: Tensor) -> Tensor:
+def align_pictures(drawn: Tensor, frame: Tensor) -> Tensor:
     """Return the generator's pictures (B, 3, S, S), of whatever size, in the frame of photos (B, 3, 128, 128)."""
     ticks = torch.arange(SIZE, device=drawn.device, dtype=torch.float32)
     places = torch.stack(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anonlib.assets import asset_path
-from anonlib.networks.pictures import signed
+from anonlib.networks.pictures import to_pictures
 
 
 class LPIPS(nn.Module):
@@ -51,6 +51,6 @@ def lpips_distance(first: np.ndarray, second: np.ndarray, batch: int = 16) -> np
     """Compute LPIPS (N,) of image pairs (N, H, W, 3) uint8, `batch` pairs per forward pass."""
     net, distances = load_lpips(), [np.zeros(0, np.float32)]
     for start in range(0, len(first), batch):
-        pair = (signed(images[start : start + batch]) for images in (first, second))
+        pair = (to_pictures(images[start : start + batch]) for images in (first, second))
         distances.append(net(*pair).numpy())
     return np.concatenate(distances)

@@ -3,7 +3,7 @@
 from typing import Any
 
 
-def compiled(model: Any, threads: int = 1, precision: str = "f32") -> Any:
+def compile_model(model: Any, threads: int = 1, precision: str = "f32") -> Any:
     """Return a model (a path, or what `openvino.Core.read_model` gives) compiled for this CPU.
 
     precision: of its products, "f32" or "bf16".

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 
-def signed(images: np.ndarray) -> Tensor:
+def to_pictures(images: np.ndarray) -> Tensor:
     """Return images (B, H, W, 3) uint8 as pictures (B, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def photos(pictures: Tensor) -> np.ndarray:
+def to_images(pictures: Tensor) -> np.ndarray:
     """Return pictures (B, 3, H, W), cut off at -1 and 1, as images (B, H, W, 3) uint8."""
     pictures = pictures.detach().float().cpu().clamp(-1, 1)
     return ((pictures + 1) * 127.5).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)

@@ -15,7 +15,7 @@ from anonlib.config.paths import cache_root
 from anonlib.data.folder import SUFFIXES, photos_in, read_photo
 from anonlib.diffusion.loading import read_pipeline
 from anonlib.faces import with_mirrors
-from anonlib.faces.attributes import reader
+from anonlib.faces.attributes import attribute_predictor
 from tools.build.train_camouflage import Plan, latents_of, train_camouflage
 
 
@@ -29,7 +29,7 @@ def train_on(photos: Path, target: Path, generator: config.Generator, plan: Plan
     if target.exists():
         raise AnonlibError(f"{target} exists: name a new folder")
     bundle = models.model_spec(generator)
-    reads, images = reader(bundle), squares(photos, generator.size)
+    reads, images = attribute_predictor(bundle), squares(photos, generator.size)
     pipeline, told = read_pipeline(bundle), [str(bundle.pipeline.label), str(photos.resolve()), generator.size]
     both = with_mirrors(images)
     people, embeds = people_of(both, [faces_of(one) for one in both], reads)

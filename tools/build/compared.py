@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from anonlib.assets.models import DEEPPRIVACY2_WEIGHTS, FALCO_WEIGHTS, OWN
-from anonlib.faces.attributes import ENCODER, Small
+from anonlib.faces.attributes import ENCODER, SmallAttributePredictor
 from anonlib.networks.training import Schedule
 from tools.build.pool import pool_styles
 from tools.build.stylespace import load_generator
@@ -38,6 +38,6 @@ def make_compared(
     generator = load_generator()
     styles = np.stack([pool_styles(generator, int(seed)) for seed in pool["seeds"]]).astype(np.float32)
     draws, pairs = draw(list(range(FIRST, FIRST + plan.draws))), Pairs(pool["images"], styles)
-    reader = Small(OWN.camouflage.folder / ENCODER)
+    reader = SmallAttributePredictor(OWN.camouflage.folder / ENCODER)
     train_facespace(draws, pairs, reader, plan.views, plan.encoder, checkpoints, falco)
     train_inpainter(pool["images"], plan.painting, plan.heeding, checkpoints, deepprivacy2)

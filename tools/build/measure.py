@@ -9,7 +9,7 @@ from anonlib.assets.models import SMALL
 from anonlib.config.files import read_json, write_text
 from anonlib.controls import annotate
 from anonlib.engine import cache
-from anonlib.faces import dilate
+from anonlib.faces import dilate_masks
 from anonlib.metrics.quality import frechet_distance, frechet_limit, kernel_distance, map_agreement, psnr
 from anonlib.networks.inception import inception_features
 from anonlib.networks.lpips import lpips_distance
@@ -109,7 +109,7 @@ def control_agreement(images: np.ndarray, inpainted: np.ndarray, masks: np.ndarr
     Returns:
         Mean correlation by map, over photos with valid maps on both sides; None where there are none.
     """
-    inside, agreement = dilate(masks) > 127, {}
+    inside, agreement = dilate_masks(masks) > 127, {}
     for name in ("hed", "depth"):
         (first, valid), (second, also_valid) = (annotate(name, part) for part in (images, inpainted))
         correlations = map_agreement(first[..., 0], second[..., 0], inside)[valid & also_valid]

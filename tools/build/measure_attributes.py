@@ -10,7 +10,7 @@ import numpy as np
 from anonlib import data
 from anonlib.assets.models import OWN
 from anonlib.config.files import read_json, write_text
-from anonlib.faces.attributes import reader
+from anonlib.faces.attributes import attribute_predictor
 from anonlib.metrics.attributes import attribute_table
 from anonlib.networks.celeba_attributes import NAMES
 from anonlib.paper.experiments.generator_quality import ATTRIBUTES, MEASURED, attribute_weights_hash
@@ -22,7 +22,7 @@ PEOPLE = 610  # all test people
 def main() -> None:
     """Measure on LFW's test people and write measured.json."""
     faces = data.load("lfw", people={"train": 2, "validation": 2, "test": PEOPLE}).select(split="test")
-    predicted, _ = reader(OWN).read(faces.images)
+    predicted, _ = attribute_predictor(OWN).predict(faces.images)
     covered = [column for column in range(len(NAMES)) if np.ptp(predicted[:, column]) > 0]
     names = [NAMES[column] for column in covered]
     labels = faces.table[names].to_numpy(float)

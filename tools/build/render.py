@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anonlib.faces import align, alignment, detect, person_mask
+from anonlib.faces import align, alignment_matrix, detect, person_mask
 from tools.build.stylespace import LAYERS, Generator
 
 TRUNCATION = 0.85
@@ -122,7 +122,7 @@ def draw_face(generator: Generator, recipe: Recipe) -> tuple[np.ndarray, np.ndar
     if not found:
         return None
     points = found[0].points
-    matrix = alignment(points)
+    matrix = alignment_matrix(points)
     return align(picture, points), points @ matrix[:, :2].T + matrix[:, 2]
 
 

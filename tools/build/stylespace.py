@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from anonlib.assets import asset_path
-from anonlib.networks.openvino import compiled
+from anonlib.networks.openvino import compile_model
 
 LAYERS = 23  # modulated layers, from 4 px to 512 px
 WIDTH = 512
@@ -29,8 +29,8 @@ def load_generator(threads: int = 1) -> Generator:
     import openvino as ov
 
     folder = asset_path("face-generator")
-    mapping = compiled(str(folder / "MappingNetwork.xml"), threads)
-    synthesis = compiled(_per_layer(ov.Core().read_model(str(folder / "SynthesisNetwork.xml"))), threads)
+    mapping = compile_model(str(folder / "MappingNetwork.xml"), threads)
+    synthesis = compile_model(_per_layer(ov.Core().read_model(str(folder / "SynthesisNetwork.xml"))), threads)
 
     def to_style(z: np.ndarray) -> np.ndarray:
         return next(iter(mapping(z.reshape(1, WIDTH).astype(np.float32)).values()))[0].copy()

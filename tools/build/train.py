@@ -13,8 +13,8 @@ from anonlib.config.paths import cache_root
 from anonlib.diffusion.loading import forget_places, read_pipeline, save_net
 from anonlib.engine.pool import default_workers
 from anonlib.faces import with_mirrors
-from anonlib.faces.attributes import ENCODER, Small
-from anonlib.faces.people import person
+from anonlib.faces.attributes import ENCODER, SmallAttributePredictor
+from anonlib.faces.people import read_person
 from anonlib.networks.training import Schedule
 from tools.build.measure import measure
 from tools.build.pool import HELD_OUT, SHARD, draw_shard, load_pool
@@ -98,8 +98,8 @@ def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
     own = target.with_name(f"{target.name}-camouflage")
     train_attributes(pool, plan.attributes, checkpoints, own / ENCODER)
     both = with_mirrors(pool["images"])
-    attributes, embeds = Small(own / ENCODER).read(both)
-    people = [[one] if (one := person(*told)) else [] for told in zip(both, attributes, strict=True)]
+    attributes, embeds = SmallAttributePredictor(own / ENCODER).predict(both)
+    people = [[one] if (one := read_person(*told)) else [] for told in zip(both, attributes, strict=True)]
     train_camouflage(shipped(), latents, people, torch.from_numpy(embeds), plan.camouflage, checkpoints, own)
     lora = target.with_name(f"{target.name}-few-steps")
     few = shipped()

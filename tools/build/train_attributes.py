@@ -12,7 +12,7 @@ from anonlib.faces import with_mirrors
 from anonlib.faces.captions import vocabulary
 from anonlib.faces.mesh import face_mesh
 from anonlib.faces.recognizers import embed
-from anonlib.networks.attributes import Head, save_head, trunk_features
+from anonlib.networks.attributes import AttributeHead, parser_features, save_head
 from anonlib.networks.celeba_attributes import NAMES
 from anonlib.networks.training import Schedule, load_checkpoint, save_checkpoint, train
 from tools.build.labels import Measured, labels
@@ -29,7 +29,7 @@ def train_attributes(pool: dict[str, np.ndarray], schedule: Schedule, folder: Pa
         save_checkpoint(folder / "attributes-data.pt", **stored)
     features, wanted, words = (stored[name] for name in ("features", "labels", "words"))
     torch.manual_seed(6)
-    head = Head(words.shape[1])
+    head = AttributeHead(words.shape[1])
     head.mean.copy_(features.mean(0))
     head.scale.copy_(1 / features.std(0).clamp_min(1e-3))
     positive = wanted.nanmean(0).clamp(0.02, 0.98)
@@ -58,7 +58,7 @@ def _data(pool: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """Return what the trunk sees of VERSIONS of each photo, (VERSIONS * N, d), its labels (.., 40) and words."""
     images = pool["images"]
     both, rng = with_mirrors(images), np.random.default_rng(0)
-    plain = trunk_features(both).unflatten(0, (-1, 2))
+    plain = parser_features(both).unflatten(0, (-1, 2))
     points = np.stack([_points(image) for image in images])
     carried = np.concatenate([_scaled(plain[:, 0].numpy()), _scaled(embed("mobilefacenet", images))], axis=1)
     found = labels(Measured(images, pool["labels"][::2], points), pool["seeds"], carried)
@@ -72,7 +72,7 @@ def _data(pool: dict[str, np.ndarray]) -> dict[str, Tensor]:
     for _ in range(VERSIONS - 2):
         mirrored = rng.random(len(images)) < 0.5
         parts.append(
-            trunk_features(np.stack([spoiled(one, rng) for one in both[np.arange(len(images)) * 2 + mirrored]]))
+            parser_features(np.stack([spoiled(one, rng) for one in both[np.arange(len(images)) * 2 + mirrored]]))
         )
     return {"features": torch.cat(parts), "labels": wanted.repeat(VERSIONS, 1), "words": words.repeat(VERSIONS, 1)}
 

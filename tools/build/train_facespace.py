@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anonlib.config.settings import VIEWS
-from anonlib.faces import FRAME_POINTS, detect, similarity
-from anonlib.faces.attributes import Small
-from anonlib.networks.attributes import trunk_features
+from anonlib.faces import FRAME_POINTS, detect, similarity_transform
+from anonlib.faces.attributes import SmallAttributePredictor
+from anonlib.networks.attributes import parser_features
 from anonlib.networks.facespace import DRAWN, FaceSpace
 from anonlib.networks.lpips import load_lpips
 from anonlib.networks.mobilestylegan import load_synthesis
-from anonlib.networks.pictures import signed
+from anonlib.networks.pictures import to_pictures
 from anonlib.networks.training import Schedule, autocast, device, save_half, train
 from tools.build.pool import pool_styles
 from tools.build.stylespace import load_generator
@@ -42,11 +42,17 @@ class Pairs:
 
 
 def train_facespace(
-    draws: Draws, pairs: Pairs, reader: Small, views: Schedule, encoder: Schedule, folder: Path, target: Path
+    draws: Draws,
+    pairs: Pairs,
+    predictor: SmallAttributePredictor,
+    views: Schedule,
+    encoder: Schedule,
+    folder: Path,
+    target: Path,
 ) -> FaceSpace:
     """Train views on draws and the encoder on pairs, write all to `target`, and return it; a killed one goes on."""
     alone = np.flatnonzero((pairs.styles == pairs.styles[:, :1]).all((1, 2)))[:POOL]  # of one face, not of two
-    seen = torch.from_numpy(reader.read(pairs.photos[alone])[1])
+    seen = torch.from_numpy(predictor.predict(pairs.photos[alone])[1])
     torch.manual_seed(12)
     space = FaceSpace(len(alone), seen.shape[1])
     styles = torch.from_numpy(pairs.styles.astype(np.float32))
@@ -55,7 +61,7 @@ def train_facespace(
     space.pool.copy_(styles[alone, 0])
     space.pool_seen.copy_(seen)
     space.frame.copy_(torch.from_numpy(frame_of(draws)))
-    features = trunk_features(pairs.photos).clone()
+    features = parser_features(pairs.photos).clone()
     space.centre.copy_(features.mean(0))
     space.scale.copy_(1 / features.std(0).clamp_min(1e-3))
     space.to(device())
@@ -79,7 +85,7 @@ def frame_of(draws: Draws) -> np.ndarray:
     """Return the 2x3 matrix from a pixel of an aligned photo to one of the generator's picture, for a mean face."""
     found = [faces[0].points for picture in draws.pictures if (faces := detect(picture))]
     points = (np.mean(found, axis=0) + 0.5) * DRAWN / KEPT - 0.5
-    return similarity(FRAME_POINTS, points).astype(np.float32)
+    return similarity_transform(FRAME_POINTS, points).astype(np.float32)
 
 
 def train_views(space: FaceSpace, draws: Draws, schedule: Schedule, folder: Path) -> None:
@@ -89,7 +95,7 @@ def train_views(space: FaceSpace, draws: Draws, schedule: Schedule, folder: Path
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         own, total, told = styles[rows].to(device()), 0.0, {}
-        pictures = signed(draws.pictures[rows.numpy()]).to(device())
+        pictures = to_pictures(draws.pictures[rows.numpy()]).to(device())
         for level in VIEWS[:-1]:
             with autocast():
                 with torch.no_grad():

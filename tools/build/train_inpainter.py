@@ -17,9 +17,9 @@ from anonlib.networks.training import (
     Schedule,
     autocast,
     batches,
-    descend,
     device,
     load_checkpoint,
+    optimizer_step,
     save_checkpoint,
     save_half,
 )
@@ -92,14 +92,14 @@ def train_inpainter(
         most, until = HEEDS if heeds else PAINTS
         share = most * max(0.0, 1 - done / (until * schedule.steps))
         weights = {"g": 1.0, "looks": LOOKS, "ignored": HEEDED, "pixels": PIXELS * share}
-        descend(rules["g"], sum(weights[name] * loss for name, loss in losses.items()))
+        optimizer_step(rules["g"], sum(weights[name] * loss for name, loss in losses.items()))
         ema.update(g)
         d.requires_grad_(True)
         with autocast():
             seen = [d(*moved(pictures, hole, points, random)) for pictures in (real, fake.detach())]
         losses["d"] = F.softplus(-seen[0]).mean() + F.softplus(seen[1]).mean()
         steep = penalty(d, real, hole, points) if step % R1_EVERY == 0 else torch.zeros(())
-        descend(rules["d"], losses["d"] + R1 / 2 * R1_EVERY * steep)
+        optimizer_step(rules["d"], losses["d"] + R1 / 2 * R1_EVERY * steep)
         measures = {name: float(one.detach()) for name, one in losses.items()}
         log.append({"step": step + 1} | measures)
         stopping = time.monotonic() - began > seconds

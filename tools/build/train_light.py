@@ -11,7 +11,7 @@ from transformers import CLIPTextModel
 
 from anonlib.assets.models import ATTRIBUTES, IP_ADAPTER, PARTS
 from anonlib.diffusion.loading import save_net
-from anonlib.faces.people import CHANNELS, Person, code
+from anonlib.faces.people import CHANNELS, Person, spatial_code
 from anonlib.networks.training import Schedule, autocast, device, save_half, train
 from tools.build.train_unet import NOISE, Draws, Latents, seen_by, velocity_error
 
@@ -56,7 +56,7 @@ def train_light(
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         draws.random.manual_seed(step)
         d, chance = draws(rows), torch.rand(2, len(rows), generator=draws.random)
-        codes = np.stack([code(people[row], size, size) for row in rows.tolist()])
+        codes = np.stack([spatial_code(people[row], size, size) for row in rows.tolist()])
         control = torch.from_numpy(codes) * (chance[0] >= UNCODED).view(-1, 1, 1, 1)
         seen = embeds[rows] * (chance[1] >= UNSEEN).view(-1, 1)
         with autocast():

@@ -12,8 +12,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from anonlib.faces import dilate, with_mirrors
-from anonlib.faces.captions import loosened
+from anonlib.faces import dilate_masks, with_mirrors
+from anonlib.faces.captions import randomize_style
 from anonlib.networks.training import Schedule, autocast, device, train
 from tools.build.train_vae import encode
 
@@ -47,12 +47,12 @@ def prepare_latents(
     vae: AutoencoderKL, images: np.ndarray, masks: np.ndarray, captions: list[str], tokenizer: CLIPTokenizer
 ) -> Latents:
     """Encode the pool once: photos (N, 128, 128, 3) uint8, person masks (N, 128, 128) uint8 and captions."""
-    grown = dilate(masks) > 127
+    grown = dilate_masks(masks) > 127
     both, both_masks = with_mirrors(images), with_mirrors(grown)
     grey = np.where(both_masks[..., None], np.uint8(128), both)
     scale = vae.config.scaling_factor
     rng = np.random.default_rng(0)
-    texts = [loosened(text, rng) for text in captions for _ in range(2 * LOOSE_CAPTIONS)]
+    texts = [randomize_style(text, rng) for text in captions for _ in range(2 * LOOSE_CAPTIONS)]
     tokens = tokenize(tokenizer, texts).unflatten(0, (-1, LOOSE_CAPTIONS))
     mask = F.interpolate(torch.from_numpy(both_masks).float()[:, None], size=both.shape[1] // 8)
     blank = encode(vae, np.full((1, *images.shape[1:]), 128, np.uint8)) * scale

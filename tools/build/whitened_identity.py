@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from anonlib.faces.recognizers import embed_pictures
 from anonlib.networks.deepprivacy2 import NOISE
 from anonlib.networks.mobilefacenet import EMBEDDING_DIM, pretrained_mobilefacenet
-from anonlib.networks.pictures import signed
+from anonlib.networks.pictures import to_pictures
 
 BATCH = 64
 
@@ -30,7 +30,7 @@ class WhitenedIdentity(nn.Module):
         """Fit the whitening to aligned images (N, 128, 128, 3) uint8; return self."""
         with torch.inference_mode():
             parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-            embeddings = torch.cat([embed_pictures(self.recognizer, signed(part)) for part in parts]).clone()
+            embeddings = torch.cat([embed_pictures(self.recognizer, to_pictures(part)) for part in parts]).clone()
         power, axes = torch.linalg.eigh(torch.cov(embeddings.T))
         self.centre.copy_(embeddings.mean(0))
         self.basis.copy_(axes[:, -NOISE:] / power[-NOISE:].clamp_min(power.mean()).sqrt())

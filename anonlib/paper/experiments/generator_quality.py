@@ -38,12 +38,12 @@ def reconstruct(images: np.ndarray, model: str = str(SMALL), batch: int = 16) ->
     """
     import torch
 
-    from anonlib.networks.pictures import signed
+    from anonlib.networks.pictures import to_pictures
 
     vae, decoded = load_pipeline(ModelSpec(ModelRef(model))).vae, []
     with torch.inference_mode():
         for start in range(0, len(images), batch):
-            latents = vae.encode(signed(images[start : start + batch]).to(device())).latent_dist.mean
+            latents = vae.encode(to_pictures(images[start : start + batch]).to(device())).latent_dist.mean
             decoded.append(vae.decode(latents).sample.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8))
     return torch.cat(decoded).permute(0, 2, 3, 1).cpu().numpy()
 

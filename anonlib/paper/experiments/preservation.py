@@ -10,8 +10,8 @@ from anonlib.anonymizers import dataset
 from anonlib.anonymizers.contract import OK
 from anonlib.assets import models
 from anonlib.data.faceset import FaceSet
-from anonlib.faces import dilate, similarity
-from anonlib.faces.features import Readings, looks_of, read_sets
+from anonlib.faces import dilate_masks, similarity_transform
+from anonlib.faces.features import ImageFeatures, extract_features, extract_parser_features
 from anonlib.metrics import preservation as measures
 from anonlib.metrics.attributes import MEAN, attribute_table
 from anonlib.metrics.downstream import train_on_anonymized
@@ -35,7 +35,7 @@ class Photos:
     """N aligned photos (N, 128, 128, 3) uint8, the features read from them, and which of them (N,) bool are ok."""
 
     images: np.ndarray
-    features: Readings
+    features: ImageFeatures
     ok: np.ndarray
 
 
@@ -53,7 +53,7 @@ class UtilityInputs:
 
     rows: np.ndarray
     asked: np.ndarray
-    asked_features: Readings
+    asked_features: ImageFeatures
     original: Photos
     anonymized: dict[str, Photos]
 
@@ -63,7 +63,7 @@ def utility_inputs(faces: FaceSet, systems: Systems, settings: config.Profile) -
     asked, rows = systems.rows, systems.rows[: settings.compare.photos]
     parts = {name: part.of(rows) for name, part in systems.probes.items() if name != "noop"}
     sets = {"": faces.images[asked]} | {name: part.images for name, part in parts.items()}
-    features = read_sets(sets, models.model_spec(settings.generator))
+    features = extract_features(sets, models.model_spec(settings.generator))
     asked_features = features.pop("")
     own = asked_features.select(np.arange(len(rows)))
     original = Photos(faces.images[rows], own, np.ones(len(rows), bool))
@@ -90,13 +90,13 @@ def photo_measures(original: Photos, masks: np.ndarray, anonymized: Photos) -> d
         "attribute_agreement": measures.attribute_agreement(a.attributes, b.attributes),
         "age_group_kept": ((a.attributes > 0.5) == (b.attributes > 0.5))[:, YOUNG].astype(float),
         "expression_error": measures.expression_error(a.points, aligned),
-        "pose_error": np.where(a.found & b.found, np.abs(a.pose - b.pose).mean(1), np.nan),
+        "pose_error": np.where(a.detected & b.detected, np.abs(a.pose - b.pose).mean(1), np.nan),
         "lpips": lpips_distance(original.images, anonymized.images),
         "parts_kept": (a.parts == b.parts).mean((1, 2)),
-        "scene_similarity": measures.cosine(a.features, b.features),
-        "background_change": measures.background_change(original.images, anonymized.images, dilate(masks) == 0),
+        "scene_similarity": measures.cosine(a.inception, b.inception),
+        "background_change": measures.background_change(original.images, anonymized.images, dilate_masks(masks) == 0),
     }
-    detected = {"detected": (b.found & ok).astype(float)}
+    detected = {"detected": (b.detected & ok).astype(float)}
     return detected | {name: np.where(ok, value, np.nan) for name, value in values.items()}
 
 
@@ -105,7 +105,7 @@ def _aligned(points: np.ndarray, target: np.ndarray) -> np.ndarray:
     if not (np.isfinite(points).all() and np.isfinite(target).all()):
         return np.full((68, 2), np.nan)
     a, b = points.astype(float), target.astype(float)
-    matrix = similarity(a[measures.EXPRESSION], b[measures.EXPRESSION])
+    matrix = similarity_transform(a[measures.EXPRESSION], b[measures.EXPRESSION])
     return a @ matrix[:, :2].T + matrix[:, 2]
 
 
@@ -126,7 +126,7 @@ def table(
     """
     by_photo = {name: photo_measures(original, masks, photos) for name, photos in anonymized.items()}
     features = {
-        name: (original.features.features[photos.ok], photos.features.features[photos.ok])
+        name: (original.features.inception[photos.ok], photos.features.inception[photos.ok])
         for name, photos in anonymized.items()
     }
     frame = measures.preservation_table(by_photo, features, identity, evaluate.confidence, evaluate.draws)
@@ -145,7 +145,7 @@ def preservation(faces: FaceSet, inputs: UtilityInputs, evaluate: config.Evaluat
     return table(inputs.original, masks, identity, inputs.anonymized, evaluate)
 
 
-def labels(faces: FaceSet, rows: np.ndarray, features: Readings) -> np.ndarray:
+def labels(faces: FaceSet, rows: np.ndarray, features: ImageFeatures) -> np.ndarray:
     """Return the 40 attributes (n, 40) of photos: 0, 1, or nan where unknown.
 
     The labels of the data set; where it has none, those that are predicted from the originals.
@@ -195,10 +195,12 @@ def downstream_table(faces: FaceSet, systems: Systems, inputs: UtilityInputs, se
     rows = np.unique(sources[0]) if sources else np.zeros(0, int)
     others = {name: part for name, part in (systems.own | systems.compared).items() if name != "noop"}
     parts = dataset.complete(faces, others, rows, settings)
-    (original,) = read_sets({"": faces.images[rows]}, models.model_spec(settings.generator)).values()
-    features = {"original": original.looks} | looks_of({name: part.images for name, part in parts.items()})
+    (original,) = extract_features({"": faces.images[rows]}, models.model_spec(settings.generator)).values()
+    features = {"original": original.parser_features} | extract_parser_features(
+        {name: part.images for name, part in parts.items()}
+    )
     truth, tested = labels(faces, rows, original), inputs.original.features
-    test = (tested.looks, labels(faces, inputs.rows, tested), list(NAMES), faces.identity[inputs.rows])
+    test = (tested.parser_features, labels(faces, inputs.rows, tested), list(NAMES), faces.identity[inputs.rows])
     accuracies = []
     for name, part in {"original": None, **parts}.items():
         ok = np.ones(len(rows), bool) if part is None else part.status == OK
