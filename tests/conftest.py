@@ -6,12 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anonlib.assets import left_out
 from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.config import paths
 from anonlib.engine import pool
 
 GPUS = pool.gpus()
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what tests compare with is exact in float32, so a GPU is for those marked gpu
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that needs assets whose licence was not accepted."""
+    for mark in item.iter_markers("assets"):
+        if reason := left_out(mark.args):
+            pytest.skip(reason)
 
 
 def write_tiny_bundle(folder: Path) -> Path:

@@ -31,6 +31,7 @@ def test_an_unknown_name_lists_the_names_and_the_folder_form():
         anonlib.data.fingerprint("orll")
 
 
+@pytest.mark.assets("w600k")
 def test_heads_that_anybody_may_show_are_found_and_told_apart():
     from anonlib.faces.recognizers import embed
 
@@ -44,7 +45,7 @@ def test_heads_that_anybody_may_show_are_found_and_told_apart():
 
 
 @pytest.mark.real_faces
-@pytest.mark.parametrize("name", ["orl", "caltech"])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.assets(name)) for name in ("orl", "caltech")])
 def test_small_real_sets_lose_no_face(name):
     faces = loaded(name, people={"train": 2, "test": 3}, images=4)
     assert len(faces) == 20 and faces.skipped.empty

@@ -7,7 +7,7 @@ import pytest
 
 from anonlib import config
 from anonlib.anonymizers import dataset
-from anonlib.faces.recognizers import embed
+from anonlib.faces.recognizers import embed, judge
 from anonlib.paper.experiments import variants
 from anonlib.paper.experiments.systems import RECOGNIZERS, Systems
 from tests.test_compared import people  # noqa: F401
@@ -47,7 +47,7 @@ def test_settings_are_varied_one_at_a_time_on_the_same_photos(people, averaged):
     found = variants.table(people, varied, numbers).frame.set_index("anonymizer")
     assert list(found.index) == names and (found.photos == 3).all() and (found.seconds > 0).all()
     one = varied.compared["falco, steps 6"]
-    near = (embed("w600k", one.images) * embed("w600k", people.images[varied.rows])).sum(1).mean()
+    near = (embed(judge(), one.images) * embed(judge(), people.images[varied.rows])).sum(1).mean()
     assert found.cosine["falco, steps 6"] == pytest.approx(near, abs=1e-3)
     assert found.cosine["falco, steps 6"] < found.cosine["ksame-2"], "an average is near to those it is of"
     assert found.attribute_agreement.between(0, 1).all()

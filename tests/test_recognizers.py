@@ -28,7 +28,15 @@ def available(name: str) -> str:
     return name
 
 
-@pytest.mark.parametrize(("name", "width"), [("mobilefacenet", 512), ("sface", 128), ("w600k", 512), ("dlib", 128)])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        ("mobilefacenet", 512),
+        ("sface", 128),
+        pytest.param("w600k", 512, marks=pytest.mark.assets("w600k")),
+        ("dlib", 128),
+    ],
+)
 def test_contract(name: str, width: int) -> None:
     images = noise()
     embeddings = recognizers.embed(available(name), images)
@@ -56,7 +64,15 @@ def test_wrong_input() -> None:
 
 
 @pytest.mark.real_faces
-@pytest.mark.parametrize(("name", "least"), [("mobilefacenet", 0.95), ("sface", 0.95), ("w600k", 0.97), ("dlib", 0.95)])
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("mobilefacenet", 0.95),
+        ("sface", 0.95),
+        pytest.param("w600k", 0.97, marks=pytest.mark.assets("w600k")),
+        ("dlib", 0.95),
+    ],
+)
 def test_rank1_on_real_faces(name: str, least: float) -> None:
     """60 people of LFW, one random reference each: wrong channels, scale or crop would show here."""
     table = REAL_FACES / "lfw_eval_ge4_cap10_128.csv"
