@@ -63,7 +63,9 @@ def test_the_maximum_that_is_recorded_is_of_attackers_who_know_more_than_edges(c
     first = {"better": 0, "tied": 0, "rank": 1.0, "status": "ok"}
     best = ranks.assign(**{name: ranks[name].where(~edges, value) for name, value in first.items()})
     table = tables.attack_table(best, n_bootstrap=50)
-    provenance.set_context(provenance.Context("09_systems", "smoke", "textures", str(tmp_path), "data", {}))
+    provenance.set_context(
+        provenance.Context("09_systems", "smoke", "textures", str(tmp_path), str(tmp_path), "data", {})
+    )
     record_numbers(compare.new_numbers(table, systems))
     found = provenance.results()
     provenance.set_context(None)

@@ -166,7 +166,9 @@ UNDONE = {claims.RESTORED: 0.6, claims.BASE: 0.1}
 def written(tmp_path, monkeypatch):
     """results.json as the attack notebook leaves it, of a run in which everything expected came out."""
     monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path / "cache"))
-    provenance.set_context(provenance.Context("03_attack", "demo", "synthetic", str(tmp_path), "data", {}))
+    provenance.set_context(
+        provenance.Context("03_attack", "demo", "synthetic", str(tmp_path), str(tmp_path), "data", {})
+    )
     shares = {"full": 0.6, "few": 0.4, "single": 0.2}
     ranks = joined(
         *[told("ia-depth+hed", "contrastive", share, protocol) for protocol, share in shares.items()],

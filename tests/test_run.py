@@ -17,7 +17,7 @@ from nbformat import v4
 from PIL import Image
 
 from anonlib import config
-from anonlib.config import files
+from anonlib.config import files, paths
 from anonlib.config.errors import AnonlibError
 from anonlib.engine import progress
 from anonlib.paper import console, explain, notebooks, plan, provenance, publishing, run
@@ -164,7 +164,7 @@ def test_a_run_leaves_everything_with_its_labels(paper):
 
 def test_a_step_that_several_notebooks_use_costs_its_seconds_once(paper):
     output = paper / "figures/faces/smoke"
-    key = plan.read_state(output, "00_data")["steps"][0][1]
+    key = files.read_json(plan.state_file(output, "00_data"))["steps"][0][1]
     steps = [
         {"key": key, "hit": True, "seconds": 1000.0},  # the first notebook does it
         {"key": "found", "hit": True, "seconds": 20.0},
@@ -253,6 +253,23 @@ def test_changed_numbers_get_a_folder_of_their_own(paper):
     assert plain.output == paper / "figures/faces/smoke"
     assert changed.output.parent == paper / "figures/faces" and changed.output.name.startswith("smoke-")
     assert changed.parameters("00_data")["OVERRIDES"] == {"attack.steps": 31}
+
+
+def test_a_method_of_the_user_gets_a_folder_of_its_own(paper, monkeypatch):
+    """The file changes a run as a parameter does: its results never stand among the profile's own."""
+    file = paper / "my_method.py"
+    file.write_text("first = 1\n")
+    monkeypatch.setenv(paths.METHOD, "my_method.py")
+    monkeypatch.chdir(paper / "lib")
+    first = plan.make("smoke", str(paper / "faces"), [], [])
+    assert plan.environment()[paths.METHOD] == str(file), "the kernel runs elsewhere"
+    assert first.output.name.startswith("smoke-") and "METHOD my_method.py" in first.title
+    assert plan.components(first, "00_data")["parameters"]["METHOD my_method.py"] == files.sha256_of(file)
+    assert f"{paths.METHOD}={file} python -m" in console._command(first)
+    file.write_text("second = 1\n")
+    assert plan.make("smoke", str(paper / "faces"), [], []).output != first.output
+    monkeypatch.delenv(paths.METHOD)
+    assert plan.make("smoke", str(paper / "faces"), [], []).output == paper / "figures/faces/smoke"
 
 
 def test_explain_says_what_is_stale_and_why(paper):

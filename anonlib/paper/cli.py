@@ -21,10 +21,17 @@ from anonlib.engine import progress
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are one line."""
+    """An argument parser that reports a mistake in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise AnonlibError instead of printing the usage."""
+        """Raise AnonlibError instead of printing the usage.
+
+        Args:
+            message: argparse's.
+
+        Raises:
+            AnonlibError: always.
+        """
         raise AnonlibError(f"{message}; see {self.prog} --help")
 
 
@@ -137,13 +144,29 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def load_settings(profile: str, model: str = "", camouflage: str = "") -> config.Profile:
-    """Load a profile, with the user's own pipeline and parts of CAMOUFLaGE in place of its own where they are given."""
+    """Load a profile, with models of the user in place of its own.
+
+    Args:
+        profile: its name.
+        model: the user's own pipeline, a folder or owner/model@commit.
+        camouflage: a folder with the user's own parts of CAMOUFLaGE.
+
+    Returns:
+        The profile.
+    """
     overrides = {"generator.bundle": model, "generator.camouflage": camouflage}
     return config.load(profile, {name: value for name, value in overrides.items() if value})
 
 
 def guarded(function: Callable[[list[str]], int]) -> int:
-    """Return the exit code of a command: AnonlibError is one line on stderr and 2, Ctrl-C one line and 130."""
+    """Run a command without tracebacks for what a user can mend.
+
+    Args:
+        function: a command that takes the arguments.
+
+    Returns:
+        Its exit code; 2 after AnonlibError and 130 after Ctrl-C, each with one line on stderr.
+    """
     try:
         return function(sys.argv[1:])
     except AnonlibError as error:
@@ -155,7 +178,14 @@ def guarded(function: Callable[[list[str]], int]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Parse the command line and run the command; return its exit code."""
+    """Parse the command line and run the command.
+
+    Args:
+        arguments: of the command line, without the program.
+
+    Returns:
+        The exit code of the command.
+    """
     parser = Parser(prog="anonlib", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     add = {}
@@ -180,7 +210,7 @@ def main(arguments: list[str]) -> int:
     add[_anonymize]("source", help="folder of photos, searched recursively")
     add[_anonymize]("target", help="folder to create")
     add[_anonymize]("--method", default="ia-depth+hed", help="anonymizer (default: ia-depth+hed)")
-    add[_anonymize]("--profile", default=DEFAULT_PROFILE, help="the profile whose generator is used (default: demo)")
+    add[_anonymize]("--profile", default=DEFAULT_PROFILE, help="the profile of the generator (default: demo)")
     add[_anonymize]("--camouflage", default="", help="folder of `make camouflage`")
     options = parser.parse_args(arguments)
     return options.function(options)

@@ -24,7 +24,11 @@ class NotebookFailedError(Exception):
 
 
 def say(text: str) -> None:
-    """Print a lasting line."""
+    """Print a lasting line.
+
+    Args:
+        text: the line.
+    """
     _show("say", text)
 
 
@@ -34,7 +38,14 @@ def _show(kind: str, text: str) -> None:
 
 
 def short(path: Path) -> str:
-    """Return a path relative to the project, where it lies in it."""
+    """Return a path relative to the project, where it lies in it.
+
+    Args:
+        path: absolute.
+
+    Returns:
+        The path as text.
+    """
     for root in (project_root(), Path(__file__).resolve().parents[2]):
         if path.is_relative_to(root):
             return str(path.relative_to(root))
@@ -43,7 +54,16 @@ def short(path: Path) -> str:
 
 @contextlib.contextmanager
 def shown_progress(plan_: Plan, position: int, channel: Path) -> Iterator[None]:
-    """Print the progress that the notebook writes into `channel`, with the time left for the whole run."""
+    """Print the progress of a running notebook, with the time left for the whole run.
+
+    Args:
+        plan_: the command.
+        position: of the running notebook among those to run.
+        channel: file that the notebook writes its progress into.
+
+    Yields:
+        Nothing.
+    """
     over, begun = threading.Event(), time.monotonic()
     expected = [_expected(plan_, name) for name in plan_.chosen[position:]]
     head = f"[{position + 1}/{len(plan_.chosen)}] {plan_.chosen[position]}"

@@ -12,12 +12,19 @@ from anonlib.paper.plan import Plan
 
 
 def explain(plan_: Plan) -> str:
-    """Return, for every notebook and every cached step of its last run, whether it is up to date and why not."""
+    """List what is out of date and why.
+
+    Args:
+        plan_: the command.
+
+    Returns:
+        One line a notebook, and one a cached step of its last run: up to date, or why not.
+    """
     lines = [f"{plan_.title} -> {console.short(plan_.output)}"]
     for name in plan_.chosen:
         reasons = plan.stale(plan_, name)
         lines.append(f"{name}: {'stale: ' + '; '.join(reasons) if reasons else 'up to date'}")
-        steps = plan.read_state(plan_.output, name).get("steps", [])
+        steps = read_json(plan.state_file(plan_.output, name)).get("steps", [])
         lines += [f"    {line}" for line in _steps(steps)]
     return "\n".join(lines)
 
@@ -27,7 +34,7 @@ def _steps(used: list[list[str]]) -> list[str]:
     keys: dict[str, list[str]] = {}
     for name, key in used:
         keys.setdefault(name, []).append(key)
-    return [_step(name, found) for name, found in keys.items()]
+    return [_step(name, shards) for name, shards in keys.items()]
 
 
 def _step(name: str, keys: list[str]) -> str:
@@ -35,15 +42,19 @@ def _step(name: str, keys: list[str]) -> str:
     gone = headers.count(None)
     count = f" ({len(keys)} shards)" if len(keys) > 1 else ""
     reasons = [f"{gone} of {len(keys)} results are gone from the cache"] if gone else []
-    if known := next((header for header in headers if header), None):
-        reasons += step_changes(known["components"])
+    if header := next((entry for entry in headers if entry), None):
+        reasons += step_changes(header["components"])
     return f"{name}{count}: {'stale: ' + '; '.join(reasons) if reasons else 'in the cache'}"
 
 
 def step_changes(old: dict[str, Any]) -> list[str]:
-    """Return what has changed under a stored result: its code, models or the lock file, as they are now.
+    """Compare a stored result with the present code.
 
-    Parameters and inputs come from a notebook's cells: a change of theirs shows in the notebook's own line.
+    Args:
+        old: components of a stored result.
+
+    Returns:
+        What differs now: code, models or the lock file. (Changed parameters and inputs show in the notebook's line.)
     """
     try:
         code = sources.code_hashes(old["modules"], without=sources.MACHINERY)

@@ -42,7 +42,14 @@ def redraw(output: Path) -> list[Path]:
 
 
 def write(output: Path) -> Path:
-    """Write index.html of a published folder from its contents, run.json and the files beside it; return its path."""
+    """Write index.html of a published folder.
+
+    Args:
+        output: the folder, with contents, run.json and the files beside it.
+
+    Returns:
+        The path of the page.
+    """
     import jinja2
     from markupsafe import Markup, escape
 

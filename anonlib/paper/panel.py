@@ -1,4 +1,4 @@
-"""A panel to step through CAMOUFLaGE-Base in JupyterLab: sliders for the scale and each control, painted at once."""
+"""A panel to explore CAMOUFLaGE-Base in JupyterLab: sliders for the anonymization scale and for each control."""
 
 import io
 import os
@@ -24,56 +24,70 @@ SHOWN = 256  # px a side
 
 
 def live() -> bool:
-    """Return whether somebody sits at the notebook: JupyterLab tells its kernels, runs without a browser do not."""
+    """Return whether a person has the notebook open: JupyterLab sets a variable in its kernels, papermill does not."""
     return "JPY_SESSION_NAME" in os.environ
 
 
 class Studio:
-    """One aligned photo (128, 128, 3) uint8 and its control maps, painted again and again; the noise stays the same."""
+    """Generate one aligned photo (128, 128, 3) uint8 at changing scales; its control maps and noise stay the same."""
 
     def __init__(self, image: np.ndarray, settings: config.Profile):
         self.image, self.name = image, "camouflage-base"
         self.options = registry.get(self.name).options(settings) | {"batch": 1}
-        seen, bundle = Seen(image[None]), self.options["bundle"]
-        self.maps: Maps = {name: annotate(name, seen, bundle.annotator(name)) for name in BASE}
+        parsed, bundle = Seen(image[None]), self.options["bundle"]
+        self.maps: Maps = {name: annotate(name, parsed, bundle.annotator(name)) for name in BASE}
         self.seed = image_seed(image, self.name, seed_parameters(self.options))
 
-    def paint(self, away: float, weights: dict[str, float]) -> np.ndarray | None:
-        """Return the picture at a scale and weights of the controls, None where a map that is followed is empty."""
+    def generate(self, scale: float, weights: dict[str, float]) -> np.ndarray | None:
+        """Generate the picture.
+
+        Args:
+            scale: the anonymization scale.
+            weights: the scale of each control.
+
+        Returns:
+            (128, 128, 3) uint8; None where a control map is empty.
+        """
         annotator = lookup(self.image[None], self.maps)
-        method = CamouflageBase(anonymization_scale=away, weights=weights, annotator=annotator, **self.options)
-        made, status = method(self.image[None], np.full((1, *self.image.shape[:2]), 255, np.uint8), [self.seed])
-        return made[0] if status == ["ok"] else None
+        method = CamouflageBase(anonymization_scale=scale, weights=weights, annotator=annotator, **self.options)
+        images, status = method(self.image[None], np.full((1, *self.image.shape[:2]), 255, np.uint8), [self.seed])
+        return images[0] if status == ["ok"] else None
 
     def strip(self, scales: tuple[float, ...]) -> np.ndarray:
-        """Return the picture at each of these scales, (S, 128, 128, 3); all zero where there is none."""
-        blank = np.zeros_like(self.image)
-        painted = [self.paint(scale, WEIGHTS) for scale in scales]
-        return np.stack([blank if one is None else one for one in painted])
+        """Generate the picture at several scales.
+
+        Args:
+            scales: anonymization scales.
+
+        Returns:
+            (S, 128, 128, 3) uint8; all zero where a control map is empty.
+        """
+        images = [self.generate(scale, WEIGHTS) for scale in scales]
+        return np.stack([np.zeros_like(self.image) if image is None else image for image in images])
 
     def panel(self) -> "ipywidgets.Widget":
-        """Return sliders beside the original and the picture, which is painted anew whenever one is let go."""
+        """Return sliders beside the original and the picture, which is generated again when a slider is released."""
         import ipywidgets as widgets
 
         def slider(name: str, value: float) -> widgets.FloatSlider:
-            told = {"description": name, "style": {"description_width": "7em"}, "continuous_update": False}
-            return widgets.FloatSlider(value, min=0, max=FURTHEST, step=STEP, **told)
+            style = {"description": name, "style": {"description_width": "7em"}, "continuous_update": False}
+            return widgets.FloatSlider(value, min=0, max=FURTHEST, step=STEP, **style)
 
-        away, weights = slider("a_s", 1.25), {name: slider(name, weight) for name, weight in WEIGHTS.items()}
+        scale, weights = slider("a_s", 1.25), {name: slider(name, weight) for name, weight in WEIGHTS.items()}
         size = {"width": SHOWN, "height": SHOWN, "format": "png"}
-        shown, told = widgets.Image(value=_png(self.image), **size), widgets.Label()
+        picture, label = widgets.Image(value=_png(self.image), **size), widgets.Label()
 
         def show(_: object = None) -> None:
             start = time.perf_counter()
-            made = self.paint(away.value, {name: one.value for name, one in weights.items()})
-            shown.value = _png(np.zeros_like(self.image) if made is None else made)
-            told.value = "a control map is empty" if made is None else f"{time.perf_counter() - start:.1f} s"
+            image = self.generate(scale.value, {name: control.value for name, control in weights.items()})
+            picture.value = _png(np.zeros_like(self.image) if image is None else image)
+            label.value = "a control map is empty" if image is None else f"{time.perf_counter() - start:.1f} s"
 
-        for one in (away, *weights.values()):
-            one.observe(show, "value")
+        for control in (scale, *weights.values()):
+            control.observe(show, "value")
         show()
-        pictures = widgets.HBox([widgets.Image(value=_png(self.image), **size), shown])
-        return widgets.VBox([pictures, away, *weights.values(), told])
+        pictures = widgets.HBox([widgets.Image(value=_png(self.image), **size), picture])
+        return widgets.VBox([pictures, scale, *weights.values(), label])
 
 
 def _png(image: np.ndarray) -> bytes:

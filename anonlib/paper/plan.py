@@ -9,7 +9,7 @@ from typing import Any
 from anonlib import config
 from anonlib.assets import ASSETS, available, models
 from anonlib.config.errors import AnonlibError
-from anonlib.config.files import read_json, sha256_of, update_json
+from anonlib.config.files import read_json, sha256_of
 from anonlib.config.paths import (
     METHOD,
     PROJECT,
@@ -56,7 +56,14 @@ class Plan:
         return ", ".join([f"profile {self.profile.name}", f"data set {self.name}", *changed, *method_hashes()])
 
     def parameters(self, notebook: str) -> dict[str, Any]:
-        """Return what papermill writes into a notebook."""
+        """Collect the parameters of a notebook.
+
+        Args:
+            notebook: its name.
+
+        Returns:
+            What papermill writes into it, by name.
+        """
         common = {"PROFILE": self.profile.name, "DATASET": self.dataset, "OVERRIDES": dict(self.overrides)}
         return common | dict(self.values.get(notebook, {}))
 
@@ -95,7 +102,15 @@ def make(profile: str, dataset: str, parameters: list[str], only: list[str]) -> 
 
 
 def components(plan: Plan, notebook: str) -> dict[str, Any]:
-    """Return all that a notebook's outputs depend on, part by part: with equal components it need not run again."""
+    """Collect all that a notebook's outputs depend on.
+
+    Args:
+        plan: the command.
+        notebook: its name.
+
+    Returns:
+        Part -> value or hash: with equal components a notebook need not run again.
+    """
     upstream = [name for name in notebooks.names() if name < notebook]
     defaults = {key: default for key, (_, default) in notebooks.parameters(notebook).items()}
     parameters = defaults | plan.parameters(notebook) | {"DATASET": plan.name} | method_hashes()
@@ -109,11 +124,11 @@ def components(plan: Plan, notebook: str) -> dict[str, Any]:
         "models": _models(plan.profile),
         "lock": ledger.lock_hash(),
         "left_out": [name for name in ASSETS if not available(name)],
-        "upstream": {name: passed_on(plan.output, name) for name in upstream},
+        "upstream": {name: _passed_on(plan.output, name) for name in upstream},
     }
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return in words which of a notebook's components differ."""
     reasons = ["the notebook itself changed"] if old["notebook"] != new["notebook"] else []
     reasons += [f"code changed: {name}" for name in keys.changed(old["code"], new["code"])]
@@ -128,11 +143,19 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def stale(plan: Plan, notebook: str) -> list[str]:
-    """Return why a notebook has to run; empty when it is up to date and all that it made is still there."""
-    state = read_state(plan.output, notebook)
+    """List why a notebook has to run.
+
+    Args:
+        plan: the command.
+        notebook: its name.
+
+    Returns:
+        Reasons; none when it is up to date and all that it made is still there.
+    """
+    state = read_json(state_file(plan.output, notebook))
     if not state:
         return ["it has not run yet"]
-    reasons = differences(state["components"], components(plan, notebook))
+    reasons = _differences(state["components"], components(plan, notebook))
     for name, sha256 in state["outputs"].items():
         file = plan.output / name
         if not file.exists() or sha256_of(file) != sha256:
@@ -143,35 +166,37 @@ def stale(plan: Plan, notebook: str) -> list[str]:
 
 
 def recorded(output: Path, notebook: str) -> str:
-    """Return the hash of the numbers that a notebook has recorded."""
+    """Hash the numbers that a notebook has recorded.
+
+    Args:
+        output: the published folder.
+        notebook: its name.
+
+    Returns:
+        A hash.
+    """
     results = provenance.results(output)
     return config.digest({key: entry for key, entry in results.items() if entry["notebook"] == notebook})
 
 
-def passed_on(output: Path, notebook: str) -> str | None:
+def _passed_on(output: Path, notebook: str) -> str | None:
     """Return the hash of what later notebooks may read of this one: numbers and data, not drawings."""
-    if not (state := read_state(output, notebook)):
+    if not (state := read_json(state_file(output, notebook))):
         return None
     data = {name: sha256 for name, sha256 in state["outputs"].items() if Path(name).suffix in (".csv", ".npz")}
     return config.digest([data, state["results"]])
 
 
-def read_state(output: Path, notebook: str) -> dict[str, Any]:
-    """Return the record of a notebook's last whole execution; empty before the first."""
-    return read_json(_state_file(output, notebook))
+def state_file(output: Path, notebook: str) -> Path:
+    """Return the path of the record of a notebook's last whole execution.
 
+    Args:
+        output: the published folder.
+        notebook: its name.
 
-def write_state(output: Path, notebook: str, state: Mapping[str, Any]) -> None:
-    """Keep the record of a notebook's whole execution."""
-    update_json(_state_file(output, notebook), lambda _: dict(state))
-
-
-def drop_state(output: Path, notebook: str) -> None:
-    """Forget a notebook that is no longer in the project."""
-    _state_file(output, notebook).unlink(missing_ok=True)
-
-
-def _state_file(output: Path, notebook: str) -> Path:
+    Returns:
+        A path.
+    """
     return output / "notebooks" / f"{notebook}.json"
 
 

@@ -48,7 +48,11 @@ class Context:
 
 
 def set_context(context: Context | None) -> None:
-    """Label what follows, in this process and in those that it starts."""
+    """Label what follows, in this process and in those that it starts.
+
+    Args:
+        context: the labels; None after the end.
+    """
     global _began
     _began = time.monotonic()
     ledger.reset()
@@ -110,11 +114,14 @@ def record_numbers(numbers: Mapping[str, tuple]) -> None:
 
 
 def results(output: Path | None = None) -> dict[str, dict[str, Any]]:
-    """Return recorded numbers, key -> entry.
+    """Read recorded numbers.
 
     Args:
-        output: a published folder; None: the running notebook's view, which is what other notebooks have published and
-            what this run has recorded.
+        output: a published folder; None: what other notebooks have published, and what the running one has
+            recorded.
+
+    Returns:
+        Key -> entry.
     """
     if output:
         return read_json(output / RESULTS)
@@ -125,7 +132,11 @@ def results(output: Path | None = None) -> dict[str, dict[str, Any]]:
 
 
 def add_files(files: list[Path]) -> None:
-    """Enter files of the scratch folder into its manifest.json."""
+    """Enter files into the scratch folder's manifest.json.
+
+    Args:
+        files: in the scratch folder.
+    """
     here, (git, dirty) = context(), git_state()
     label = {"profile": here.profile, "dataset": here.dataset, "git": git, "dirty": dirty, "lock": lock_hash()}
     label |= {"data": here.data, "models": dict(sorted(ledger.used_models.items())), "seeds": here.seeds}
@@ -188,7 +199,14 @@ def shell() -> Any:
 
 
 def code_cells(notebook: str) -> list[str]:
-    """Return the sources of a notebook's code cells as they are saved; none where there is no such file."""
+    """Read a notebook's code cells as they are saved.
+
+    Args:
+        notebook: its name.
+
+    Returns:
+        One text a cell; none where there is no such file.
+    """
     file = notebooks.path(notebook)
     return _code_cells(notebook, file.stat().st_mtime_ns) if file.exists() else []
 

@@ -18,28 +18,67 @@ RESULTS, MANIFEST = "results.json", "manifest.json"
 
 
 def scratch_folder(output: Path, notebook: str) -> Path:
-    """Return where a notebook writes until it is published to `output`, a folder of profile and data set."""
+    """Return where a notebook writes until it is published.
+
+    Args:
+        output: the published folder.
+        notebook: its name.
+
+    Returns:
+        A folder in the cache, of this checkout, profile and data set.
+    """
     label = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:8]  # two checkouts share a cache
     return cache_root() / "scratch" / f"{output.name}-{label}" / notebook
 
 
 def executed(folder: Path, notebook: str) -> Path:
-    """Return the path of a notebook's executed copy."""
+    """Return the path of a notebook's executed copy.
+
+    Args:
+        folder: scratch or published.
+        notebook: its name.
+
+    Returns:
+        A path.
+    """
     return folder / "notebooks" / f"{notebook}.ipynb"
 
 
 def contents(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return notebook -> {title, settings, items} of a folder, in the notebooks' order."""
+    """Read the contents of a folder.
+
+    Args:
+        folder: scratch or published.
+
+    Returns:
+        Notebook -> {title, settings, items}, in the notebooks' order.
+    """
     return {file.stem: read_json(file) for file in sorted((folder / render.DATA).glob("*.json"))}
 
 
 def contents_file(folder: Path, notebook: str) -> Path:
-    """Return the path of a notebook's list of figures, tables and sentences."""
+    """Return the path of a notebook's list of figures, tables and sentences.
+
+    Args:
+        folder: scratch or published.
+        notebook: its name.
+
+    Returns:
+        A path.
+    """
     return folder / render.DATA / f"{notebook}.json"
 
 
 def hashes(folder: Path, notebook: str) -> dict[str, str]:
-    """Return file -> SHA-256 for all that a notebook made in a folder."""
+    """Hash all files that a notebook made.
+
+    Args:
+        folder: scratch or published.
+        notebook: its name.
+
+    Returns:
+        File, relative to the folder -> SHA-256.
+    """
     items = read_json(contents_file(folder, notebook)).get("items", [])
     files = [file for item in items for file in render.outputs(folder, item)]
     files += [executed(folder, notebook), contents_file(folder, notebook)]
@@ -69,7 +108,12 @@ def publish(scratch: Path, output: Path, notebook: str) -> list[str]:
 
 
 def withdraw(output: Path, notebook: str) -> None:
-    """Remove a notebook's published files and numbers, but for files that another notebook makes now."""
+    """Remove a notebook's published files and numbers, but for files that another notebook makes now.
+
+    Args:
+        output: the published folder.
+        notebook: its name.
+    """
     files = set(hashes(output, notebook))
     for other in set(contents(output)) - {notebook}:
         files -= set(hashes(output, other))

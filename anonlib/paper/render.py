@@ -15,21 +15,45 @@ DATA = "data"  # inside the run's folder: what figures are drawn from, and each 
 
 
 def render(output: Path, item: Mapping[str, Any]) -> list[Path]:
-    """Write the files of one figure or table from its saved data; the same data give the same bytes."""
+    """Write the files of one figure or table from its saved data.
+
+    Args:
+        output: the folder.
+        item: of its contents.
+
+    Returns:
+        The files; the same data give the same bytes.
+    """
     if item["kind"] == "table":
         return _render_table(output, item)
     return _render_figure(output, item) if item["kind"] == "figure" else []
 
 
 def outputs(output: Path, item: Mapping[str, Any]) -> list[Path]:
-    """Return the files that belong to one figure or table."""
+    """List the files of one figure or table.
+
+    Args:
+        output: the folder.
+        item: of its contents.
+
+    Returns:
+        Their paths.
+    """
     suffixes = {"table": ("csv", "tex", "md"), "figure": ("csv", "pdf", "png")}.get(item["kind"], ())
     files = [output / f"{item['name']}.{suffix}" for suffix in suffixes]
     return files + ([output / DATA / f"{item['name']}.npz"] if item.get("arrays") else [])
 
 
 def shown(output: Path, item: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a table as it is printed: texts, the columns that `formats` names."""
+    """Return a table as it is printed.
+
+    Args:
+        output: the folder.
+        item: a table of its contents.
+
+    Returns:
+        Texts, with the columns that its formats name.
+    """
     frame = _read_csv(output / f"{item['name']}.csv", item["texts"])
     rows = frame.to_dict("records")
     cells = {header: [fill_cell(header, form, row) for row in rows] for header, form in item["formats"]}
@@ -70,7 +94,12 @@ def _render_figure(output: Path, item: Mapping[str, Any]) -> list[Path]:
 
 
 def write_csv(frame: pd.DataFrame, file: Path) -> None:
-    """Write a frame with 10 significant digits: enough for any number here, and the same on every machine."""
+    """Write a frame with 10 significant digits, the same bytes on every machine.
+
+    Args:
+        frame: the table.
+        file: the path.
+    """
     write_text(file, frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
 
 
@@ -80,7 +109,14 @@ def _read_csv(file: Path, texts: list[str]) -> pd.DataFrame:
 
 
 def text_columns(frame: pd.DataFrame) -> list[str]:
-    """Return the columns that hold no numbers, so that reading them back does not make numbers of them."""
+    """List the columns that hold no numbers.
+
+    Args:
+        frame: a table.
+
+    Returns:
+        Their names: reading the CSV back must not make numbers of them.
+    """
     return [str(name) for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
 
 

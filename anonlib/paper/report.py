@@ -94,19 +94,48 @@ def publish() -> None:
 
 
 def fill(template: str, /, **values: Any) -> str:
-    """Fill a template, see `anonlib.paper.templates`, from facts and from the results so far."""
+    """Fill a template from facts and from the results so far.
+
+    Args:
+        template: see `anonlib.paper.templates`.
+        **values: facts.
+
+    Returns:
+        The text.
+
+    Raises:
+        AnonlibError: a name that is neither a fact nor a result.
+    """
     return templates.fill(template, values, results())
 
 
 def prose(template: str, /, **values: Any) -> Any:
-    """Show a sentence, filled as by `fill`, in the notebook and on the results page."""
+    """Show a sentence in the notebook and on the results page.
+
+    Args:
+        template: as for `fill`.
+        **values: facts.
+
+    Returns:
+        What the notebook displays.
+    """
     text = fill(template, **values)
     _list({"kind": "text", "name": "text-" + config.digest(template)[:8], "text": text})
     return _markdown(text)
 
 
 def verdict(name: str, passed: bool, template: str, /, **values: Any) -> Any:
-    """Show a control's verdict, VALID or INVALID, in the notebook and at the top of the results page."""
+    """Show a control's verdict, VALID or INVALID, in the notebook and at the top of the results page.
+
+    Args:
+        name: of the control.
+        passed: whether it holds.
+        template: as for `fill`.
+        **values: facts.
+
+    Returns:
+        What the notebook displays.
+    """
     text = fill(template, **values)
     _list({"kind": "verdict", "name": name, "passed": bool(passed), "text": text})
     return _markdown(f"**{'VALID' if passed else 'INVALID'}** ({name}): {text}")

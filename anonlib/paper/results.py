@@ -26,5 +26,15 @@ class ResultTable:
 
 
 def interval_number(row: Mapping, measure: str, n: int | None = None, unit: str = "") -> Number:
-    """Return the number of a table row's `measure`, with the interval in its columns `measure`_lo and `measure`_hi."""
+    """Return the number of a row with its interval.
+
+    Args:
+        row: of a table.
+        measure: its column; the ends are in `measure`_lo and `measure`_hi.
+        n: what it rests on.
+        unit: its unit.
+
+    Returns:
+        The number.
+    """
     return Number(row[measure], row[f"{measure}_lo"], row[f"{measure}_hi"], n, unit)

@@ -97,7 +97,7 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
         "peak_gib": _peak(output, name, memory.peak, steps),
         "steps": [[step["name"], step["key"]] for step in steps],
     }
-    plan.write_state(output, name, state)
+    update_json(plan.state_file(output, name), lambda _: state)
     profile = plan_.profile.name
     update_json(console.timings(), lambda old: old | {profile: old.get(profile, {}) | {name: state["seconds"]}})
     console.say(f"{name}: done in {progress.about(wall).removeprefix('about ')}")
@@ -108,7 +108,7 @@ def _saved_seconds(output: Path, name: str, steps: list[State]) -> float:
 
     A cached step counts once, and not at all where an earlier notebook computes it.
     """
-    earlier = [plan.read_state(output, other) for other in notebooks.names() if other < name]
+    earlier = [read_json(plan.state_file(output, other)) for other in notebooks.names() if other < name]
     computed = {key for state in earlier if state for _, key in state["steps"]}
     computed |= {step["key"] for step in steps if not step["hit"]}
     return sum({step["key"]: step["seconds"] for step in steps if step["key"] not in computed}.values())
@@ -149,8 +149,8 @@ def _finish(plan_: Plan, ran: list[str]) -> None:
     output, names = plan_.output, notebooks.names()
     for name in set(publishing.contents(output)) - set(names):  # no longer in the project
         publishing.withdraw(output, name)
-        plan.drop_state(output, name)
-    states = {name: state for name in names if (state := plan.read_state(output, name))}
+        plan.state_file(output, name).unlink(missing_ok=True)
+    states = {name: state for name in names if (state := read_json(plan.state_file(output, name)))}
     if ran:
         commit, dirty = provenance.git_state()
         costs = {name: {key: state[key] for key in ("seconds", "wall", "peak_gib")} for name, state in states.items()}

@@ -8,8 +8,8 @@ A field is {name}, {name:format}, {name@part} or {name@part:format}:
   and columns have their parts beside them as name_lo, name_hi, name_n.
 * format: Python's format specification; see `anonlib.plotting.text.format_value`.
 
-A missing value (None, nan) is an em dash; {{ and }} are braces. A table's cell whose value is missing is one em dash,
-and its template may be a bare format: ".1%" under the header "top1" stands for "{top1:.1%}".
+A missing value (None, nan) is an em dash; {{ and }} are braces. A table's cell with a missing value is one em dash, and
+its template may be a bare format: ".1%" under the header "top1" stands for "{top1:.1%}".
 """
 
 import string

@@ -11,16 +11,17 @@ from pathlib import Path
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import write_text
 from anonlib.paper import provenance
+from anonlib.paper.memory import PeakMemory, tree_bytes
 
 REPEATS = 5
 SMALL = ("s", "GiB", "GB", "grey levels")
 
 
-class Watch(provenance.Memory):
+class Watch(PeakMemory):
     """The most memory of this process and all it starts while the block runs, in GiB above what it had before."""
 
     def __enter__(self) -> "Watch":
-        self.before = provenance.tree_bytes() / 2**30
+        self.before = tree_bytes() / 2**30
         super().__enter__()
         return self
 
