@@ -36,7 +36,7 @@ BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULE
     "anonlib/diffusion": (36, 5, 27, 1),
     "anonlib/engine": (12, 2, 34, 0),
     "anonlib/faces": (13, 8, 36, 4),
-    "anonlib/metrics": (1, 5, 25, 0),
+    "anonlib/metrics": (0, 0, 25, 0),
     "anonlib/networks": (25, 9, 65, 26),
     "anonlib/paper": (27, 4, 56, 1),
     "anonlib/plotting": (4, 2, 20, 0),

@@ -152,7 +152,7 @@ def _places(
 
 
 def mated(ranks: pd.DataFrame) -> pd.DataFrame:
-    """Return the probes whose person is in the gallery: failed ones included, unmated ones left out."""
+    """Return the mated probes, of people in the gallery: failed ones included, unmated ones left out."""
     return ranks[ranks.mated]
 
 

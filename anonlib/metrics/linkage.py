@@ -21,7 +21,7 @@ def linkage(
         status: (P,) the anonymizer's status of each; None for all "ok".
 
     Returns:
-        One row per probe whose person has another photo: identity, auc.
+        One row per probe with another photo of its person: identity, auc.
     """
     identity, source = np.asarray(identity).astype(str), np.asarray(source)
     ok = np.ones(len(probes), bool) if status is None else np.asarray(status) == "ok"
@@ -31,8 +31,8 @@ def linkage(
         if not same.any():
             continue
         own, others = cosine[row, same & ok], cosine[row, (identity != identity[row]) & ok]
-        known = ok[row] and len(own) and len(others)
-        rows.append({"identity": identity[row], "auc": _auc(own, others) if known else 0.5})
+        comparable = ok[row] and len(own) and len(others)
+        rows.append({"identity": identity[row], "auc": _auc(own, others) if comparable else 0.5})
     return pd.DataFrame(rows, columns=["identity", "auc"])
 
 

@@ -27,7 +27,7 @@ MIN_PHOTOS = 4  # for FID and KID
 def attribute_agreement(original: np.ndarray, anonymized: np.ndarray) -> np.ndarray:
     """Compute the share (N,) of attributes on which two predictions (N, A) in [0, 1] agree.
 
-    Attributes whose prediction is constant over the originals are left out: the predictor does not know them.
+    Attributes with a constant prediction over the originals are left out: the predictor does not know them.
     """
     varying = np.flatnonzero(np.ptp(original, axis=0) > 0)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -34,7 +34,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _covariance_root(features: np.ndarray) -> np.ndarray:
-    """Return a matrix (min(N, d), d) whose product with itself is the covariance of features (N, d)."""
+    """Return a root (min(N, d), d) of the covariance of features (N, d)."""
     centred = (features - features.mean(0, dtype=np.float64)) / np.sqrt(len(features) - 1)
     return linalg.qr(centred, mode="r")[0][: features.shape[1]] if len(features) > features.shape[1] else centred
 
@@ -42,8 +42,8 @@ def _covariance_root(features: np.ndarray) -> np.ndarray:
 def frechet_limit(first: np.ndarray, second: np.ndarray, sizes: int = 8, seed: int = 0) -> float:
     """Estimate the Frechet distance of infinitely many images: FID-infinity (Chong & Forsyth, 2020).
 
-    The bias falls as 1 / N. The distances of random parts, from half of the rows to all, are fitted by a line in 1 / N,
-    whose value at 0 is returned. Rows of the two sets may belong together in pairs.
+    The bias falls as 1 / N. The distances of random parts, from half of the rows to all, are fitted by a line in 1 / N;
+    its value at 0 is returned. Rows of the two sets may belong together in pairs.
 
     Args:
         first: (N, d) features.
