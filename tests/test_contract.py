@@ -8,7 +8,7 @@ from anonlib.anonymizers import registry
 from anonlib.anonymizers.check import check_anonymizer
 from anonlib.anonymizers.contract import ERROR, OK, fail_closed
 from anonlib.config.errors import AnonlibError
-from anonlib.engine.plugins import METHOD
+from anonlib.config.paths import METHOD
 from anonlib.faces import person_mask, with_mirrors
 
 EXAMPLE = "examples/my_anonymizer.py"
@@ -102,7 +102,6 @@ def test_the_suite_names_each_broken_promise(faces, broken, words):
         lambda images, masks, seeds: (images, [OK] * len(images)),
         lambda images, masks, seeds: (images[:, 1:], [OK] * len(images)),
         lambda images, masks, seeds: (np.full(images.shape, np.nan), [OK] * len(images)),
-        lambda images, masks, seeds: (255 - images, [OK]),
         lambda images, masks, seeds: (255 - images, ["fine"] * len(images)),
         lambda images, masks, seeds: None,
     ],
@@ -147,3 +146,12 @@ def test_a_file_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv(METHOD, "nowhere.py")
     with pytest.raises(AnonlibError, match="nowhere.py: there is no such file"):
         registry.names()
+
+
+def test_a_method_is_a_name_or_a_file(registered, monkeypatch, tmp_path):
+    monkeypatch.setenv(METHOD, "")
+    assert registry.name_or_file("blur") == "blur"
+    assert registry.name_or_file(EXAMPLE) == "noisy-blur"
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(AnonlibError, match="registers no anonymizer"):
+        registry.name_or_file(str(tmp_path / "empty.py"))

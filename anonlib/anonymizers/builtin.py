@@ -15,6 +15,10 @@ from anonlib.assets import models
 from anonlib.assets.models import ATTRIBUTES, IDENTITY
 from anonlib.faces.attributes import ENCODER
 
+CONDITIONS = (
+    "none", "depth", "hed", "canny", "depth+hed", "normal", "lineart", "sketch", "openpose", "segmentation",
+    "depth+hed+normal", "depth+sketch", "depth+sketch+lineart",
+)  # fmt: skip
 BASE = ("depth", "normal", "segmentation", "openpose", "lineart")  # that CAMOUFLaGE-Base follows
 
 
@@ -45,7 +49,7 @@ def _add(name: str, group: str, **fields) -> None:
     add(AnonymizerSpec(name=name, group=group, module=__name__, **fields))
 
 
-for condition in config.CONDITIONS + config.MORE_CONDITIONS:
+for condition in CONDITIONS:
     controls = () if condition == "none" else tuple(condition.split("+"))
     factory = _lazy("instance_augmentation", "InstanceAugmentation", conditions=controls)
     _add(

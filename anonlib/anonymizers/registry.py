@@ -4,13 +4,16 @@ Importing it, and every file that registers itself, imports neither torch nor di
 """
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 
 from anonlib import config
 from anonlib.anonymizers.contract import Anonymizer, fail_closed
 from anonlib.config.errors import AnonlibError
+from anonlib.config.paths import METHOD
 from anonlib.engine.plugins import is_plugin, load_plugins
 
 GROUPS = CONTROL, IA, CAMOUFLAGE, COMPARED, BASELINE, USER = (
@@ -136,6 +139,24 @@ def selected(numbers: config.Anonymize) -> tuple[str, ...]:
 def in_every_process(spec: AnonymizerSpec) -> bool:
     """Return whether worker processes know an anonymizer too: not one that a notebook's cell has registered."""
     return spec.group != USER or is_plugin(spec.module)
+
+
+def name_or_file(text: str) -> str:
+    """Return the name of an anonymizer.
+
+    Args:
+        text: Its name, or the path of a file (*.py) that registers it.
+
+    Raises:
+        AnonlibError: The file registers none.
+    """
+    if not text.endswith(".py"):
+        return text
+    os.environ[METHOD] = text
+    own = [name for name, spec in anonymizers().items() if spec.module == f"method_{Path(text).stem}"]
+    if not own:
+        raise AnonlibError(f"METHOD={text}: it registers no anonymizer")
+    return own[-1]
 
 
 def create(name: str, **options) -> Anonymizer:

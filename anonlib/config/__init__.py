@@ -5,14 +5,7 @@ from anonlib.config.files import canonical, digest
 from anonlib.config.loader import load, parameters, parse, register_names, typed, values
 from anonlib.config.paths import profile_names
 from anonlib.config.settings import (
-    BASELINES,
-    CAMOUFLAGE,
-    COMPARED,
-    CONDITIONS,
     EDGES,
-    KSAME,
-    MORE_CONDITIONS,
-    SCENES,
     Ablate,
     Anonymize,
     Attack,
@@ -25,7 +18,7 @@ from anonlib.config.settings import (
 )
 
 __all__ = [
-    "BASELINES", "CAMOUFLAGE", "COMPARED", "CONDITIONS", "EDGES", "KSAME", "MORE_CONDITIONS", "SCENES",
+    "EDGES",
     "Ablate", "Anonymize", "Attack", "Boundary", "Compare", "Data", "Evaluate", "Generator", "Profile",
     "canonical", "digest", "load", "nearest", "parameters", "parse", "profile_names", "register_names",
     "typed", "values",

@@ -3,16 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-CONDITIONS = ("none", "depth", "hed", "canny", "depth+hed")  # that the small bundle can follow
-MORE_CONDITIONS = (
-    "normal", "lineart", "sketch", "openpose", "segmentation",
-    "depth+hed+normal", "depth+sketch", "depth+sketch+lineart",
-)  # fmt: skip
-CAMOUFLAGE = ("camouflage-base", "camouflage-light")
-KSAME = ("ksame-2", "ksame-5", "ksame-10")
-BASELINES = ("blur", "pixelate", "mask")
-COMPARED = ("deepprivacy2", "falco", *KSAME, *BASELINES)  # systems that both papers, or their users, compare with
-SCENES = (*CAMOUFLAGE, "falco")  # that repaint the background too
 BACKBONES = (
     "resnet18", "resnet50", "resnet50-narrow", "convnext", "convnext-tiny", "swin", "swin-tiny", "vit", "vit-shallow"
 )  # fmt: skip
@@ -71,16 +61,6 @@ class Anonymize:
     train_photos: int | None  # anonymized photos of the attacker's training people, in total; None: all
     validation_photos: int | None  # the same for its validation people
     train_conditions: int | None  # generative anonymizers applied to one training person; None: all
-
-    @property
-    def anonymizers(self) -> tuple[str, ...]:
-        """Return the names of all anonymizers: the no-op control, the generative ones, the baselines."""
-        return ("noop", *self.painted, *self.baselines)
-
-    @property
-    def painted(self) -> tuple[str, ...]:
-        """Return the names of the generative anonymizers: Instance Augmentation by condition, then CAMOUFLaGE."""
-        return (*(f"ia-{condition}" for condition in self.conditions), *self.systems)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,12 +121,13 @@ def _anonymize(options: argparse.Namespace) -> int:
     from anonlib.anonymizers import photo_folder, registry
 
     # k-Same needs a set with one photo a person, and noop anonymizes nothing
+    method = registry.name_or_file(options.method)
     specs = registry.anonymizers().values()
     names = [spec.name for spec in specs if spec.group != registry.CONTROL and spec.k is None]
-    if options.method not in names:
-        raise AnonlibError(f"unknown anonymizer {options.method!r}: {config.nearest(options.method, names)}")
+    if method not in names:
+        raise AnonlibError(f"unknown anonymizer {method!r}: {config.nearest(method, names)}")
     settings = load_settings(options.profile, options.model, options.camouflage)
-    table = photo_folder.anonymize_folder(Path(options.source), Path(options.target), options.method, settings)
+    table = photo_folder.anonymize_folder(Path(options.source), Path(options.target), method, settings)
     print(photo_folder.summary(table))
     print("Anonymized photos may still be re-identified: attack them first, see the notebooks.")
     return 0
