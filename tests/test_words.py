@@ -28,7 +28,7 @@ RULES = ("names", "persons", "sections", "imperative")
 BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULES, in that order
     "tools/": (11, 2, 24, 0),
     "anonlib/anonymizers": (64, 16, 47, 0),
-    "anonlib/assets": (16, 2, 21, 0),
+    "anonlib/assets": (2, 1, 10, 0),
     "anonlib/attacks": (103, 22, 73, 8),
     "anonlib/config": (0, 0, 0, 0),
     "anonlib/controls": (22, 7, 18, 0),
