@@ -38,7 +38,7 @@ BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULE
     "anonlib/faces": (13, 8, 36, 4),
     "anonlib/metrics": (0, 0, 25, 0),
     "anonlib/networks": (25, 9, 65, 26),
-    "anonlib/paper": (27, 4, 56, 1),
+    "anonlib/paper": (27, 3, 56, 1),
     "anonlib/plotting": (4, 2, 20, 0),
     "tools/bench": (32, 1, 25, 7),
     "tools/build": (75, 12, 85, 6),

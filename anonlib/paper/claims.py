@@ -15,7 +15,7 @@ from anonlib.plotting.text import EM_DASH
 
 UNCONDITIONED = "ia-none"
 EDGES, MIN_EDGES = "blackbox-hed-face", 0.4  # the black-box attacker, and its smallest no-op rate that counts
-SWEPT = "ia-hed"  # whose control strength is varied
+SWEPT = "ia-hed"  # its control strength is varied
 REVERSIBLE, RESTORED, BASE = (
     ("blur", "pixelate"),
     "restored-w600k",

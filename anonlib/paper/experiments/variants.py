@@ -18,7 +18,7 @@ from anonlib.paper.experiments import preservation
 from anonlib.paper.experiments.systems import RECOGNIZERS, Systems
 from anonlib.paper.results import Number, ResultTable, interval_number
 
-AVERAGED = "averaged"  # the protocol whose gallery holds exactly the photos that k-Same averaged
+AVERAGED = "averaged"  # a protocol: the gallery holds exactly the photos that k-Same averaged
 RATE = ["top1", "top1_lo", "top1_hi"]
 
 
