@@ -23,7 +23,7 @@ endif
 
 help: ## list the targets and their options
 	@echo 'make paper [PROFILE=smoke|demo|full|xl] [DATASET=name or folder of person/image] [ACCEPT=noncommercial]'
-	@echo '           [MODEL=folder of a diffusers pipeline, or owner/model@commit]'
+	@echo '           [MODEL=folder of a diffusers pipeline, or owner/model@commit] [METHOD=your_method.py]'
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
@@ -49,7 +49,7 @@ ifdef METHOD
 paper explain verify lab: export ANONLIB_METHOD := $(METHOD)
 endif
 
-paper: setup ## [METHOD=your_method.py]: run the notebooks; write every figure and table into figures/
+paper: setup ## run the notebooks; write every figure and table into figures/
 	@$(PY) -m anonlib.paper.cli run $(RUN_OPTIONS)
 
 anonymize: setup ## IN=folder OUT=new folder [METHOD=ia-depth+hed]: anonymize the faces in photos of any size

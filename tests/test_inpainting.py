@@ -23,7 +23,7 @@ from anonlib.diffusion.memory import MemoryPlan  # noqa: E402
 from anonlib.diffusion.pipelining import pipelined  # noqa: E402
 from anonlib.diffusion.request import InpaintRequest  # noqa: E402
 from tests.models import write_lora, write_xl  # noqa: E402
-from tools.stock import controlnets, one_by_one, painted  # noqa: E402
+from tools.reference import controlnet_arguments, run_reference, split_request  # noqa: E402
 
 
 @pytest.fixture
@@ -60,8 +60,10 @@ def paints(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = False
 
 def stock(bundle: ModelSpec, given: InpaintRequest, row: int, use_lcm: bool = False) -> np.ndarray:
     """Return what diffusers' pipeline paints of one image of an order, (3, H, W)."""
-    one = list(one_by_one(given))[row]
-    return painted(load_pipeline(bundle, tuple(given.controls), use_lcm), one, **controlnets(one))[0].numpy()
+    one = list(split_request(given))[row]
+    return run_reference(load_pipeline(bundle, tuple(given.controls), use_lcm), one, **controlnet_arguments(one))[
+        0
+    ].numpy()
 
 
 @pytest.mark.parametrize("conditions", [(), ("hed",), ("depth", "hed")])
@@ -83,7 +85,7 @@ def xl(tmp_path_factory) -> ModelSpec:
 
 def stock_xl(bundle: ModelSpec, given: InpaintRequest, row: int) -> np.ndarray:
     """Return what diffusers' pipeline paints of one image, the adapters' features handed to its UNet; (3, H, W)."""
-    pipeline, one, found = read_pipeline(bundle), list(one_by_one(given))[row], []
+    pipeline, one, found = read_pipeline(bundle), list(split_request(given))[row], []
     with torch.inference_mode():
         for name, maps in one.controls.items():
             adapter = read_control(bundle, name)
@@ -94,7 +96,7 @@ def stock_xl(bundle: ModelSpec, given: InpaintRequest, row: int) -> np.ndarray:
         return args, kwargs | ({"down_intrablock_additional_residuals": list(features)} if features else {})
 
     pipeline.unet.register_forward_pre_hook(add, with_kwargs=True)
-    return painted(pipeline, one)[0].numpy()
+    return run_reference(pipeline, one)[0].numpy()
 
 
 @pytest.mark.parametrize("conditions", [(), ("depth",), ("depth", "sketch")])

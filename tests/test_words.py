@@ -26,16 +26,13 @@ NOT_IMPERATIVE = set(
 ENDS_IN_S = set("access assess bias compress cross discuss express focus guess pass press process suppress".split())
 RULES = ("names", "persons", "sections", "imperative")
 BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULES, in that order
-    "tools/": (11, 2, 24, 0),
     "anonlib/anonymizers": (64, 16, 47, 0),
     "anonlib/assets": (2, 1, 10, 0),
     "anonlib/attacks": (103, 22, 73, 8),
-    "anonlib/config": (0, 0, 0, 0),
     "anonlib/controls": (22, 7, 18, 0),
     "anonlib/data": (15, 2, 32, 0),
-    "anonlib/diffusion": (36, 5, 27, 1),
-    "anonlib/engine": (12, 2, 34, 0),
-    "anonlib/faces": (13, 8, 36, 4),
+    "anonlib/diffusion": (0, 2, 24, 0),
+    "anonlib/engine": (1, 1, 29, 0),
     "anonlib/metrics": (0, 0, 25, 0),
     "anonlib/networks": (25, 9, 65, 26),
     "anonlib/paper": (27, 3, 56, 1),

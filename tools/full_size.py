@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5 and XL as published, with random weights: to test what loads and paints them, and its speed."""
+"""Stable Diffusion 1.5 and XL at full size with random weights, to test the code that loads and runs them."""
 
 import gc
 from collections.abc import Callable
@@ -73,48 +73,84 @@ ADAPTER = {
 }  # fmt: skip
 
 
-def drawn(kind: type, config: dict) -> nn.Module:
-    """Return an architecture in half precision with small random weights; norms keep their scale of one."""
+def random_network(kind: type, config: dict) -> nn.Module:
+    """Build an architecture in half precision with small random weights; norms keep their scale of one.
+
+    Args:
+        kind: class of the network.
+        config: its configuration.
+
+    Returns:
+        The network on the CPU, in evaluation mode.
+    """
     with torch.device("meta"):
         net = kind.from_config(config) if hasattr(kind, "from_config") else kind(kind.config_class(**config))
     net = net.to(torch.float16).to_empty(device="cpu")
-    some = torch.randn(2**22, generator=torch.Generator().manual_seed(0)).mul_(0.02).half()  # again and again
-    for name, one in net.named_parameters():
+    noise = torch.randn(2**22, generator=torch.Generator().manual_seed(0)).mul_(0.02).half()  # repeated below
+    for name, weights in net.named_parameters():
         if "norm" in name and name.endswith("weight"):
-            one.data.fill_(1)
+            weights.data.fill_(1)
         else:
-            one.data.copy_(some.repeat(-(-one.numel() // len(some)))[: one.numel()].view(one.shape))
+            repeats = -(-weights.numel() // len(noise))
+            weights.data.copy_(noise.repeat(repeats)[: weights.numel()].view(weights.shape))
     return net.eval()
 
 
-def words(folder: Path) -> CLIPTokenizer:
-    """Return a tokenizer with the room of CLIP's."""
+def full_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Build a tokenizer for as many tokens as CLIP's.
+
+    Args:
+        folder: to write it into.
+
+    Returns:
+        The tokenizer.
+    """
     tokenizer = build_tokenizer(folder)
     tokenizer.model_max_length = 77
     return tokenizer
 
 
 def write_stable_diffusion(folder: Path, conditions: tuple[str, ...]) -> Path:
-    """Write Stable Diffusion's inpainting pipeline (2.2 GB, each ControlNet .7) and return its folder."""
+    """Write Stable Diffusion's inpainting pipeline (2.2 GB, each ControlNet 0.7 GB).
+
+    Args:
+        folder: to write into.
+        conditions: of the ControlNets.
+
+    Returns:
+        The pipeline's folder.
+    """
 
     def pipeline(tokenizer: CLIPTokenizer) -> StableDiffusionInpaintPipeline:
-        unet, vae, text = drawn(UNet2DConditionModel, UNET), drawn(AutoencoderKL, VAE), drawn(CLIPTextModel, TEXT)
+        unet, vae, text = (
+            random_network(UNet2DConditionModel, UNET),
+            random_network(AutoencoderKL, VAE),
+            random_network(CLIPTextModel, TEXT),
+        )
         scheduler = PNDMScheduler(**NOISE, skip_prk_steps=True)
         return StableDiffusionInpaintPipeline(vae, text, tokenizer, unet, scheduler, None, None, None, False)
 
-    return _written(folder, pipeline, lambda: drawn(ControlNetModel, CONTROL), conditions)
+    return _written(folder, pipeline, lambda: random_network(ControlNetModel, CONTROL), conditions)
 
 
 def write_stable_diffusion_xl(folder: Path, conditions: tuple[str, ...]) -> Path:
-    """Write Stable Diffusion XL (7 GB) with T2I-Adapters and return its folder."""
+    """Write Stable Diffusion XL (7 GB) with T2I-Adapters.
+
+    Args:
+        folder: to write into.
+        conditions: of the adapters.
+
+    Returns:
+        The pipeline's folder.
+    """
 
     def pipeline(tokenizer: CLIPTokenizer) -> StableDiffusionXLPipeline:
-        first, second = drawn(CLIPTextModel, TEXT), drawn(CLIPTextModelWithProjection, XL_TEXT)
-        unet, vae = drawn(UNet2DConditionModel, XL_UNET), drawn(AutoencoderKL, XL_VAE)
-        scheduler, told = EulerDiscreteScheduler(**NOISE), {"add_watermarker": False}
-        return StableDiffusionXLPipeline(vae, first, second, tokenizer, tokenizer, unet, scheduler, **told)
+        first, second = random_network(CLIPTextModel, TEXT), random_network(CLIPTextModelWithProjection, XL_TEXT)
+        unet, vae = random_network(UNet2DConditionModel, XL_UNET), random_network(AutoencoderKL, XL_VAE)
+        parts = (vae, first, second, tokenizer, tokenizer, unet, EulerDiscreteScheduler(**NOISE))
+        return StableDiffusionXLPipeline(*parts, add_watermarker=False)
 
-    return _written(folder, pipeline, lambda: drawn(T2IAdapter, ADAPTER), conditions)
+    return _written(folder, pipeline, lambda: random_network(T2IAdapter, ADAPTER), conditions)
 
 
 def _written(
@@ -125,7 +161,7 @@ def _written(
 ) -> Path:
     """Make a pipeline and its controls, write them in half precision and return their folder."""
     target = folder / "pipeline"
-    pipeline(words(folder / "words")).save_pretrained(target, variant="fp16")
+    pipeline(full_tokenizer(folder / "words")).save_pretrained(target, variant="fp16")
     gc.collect()  # gives gigabytes back: a pipeline's parts hold each other
     net = control()
     for name in conditions:

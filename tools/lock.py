@@ -27,21 +27,34 @@ HEADER = "# Made by `make lock` from requirements/cuda.lock: the same packages f
 
 
 def main(arguments: list[str]) -> None:
-    """Write the locks and environment.yml; arguments go to `uv pip compile`."""
-    compiled("cuda", ["pyproject.toml", "--extra", "dev", *arguments])
+    """Write the locks and environment.yml.
+
+    Args:
+        arguments: of `uv pip compile`.
+
+    Raises:
+        CalledProcessError: the requirements cannot be resolved.
+    """
+    resolve("cuda", ["pyproject.toml", "--extra", "dev", *arguments])
     peers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["bench"]
-    compiled("bench", ["-", "--no-deps", *arguments], "\n".join(peers))
+    resolve("bench", ["-", "--no-deps", *arguments], "\n".join(peers))
     cuda = (LOCKS / "cuda.lock").read_text()
     (LOCKS / "cpu.lock").write_text(cpu_lock(cuda, (LOCKS / "cpu-wheels.sha256").read_text()))
     (ROOT / "environment.yml").write_text(environment(cuda))
 
 
-def compiled(lock: str, what: list[str], text: str | None = None) -> None:
-    """Resolve for every platform and Python, hashing the registry's own files whatever else lies on this disk.
+def resolve(lock: str, options: list[str], text: str | None = None) -> None:
+    """Resolve requirements for every platform and Python; hashes are of the registry's own files.
 
-    what: the files with the requirements, and options; text: what "-" among them stands for.
+    Args:
+        lock: name of the lock to write.
+        options: files with the requirements, and options of uv.
+        text: requirements that "-" among the options stands for.
+
+    Raises:
+        CalledProcessError: the requirements cannot be resolved.
     """
-    command = [Path(sys.executable).parent / "uv", "pip", "compile", *what, "--quiet"]
+    command = [Path(sys.executable).parent / "uv", "pip", "compile", *options, "--quiet"]
     command += ["--universal", "--python-version", "3.11", "--generate-hashes", "--custom-compile-command", "make lock"]
     variables = {key: value for key, value in os.environ.items() if key != "UV_FIND_LINKS"}
     target = ["-o", f"requirements/{lock}.lock"]
@@ -49,27 +62,41 @@ def compiled(lock: str, what: list[str], text: str | None = None) -> None:
 
 
 def cpu_lock(cuda: str, wheels: str) -> str:
-    """Return the lock without the CUDA libraries, with PyTorch's CPU wheels allowed on Linux.
+    """Derive the CPU lock: without CUDA libraries, with PyTorch's CPU wheels on Linux.
 
-    wheels: lines of SHA-256 and file name, as sha256sum prints them. On Linux torch itself must be the CPU build, for
-    the registry's build does not start without CUDA's libraries; elsewhere the registry's build is the CPU build.
+    On Linux torch must be the CPU build, because the registry's build needs CUDA libraries to start; elsewhere the
+    registry's build is the CPU build.
+
+    Args:
+        cuda: text of the CUDA lock.
+        wheels: lines of SHA-256 and file name, as sha256sum prints them.
+
+    Returns:
+        Text of the CPU lock.
     """
     head, *blocks = re.split(r"^(?=[A-Za-z0-9])", cuda, flags=re.M)
-    kept = [block for block in blocks if not re.match(r"(nvidia|cuda)-|triton==", block)]
-    for index, block in enumerate(kept):
+    cpu = [block for block in blocks if not re.match(r"(nvidia|cuda)-|triton==", block)]
+    for index, block in enumerate(cpu):
         name, version = re.match(r"([\w.-]+)==([^\s;]+)", block).groups()
         hashes = re.findall(rf"^(\w{{64}})  {name}-{re.escape(version)}\+cpu-", wheels, re.M)
         lines = " \\\n".join(f"    --hash=sha256:{digest}" for digest in sorted(hashes))
         if name == "torch":
             linux = f"torch=={version}+cpu ; sys_platform == 'linux' \\\n{lines}\n"
-            kept[index] = linux + block.replace(f"=={version}", f"=={version} ; sys_platform != 'linux'", 1)
+            cpu[index] = linux + block.replace(f"=={version}", f"=={version} ; sys_platform != 'linux'", 1)
         elif hashes:
-            kept[index] = block.replace(" \\\n", f" \\\n{lines} \\\n", 1)
-    return head + "".join(kept)
+            cpu[index] = block.replace(" \\\n", f" \\\n{lines} \\\n", 1)
+    return head + "".join(cpu)
 
 
 def environment(cuda: str) -> str:
-    """Return environment.yml: Python from conda, exactly the lock's packages for that Python, and this project."""
+    """Derive environment.yml: Python from conda, exactly the lock's packages for that Python, and this project.
+
+    Args:
+        cuda: text of the CUDA lock.
+
+    Returns:
+        Text of environment.yml.
+    """
     requirements = [Requirement(line.rstrip(" \\")) for line in cuda.splitlines() if re.match(r"\w", line)]
     pins = [f"{r.name}{r.specifier}" for r in requirements if r.marker is None or r.marker.evaluate(CONDA)]
     lines = ["name: anonlib", "channels: [conda-forge, nodefaults]", "dependencies:"]

@@ -44,7 +44,7 @@ def draw(root: Path) -> Path:
         root: the project's folder; figures/data holds the contact sheets of notebook 09.
 
     Returns:
-        The file, whose PNG text `Description` holds the rates that it shows.
+        The file; its PNG text `Description` holds the rates that it shows.
     """
     values = rates(root)
     headings = [*COLUMNS.values(), "blur, restored"]

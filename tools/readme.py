@@ -79,7 +79,7 @@ def filled(text: str, root: Path) -> str:
 
     Args:
         text: the page's text.
-        root: the project's folder, whose results fill it.
+        root: the project's folder, which holds the results.
 
     Returns:
         The text with the blocks' present contents.
@@ -130,7 +130,14 @@ def number(root: Path, key: str, form: str) -> str:
 
 
 def profiles(root: Path) -> str:
-    """Make the table of the profiles: minutes from an empty cache, seconds when run again, memory, people tested."""
+    """Make the table of the profiles: minutes from an empty cache, seconds when run again, memory, people tested.
+
+    Args:
+        root: the project's folder.
+
+    Returns:
+        Markdown.
+    """
     lines = ["| profile | from an empty cache | the same command again | peak memory | people attacked |"]
     lines.append("|---|---|---|---|---|")
     for profile, folder in PROFILES.items():
@@ -145,7 +152,14 @@ def profiles(root: Path) -> str:
 
 
 def bench(root: Path) -> str:
-    """Make the table of speeds: ours, the other library's, their ratio, and the range over the repeats."""
+    """Make the table of speeds: ours, the other library's, their ratio, and the range over the repeats.
+
+    Args:
+        root: the project's folder.
+
+    Returns:
+        Markdown.
+    """
     file = root / "figures" / "bench.json"
     entries = json.loads(file.read_text()) if file.exists() else []
     lines = ["| measurement | anonlib | compared with | its number | ratio |", "|---|---|---|---|---|"]
@@ -167,7 +181,14 @@ def bench(root: Path) -> str:
 
 
 def finding(root: Path) -> str:
-    """Make the README's table: top-1 of the strongest attacker on a few anonymizers, by data set."""
+    """Make the README's table: top-1 of the strongest attacker on a few anonymizers, by data set.
+
+    Args:
+        root: the project's folder.
+
+    Returns:
+        Markdown.
+    """
     recorded, tables = _headlines(root)
     lines = [f"| anonymizer | what it does | {' | '.join(recorded)} |", "|---" * (2 + len(recorded)) + "|"]
     first = next(iter(tables.values()))
@@ -185,7 +206,14 @@ def finding(root: Path) -> str:
 
 
 def datasets(root: Path) -> str:
-    """Make the table of all data sets: top-1 of the strongest attacker on every anonymizer, and mean ranks."""
+    """Make the table of all data sets: top-1 of the strongest attacker on every anonymizer, and mean ranks.
+
+    Args:
+        root: the project's folder.
+
+    Returns:
+        Markdown.
+    """
     recorded, tables = _headlines(root)
     chances = {name: entries["data/chance_top1"] for name, entries in recorded.items()}
     headings = [
@@ -232,12 +260,12 @@ def _rate(table: pd.DataFrame, anonymizer: str) -> str:
 
 def _extra_rows() -> list[ExtraRow]:
     """List the rows below the anonymizers."""
-    attack, numbers = config.load("demo").attack, config.load("demo").boundary
-    points = [point for point in boundary.points(numbers) if point.axis == "strength"]
+    attack, sweep = config.load("demo").attack, config.load("demo").boundary
+    points = [point for point in boundary.points(sweep) if point.axis == "strength"]
     strongest = max(points, key=lambda point: point.value)
-    strong = f"{numbers.anonymizer} at strength {strongest.value:g}"
+    strong = f"{sweep.anonymizer} at strength {strongest.value:g}"
     key = f"attack/{strongest.name}/{boundary.ATTACKER}/full"
-    seeds, scratch, few = map(_joined, (attack.seeds, attack.scratch_seeds, attack.seeds[: numbers.seeds]))
+    seeds, scratch, few = map(_joined, (attack.seeds, attack.scratch_seeds, attack.seeds[: sweep.seeds]))
     return [
         ExtraRow("edge maps of the originals", f"attack/noop/{BLACKBOX}/full/top1", ".1%", scratch),
         ExtraRow(strong, f"{key}/top1", ".1%", few),

@@ -22,7 +22,15 @@ Plan = tuple[str, list[str]]  # the name of a lock, and options for uv
 
 
 def main(venv: Path, torch: str) -> None:
-    """Bring the environment in `venv` to the locked state and write its `.lock` file, or exit with one line."""
+    """Install the locked packages into an environment, or exit with one line.
+
+    Args:
+        venv: folder of the environment; its `.lock` file names the lock afterwards.
+        torch: "auto", "cpu" or "cuda".
+
+    Raises:
+        SystemExit: Python is too old, or nothing can be installed.
+    """
     if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit(f"set-up: Python 3.11 or newer is needed, this is {sys.version.split()[0]}: name one with PYTHON=...")
     if torch not in ("auto", "cpu", "cuda"):
@@ -37,7 +45,14 @@ def main(venv: Path, torch: str) -> None:
 
 
 def create(venv: Path) -> None:
-    """Make an empty virtual environment with pip, also where Debian keeps pip in a package that is not installed."""
+    """Create an empty virtual environment with pip, also where Debian keeps pip in a package that is not installed.
+
+    Args:
+        venv: its folder, which is replaced.
+
+    Raises:
+        SystemExit: this Python cannot create environments.
+    """
     shutil.rmtree(venv, ignore_errors=True)
     if _succeeds([sys.executable, "-m", "venv", venv]):
         return
@@ -51,7 +66,14 @@ def create(venv: Path) -> None:
 
 
 def add_pip(python: Path) -> bool:
-    """Install pip from Debian's own package of it, fetched and checked by apt without installing it; return success."""
+    """Install pip from Debian's own package, which apt downloads and checks without installing it.
+
+    Args:
+        python: of the environment.
+
+    Returns:
+        Whether pip is there now.
+    """
     with tempfile.TemporaryDirectory() as folder:
         if not _succeeds(["apt-get", "download", "python3-pip-whl"], cwd=folder):
             return False
@@ -62,7 +84,14 @@ def add_pip(python: Path) -> bool:
 
 
 def bootstrap_uv(python: Path) -> None:
-    """Install the locked uv with pip, hash checked, unless it is there already."""
+    """Install the locked uv with pip, hash checked, unless it is there already.
+
+    Args:
+        python: of the environment.
+
+    Raises:
+        SystemExit: pip cannot download it.
+    """
     block = re.search(r"^uv==(\S+).*?(?=^\S|\Z)", (ROOT / "requirements" / "cpu.lock").read_text(), re.M | re.S)
     if _output([_uv(python), "--version"]).split()[1:2] == [block[1]]:
         return
@@ -80,21 +109,36 @@ def has_gpu() -> bool:
 
 
 def plans(torch: str, gpu: bool, platform: str) -> list[Plan]:
-    """Return the (lock, uv options) to try in turn.
+    """List the locks to try in turn.
 
-    A CPU torch is looked for among pip's wheel folders, then on PyTorch's own index, which uv knows. Where neither can
-    be reached the ordinary CUDA pair, several GB but right on a CPU too, is the last resort, unless cpu was asked for.
+    The CPU build of torch is searched for in pip's wheel folders, then on PyTorch's own index, which uv knows. The CUDA
+    build, several GB, also runs on a CPU and is the last resort, unless "cpu" was requested.
+
+    Args:
+        torch: "auto", "cpu" or "cuda".
+        gpu: whether there is an NVIDIA GPU.
+        platform: as `sys.platform` names it.
+
+    Returns:
+        Names of locks with uv's options.
     """
     if torch == "cuda" or (torch == "auto" and gpu):
         return [("cuda", [])]
     if platform != "linux":
         return [("cpu", [])]
-    found = [("cpu", []), ("cpu", ["--torch-backend=cpu"])]
-    return found if torch == "cpu" else [*found, ("cuda", [])]
+    cpu = [("cpu", []), ("cpu", ["--torch-backend=cpu"])]
+    return cpu if torch == "cpu" else [*cpu, ("cuda", [])]
 
 
 def pip_settings(python: Path) -> tuple[list[str], dict[str, str]]:
-    """Return pip's index and wheel folders as uv options, and its certificate as environment variables."""
+    """Read pip's settings for uv.
+
+    Args:
+        python: of the environment.
+
+    Returns:
+        Index and wheel folders as uv options, and the certificate as environment variables.
+    """
     listed = _output([python, "-m", "pip", "config", "list"]).splitlines()
     settings = {}
     for section in ("global", "install", ":env:"):  # pip's own precedence, the last one wins
@@ -107,9 +151,21 @@ def pip_settings(python: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def install(python: Path, candidates: list[Plan], options: list[str], variables: dict[str, str]) -> str:
-    """Make the environment equal to the first lock that can be had, add this project, and return the lock's name.
+    """Install the first lock that can be resolved, and this project.
 
-    The two builds of torch have one version, so where the lock before was another one they are installed anew.
+    The two builds of torch have one version, so torch is installed anew when the lock changes.
+
+    Args:
+        python: of the environment.
+        candidates: locks to try in turn.
+        options: of uv.
+        variables: environment variables of uv.
+
+    Returns:
+        The lock's name.
+
+    Raises:
+        SystemExit: no lock can be installed.
     """
     environment = {**variables, **os.environ}
     before = installed(python.parent.parent)
@@ -134,7 +190,14 @@ def install(python: Path, candidates: list[Plan], options: list[str], variables:
 
 
 def installed(venv: Path) -> str | None:
-    """Return the name of the lock that `venv` was last made from, or None."""
+    """Read which lock an environment has.
+
+    Args:
+        venv: its folder.
+
+    Returns:
+        The lock's name, or None.
+    """
     stamp = venv / STAMP
     return Path(stamp.read_text().strip()).stem if stamp.exists() else None
 

@@ -17,8 +17,8 @@ from anonlib.faces.people import CHANNELS
 from tools.bench.race import entry
 from tools.build.train_light import Adapters, save_adapters
 from tools.full_size import IDENTITY as IDENTITY_CONFIG
-from tools.full_size import drawn
-from tools.stock import smooth_order
+from tools.full_size import random_network
+from tools.reference import example_request
 
 EMBEDDING = 512  # FaRL's
 
@@ -30,7 +30,7 @@ def write_camouflage(model: Path) -> ModelSpec:
         if not (target := model / f"controlnet-{name}").exists():
             target.symlink_to(net)
     own = model.with_name("camouflage")
-    drawn(ControlNetModel, IDENTITY_CONFIG).save_pretrained(own / PARTS[IDENTITY])
+    random_network(ControlNetModel, IDENTITY_CONFIG).save_pretrained(own / PARTS[IDENTITY])
     unet = UNet2DConditionModel.from_pretrained(model / "unet", variant="fp16")
     save_adapters(Adapters(unet, EMBEDDING), own)
     return ModelSpec(ModelRef(str(model)), camouflage=ModelRef(str(own)))
@@ -39,7 +39,7 @@ def write_camouflage(model: Path) -> ModelSpec:
 def orders(batch: int, size: int, steps: int, embedding: int) -> tuple[InpaintRequest, InpaintRequest]:
     """Return what Base and what Light are given to paint: the whole of each picture."""
     base, light = CamouflageBase(steps=steps), CamouflageLight(steps=steps)
-    one = smooth_order(WEIGHTS, batch, size, steps, base.guidance, "photo of a person", "")
+    one = example_request(WEIGHTS, batch, size, steps, base.guidance, "photo of a person", "")
     one = replace(
         one,
         masks=torch.ones_like(one.masks),

@@ -30,7 +30,7 @@ from anonlib.diffusion.pipelining import pipelined  # noqa: E402
 from anonlib.diffusion.request import InpaintRequest  # noqa: E402
 from tools.bench import camouflage  # noqa: E402
 from tools.bench.race import entry, write  # noqa: E402
-from tools.stock import controlnets, one_by_one, painted, smooth_order  # noqa: E402
+from tools.reference import controlnet_arguments, example_request, run_reference, split_request  # noqa: E402
 
 SCALES, GUIDANCE = {"depth": 0.7, "hed": 0.1}, 7.5
 CONDITIONS = tuple(SCALES)
@@ -55,12 +55,12 @@ class Setup:
 def order(setup: Setup, batch: int) -> InpaintRequest:
     """Return a batch to paint."""
     text, negative = "photo of a person, warm light", "cartoon"
-    return smooth_order(SCALES, batch, setup.size, setup.steps, GUIDANCE, text, negative)
+    return example_request(SCALES, batch, setup.size, setup.steps, GUIDANCE, text, negative)
 
 
 def stock(pipeline: DiffusionPipeline, given: InpaintRequest) -> Tensor:
     """Return what diffusers' pipeline paints of a batch."""
-    return painted(pipeline, given, **controlnets(given))
+    return run_reference(pipeline, given, **controlnet_arguments(given))
 
 
 def rate(images: int, run) -> float:
@@ -88,7 +88,7 @@ def matmul_rate(size: int) -> float:
 
 def operations(pipeline: DiffusionPipeline, setup: Setup) -> float:
     """Return the operations of one image in all steps, in 1e12, counted in the UNet and the ControlNets."""
-    given = next(one_by_one(order(replace(setup, steps=1), 1)))
+    given = next(split_request(order(replace(setup, steps=1), 1)))
     with FlopCounterMode(display=False) as counter:
         stock(pipeline, given)
     found = counter.get_flop_counts()
@@ -103,7 +103,7 @@ def compared(made: Tensor, pipeline: DiffusionPipeline, given: InpaintRequest) -
     ]
     if (draws[0] - draws[1]).abs().max() > 0.1:
         return "not compared: this torch draws other noise in bfloat16, and diffusers draws it there"
-    away = (made - torch.cat([stock(pipeline, one) for one in one_by_one(given)])).abs().mean().item() * 255
+    away = (made - torch.cat([stock(pipeline, one) for one in split_request(given)])).abs().mean().item() * 255
     if away > MOST_AWAY:
         raise AnonlibError(f"the pictures are {away:.1f} grey levels from diffusers': no speed is told of others")
     return f"{away:.2f} grey levels from diffusers'"
@@ -161,7 +161,7 @@ def measured(setup: Setup) -> tuple[list[dict], list[dict]]:
     speed = {one: _tried(pipeline, setup, one) for one in setup.batches}
     best = max(speed, key=speed.get)
     print(f"diffusers' pipeline by batch: {speed}", flush=True)
-    many, alone = order(setup, best), list(one_by_one(order(setup, setup.loop)))
+    many, alone = order(setup, best), list(split_request(order(setup, setup.loop)))
     told: dict[str, list[dict]] = {"ours": [], "batch": [], "loop": [], "matmul": []}
     if device() == "cuda":
         torch.cuda.reset_peak_memory_stats()

@@ -20,9 +20,9 @@ TEXT, NEGATIVE = "photo of a person, plain, warm light, brown hair", "bald"
 
 def order():
     """Return a batch to paint."""
-    from tools.stock import smooth_order
+    from tools.reference import example_request
 
-    return smooth_order(SCALES, BATCH, SIZE, STEPS, GUIDANCE, TEXT, NEGATIVE)
+    return example_request(SCALES, BATCH, SIZE, STEPS, GUIDANCE, TEXT, NEGATIVE)
 
 
 def ours() -> Callable[[], np.ndarray]:
@@ -37,13 +37,13 @@ def stock(dtype: str | None = None) -> Callable[[], np.ndarray]:
     import torch
 
     from anonlib.diffusion.loading import load_pipeline
-    from tools.stock import controlnets, painted
+    from tools.reference import controlnet_arguments, run_reference
 
     pipeline, given = load_pipeline(OWN, tuple(SCALES)), order()
 
     def paint() -> np.ndarray:
         with autocast("cpu", getattr(torch, dtype) if dtype else None):
-            return painted(pipeline, given, **controlnets(given)).numpy()
+            return run_reference(pipeline, given, **controlnet_arguments(given)).numpy()
 
     return paint
 
