@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from anonlib.attacks import registry as attackers
+from anonlib.attacks import contrastive
 from anonlib.attacks import train as tr
-from anonlib.attacks.pairs import Pairs
+from anonlib.attacks.pairs import PhotoPairs
+from anonlib.attacks.registry import AttackConfig
 from anonlib.config.errors import AnonlibError
 from anonlib.engine.torch_setup import fast_dtype
 from anonlib.metrics.identification import rank_of_true, top1
 
-TINY = tr.AttackConfig(image_size=32, steps=4, batch=6, warmup=1, validate_every=2, projection_dim=16, lr=2e-3)
+TINY = AttackConfig(image_size=32, steps=4, batch=6, warmup=1, validate_every=2, projection_dim=16, lr=2e-3)
 
 
 def blobs(people: int, photos: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -27,12 +28,12 @@ def blobs(people: int, photos: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     return np.clip(images, 0, 255).astype(np.uint8).reshape(-1, 128, 128, 3), identity
 
 
-def pairs_of(people: int, photos: int, seed: int = 0) -> Pairs:
+def pairs_of(people: int, photos: int, seed: int = 0) -> PhotoPairs:
     """Return pairs whose anonymizer inverts the colours, which misleads any network that has not learned it."""
     images, identity = blobs(people, photos, seed)
     masks = np.zeros(images.shape[:3], np.uint8)
     masks[:, 20:, 20:108] = 255
-    return Pairs(images, identity, 255 - images, np.arange(len(images)), None, masks)
+    return PhotoPairs(images, identity, 255 - images, np.arange(len(images)), None, masks)
 
 
 def weights(trained: tr.TrainedAttacker) -> dict[str, torch.Tensor]:
@@ -52,12 +53,12 @@ def test_a_killed_run_continues_to_the_same_bits(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tr.train_attacker(TINY, train, validation, path, kill)
+        tr.train_attacker(TINY, train, validation, path, progress=kill)
     steps = []
-    resumed = tr.train_attacker(TINY, train, validation, path, lambda step, _: steps.append(step))
+    resumed = tr.train_attacker(TINY, train, validation, path, progress=lambda step, _: steps.append(step))
     assert steps == [3, 4], "only what is missing is done"
     assert same(whole, resumed) and whole.curve.equals(resumed.curve) and whole.embedding == resumed.embedding
-    read = tr.train_attacker(TINY, train, validation, path, kill)
+    read = tr.train_attacker(TINY, train, validation, path, progress=kill)
     assert same(whole, read), "a finished run is only read"
     assert [p.name for p in path.parent.iterdir()] == ["state.pt"]
     with pytest.raises(AnonlibError, match="another attacker"):
@@ -85,7 +86,7 @@ def test_it_learns_to_see_through_an_anonymizer() -> None:
     test = pairs_of(12, 3, seed=2)
 
     def identified(attacker: tr.TrainedAttacker) -> float:
-        probes, references = tr.embed(attacker, test.anonymized), tr.embed(attacker, test.originals)
+        probes, references = attacker.embed(test.anonymized), attacker.embed(test.originals)
         assert probes.dtype == np.float32 and np.linalg.norm(probes, axis=1) == pytest.approx(1, abs=1e-5)
         return top1(rank_of_true(probes, test.identity, test.source, references, test.identity, test.source))
 
@@ -104,11 +105,11 @@ def test_the_state_kept_is_the_best_on_validation() -> None:
 
 
 def test_training_ends_where_enough_validation_probes_are_all_found() -> None:
-    def plain(probes: int) -> Pairs:  # two copies of one photo a person, which nobody anonymized
+    def plain(probes: int) -> PhotoPairs:  # two copies of one photo a person, which nobody anonymized
         images = np.repeat(blobs(probes // 2, 1, seed=1)[0], 2, axis=0)
-        return Pairs(images, np.repeat(np.arange(probes // 2), 2), images, np.arange(probes))
+        return PhotoPairs(images, np.repeat(np.arange(probes // 2), 2), images, np.arange(probes))
 
-    enough, fewer = (tr.train_attacker(TINY, pairs_of(6, 2), plain(tr.ENOUGH - less)) for less in (0, 2))
+    enough, fewer = (tr.train_attacker(TINY, pairs_of(6, 2), plain(tr.STOP_PROBES - less)) for less in (0, 2))
     assert enough.step == 0 and enough.curve.step.tolist() == [0]
     assert fewer.curve.step.max() == TINY.steps, "a few may all be found by luck"
 
@@ -116,7 +117,7 @@ def test_training_ends_where_enough_validation_probes_are_all_found() -> None:
 def test_training_goes_on_with_the_weights_that_it_is_given() -> None:
     first = tr.train_attacker(replace(TINY, steps=3, seed=1), pairs_of(6, 3))
     own = replace(TINY, steps=1, lr=1e-9, seed=0)
-    found = tr.train_attacker(own, pairs_of(6, 3), start=tr.weights_of(first)).network
+    found = tr.train_attacker(own, pairs_of(6, 3), init=tr.weights_of(first)).network
     for (name, before), (_, after) in zip(first.network.named_parameters(), found.named_parameters(), strict=True):
         torch.testing.assert_close(before, after, atol=1e-6, rtol=0, msg=name)
     other = tr.seeded_network(own).state_dict()
@@ -172,50 +173,24 @@ def test_schedule() -> None:
 
 def test_background_only_attacker_cannot_see_people() -> None:
     train, test = pairs_of(6, 2), pairs_of(6, 2, seed=3)
-    seen = attackers.attack(
-        "background-only",
-        train,
-        None,
-        test.anonymized,
-        test.originals,
-        test.masks,
-        test.masks,
-        **{"steps": 1, "batch": 4, "image_size": 32, "warmup": 1},
-    )
+    trained = contrastive.train(train, None, "background-only", steps=1, batch=4, image_size=32, warmup=1)
     blanked = test.originals.copy()
     blanked[test.masks > 0] = 0
-    again = tr.embed(seen.trained, blanked, test.masks)
-    np.testing.assert_array_equal(again, seen.references)
+    np.testing.assert_array_equal(trained.embed(blanked, test.masks), trained.embed(test.originals, test.masks))
 
 
-def test_attackers_are_described_and_named() -> None:
-    assert {"contrastive", "contrastive-face", "sface", "w600k", "background-only", "permuted"} <= set(
-        attackers.ATTACKERS
-    )
-    for name, attacker in attackers.ATTACKERS.items():
-        assert len(attacker.knows) > 20 and (attacker.config is None) != (attacker.recognizer is None)
-        config = attackers.attack_config(name, steps=7)
-        assert config is None or config.steps == 7
+def test_the_training_call_takes_changes_and_refuses_unknown_attackers() -> None:
+    trained = contrastive.train(pairs_of(4, 2), steps=1, temperature=0.5, image_size=32)
+    assert (trained.config.steps, trained.config.temperature, trained.config.name) == (1, 0.5, "contrastive")
+    assert trained.embed(blobs(2, 1)[0]).shape == (2, 128)
     with pytest.raises(AnonlibError, match="unknown attacker"):
-        attackers.attack_config("clairvoyant")
-    with pytest.raises(AnonlibError, match="has to be trained"):
-        attackers.attack("contrastive", None, None, np.zeros((1, 128, 128, 3), np.uint8), np.zeros((1, 4)))
-    labels = attackers.probe_labels("permuted", np.repeat(list("abcdefgh"), 2))
-    assert (labels != np.repeat(list("abcdefgh"), 2)).any()
-    assert (attackers.probe_labels("contrastive", np.array(["a"])) == ["a"]).all()
+        contrastive.attack_config("clairvoyant")
+    with pytest.raises(AnonlibError, match="unknown attacker"):
+        contrastive.attack_config("sface")
 
 
 def test_another_backbone_brings_its_own_rate_unless_one_is_given() -> None:
-    assert attackers.attack_config("contrastive", backbone="vit").lr == attackers.RATES["vit"]
-    assert attackers.attack_config("contrastive", backbone="vit", lr=0.1).lr == 0.1
-    face = attackers.ATTACKERS["contrastive-face"].config
-    assert attackers.attack_config("contrastive-face", backbone="mobilefacenet") == face
-
-
-def test_an_untrained_recognizer_takes_references_that_are_embedded_already() -> None:
-    known = np.eye(4, dtype=np.float32)
-    try:
-        found = attackers.attack("sface", None, None, blobs(2, 1)[0], known)
-    except AnonlibError as reason:
-        pytest.skip(str(reason))
-    assert found.references is known and found.probes.shape == (2, 128) and found.trained is None
+    assert contrastive.attack_config("contrastive", backbone="vit").lr == contrastive.RATES["vit"]
+    assert contrastive.attack_config("contrastive", backbone="vit", lr=0.1).lr == 0.1
+    face = contrastive.CONFIGS["contrastive-face"]
+    assert contrastive.attack_config("contrastive-face", backbone="mobilefacenet") == face

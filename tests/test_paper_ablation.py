@@ -1,6 +1,6 @@
 """Ablations of the attacker: one number at a time, and what is said of each value."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -8,9 +8,8 @@ import pytest
 
 from anonlib import config
 from anonlib.anonymizers import registry
-from anonlib.attacks import benchmark as campaign
-from anonlib.attacks import registry as attackers
-from anonlib.attacks.benchmark import Outcome
+from anonlib.attacks import benchmark, contrastive
+from anonlib.attacks.ranking import AttackResult
 from anonlib.metrics.statistics import holm, paired_test
 from anonlib.paper.experiments import ablation
 
@@ -22,19 +21,19 @@ def test_one_number_changes_at_a_time() -> None:
     assert [one.axis for one in chosen] == ["backbone"] * 3 + ["temperature"] * 5 + ["batch"] * 4
     twice = [one for one in chosen if one.label == ablation.SHORT]
     assert [(one.axis, one.value) for one in twice] == [("temperature", 0.1), ("batch", 48)], "trained once for both"
-    assert twice[0].jobs == twice[1].jobs and len({one.label for one in chosen}) == len(chosen) - 1
+    assert twice[0].trainings == twice[1].trainings and len({one.label for one in chosen}) == len(chosen) - 1
     for axis in ("backbone", "temperature"):
-        told = [dict(one.jobs[-1].changes) for one in chosen if one.axis == axis]
+        told = [asdict(one.trainings[-1].config) for one in chosen if one.axis == axis]
         values = [one.pop(axis) for one in told]
-        rates = [one.pop("lr", None) for one in told]
+        rates = [one.pop("lr") for one in told]
         assert values == list(getattr(DEMO.ablate, f"{axis}s")) and all(one == told[0] for one in told)
-        assert axis == "backbone" or rates == [None] * len(rates)
+        assert axis == "backbone" or len(set(rates)) == 1
 
 
 def test_every_batch_sees_as_many_pairs_and_is_validated_as_often() -> None:
     for one in ablation.variants("ia-hed", DEMO):
         if one.axis == "batch":
-            told = one.jobs[0].changes
+            told = asdict(one.trainings[0].config)
             assert told["batch"] == one.value
             assert DEMO.ablate.face_pairs - one.value < told["steps"] * told["batch"] <= DEMO.ablate.face_pairs
             assert -(-told["steps"] // told["validate_every"]) == ablation.CHECKS
@@ -43,35 +42,33 @@ def test_every_batch_sees_as_many_pairs_and_is_validated_as_often() -> None:
 def test_backbones_are_trained_on_photos_first_and_face_attackers_at_once() -> None:
     made = tuple(name for name in registry.selected(DEMO.anonymize) if name != "noop")
     for one in ablation.variants("ia-hed", DEMO):
-        starts = [(job.learns, job.judged, job.start) for job in one.jobs]
+        starts = [(job.train_on, job.test_on, job.init_from) for job in one.trainings]
         judged = None if one.value == "resnet18" else "ia-hed"
         twice = [(("noop",), None, None), (made, judged, ("noop", one.label))]
         assert starts == (twice if one.axis == "backbone" else [(made, "ia-hed", None)])
-        for job in one.jobs:
-            assert attackers.attack_config(job.attacker, **job.changes).steps == job.changes["steps"]
 
 
-def test_the_profiles_own_backbone_is_the_campaigns_attacker() -> None:
+def test_the_profiles_own_backbone_is_the_attacker_of_the_benchmark() -> None:
     own = [one for one in ablation.variants("ia-hed", DEMO) if one.value == DEMO.attack.backbones[0]]
-    trained = campaign.jobs(registry.selected(DEMO.anonymize), DEMO.attack)
-    assert len(own) == 1 and all(job in trained for job in own[0].jobs), "found in the cache, not trained again"
+    trained = benchmark.trainings(registry.selected(DEMO.anonymize), DEMO.attack)
+    assert len(own) == 1 and all(job in trained for job in own[0].trainings), "found in the cache, not trained again"
 
 
 def test_the_longest_training_begins_first_and_none_is_done_twice(monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(campaign, "train", lambda faces, made, todo: asked.extend(todo))
+    monkeypatch.setattr(benchmark, "run_trainings", lambda faces, made, todo: asked.extend(todo))
     chosen = ablation.variants("ia-hed", DEMO)
     ablation.run(None, {}, chosen)
-    assert len(asked) == sum(len(one.jobs) for one in chosen) - 1 and all(asked.count(job) == 1 for job in asked)
-    first = [job.label for job in asked if not job.start and job.attacker == "contrastive"]
+    assert len(asked) == sum(len(one.trainings) for one in chosen) - 1 and all(asked.count(job) == 1 for job in asked)
+    first = [job.label for job in asked if not job.init_from and job.attacker == "contrastive"]
     assert first[0] == "contrastive" and first[-1] == "contrastive-backbone-swin"
-    costs = [campaign.cost(job) for job in asked]
+    costs = [contrastive.cost(job) for job in asked]
     assert costs == sorted(costs, reverse=True)
 
 
 def test_each_anonymizer_has_its_own_ablation_where_each_has_its_own_attacker() -> None:
     apart = replace(DEMO, attack=replace(DEMO.attack, together=False))
-    assert {one.jobs[-1].learns for one in ablation.variants("ia-hed", apart)} == {("ia-hed",)}
+    assert {one.trainings[-1].train_on for one in ablation.variants("ia-hed", apart)} == {("ia-hed",)}
 
 
 def told(label: str, shares: np.ndarray, anonymizer: str = "ia-hed") -> pd.DataFrame:
@@ -91,7 +88,8 @@ def test_each_value_is_compared_with_the_profiles_own() -> None:
     ranks = pd.concat([told(one.label, hits[one.value]) for one in chosen], ignore_index=True)
     vector = np.zeros((1, 2))
     outcomes = [
-        Outcome("ia-hed", one.label, 0, vector, vector, job=one.jobs[0], parameters=7, seconds=1.5) for one in chosen
+        AttackResult("ia-hed", one.label, 0, vector, vector, training=one.trainings[0], parameters=7, seconds=1.5)
+        for one in chosen
     ]
     found = ablation.axis_table("temperature", chosen, outcomes, ranks, settings).frame.set_index("value")
     assert list(found.index) == list(settings.ablate.temperatures)
@@ -120,8 +118,8 @@ def test_the_no_op_stands_beside_its_backbone() -> None:
     ranks = pd.concat([told(chosen[0].label, hit, name) for name, hit in parts.items()], ignore_index=True)
     vector = np.zeros((1, 2))
     outcomes = [
-        Outcome(name, chosen[0].label, 0, vector, vector, job=job, parameters=1, seconds=seconds)
-        for name, job, seconds in zip(parts, chosen[0].jobs, (3.0, 1.5), strict=True)
+        AttackResult(name, chosen[0].label, 0, vector, vector, training=job, parameters=1, seconds=seconds)
+        for name, job, seconds in zip(parts, chosen[0].trainings, (3.0, 1.5), strict=True)
     ]
     (found,) = ablation.axis_table("backbone", chosen, outcomes, ranks, settings).frame.to_dict("records")
     assert (found["noop"], found["top1"], found["value"], found["verdict"]) == (0.75, 0.1, "vit", "INVALID")

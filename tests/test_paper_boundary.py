@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from anonlib import config, data
-from anonlib.attacks.benchmark import Outcome
+from anonlib.attacks.ranking import AttackResult
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import degrade as control
 from anonlib.data.synthetic import EMBEDDED
@@ -119,9 +119,9 @@ def test_the_front_is_what_no_other_point_beats() -> None:
 def test_the_attackers_of_the_first_seeds_go_on_and_each_is_tested_on_every_point(monkeypatch) -> None:
     def train(faces, made, todo, known):
         assert known == "those of notebook 03" and set(made) == {"noop", "ia-hed", "mixed"}
-        return [Outcome("mixed", job.label, job.changes["seed"], None, None, job=job, weights={}) for job in todo]
+        return [AttackResult("mixed", job.label, job.config.seed, None, None, training=job, weights={}) for job in todo]
 
-    monkeypatch.setattr(boundary.campaign, "train", train)
+    monkeypatch.setattr(boundary.benchmark, "run_trainings", train)
     told = {"a": np.full((1, 2), 1.0), "b": np.full((1, 2), 2.0)}
     monkeypatch.setattr(
         boundary, "embed_all", lambda all_of, photos: [{k: told[k] + one.seed for k in photos[0]} for one in all_of]
@@ -133,8 +133,8 @@ def test_the_attackers_of_the_first_seeds_go_on_and_each_is_tested_on_every_poin
     assert [(one.seed, one.anonymizer, one.probes[0, 0]) for one in found] == [
         (7, "a", 8), (7, "b", 9), (3, "a", 4), (3, "b", 5)
     ]  # fmt: skip
-    assert {one.job.start for one in found} == {(DEMO.boundary.anonymizer, "contrastive-face")}
-    assert {one.job.learns for one in found} == {("mixed", "ia-hed")}
+    assert {one.training.init_from for one in found} == {(DEMO.boundary.anonymizer, "contrastive-face")}
+    assert {one.training.train_on for one in found} == {("mixed", "ia-hed")}
 
 
 def test_both_pictures_are_drawn() -> None:

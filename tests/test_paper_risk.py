@@ -8,7 +8,8 @@ import pytest
 
 from anonlib import config
 from anonlib.anonymizers.dataset import Anonymized
-from anonlib.attacks import benchmark as campaign
+from anonlib.attacks import ranking
+from anonlib.attacks.ranking import AttackResult
 from anonlib.data.faceset import FaceSet
 from anonlib.paper import tables
 from anonlib.paper.experiments import risk
@@ -51,8 +52,8 @@ def run():
         made[name] = Anonymized(name, images, status, source, np.zeros(len(source), int), np.zeros(len(source)))
         for seed in (0, 1):
             probes = embeddings(person[source], strength, 10 + seed)
-            outcomes.append(campaign.Outcome(name, "contrastive", seed, probes, embeddings(person, 4.0, 20 + seed)))
-    ranks = campaign.ranks(faces, made, outcomes, NUMBERS)
+            outcomes.append(AttackResult(name, "contrastive", seed, probes, embeddings(person, 4.0, 20 + seed)))
+    ranks = ranking.ranks(faces, made, outcomes, NUMBERS)
     table = tables.attack_table(ranks, confidence=NUMBERS.confidence, n_bootstrap=NUMBERS.draws)
     return faces, risk.strongest_attacks(faces, made, outcomes, table), ranks, table
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from anonlib.anonymizers import dataset
-from anonlib.attacks import linear, restoration
+from anonlib.attacks import inversion, registry, restoration
 from anonlib.data.faceset import FaceSet
 from anonlib.faces.recognizers import embed, judge
 from anonlib.networks.restorer import Restorer
 from anonlib.paper import provenance, tables
 from anonlib.paper.experiments import systems as compare
 from anonlib.paper.provenance import record_numbers
-from tests.test_campaign import PEOPLE, cache, settings, textures  # noqa: F401
+from tests.test_attack_benchmark import PEOPLE, cache, settings, textures  # noqa: F401
 
 COMPARED = ("ksame-2", "pixelate", "mask")
 
@@ -50,8 +50,8 @@ def test_every_system_meets_every_attacker(compared):
     *_, ranks = compared
     seen = ranks.groupby("anonymizer").attacker.agg(set)
     for name, attackers in seen.items():
-        wanted = {"contrastive", "contrastive-face", *compare.RECOGNIZERS, "blackbox-hed", "blackbox-hed-face"}
-        wanted |= {restoration.ATTACKER} - ({restoration.ATTACKER} if name == "noop" else set())
+        wanted = {"contrastive", "contrastive-face", *compare.recognizers(), "blackbox-hed", "blackbox-hed-face"}
+        wanted |= {restoration.attacker()} - ({restoration.attacker()} if name == "noop" else set())
         assert wanted <= attackers, name
     table = tables.attack_table(ranks, n_bootstrap=50)
     assert (table[list(tables.STATUSES)].sum(axis=1) == PEOPLE["test"]).all(), "counts reconcile"
@@ -59,7 +59,7 @@ def test_every_system_meets_every_attacker(compared):
 
 def test_the_maximum_that_is_recorded_is_of_attackers_who_know_more_than_edges(compared, tmp_path):
     _, numbers, systems, _, ranks = compared
-    edges = ranks.attacker.str.startswith("blackbox")
+    edges = ranks.attacker.map(registry.kind_of).eq("blackbox")
     first = {"better": 0, "tied": 0, "rank": 1.0, "status": "ok"}
     best = ranks.assign(**{name: ranks[name].where(~edges, value) for name, value in first.items()})
     table = tables.attack_table(best, n_bootstrap=50)
@@ -70,27 +70,27 @@ def test_the_maximum_that_is_recorded_is_of_attackers_who_know_more_than_edges(c
     found = provenance.results()
     provenance.set_context(None)
     known = table[~table.control & (table.protocol == "full") & ~table.attacker.isin([tables.MAXIMUM])]
-    known = known[~known.attacker.str.startswith("blackbox")].groupby("anonymizer").top1.max()
+    known = known[~known.attacker.map(registry.kind_of).eq("blackbox")].groupby("anonymizer").top1.max()
     for name in COMPARED:
         assert found[f"attack/{name}/{tables.MAXIMUM}/full/top1"]["value"] == known[name]
         assert found[f"attack/{name}/{tables.BLACKBOX}/full/top1"]["value"] == 1
     own = {key.split("/")[2] for key in found if key.startswith("attack/ia-none/")}
-    assert own == {*compare.LATER, restoration.ATTACKER}, "the others were recorded by who asked first"
+    assert own == {*registry.recognizers("systems"), restoration.attacker()}, "the others were recorded before"
 
 
 def test_thresholds_are_set_on_people_whom_nobody_searches_for(compared, monkeypatch):
     faces, numbers, systems, outcomes, _ = compared
     asked = []
-    recognize = compare.campaign.recognize
+    recognize = compare.benchmark.embed_sets
 
     def noted(sets: list[np.ndarray], names: list[str]):
         asked.extend(sets)
         return recognize(sets, names)
 
-    monkeypatch.setattr(compare.campaign, "recognize", noted)
+    monkeypatch.setattr(compare.benchmark, "embed_sets", noted)
     found = compare.verification(faces, systems, outcomes, numbers.evaluate).frame
     np.testing.assert_array_equal(asked[0], faces.select(split="validation").images)
-    assert set(found.attacker) == set(compare.RECOGNIZERS) and set(found.fmr) == {0.01, 0.001}
+    assert set(found.attacker) == set(compare.recognizers()) and set(found.fmr) == {0.01, 0.001}
     assert found.tmr.isna().all(), "nine pairs of two people cannot tell one in a hundred"
 
 
@@ -113,7 +113,7 @@ def blocks(count: int) -> np.ndarray:
 def test_what_is_the_same_for_everybody_is_undone():
     """In the negative: a network that saw it done to others gives the picture back."""
     others, mine = blocks(28)[:24], blocks(28)[24:]
-    found = restoration.restored(restoration.train([(255 - others, others)], 60, 4), 255 - mine)
+    found = inversion.apply_network(inversion.train([(255 - others, others)], 60, 4), 255 - mine)
     before = np.abs((255 - mine).astype(int) - mine).mean()
     assert np.abs(found.astype(int) - mine).mean() < 0.8 * before
 
@@ -125,39 +125,42 @@ def test_a_linear_map_undoes_what_is_linear():
     def changed(images: np.ndarray) -> np.ndarray:
         return 255 - images[:, ::-1, :, [2, 0, 1]] // 2
 
-    maps = linear.fit(changed(others), others)
-    assert np.abs(maps.restored(changed(mine), 1e-6).astype(int) - mine).mean() < 2
-    shy = maps.restored(changed(mine), 1e6)
+    maps = inversion.fit_linear(changed(others), others)
+    assert np.abs(maps.apply(changed(mine), 1e-6).astype(int) - mine).mean() < 2
+    shy = maps.apply(changed(mine), 1e6)
     assert np.abs(shy.astype(int) - others.mean(0)).mean() < 2, "who trusts no photo sees the mean"
 
 
 def test_a_map_is_chosen_that_tells_validation_people_apart(photos):
-    own = restoration.small(photos)
+    own = inversion.resized(photos, inversion.SIDE)
     upside = own[:, ::-1].copy()
-    found = restoration.restored_by(restoration.Pairs(upside, own, upside, own, upside), Restorer().eval())
+    data = inversion.InversionData(upside, own, upside, own, upside)
+    found = inversion.restore_probes(data, Restorer().eval(), judge())
     assert found.by.startswith("linear"), "an untrained network leaves faces on their heads"
-    near = (embed(judge(), found.images) * embed(judge(), restoration.enlarged(own))).sum(1)
+    near = (embed(judge(), found.images) * embed(judge(), inversion.enlarge(own))).sum(1)
     assert near.min() > 0.8
 
 
 def test_probes_that_failed_closed_stay_black_and_so_do_all_where_nothing_was_learned(photos):
-    own = restoration.small(photos)
+    own = inversion.resized(photos, inversion.SIDE)
     failed = own.copy()
     failed[1] = 0
-    found = restoration.restored_by(restoration.Pairs(own, own, own[:0], own[:0], failed), Restorer().eval())
-    assert not found.images[1].any() and found.by == restoration.NETWORK
+    data = inversion.InversionData(own, own, own[:0], own[:0], failed)
+    found = inversion.restore_probes(data, Restorer().eval(), judge())
+    assert not found.images[1].any() and found.by == inversion.NETWORK
     assert np.abs(found.images[[0, 2]].astype(int) - photos[[0, 2]]).mean() < 8, (
         "untrained it gives back what it is given"
     )
-    none = restoration.restored_by(restoration.Pairs(own[:0], own[:0], own, own, own), None)
-    assert none.by == restoration.NOTHING and not none.images.any()
+    data = inversion.InversionData(own[:0], own[:0], own, own, own)
+    none = inversion.restore_probes(data, None, judge())
+    assert none.by == inversion.NOTHING and not none.images.any()
 
 
 def test_more_is_learned_where_an_anonymizer_takes_no_time(compared):
     faces, numbers, systems, *_ = compared
     train = int((faces.split == "train").sum())
-    assert len(restoration.pairs_of(faces, systems.compared["mask"], numbers).made) == train
-    assert len(restoration.pairs_of(faces, systems.compared["ksame-2"], numbers).made) < train
+    assert len(restoration.inversion_data(faces, systems.compared["mask"], numbers).anonymized) == train
+    assert len(restoration.inversion_data(faces, systems.compared["ksame-2"], numbers).anonymized) < train
 
 
 def test_photos_that_an_anonymizer_was_not_given_are_made_and_the_others_are_not_made_again(compared):

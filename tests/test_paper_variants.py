@@ -9,7 +9,7 @@ from anonlib import config
 from anonlib.anonymizers import dataset
 from anonlib.faces.recognizers import embed, judge
 from anonlib.paper.experiments import variants
-from anonlib.paper.experiments.systems import RECOGNIZERS, Systems
+from anonlib.paper.experiments.systems import Systems, recognizers
 from tests.test_compared import people  # noqa: F401
 
 FEW = {"compare.varied": 3, "compare.levels": 3, "compare.steps": 1, "evaluate.draws": 50}
@@ -26,7 +26,7 @@ def averaged(people) -> Systems:  # noqa: F811
 def test_nobody_finds_more_than_the_bound_and_a_photo_that_escaped_passes_it(people, averaged):  # noqa: F811
     numbers = config.load("smoke").evaluate
     found = variants.bound(people, averaged, numbers).frame
-    assert set(found.attacker) == set(RECOGNIZERS) and (found.people == 30).all(), (
+    assert set(found.attacker) == set(recognizers()) and (found.people == 30).all(), (
         "one photo each, though two were made"
     )
     assert (found.top1 <= found.bound + 1e-9).all() and (found.top1 > 0.4 * found.bound).all()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from anonlib import config
-from anonlib.attacks.benchmark import BACKGROUND, FACE
+from anonlib.attacks.contrastive import BACKGROUND, FACE
 from anonlib.config.errors import AnonlibError
 from anonlib.paper import summary
 from anonlib.paper.experiments import boundary

@@ -1,4 +1,4 @@
-"""What an attacker is trained on: pairs of photos, what it may see of them, and augmentation."""
+"""The data of an attacker: pairs of photos, its view of them, batches and augmentation."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,18 +9,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anonlib.attacks.registry import AttackConfig
 from anonlib.config.errors import AnonlibError
 
 FRAMES = {"full": (0, 0, 128), "face": (10, 8, 112)}  # top, left, side in the aligned 128 px image
+People = list[tuple[np.ndarray, np.ndarray]]  # of each person, rows of originals and of anonymized photos
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
-    """Original photos of people and what an anonymizer made of some or all of them, once or several times.
+class PhotoPairs:
+    """Original photos of people, and what an anonymizer made of some or all of them, once or several times.
 
-    originals: (N, 128, 128, 3) uint8 RGB; identity: (N,). anonymized: (M, 128, 128, 3) uint8, where row i was made from
-    originals[source[i]] with status[i] as the anonymizer's contract says; status None means all "ok".
-    masks: (N, 128, 128) uint8 of the originals, 255 = person; only views that need them ask for them.
+    Attributes:
+        originals: (N, 128, 128, 3) uint8 RGB.
+        identity: (N,) the person.
+        anonymized: (M, 128, 128, 3) uint8.
+        source: (M,) the row of `originals` that each was made from.
+        status: (M,) as in the anonymizer's contract; None: all are "ok".
+        masks: (N, 128, 128) uint8 of the originals, 255 = person; only some views need them.
     """
 
     originals: np.ndarray
@@ -33,8 +39,8 @@ class Pairs:
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", np.asarray(self.source, np.int64))
         n, m = len(self.originals), len(self.anonymized)
-        wanted = [(self.identity, n), (self.masks, n), (self.source, m), (self.status, m)]
-        if any(part is not None and len(part) != size for part, size in wanted):
+        lengths = [(self.identity, n), (self.masks, n), (self.source, m), (self.status, m)]
+        if any(column is not None and len(column) != length for column, length in lengths):
             raise ValueError(
                 f"{n} originals need {n} identities and masks, {m} anonymized photos {m} sources and statuses"
             )
@@ -48,6 +54,7 @@ class Pairs:
 
     @property
     def anonymized_masks(self) -> np.ndarray | None:
+        """Masks of the anonymized photos, those of their originals."""
         return None if self.masks is None else self.masks[self.source]
 
     def fingerprint(self) -> str:
@@ -59,47 +66,57 @@ class Pairs:
         return digest.hexdigest()
 
 
-def see_background(images: np.ndarray, masks: np.ndarray | None, margin: int = 8) -> np.ndarray:
-    """Return images in which the person is gone: the mask, grown by `margin` px, is filled from the background only.
+def background_view(images: np.ndarray, masks: np.ndarray | None, margin: int = 8) -> np.ndarray:
+    """Return images without the person: the mask, dilated by `margin` px, is filled from the background only.
 
-    The fill is a wide blur of the background around it, not a flat colour: a flat one would show the outline of the
-    person's hair and shoulders, which says who it is. An image without background becomes plain grey.
+    The fill is a wide blur of the background around it. A flat colour would show the outline of hair and shoulders,
+    which identifies people. An image without background becomes plain grey.
     """
     if masks is None:
         raise AnonlibError("an attacker that sees the background only needs the person masks")
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
-    seen = np.empty_like(images)
+    result = np.empty_like(images)
     for row, (image, mask) in enumerate(zip(images, masks, strict=True)):
         background = (cv2.dilate(mask, kernel) < 128).astype(np.float32)
         if not background.any():
-            seen[row] = 128
+            result[row] = 128
             continue
         fill, weight = _wide_blur(image * background[..., None]), _wide_blur(background)
         blurred = np.clip(np.rint(fill / weight[..., None]), 0, 255)
-        seen[row] = np.where(background[..., None] > 0, image, blurred).astype(np.uint8)
-    return seen
+        result[row] = np.where(background[..., None] > 0, image, blurred).astype(np.uint8)
+    return result
 
 
 def _wide_blur(x: np.ndarray) -> np.ndarray:
-    """Return a mean whose weights fall with distance but never to nothing; at a quarter of the size, for speed."""
+    """Return a mean whose weights fall with distance but never to 0; at a quarter of the size, for speed."""
     small = cv2.resize(x, (x.shape[1] // 4, x.shape[0] // 4), interpolation=cv2.INTER_AREA)
     wide = sum(cv2.GaussianBlur(small, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) / sigma for sigma in (1, 3, 7))
     return cv2.resize(wide + 1e-3 * small.mean(axis=(0, 1)), x.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 View = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # images, masks -> images of the same shape
-VIEWS: dict[str, View] = {"images": lambda images, masks: images, "background": see_background}
+VIEWS: dict[str, View] = {"images": lambda images, masks: images, "background": background_view}
 
 
-def see(sees: str, images: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
-    """Return what an attacker with this view gets of images (N, 128, 128, 3) uint8; raises AnonlibError if unknown."""
-    if sees not in VIEWS:
-        raise AnonlibError(f"unknown view {sees!r}: an attacker sees one of {', '.join(sorted(VIEWS))}")
-    return VIEWS[sees](images, masks)
+def apply_view(view: str, images: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+    """Return the part of images (N, 128, 128, 3) uint8 that an attacker with this view gets.
+
+    Args:
+        view: A key of VIEWS; AnonlibError for any other.
+        images: Aligned photos.
+        masks: Person masks (N, 128, 128) uint8, for the views that need them.
+    """
+    if view not in VIEWS:
+        raise AnonlibError(f"unknown view {view!r}: an attacker sees one of {', '.join(sorted(VIEWS))}")
+    return VIEWS[view](images, masks)
 
 
-def people_of(pairs: Pairs) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return for each person its rows of originals and of usable anonymized photos; people without one are left out."""
+def rows_by_person(pairs: PhotoPairs) -> People:
+    """Return each person's rows of originals and of usable anonymized photos; people without the latter are left out.
+
+    Raises:
+        AnonlibError: Fewer than two people are left.
+    """
     names, person = np.unique(np.asarray(pairs.identity).astype(str), return_inverse=True)
     anonymized = {p: pairs.usable[person[pairs.source[pairs.usable]] == p] for p in range(len(names))}
     people = [(np.flatnonzero(person == p), rows) for p, rows in anonymized.items() if len(rows)]
@@ -109,77 +126,118 @@ def people_of(pairs: Pairs) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def draw_pairs(
-    people: list[tuple[np.ndarray, np.ndarray]], source: np.ndarray, batch: int, rng: np.random.Generator
+    people: People, source: np.ndarray, batch: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return rows of originals and rows of anonymized photos of min(batch, people) different people, one pair each.
 
-    The original is another photo than the one that was anonymized wherever the person has another, as in the attack
-    itself, where the probe's own photo is never in the gallery; a person with one photo is paired with itself.
+    The original is another photo than the anonymized one wherever the person has another, as in the attack itself,
+    where the probe's own photo is never in the gallery. A person with one photo is paired with that photo.
     """
-    first, second = [], []
-    for originals, anonymized in (people[p] for p in rng.permutation(len(people))[:batch]):
-        second.append(rng.choice(anonymized))
-        others = originals[originals != source[second[-1]]]
-        first.append(rng.choice(others if len(others) else originals))
-    return np.array(first), np.array(second)
+    originals, anonymized = [], []
+    for own, own_anonymized in (people[p] for p in rng.permutation(len(people))[:batch]):
+        anonymized.append(rng.choice(own_anonymized))
+        others = own[own != source[anonymized[-1]]]
+        originals.append(rng.choice(others if len(others) else own))
+    return np.array(originals), np.array(anonymized)
 
 
-def framed(images: np.ndarray, frame: str, size: int) -> Tensor:
-    """Return images as (N, 3, S, S) uint8, scaled so that `frame` is `size` px wide; the rest stays, to shift into."""
+@dataclass(frozen=True)
+class Augmentation:
+    """How B photos are changed: translation in px (2, B), flip (B,), contrast and brightness (2, B, 1, 1, 1)."""
+
+    moves: Tensor
+    flips: Tensor
+    light: Tensor
+
+    def select(self, rows: slice | Tensor | np.ndarray) -> "Augmentation":
+        """Return the augmentation of these photos."""
+        return Augmentation(self.moves[:, rows], self.flips[rows], self.light[:, rows])
+
+
+def sample_augmentation(count: int, size: int, shift: float, light: float, generator: torch.Generator) -> Augmentation:
+    """Draw an augmentation of `count` photos: half of them flipped, all translated, with changed light.
+
+    Args:
+        count: Photos.
+        size: Side of the photos in px.
+        shift: Largest translation, as a share of the size.
+        light: Largest relative change of brightness and of contrast.
+        generator: On the CPU, so that a seed gives the same batch on any device.
+    """
+    far = round(shift * size)
+    moves = torch.randint(-far, far + 1, (2, count), generator=generator)
+    flips = torch.rand(count, generator=generator) < 0.5
+    return Augmentation(moves, flips, (2 * torch.rand(2, count, 1, 1, 1, generator=generator) - 1) * light)
+
+
+def draw_batch(
+    people: People, source: np.ndarray, count: int, config: AttackConfig, step: int
+) -> tuple[np.ndarray, np.ndarray, Augmentation]:
+    """Return a step's rows of originals (K,) and of anonymized photos (K,), and the augmentation of both, (2K) photos.
+
+    All of it follows from the seed and the number of the step, so a resumed training draws the same batches.
+    """
+    rng = np.random.default_rng([config.seed, step])
+    originals, anonymized = draw_pairs(people, source, count, rng)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    size = config.image_size
+    return originals, anonymized, sample_augmentation(2 * len(originals), size, config.shift, config.light, generator)
+
+
+def resize(images: np.ndarray, frame: str, size: int) -> Tensor:
+    """Return images as (N, 3, S, S) uint8 in which `frame` is `size` px wide; the margin stays, to translate into."""
     if frame not in FRAMES:
         raise AnonlibError(f"unknown frame {frame!r}: choose one of {', '.join(FRAMES)}")
     side = round(128 * size / FRAMES[frame][2])
     if side != images.shape[1]:
         images = np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images])
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)  # a view: thousands of photos, once
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)  # a view: no copy of all photos
 
 
-def window(
-    stored: Tensor, frame: str, size: int, down: Tensor | int = 0, right: Tensor | int = 0, flip: Tensor | None = None
+def crop(
+    images: Tensor, frame: str, size: int, down: Tensor | int = 0, right: Tensor | int = 0, flip: Tensor | None = None
 ) -> Tensor:
-    """Cut the frame out of framed images (B, 3, S, S), moved by so many px, mirrored where flip; edges repeat."""
+    """Cut the frame out of resized images (B, 3, S, S), translated by px, flipped where `flip`; edges repeat."""
     top, left, side = FRAMES[frame]
-    steps = torch.arange(size, device=stored.device)
-    none = torch.zeros(len(stored), 1, dtype=torch.long, device=stored.device)
+    steps = torch.arange(size, device=images.device)
+    none = torch.zeros(len(images), 1, dtype=torch.long, device=images.device)
     rows = round(top * size / side) + steps + none + (down[:, None] if isinstance(down, Tensor) else down)
     columns = steps + none
     if flip is not None:
         columns = torch.where(flip[:, None], size - 1 - columns, columns)
     columns = round(left * size / side) + columns + (right[:, None] if isinstance(right, Tensor) else right)
-    last = stored.shape[-1] - 1
+    last = images.shape[-1] - 1
     rows, columns = rows.clamp(0, last), columns.clamp(0, last)
-    image = torch.arange(len(stored), device=stored.device)[:, None, None]
-    return stored.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    return images.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-@dataclass(frozen=True)
-class Changes:
-    """How some photos are changed: moved by px (2, B), mirrored (B,), contrast and brightness (2, B, 1, 1, 1)."""
-
-    moves: Tensor
-    mirrored: Tensor
-    light: Tensor
-
-    def select(self, rows: slice | Tensor) -> "Changes":
-        """Return the changes of these photos."""
-        return Changes(self.moves[:, rows], self.mirrored[rows], self.light[:, rows])
-
-
-def drawn_changes(count: int, size: int, shift: float, light: float, generator: torch.Generator) -> Changes:
-    """Draw changes: mirrored half of the time, moved, and with changed light.
-
-    shift: largest move as a share of the size. light: largest relative change of brightness and of contrast.
-    Everything random comes from `generator` (on the CPU), so that a seed gives the same batch anywhere.
-    """
-    far = round(shift * size)
-    moves = torch.randint(-far, far + 1, (2, count), generator=generator)
-    mirrored = torch.rand(count, generator=generator) < 0.5
-    return Changes(moves, mirrored, (2 * torch.rand(2, count, 1, 1, 1, generator=generator) - 1) * light)
-
-
-def augment(stored: Tensor, frame: str, size: int, changes: Changes) -> Tensor:
-    """Return framed photos (B, 3, S, S) changed, (B, 3, size, size) float32 in 0..255."""
-    moves, mirrored, light = (one.to(stored.device) for one in (changes.moves, changes.mirrored, changes.light))
-    x = window(stored, frame, size, moves[0], moves[1], mirrored).float()
+def augment(images: Tensor, frame: str, size: int, augmentation: Augmentation) -> Tensor:
+    """Return resized photos (B, 3, S, S) augmented, (B, 3, size, size) float32 in 0..255."""
+    parts = (augmentation.moves, augmentation.flips, augmentation.light)
+    moves, flips, light = (part.to(images.device) for part in parts)
+    x = crop(images, frame, size, moves[0], moves[1], flips).float()
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     return ((x - mean) * (1 + light[0]) + mean * (1 + light[1])).clamp(0, 255)
+
+
+def batch_example(
+    pairs: PhotoPairs, config: AttackConfig, count: int = 8, step: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of a training step as the network gets them, for a picture.
+
+    Args:
+        pairs: Training pairs.
+        config: The attacker's; its view, frame, image size, augmentation and seed.
+        count: Pairs; of different people, so there may be fewer.
+        step: Number of the step; with count=config.batch it is the very batch of that step.
+
+    Returns:
+        Originals and anonymized photos, each (K, size, size, 3) uint8; row k of both shows the same person.
+    """
+    originals, anonymized, augmentation = draw_batch(rows_by_person(pairs), pairs.source, count, config, step)
+    masks = (None, None) if pairs.masks is None else (pairs.masks[originals], pairs.anonymized_masks[anonymized])
+    photos = zip((pairs.originals[originals], pairs.anonymized[anonymized]), masks, strict=True)
+    resized = [resize(apply_view(config.view, *part), config.frame, config.image_size) for part in photos]
+    batch = augment(torch.cat(resized), config.frame, config.image_size, augmentation)
+    return tuple(half.permute(0, 2, 3, 1).round().byte().numpy() for half in batch.chunk(2))

@@ -1,158 +1,192 @@
-"""The attackers as data: what each one knows, how it is trained, and one function that attacks with any of them."""
+"""The registry of attackers: trainings, tables, claims and the command line ask it, and keep no names themselves.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+Importing it imports neither torch nor diffusers. A file registers its attackers when it is imported.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-from anonlib.attacks.launch import processes, train_together
-from anonlib.attacks.pairs import Pairs
-from anonlib.attacks.train import AttackConfig, TrainedAttacker, embed, train_attacker
+from anonlib import config
+from anonlib.assets import available
 from anonlib.config.errors import AnonlibError
-from anonlib.faces import recognizers
-from anonlib.metrics.identification import permuted_identities
+from anonlib.engine.plugins import load_plugins
+
+BUILT_IN = ("contrastive", "recognizers", "blackbox", "transfer", "restoration")  # modules of this package
+MAIN, SYSTEMS, OWN = "main", "systems", "own"  # suites: every experiment, the comparison of systems, its own notebook
+
+Embed = Callable[[np.ndarray], np.ndarray]  # aligned photos (N, 128, 128, 3) uint8 -> embeddings (N, d)
 
 
 @dataclass(frozen=True)
-class Attacker:
-    """One row of the attack table: `config` for one that is trained, `recognizer` for one that is not."""
+class AttackConfig:
+    """Everything besides the data that decides what a contrastive attacker becomes."""
 
-    knows: str  # the threat model, a sentence for tables
-    config: AttackConfig | None = None
+    name: str = "contrastive"
+    backbone: str = "resnet18"
+    init: str | None = None  # "face": initialized from a face recognizer
+    frozen: int = 0  # first stages of that recognizer that are not trained
+    view: str = "images"  # a key of pairs.VIEWS
+    frame: str = "full"  # a key of pairs.FRAMES
+    image_size: int = 64  # px
+    projection_dim: int = 128
+    steps: int = 300
+    batch: int = 128  # people of one step, one pair each
+    temperature: float = 0.1
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    warmup: int = 20  # steps
+    shift: float = 0.06  # largest translation, as a share of the image
+    light: float = 0.2  # largest relative change of brightness and of contrast
+    validate_every: int = 50  # steps
+    dtype: str | None = None  # of the matrix products, float32 or bfloat16; None: the faster one of this machine
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """One attacker to train.
+
+    Attributes:
+        train_on: Anonymizers whose photos it is trained on jointly.
+        attacker: Its name in the registry.
+        label: Its name in tables: one attacker may have several backbones.
+        config: How it is trained, the seed included.
+        save_weights: Whether the result holds the network: it will embed other photos, or be trained further.
+        test_on: The only anonymizer whose probes it embeds; None: all of `train_on`.
+        init_from: Anonymizer and label of the training whose weights it starts from.
+    """
+
+    train_on: tuple[str, ...]
+    attacker: str
+    label: str
+    config: AttackConfig
+    save_weights: bool = False
+    test_on: str | None = None
+    init_from: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackerSpec:
+    """What the rest of the package may ask of an attacker.
+
+    Attributes:
+        name: Its name in tables, figures, results and on the command line. A label of a variant is <name>-<variant>.
+        knows: The threat model: what it knows and owns, in one sentence.
+        kind: "contrastive", "recognizer", "blackbox", "transfer", "restoration" or "user".
+        suite: Where it attacks: "main" (everywhere), "systems" (only where systems are compared), "own" (its notebook).
+        trainings: (anonymizers, attack settings) -> the trainings of a benchmark.
+        recognizer: A public recognizer of `faces.recognizers` that is used as it is.
+        embed: A user's attacker without training: photos -> embeddings.
+        train: A user's attacker with training: (training pairs, validation pairs or None) -> a function like `embed`.
+        results: (faces, anonymized, settings) -> `ranking.AttackResult` list, of an attacker that works otherwise.
+        control: Whether it is no attack but a control that must be at chance.
+        permutes: The attacker whose results it evaluates again with permuted identities.
+        min_noop_top1: Full-Ref top-1 on photos that nobody anonymized below which it is too weak to say anything.
+        needs: Assets; without their licence it is left out.
+        order: Its place in tables.
+        module: The module that registered it; of a user's attacker its code is part of the cache key.
+    """
+
+    name: str
+    knows: str
+    kind: str = "user"
+    suite: str = MAIN
+    trainings: Callable[[tuple[str, ...], config.Attack], list[TrainingSpec]] | None = None
     recognizer: str | None = None
-    control: bool = False  # no attack: it must come out at chance
-    permuted_labels: bool = False  # the probes' labels are permuted among people before the evaluation
+    embed: Embed | None = None
+    train: Callable[..., Embed] | None = None
+    results: Callable[..., list] | None = None
+    control: bool = False
+    permutes: str | None = None
+    min_noop_top1: float | None = None
+    needs: tuple[str, ...] = ()
+    order: int = 45  # after the package's attackers, before its controls
+    module: str = ""
 
 
-# Of a network from scratch, by backbone. ResNet-18's was chosen on attacker-train people set aside: 180 steps on 550
-# people's originals find 87 % of 200 others at 5e-3. Likewise in 120 steps: ConvNeXt 90 %, Swin 89 %, the narrow
-# ResNet-50 79 %; the shallow ViT in 180 steps 87 % (93 % with six blocks instead of four, in half as much time again,
-# there 89 % at 1e-3). Those of resnet50, vit and the -tiny ones are not tuned yet.
-RATES = {
-    "resnet18": 5e-3, "resnet50": 2e-3, "resnet50-narrow": 4e-3, "convnext": 4e-3, "convnext-tiny": 1e-3,
-    "swin": 3e-3, "swin-tiny": 1e-3, "vit": 1e-3, "vit-shallow": 1.5e-3,
-}  # fmt: skip
-COSTS = {  # a step; resnet18's: 1
-    "resnet50": 6.0, "resnet50-narrow": 0.9, "convnext": 0.7, "swin": 0.5, "vit": 5.0, "vit-shallow": 1.1
-}  # fmt: skip
-# A network that was trained on photos goes on with these on what an anonymizer made, at this share of its rate. On
-# people set aside 60 steps find more on ia-depth+hed than 180 from nothing (mean reciprocal rank .189, .126) and about
-# as many on ia-hed (.108, .126), where both find few; a rate of .4 is no better (.174, .111).
-TUNING, TUNING_RATE = {"warmup": 5, "validate_every": 20}, 0.2
-# Chosen likewise, in 240 steps at 4.5e-3: 88 % with these shifts and light, 85 % with twice as much of both.
-_SCRATCH = AttackConfig(lr=RATES["resnet18"], shift=0.03, light=0.1)
-_FACE = AttackConfig(
-    name="contrastive-face",
-    backbone="mobilefacenet",
-    init="face",
-    frame="face",
-    image_size=112,
-    steps=120,
-    batch=48,
-    lr=1.2e-3,  # chosen likewise, on ia-depth+hed: 14 % at 1.5e-3 and 12 % at 1e-3; 60 steps at 3e-4 find 8 %
-    warmup=5,
-    validate_every=40,
-)
-
-ATTACKERS: dict[str, Attacker] = {
-    "contrastive": Attacker(
-        "Owns the anonymizer and photos of other people: trains a network from scratch on photo and anonymized photo, "
-        "on photo and photo before where that pays.",
-        _SCRATCH,
-    ),
-    "contrastive-face": Attacker("As contrastive, but starts from a public face recognizer and fine-tunes it.", _FACE),
-    "sface": Attacker("Knows nothing of the anonymizer: the public recognizer SFace as it is.", recognizer="sface"),
-    "w600k": Attacker("Knows nothing of the anonymizer: the public recognizer w600k_mbf as it is.", recognizer="w600k"),
-    "dlib": Attacker(
-        "Knows nothing of the anonymizer: the public recognizer of dlib as it is; asked where systems are compared.",
-        recognizer="dlib",
-    ),
-    "background-only": Attacker(
-        "Control, trained as contrastive: sees the pixels around the person only, so it must be at chance.",
-        replace(_SCRATCH, name="background-only", sees="background"),
-        control=True,
-    ),
-    "permuted": Attacker(
-        "Control: contrastive, judged with the probes' names permuted among people, so it must be at chance.",
-        _SCRATCH,
-        control=True,
-        permuted_labels=True,
-    ),
-}
+_specs: dict[str, AttackerSpec] = {}
 
 
-@dataclass(frozen=True, eq=False)
-class Embeddings:
-    """What an attack sees: probes (P, d) and references (R, d), L2-normalized; `trained` is None for a recognizer."""
+def register(name: str, *, trains: bool = False, **fields) -> Callable:
+    """Decorate a function to register it as an attacker.
 
-    probes: np.ndarray
-    references: np.ndarray
-    trained: TrainedAttacker | None
-
-
-def attack_config(name: str, **changes: int | float | str) -> AttackConfig | None:
-    """Return how the attacker of this name is trained, with some numbers replaced; None if it is not trained.
-
-    Another backbone brings its own learning rate, unless one is given.
-    Raises AnonlibError for an unknown attacker, ValueError (TypeError) for changes that make no sense.
+    Args:
+        name: Its name; none that the package uses itself.
+        trains: False: the function maps aligned photos (N, 128, 128, 3) uint8 to embeddings (N, d). True: it maps
+            training pairs and validation pairs (`attacks.pairs.PhotoPairs`, the latter may be None) to such a function.
+        **fields: Fields of `AttackerSpec`. `knows` is the first line of the docstring unless it is given.
     """
-    if name not in ATTACKERS:
-        raise AnonlibError(f"unknown attacker {name!r}: choose one of {', '.join(ATTACKERS)}")
-    config = ATTACKERS[name].config
-    if config is None:
-        return None
-    if "backbone" in changes:
-        changes = {"lr": RATES.get(changes["backbone"], config.lr)} | changes
-    return replace(config, **changes)
+
+    def decorate(function: Callable) -> Callable:
+        knows = (inspect.getdoc(function) or name).partition("\n")[0]
+        spec = {"knows": knows, "module": function.__module__, "train" if trains else "embed": function} | fields
+        add(AttackerSpec(name=name, **spec))
+        return function
+
+    return decorate
 
 
-def tuned(changes: dict, steps: int) -> dict:
-    """Return the changes of a training that goes on with a network trained with `changes`, for so many steps."""
-    rate = attack_config("contrastive", **changes).lr
-    return changes | TUNING | {"steps": steps, "lr": TUNING_RATE * rate}
+def add(spec: AttackerSpec) -> None:
+    """Register a spec; a user's one may be registered again. Raises AnonlibError for a name that is taken."""
+    if spec.name in _specs and not _specs[spec.name].kind == spec.kind == "user":
+        raise AnonlibError(f"{spec.name!r} is an attacker of this package: name yours otherwise")
+    _specs[spec.name] = spec
 
 
-def attack(
-    name: str,
-    train: Pairs | None,
-    validation: Pairs | None,
-    probes: np.ndarray,
-    references: np.ndarray,
-    probe_masks: np.ndarray | None = None,
-    reference_masks: np.ndarray | None = None,
-    checkpoint: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    start: Mapping[str, np.ndarray] | None = None,
-    threads: int = 1,
-    device: str = "cpu",
-    **changes: int | float | str,
-) -> Embeddings:
-    """Train the attacker of this name on `train` (if it is one that trains) and embed anonymized probes and references.
+def attackers(*suites: str) -> dict[str, AttackerSpec]:
+    """Return the specs by name, in the order of tables: all of them, or those of some suites that may be used.
 
-    probes: anonymized photos (P, 128, 128, 3) uint8, blank ones included. references: original photos (R, 128, 128, 3)
-    uint8, or (R, d) float32 where a recognizer has embedded them before. Masks are those of the originals, for the
-    attackers that need them. start: weights to begin with instead of the attacker's own. threads: of a recognizer.
-    Where $ANONLIB_TOGETHER names several processes, they train it together.
-    changes: fields of AttackConfig. Raises AnonlibError.
+    An attacker that needs an asset whose licence was not accepted belongs to no suite.
     """
-    config = attack_config(name, **changes)
-    if config is None:
-        recognizer = ATTACKERS[name].recognizer
-        known = references if references.ndim == 2 else recognizers.embed(recognizer, references, threads=threads)
-        return Embeddings(recognizers.embed(recognizer, probes, threads=threads), known, None)
-    if train is None:
-        raise AnonlibError(
-            f"attacker {name!r} has to be trained: give it pairs of photos and their anonymized versions"
-        )
-    if (count := processes()) > 1:
-        trained = train_together(count, config, train, validation, checkpoint, start)
-        trained.network.to(device)
-    else:
-        trained = train_attacker(config, train, validation, checkpoint, progress, device, start)
-    return Embeddings(embed(trained, probes, probe_masks), embed(trained, references, reference_masks), trained)
+    _load_built_in()
+    load_plugins()
+    ordered = sorted(_specs.values(), key=lambda spec: spec.order)
+    if suites:
+        ordered = [spec for spec in ordered if spec.suite in suites and all(map(available, spec.needs))]
+    return {spec.name: spec for spec in ordered}
 
 
-def probe_labels(name: str, identity: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return the identities to judge this attacker's probes by: the true ones, or for "permuted" permuted ones."""
-    return permuted_identities(identity, seed) if ATTACKERS[name].permuted_labels else np.asarray(identity)
+def get(name: str) -> AttackerSpec:
+    """Return the spec of an attacker; AnonlibError, with the nearest name, where there is none."""
+    specs = attackers()
+    if name not in specs:
+        raise AnonlibError(f"unknown attacker {name!r}: {config.nearest(name, specs)}")
+    return specs[name]
+
+
+def spec_of(label: str) -> AttackerSpec | None:
+    """Return the spec of the attacker that a label in a table belongs to: <name> or <name>-<variant>."""
+    owners = [spec for name, spec in attackers().items() if f"{label}-".startswith(f"{name}-")]
+    return max(owners, key=lambda spec: len(spec.name), default=None)
+
+
+def kind_of(label: str) -> str:
+    """Return the kind of the attacker that a label belongs to; "" for none, such as the maximum over attackers."""
+    spec = spec_of(label)
+    return spec.kind if spec else ""
+
+
+def recognizers(*suites: str) -> tuple[str, ...]:
+    """Return the names of the attackers of some suites that are public recognizers as they are."""
+    return tuple(name for name, spec in attackers(*suites).items() if spec.recognizer)
+
+
+def required_top1() -> dict[str, float]:
+    """Return by attacker the Full-Ref top-1 that it must reach on photos that nobody anonymized."""
+    return {name: spec.min_noop_top1 for name, spec in attackers().items() if spec.min_noop_top1 is not None}
+
+
+def threat_models(*suites: str) -> dict[str, str]:
+    """Return what each attacker of some suites knows and owns, one sentence each."""
+    return {name: spec.knows for name, spec in attackers(*suites).items()}
+
+
+@cache
+def _load_built_in() -> None:
+    for name in BUILT_IN:  # by name: an import statement would make every attack part of every training's cache key
+        importlib.import_module(f"anonlib.attacks.{name}")

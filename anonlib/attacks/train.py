@@ -1,4 +1,4 @@
-"""Train an attacker: one loop, resumable to the bit, judged on validation people only."""
+"""Train a contrastive attacker: one loop, resumable to the bit, evaluated on validation people only."""
 
 import itertools
 import math
@@ -6,16 +6,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from anonlib.attacks.distributed import Alone
-from anonlib.attacks.losses import contrastive_loss
-from anonlib.attacks.models import build_attacker
-from anonlib.attacks.pairs import Pairs, augment, draw_pairs, drawn_changes, framed, people_of, see, window
+from anonlib.attacks.loss import contrastive_loss
+from anonlib.attacks.model import build_attacker
+from anonlib.attacks.pairs import PhotoPairs, apply_view, augment, crop, draw_batch, resize, rows_by_person
+from anonlib.attacks.registry import AttackConfig
 from anonlib.config.errors import AnonlibError
 from anonlib.engine import store
 from anonlib.engine.torch_setup import autocast
@@ -23,129 +24,142 @@ from anonlib.faces.recognizers import l2_normalize
 from anonlib.metrics.gallery import FUSIONS
 from anonlib.metrics.identification import hits, mated, rank_of_true
 
-ALONE = Alone()
-COMPILED_FROM = 1000  # steps from which on a GPU compiling, which takes a minute, pays
-ENOUGH = 30  # validation probes: fewer may all be found by luck
-
-
-@dataclass(frozen=True)
-class AttackConfig:
-    """Everything that decides what an attacker becomes, besides its data; `temperature` 0.1 as design.md's table."""
-
-    name: str = "contrastive"
-    backbone: str = "resnet18"
-    init: str | None = None  # "face": start from a face recognizer
-    frozen: int = 0  # of its stages, the first ones that stay as they are
-    sees: str = "images"  # a key of pairs.VIEWS
-    frame: str = "full"  # a key of pairs.FRAMES
-    image_size: int = 64
-    projection_dim: int = 128
-    steps: int = 300
-    batch: int = 128  # people a step, one pair each
-    temperature: float = 0.1
-    lr: float = 2e-3
-    weight_decay: float = 0.05
-    warmup: int = 20  # steps
-    shift: float = 0.06
-    light: float = 0.2
-    validate_every: int = 50  # steps
-    dtype: str | None = None  # of the products, float32 or bfloat16; None: whichever this machine is faster in
-    seed: int = 0
+COMPILED_FROM = 1000  # steps from which compiling on a GPU, which takes a minute, pays
+STOP_PROBES = 30  # validation probes: fewer may all be identified by chance
 
 
 @dataclass(frozen=True)
 class TrainedAttacker:
-    """A network, which of its outputs is the embedding, how references are fused, its step, and how training went."""
+    """A trained network and what validation people decided.
+
+    Attributes:
+        config: How it was trained.
+        network: The network, in evaluation mode.
+        embedding: The output that is the embedding, "h" (backbone) or "z" (head).
+        fusion: How the references of a person are fused, one of `metrics.gallery.FUSIONS`.
+        step: The step whose weights these are.
+        curve: step, loss, and where validated, by output and fusion: h_max_top1, h_max_score ...
+    """
 
     config: AttackConfig
     network: nn.Module
-    embedding: str  # "h" or "z"
-    fusion: str  # one of identification.FUSIONS
+    embedding: str
+    fusion: str
     step: int
-    curve: pd.DataFrame  # step, loss, and where validated, by output and fusion: h_max_top1, h_max_score ...
+    curve: pd.DataFrame
+
+    def embed(self, images: np.ndarray, masks: np.ndarray | None = None, batch: int = 64) -> np.ndarray:
+        """Return (N, d) float32, L2-l2_normalize: the embedding of each photo plus that of its mirror image.
+
+        Args:
+            images: Aligned photos (N, 128, 128, 3) uint8; the attacker's view is applied here.
+            masks: Person masks, for views that need them.
+            batch: Photos of one call of the network.
+        """
+        return l2_normalize(_outputs(self.config, self.network, images, masks, batch, mirror=True)[self.embedding])
+
+
+class SingleProcess:
+    """The processes that train one attacker: here a single one, without communication."""
+
+    rank, size = 0, 1
+
+    def local_slice(self, count: int) -> slice:
+        """Return which of `count` pairs this process takes; count is a multiple of the size."""
+        part = count // self.size
+        return slice(self.rank * part, (self.rank + 1) * part)
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """Return the network to train: its gradients are those of the joined batch."""
+        return network
+
+    def all_gather(self, embeddings: Tensor) -> Tensor:
+        """Return the embeddings of all processes (K, d), in order, with their gradients."""
+        return embeddings
+
+    def broadcast(self, value: Any) -> Any:
+        """Return the value of the first process."""
+        return value
 
 
 def train_attacker(
     config: AttackConfig,
-    train: Pairs,
-    validation: Pairs | None = None,
+    train: PhotoPairs,
+    validation: PhotoPairs | None = None,
     checkpoint: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    init: Mapping[str, np.ndarray] | None = None,
     device: str = "cpu",
-    start: Mapping[str, np.ndarray] | None = None,
-    team: Alone = ALONE,
+    progress: Callable[[int, int], None] | None = None,
+    context: SingleProcess | None = None,
 ) -> TrainedAttacker:
-    """Train with P1's loss on pairs (original, anonymized) of the same person; K different people a step.
+    """Train with the first paper's loss on pairs (original, anonymized) of one person, K different people per step.
 
-    The state kept is the one with the best validation score (mean reciprocal rank, Full-Ref, the probe's own photo
-    excluded where the person has another), over both outputs h and z, over both fusions of a person's references, and
-    over step 0; the later one when equal. So an attacker never ends below the recognizer it came from, as far as
-    validation people can tell; where ENOUGH probes are all found, training ends. Without validation people it is the
-    last state, z and the largest cosine. checkpoint: written at every validation; a killed run continues from it to
-    the same weights (same thread count), a finished one is only read. progress: called with (step, steps). start: a
-    state, as `weights_of` gives it, in the place of step 0's. team: the processes that train it together; the batch is
-    that of all, and the first one validates and writes.
-    Raises AnonlibError for fewer than 2 people or a checkpoint of another run.
+    The result has the best validation score (mean reciprocal rank, Full-Ref, the probe's own photo excluded where the
+    person has another) over both outputs h and z, both fusions of references and all validated steps, step 0 included;
+    the later one if equal. So fine-tuning never ends below the recognizer it started from, as far as validation people
+    can tell. Training stops early when all of at least STOP_PROBES validation probes are identified. Without
+    validation people the result is the last state, z, and the largest cosine.
+
+    Args:
+        config: Network, view, optimization and seed.
+        train: Pairs of training people, at least two.
+        validation: Pairs of other people.
+        checkpoint: File written at every validation. A killed training continues from it to the same weights (with as
+            many threads); a finished one is only read.
+        init: Weights as `weights_of` returns them, instead of those of step 0.
+        device: "cpu" or "cuda".
+        progress: Called with (step, steps).
+        context: The processes that train together; the batch is that of all.
+
+    Raises:
+        AnonlibError: Fewer than two people, a checkpoint of another training, or a loss that is not finite.
     """
-    people = people_of(train)
-    photos = _prepared(config, train.originals, train.masks).to(device)
-    anonymized = _prepared(config, train.anonymized, train.anonymized_masks).to(device)
-    network = with_weights(seeded_network(config), start).to(device, memory_format=torch.channels_last)
-    learner = team.prepared(network)
+    context = context or SingleProcess()
+    people = rows_by_person(train)
+    originals = _network_input(config, train.originals, train.masks).to(device)
+    anonymized = _network_input(config, train.anonymized, train.anonymized_masks).to(device)
+    network = with_weights(seeded_network(config), init).to(device, memory_format=torch.channels_last)
+    learner = context.prepare(network)
     if torch.device(device).type == "cuda" and config.steps >= COMPILED_FROM:
         learner = torch.compile(learner)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
-    run = {"config": asdict(config), "data": _fingerprint(train, validation) if checkpoint else ""}
-    run["start"] = store.digest(dict(start)) if start and checkpoint else ""
-    state = _resumed(checkpoint, run, network, optimizer) or {"step": 0, "best": None, "curve": []}
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    run = _run_of(config, train, validation, init) if checkpoint else {}
+    state = _resume(checkpoint, run, network, optimizer) or {"step": 0, "best": None, "curve": []}
     if state["best"] is None and (validation is not None or config.steps == 0):
-        _validate(config, network, validation, state, team)
-    pairs = min(config.batch, len(people)) // team.size * team.size
+        _validate(config, network, validation, state, context)
+    count = min(config.batch, len(people)) // context.size * context.size
+    local = np.arange(count)[context.local_slice(count)]
     for step in range(state["step"], config.steps):
-        if validation is not None and len(validation.usable) >= ENOUGH and state["best"]["score"] == 1:
-            break  # everybody is found: there is nothing left to choose by
+        if validation is not None and len(validation.usable) >= STOP_PROBES and state["best"]["score"] == 1:
+            break
         for group in optimizer.param_groups:
             group["lr"] = config.lr * schedule(step, config.steps, config.warmup)
-        rng = np.random.default_rng([config.seed, step])  # a step's randomness depends on its number only
-        rows = np.stack(draw_pairs(people, train.source, pairs, rng))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        changes = drawn_changes(2 * pairs, config.image_size, config.shift, config.light, generator)
-        own = np.arange(pairs)[team.share(pairs)]
-        first, second = torch.from_numpy(rows[:, own]).to(device)
-        stored = torch.cat([photos[first], anonymized[second]])
-        batch = augment(stored, config.frame, config.image_size, changes.select(np.append(own, pairs + own)))
-        batch = batch.contiguous(memory_format=torch.channels_last)
+        *rows, augmentation = draw_batch(people, train.source, count, config, step)
+        first, second = torch.from_numpy(np.stack(rows)[:, local]).to(device)
+        photos = torch.cat([originals[first], anonymized[second]])
+        batch = augment(photos, config.frame, config.image_size, augmentation.select(np.append(local, count + local)))
         network.train()
         with _autocast(config, device):
-            z, z_hat = learner(batch)[1].chunk(2)
-        loss = contrastive_loss(team.joined(z), team.joined(z_hat), config.temperature)
+            z, z_hat = learner(batch.contiguous(memory_format=torch.channels_last))[1].chunk(2)
+        loss = contrastive_loss(context.all_gather(z), context.all_gather(z_hat), config.temperature)
         if not torch.isfinite(loss):
             raise AnonlibError(f"training of {config.name!r} diverged at step {step + 1}: lower its lr ({config.lr:g})")
         loss.backward()
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)  # here: the next step's activations take their place
+        optimizer.zero_grad(set_to_none=True)  # here, so that the next step reuses their memory
         state["step"] = step + 1
         state["curve"].append({"step": step + 1, "loss": loss.item()})
         if state["step"] % config.validate_every == 0 or state["step"] == config.steps:
-            _validate(config, network, validation, state, team)
-            if team.rank == 0:
-                saved = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-                _save(checkpoint, {**run, **state, **saved})
+            _validate(config, network, validation, state, context)
+            if context.rank == 0:
+                weights = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+                _save(checkpoint, {**run, **state, **weights})
         if progress:
             progress(state["step"], config.steps)
-    best = state["best"]
+    best, curve = state["best"], pd.DataFrame(state["curve"])
     network.load_state_dict(best["network"])
-    chosen = (best["embedding"], best["fusion"], best["step"])
-    return TrainedAttacker(config, network.eval(), *chosen, pd.DataFrame(state["curve"]))
-
-
-def embed(trained: TrainedAttacker, images: np.ndarray, masks: np.ndarray | None = None, batch: int = 64) -> np.ndarray:
-    """Return (N, d) float32, L2-normalized: the attacker's embedding of each photo plus that of its mirror image.
-
-    images: (N, 128, 128, 3) uint8 as the attacker finds them; its own view (`sees`) is applied here, with the masks.
-    """
-    return l2_normalize(_outputs(trained.config, trained.network, images, masks, batch, mirror=True)[trained.embedding])
+    return TrainedAttacker(config, network.eval(), best["embedding"], best["fusion"], best["step"], curve)
 
 
 def weights_of(trained: TrainedAttacker) -> dict[str, np.ndarray]:
@@ -153,21 +167,23 @@ def weights_of(trained: TrainedAttacker) -> dict[str, np.ndarray]:
     return {name: value.cpu().numpy() for name, value in trained.network.state_dict().items()}
 
 
-def restored(config: AttackConfig, weights: Mapping[str, np.ndarray], embedding: str, fusion: str) -> TrainedAttacker:
-    """Return the attacker that has these weights, without its training curve (step -1)."""
+def load_attacker(
+    config: AttackConfig, weights: Mapping[str, np.ndarray], embedding: str, fusion: str
+) -> TrainedAttacker:
+    """Return the attacker with these weights, without its training curve (step -1)."""
     network = with_weights(seeded_network(config), weights)
     return TrainedAttacker(config, network.eval(), embedding, fusion, -1, pd.DataFrame())
 
 
 def with_weights(network: nn.Module, weights: Mapping[str, np.ndarray] | None) -> nn.Module:
-    """Return the network with the state that `weights_of` gave, as it is for None."""
+    """Return the network with the state that `weights_of` returned, or as it is for None."""
     if weights is not None:
         network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
     return network
 
 
 def seeded_network(config: AttackConfig) -> nn.Module:
-    """Return the network at step 0, the same for the same seed; torch's own random state is left as it was."""
+    """Return the network at step 0, the same for the same seed; torch's random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return build_attacker(config.backbone, config.projection_dim, config.init, config.image_size, config.frozen)
@@ -180,12 +196,8 @@ def schedule(step: int, steps: int, warmup: int) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
 
 
-def _fingerprint(train: Pairs, validation: Pairs | None) -> str:
-    return train.fingerprint() + (validation.fingerprint() if validation else "")
-
-
-def _prepared(config: AttackConfig, images: np.ndarray, masks: np.ndarray | None) -> Tensor:
-    return framed(see(config.sees, images, masks), config.frame, config.image_size)
+def _network_input(config: AttackConfig, images: np.ndarray, masks: np.ndarray | None) -> Tensor:
+    return resize(apply_view(config.view, images, masks), config.frame, config.image_size)
 
 
 def _autocast(config: AttackConfig, device: str) -> torch.autocast:
@@ -205,61 +217,68 @@ def _outputs(
     device = next(network.parameters()).device
     parts = []
     with torch.inference_mode(), _autocast(config, device):
-        for stored in _prepared(config, images, masks).split(batch):
-            x = window(stored.to(device), config.frame, config.image_size).contiguous(memory_format=torch.channels_last)
-            seen = [x, x.flip(3).contiguous(memory_format=torch.channels_last)] if mirror else [x]
-            both = [network(one) for one in seen]
-            parts.append([sum(outputs).float().cpu().numpy() for outputs in zip(*both, strict=True)])
+        for chunk in _network_input(config, images, masks).split(batch):
+            x = crop(chunk.to(device), config.frame, config.image_size).contiguous(memory_format=torch.channels_last)
+            views = [x, x.flip(3).contiguous(memory_format=torch.channels_last)] if mirror else [x]
+            outputs = [network(view) for view in views]
+            parts.append([sum(of_views).float().cpu().numpy() for of_views in zip(*outputs, strict=True)])
     return {name: np.concatenate(column) for name, column in zip("hz", zip(*parts, strict=True), strict=True)}
 
 
 def _validate(
-    config: AttackConfig, network: nn.Module, validation: Pairs | None, state: dict, team: Alone = ALONE
+    config: AttackConfig, network: nn.Module, validation: PhotoPairs | None, state: dict, context: SingleProcess
 ) -> None:
-    """Add validation measures to the curve; keep the network if it is the best so far or there is no validation."""
-    found = _scores(config, network, validation) if team.rank == 0 else None
-    measured, scores = team.agreed(found)
+    """Add validation measures to the curve; store the network if it is the best so far or nothing can be compared."""
+    result = _scores(config, network, validation) if context.rank == 0 else None
+    measures, scores = context.broadcast(result)
     if state["curve"]:
-        state["curve"][-1] |= measured
-    elif measured:
-        state["curve"].append({"step": 0, "loss": float("nan"), **measured})
-    name, fusion = way = max(scores, key=scores.__getitem__)
-    if state["best"] is None or scores[way] >= state["best"]["score"]:
-        kept = state["best"]["network"] if state["best"] else {}  # its memory is used again
+        state["curve"][-1] |= measures
+    elif measures:
+        state["curve"].append({"step": 0, "loss": float("nan"), **measures})
+    best = max(scores, key=scores.__getitem__)
+    if state["best"] is None or scores[best] >= state["best"]["score"]:
+        weights = state["best"]["network"] if state["best"] else {}  # its memory is reused
         for key, value in network.state_dict().items():
-            kept[key] = kept[key].copy_(value) if key in kept else value.detach().clone()
-        chosen = {"embedding": name, "fusion": fusion, "score": scores[way], "step": state["step"]}
-        state["best"] = {"network": kept, **chosen}
+            weights[key] = weights[key].copy_(value) if key in weights else value.detach().clone()
+        chosen = {"embedding": best[0], "fusion": best[1], "score": scores[best], "step": state["step"]}
+        state["best"] = {"network": weights, **chosen}
 
 
 def _scores(
-    config: AttackConfig, network: nn.Module, validation: Pairs | None
+    config: AttackConfig, network: nn.Module, validation: PhotoPairs | None
 ) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
-    """Return what is told of validation people, and the score by output and fusion; (z, max) alone without them."""
-    ways = [("z", "max")] if validation is None else list(itertools.product("hz", FUSIONS))
-    measured, scores = {}, dict.fromkeys(ways, 0.0)
-    if validation is not None:
-        rows = validation.usable
-        masks = None if validation.masks is None else validation.anonymized_masks[rows]
-        probes = _outputs(config, network, validation.anonymized[rows], masks)
-        references = _outputs(config, network, validation.originals, validation.masks)
-        for name, fusion in ways:
-            if not (np.isfinite(probes[name]).all() and np.isfinite(references[name]).all()):
-                continue
+    """Return the measures of validation people, and the score by output and fusion; (z, max) alone without them."""
+    if validation is None:
+        return {}, {("z", "max"): 0.0}
+    rows = validation.usable
+    masks = None if validation.masks is None else validation.anonymized_masks[rows]
+    probes = _outputs(config, network, validation.anonymized[rows], masks)
+    references = _outputs(config, network, validation.originals, validation.masks)
+    measures, scores = {}, {}
+    for name, fusion in itertools.product("hz", FUSIONS):
+        scores[name, fusion] = 0.0
+        if np.isfinite(probes[name]).all() and np.isfinite(references[name]).all():
             ranks = _validation_ranks(l2_normalize(probes[name]), l2_normalize(references[name]), validation, fusion)
             scores[name, fusion] = float((1 / mated(ranks)["rank"]).mean())
-            measured[f"{name}_{fusion}_top1"] = float(hits(ranks).mean())
-            measured[f"{name}_{fusion}_score"] = scores[name, fusion]
-    return measured, scores
+            measures[f"{name}_{fusion}_top1"] = float(hits(ranks).mean())
+            measures[f"{name}_{fusion}_score"] = scores[name, fusion]
+    return measures, scores
 
 
-def _validation_ranks(probes: np.ndarray, references: np.ndarray, validation: Pairs, fusion: str) -> pd.DataFrame:
+def _validation_ranks(probes: np.ndarray, references: np.ndarray, validation: PhotoPairs, fusion: str) -> pd.DataFrame:
     identity, source = np.asarray(validation.identity).astype(str), validation.source[validation.usable]
-    given = (probes, identity[source], source, references, identity, np.arange(len(identity)))
-    ranks = rank_of_true(*given, fusion=fusion)
+    ranks = rank_of_true(
+        probes, identity[source], source, references, identity, np.arange(len(identity)), fusion=fusion
+    )
     if ranks.mated.any():
         return ranks
     return rank_of_true(probes, identity[source], None, references, identity, None, fusion=fusion)  # one photo each
+
+
+def _run_of(config: AttackConfig, train: PhotoPairs, validation: PhotoPairs | None, init: Mapping | None) -> dict:
+    """Return what identifies a training, for its checkpoint."""
+    data = train.fingerprint() + (validation.fingerprint() if validation else "")
+    return {"config": asdict(config), "data": data, "init": store.digest(dict(init)) if init else ""}
 
 
 def _save(path: Path | None, content: dict) -> None:
@@ -270,12 +289,12 @@ def _save(path: Path | None, content: dict) -> None:
         os.replace(part, path)
 
 
-def _resumed(path: Path | None, run: dict, network: nn.Module, optimizer: torch.optim.Optimizer) -> dict | None:
+def _resume(path: Path | None, run: dict, network: nn.Module, optimizer: torch.optim.Optimizer) -> dict | None:
     if path is None or not path.exists():
         return None
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    if any(saved[key] != run[key] for key in run):
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if any(checkpoint[key] != run[key] for key in run):
         raise AnonlibError(f"checkpoint {path} is of another attacker or other data: delete it, or give another path")
-    network.load_state_dict(saved["network"])
-    optimizer.load_state_dict(saved["optimizer"])
-    return {key: saved[key] for key in ("step", "best", "curve")}
+    network.load_state_dict(checkpoint["network"])
+    optimizer.load_state_dict(checkpoint["optimizer"])
+    return {key: checkpoint[key] for key in ("step", "best", "curve")}

@@ -1,4 +1,4 @@
-"""Attackers on photos that they were not trained for: another anonymizer's, or another kind of edge map."""
+"""Attackers on photos that they were not trained on: those of another anonymizer, or another kind of edge map."""
 
 import itertools
 from dataclasses import replace
@@ -7,52 +7,68 @@ import numpy as np
 
 from anonlib import config
 from anonlib.anonymizers.dataset import Anonymized
-from anonlib.attacks.benchmark import FACE, Outcome, probe_rows, train
-from anonlib.attacks.jobs import Job, transfer_shards
+from anonlib.attacks.benchmark import run_trainings
+from anonlib.attacks.contrastive import FACE, face_config
+from anonlib.attacks.ranking import AttackResult, probe_rows
+from anonlib.attacks.registry import TrainingSpec
 from anonlib.data.faceset import FaceSet
 from anonlib.engine import cache
 
 
-def jobs(anonymizers: tuple[str, ...], numbers: config.Attack) -> list[Job]:
-    """Return a training an anonymizer, from a face recognizer, that knows this one only."""
-    changes = {"steps": numbers.transfer_steps, "batch": numbers.face_batch, "temperature": numbers.temperature}
-    changes |= {"frozen": numbers.face_frozen, "seed": numbers.seeds[0]}
-    return [Job((name,), FACE, f"{FACE}-from-{name}", changes, keep=True) for name in anonymizers]
+def trainings(anonymizers: tuple[str, ...], settings: config.Attack) -> list[TrainingSpec]:
+    """Return one training per anonymizer, from a face recognizer, on the photos of that one only."""
+    chosen = face_config(settings, steps=settings.transfer_steps, seed=settings.seeds[0])
+    return [TrainingSpec((name,), FACE, f"{FACE}-from-{name}", chosen, save_weights=True) for name in anonymizers]
 
 
-def across(faces: FaceSet, made: dict[str, Anonymized], numbers: config.Attack) -> tuple[list[Outcome], list[Outcome]]:
-    """Return what attackers who know one anonymizer each see of that one's probes, and what of all others'.
+def across(
+    faces: FaceSet, anonymized: dict[str, Anonymized], settings: config.Attack
+) -> tuple[list[AttackResult], list[AttackResult]]:
+    """Train one attacker per anonymizer and apply it to all anonymizers.
 
-    Their names are contrastive-face-from-<anonymizer>; an attacker's references are the same for all probes.
+    Returns:
+        The results on the anonymizer that an attacker was trained on, and those on all others. The attackers' names are
+        contrastive-face-from-<anonymizer>.
     """
-    home = train(faces, made, jobs(tuple(made), numbers))
-    probes = {name: one.images[probe_rows(faces, one)] for name, one in made.items()}
-    others = [{name: photos for name, photos in probes.items() if name != one.anonymizer} for one in home]
+    home = run_trainings(faces, anonymized, trainings(tuple(anonymized), settings))
+    probes = {name: photos.images[probe_rows(faces, photos)] for name, photos in anonymized.items()}
+    others = [{name: images for name, images in probes.items() if name != result.anonymizer} for result in home]
     away = [
-        replace(one, anonymizer=name, probes=rows, curve=None)
-        for one, seen in zip(home, embed_all(home, others), strict=True)
-        for name, rows in seen.items()
+        replace(result, anonymizer=name, probes=embeddings, curve=None)
+        for result, by_name in zip(home, embed_all(home, others), strict=True)
+        for name, embeddings in by_name.items()
     ]
     return home, away
 
 
-def embed_all(trained: list[Outcome], photos: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """Return for each attacker that was kept its embeddings (N, d) of photos (N, 128, 128, 3) uint8, by name."""
-    told = [
-        {"attacker": one.job.attacker, "changes": one.job.changes, "weights": one.weights}
-        | {"embedding": one.embedding, "fusion": one.fusion}
-        for one in trained
+def embed_all(trained: list[AttackResult], photos: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """Embed photos with attackers whose weights were saved.
+
+    Args:
+        trained: Results that hold weights.
+        photos: For each attacker the photos by name, (N, 128, 128, 3) uint8 each.
+
+    Returns:
+        For each attacker the embeddings (N, d) by name.
+    """
+    from anonlib.attacks.steps import transfer_shards
+
+    attackers = [
+        {"config": result.training.config, "weights": result.weights}
+        | {"embedding": result.embedding, "fusion": result.fusion}
+        for result in trained
     ]
-    # who embeds the same photos follows one another: stages that both have kept are worked out once
+    # attackers of the same photos follow each other, so that frozen stages that they share run once
     tasks = [
         (name, place)
         for name in dict.fromkeys(itertools.chain(*photos))
         for place, own in enumerate(photos)
         if name in own
     ]
-    items = {"trained": [told[place] for _, place in tasks], "photos": [photos[place][name] for name, place in tasks]}
-    found = [{} for _ in trained]
-    rows = cache.map_shards("transfer", transfer_shards, items, shard_size=1) if tasks else []
-    for (name, place), own in zip(tasks, rows, strict=True):
-        found[place][name] = own
-    return found
+    items = {"trained": [attackers[place] for _, place in tasks]}
+    items["photos"] = [photos[place][name] for name, place in tasks]
+    embeddings = cache.map_shards("transfer", transfer_shards, items, shard_size=1) if tasks else []
+    result = [{} for _ in trained]
+    for (name, place), own in zip(tasks, embeddings, strict=True):
+        result[place][name] = own
+    return result

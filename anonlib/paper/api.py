@@ -11,9 +11,10 @@ from anonlib import config, data
 from anonlib.anonymizers import dataset, photo_folder, registry
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.anonymizers.registry import AnonymizerSpec
-from anonlib.attacks import benchmark
-from anonlib.attacks.benchmark import Outcome
-from anonlib.attacks.registry import ATTACKERS
+from anonlib.attacks import benchmark, ranking
+from anonlib.attacks import registry as attack_registry
+from anonlib.attacks.ranking import AttackResult
+from anonlib.attacks.registry import AttackerSpec
 from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import FaceSet
 from anonlib.paper import tables
@@ -101,7 +102,7 @@ def attack(
     anonymized: dict[str, Anonymized],
     attackers: str | Sequence[str] | None = None,
     profile: config.Profile | None = None,
-) -> list[Outcome]:
+) -> list[AttackResult]:
     """Train attackers on people of the train split and embed the test people's photos.
 
     Args:
@@ -116,21 +117,13 @@ def attack(
     Raises:
         AnonlibError: an unknown attacker, or fewer than two people to train on or to find.
     """
-    numbers = (profile or settings()).attack
-    if attackers is None:
-        return benchmark.run(faces, anonymized, numbers)
-    names = (attackers,) if isinstance(attackers, str) else tuple(attackers)
-    _check_names("attacker", names, ATTACKERS)
-    trainings = [job for job in benchmark.jobs(tuple(anonymized), numbers) if job.attacker in names]
-    results = benchmark.train(faces, anonymized, trainings)
-    recognizers = tuple(name for name in names if ATTACKERS[name].recognizer)
-    return results + (benchmark.recognized(faces, anonymized, recognizers) if recognizers else [])
+    return benchmark.attack(faces, anonymized, attackers, profile or settings())
 
 
 def evaluate(
     faces: FaceSet,
     anonymized: dict[str, Anonymized],
-    results: list[Outcome],
+    results: list[AttackResult],
     profile: config.Profile | None = None,
 ) -> pd.DataFrame:
     """Measure how many people each attacker re-identifies.
@@ -147,8 +140,10 @@ def evaluate(
         by status.
     """
     numbers = (profile or settings()).evaluate
-    ranks = benchmark.ranks(faces, anonymized, results, numbers)
-    return tables.attack_table(ranks, benchmark.knowledge(), numbers.confidence, numbers.draws)
+    ranks = ranking.ranks(faces, anonymized, results, numbers)
+    return tables.attack_table(
+        ranks, attack_registry.threat_models(attack_registry.MAIN), numbers.confidence, numbers.draws
+    )
 
 
 def list_anonymizers() -> dict[str, AnonymizerSpec]:
@@ -156,9 +151,9 @@ def list_anonymizers() -> dict[str, AnonymizerSpec]:
     return registry.anonymizers()
 
 
-def list_attackers() -> dict[str, str]:
-    """List the attackers: name -> what each of them knows."""
-    return {name: attacker.knows for name, attacker in ATTACKERS.items()}
+def list_attackers() -> dict[str, AttackerSpec]:
+    """List the attackers: name -> what the registry knows of each, with its threat model `knows`."""
+    return attack_registry.attackers()
 
 
 def _check_names(kind: str, names: Iterable[str], registered: Iterable[str]) -> None:

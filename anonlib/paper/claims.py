@@ -7,10 +7,11 @@ import pandas as pd
 
 from anonlib.anonymizers import registry
 from anonlib.anonymizers.registry import CAMOUFLAGE, COMPARED, USER, AnonymizerSpec
+from anonlib.attacks.registry import required_top1
 from anonlib.paper import judges
 from anonlib.paper.judges import ALPHA, FAIL, INCONCLUSIVE, PASS, TIMES_CHANCE, Judge, Results
 from anonlib.paper.published import RICHEST
-from anonlib.paper.tables import GOOD_ENOUGH, MAXIMUM
+from anonlib.paper.tables import MAXIMUM
 from anonlib.plotting.text import EM_DASH
 
 UNCONDITIONED = "ia-none"
@@ -109,7 +110,7 @@ def all_claims() -> list[Claim]:
 
 
 def _attacker_claims() -> list[Claim]:
-    strong = [_passes_noop(f"no-op, {attacker}", attacker, minimum) for attacker, minimum in GOOD_ENOUGH.items()]
+    strong = [_passes_noop(f"no-op, {attacker}", attacker, minimum) for attacker, minimum in required_top1().items()]
     controls = [
         Claim(
             control,

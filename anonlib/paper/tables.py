@@ -5,12 +5,12 @@ import pandas as pd
 
 from anonlib import config
 from anonlib.assets import left_out
+from anonlib.attacks import registry
 from anonlib.metrics.identification import chance, cmc, counts, mated, probe_values
 from anonlib.metrics.statistics import bootstrap_interval, interval_columns, rate_interval
 from anonlib.paper import published
 from anonlib.paper.results import Number, interval_number
 
-GOOD_ENOUGH = {"contrastive": 0.80, "contrastive-face": 0.90}  # Full-Ref top-1 on originals: below, an attacker is weak
 MAXIMUM = "maximum"  # the headline: the strongest attacker
 TRANSFER, BLACKBOX = (
     "transfer",
@@ -109,7 +109,7 @@ def main_table(table: pd.DataFrame, anonymizers: tuple[str, ...]) -> tuple[pd.Da
     rows = table[table.anonymizer.isin(anonymizers) & ~table.control & (table.attacker != MAXIMUM)].copy()
     rows["chance_top5"] = [chance(people, 5) for people in rows.gallery]
     rows["chance_rank"] = (rows.gallery + 1) / 2
-    trained = rows.attacker.str.startswith("contrastive")
+    trained = rows.attacker.map(registry.kind_of) == "contrastive"
     rows["published"] = [
         published.top1(name, protocol) if own else np.nan
         for name, protocol, own in zip(rows.anonymizer, rows.protocol, trained, strict=True)
@@ -176,7 +176,7 @@ def verdicts(
     """
     rows = []
     full = table[table.protocol == "full"].set_index(["anonymizer", "attacker"])
-    for attacker, minimum in GOOD_ENOUGH.items():
+    for attacker, minimum in registry.required_top1().items():
         if ("noop", attacker) in full.index:
             passed = full.top1["noop", attacker] >= minimum
             text = (

@@ -32,13 +32,14 @@ Race = Callable[[], list[float]]  # runs a training and returns when each step e
 
 
 def ours(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -> Race:
-    from anonlib.attacks.pairs import Pairs
-    from anonlib.attacks.train import AttackConfig, train_attacker
+    from anonlib.attacks.pairs import PhotoPairs
+    from anonlib.attacks.registry import AttackConfig
+    from anonlib.attacks.train import train_attacker
 
     settings = {"image_size": SIZE, "batch": BATCH, "steps": WARM + STEPS, "validate_every": 1000, "lr": RATE}
 
     def run() -> list[float]:
-        pairs, ends = Pairs(originals, people, anonymized, np.arange(len(people))), []
+        pairs, ends = PhotoPairs(originals, people, anonymized, np.arange(len(people))), []
         train_attacker(AttackConfig(**settings), pairs, progress=lambda *_: ends.append(time.perf_counter()))
         return ends
 
@@ -49,7 +50,7 @@ def network():
     """Return the network of the contest, from images (B, 3, SIZE, SIZE) in 0..255 to what the loss compares."""
     import torch
 
-    from anonlib.attacks.models import build_attacker
+    from anonlib.attacks.model import build_attacker
 
     class Projected(torch.nn.Module):
         def __init__(self):
@@ -69,7 +70,7 @@ def lightly(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -
     from lightly.transforms import SimCLRTransform
     from PIL import Image
 
-    import anonlib.attacks.models  # noqa: F401
+    import anonlib.attacks.model  # noqa: F401
 
     # our augmentations in its words: crops that move, brightness and contrast, mirrored half of the time
     told = {"cj_prob": 1.0, "cj_strength": 1.0, "cj_bright": 0.2, "cj_contrast": 0.2, "cj_sat": 0, "cj_hue": 0}
@@ -107,7 +108,7 @@ def metric_learning(originals: np.ndarray, anonymized: np.ndarray, people: np.nd
     from pytorch_metric_learning import losses, samplers, trainers
     from torchvision import transforms
 
-    import anonlib.attacks.models  # noqa: F401
+    import anonlib.attacks.model  # noqa: F401
 
     logging.disable(logging.INFO)
     labels = np.concatenate([people, people])

@@ -6,17 +6,18 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
-from anonlib.anonymizers import registry
+from anonlib.anonymizers import registry as anonymizer_registry
 from anonlib.anonymizers.dataset import Anonymized
-from anonlib.attacks import benchmark as campaign
-from anonlib.attacks.benchmark import FACE, SCRATCH, Outcome
-from anonlib.attacks.jobs import Job
+from anonlib.attacks import benchmark, contrastive, registry
+from anonlib.attacks.contrastive import FACE, ORIGINALS, SCRATCH
+from anonlib.attacks.ranking import AttackResult
+from anonlib.attacks.registry import TrainingSpec
 from anonlib.data.faceset import FaceSet
 from anonlib.metrics.identification import probe_values
 from anonlib.paper import published
 from anonlib.paper.comparisons import difference_columns
 from anonlib.paper.results import ResultTable
-from anonlib.paper.tables import GOOD_ENOUGH, MAXIMUM, attack_numbers, attack_table, select
+from anonlib.paper.tables import MAXIMUM, attack_numbers, attack_table, select
 
 PUBLISHED = ("backbone", "batch")  # axes of which the first paper gives a value
 SHORT = f"{FACE}-short"  # with the profile's own temperature and batch, on as many pairs as the others
@@ -31,18 +32,18 @@ class Variant:
         axis: "backbone", "temperature" or "batch".
         value: of that axis.
         anonymizer: that is attacked.
-        jobs: the trainings; the last one attacks the anonymizer.
+        trainings: the last one attacks the anonymizer.
     """
 
     axis: str
     value: str | float | int
     anonymizer: str
-    jobs: tuple[Job, ...]
+    trainings: tuple[TrainingSpec, ...]
 
     @property
     def label(self) -> str:
         """Return the attacker's name in tables."""
-        return self.jobs[0].label
+        return self.trainings[0].label
 
 
 def variants(anonymizer: str, settings: config.Profile) -> list[Variant]:
@@ -52,7 +53,7 @@ def variants(anonymizer: str, settings: config.Profile) -> list[Variant]:
     so a larger one makes fewer steps (P1, ablations).
     """
     ablate, attack = settings.ablate, settings.attack
-    groups = campaign.groups(registry.selected(settings.anonymize), attack)
+    groups = contrastive.training_groups(anonymizer_registry.selected(settings.anonymize), attack)
     (train_on,) = [group for group in groups if anonymizer in group]
     found = []
     for backbone in ablate.backbones:
@@ -60,32 +61,29 @@ def variants(anonymizer: str, settings: config.Profile) -> list[Variant]:
             label, test_on = SCRATCH, None
         else:
             label, test_on = f"{SCRATCH}-backbone-{backbone}", anonymizer
-        changes = campaign.scratch_changes(attack, backbone, attack.sizes[0], ablate.seed)
-        jobs = campaign.from_scratch((campaign.PHOTOS, train_on), SCRATCH, label, changes, attack.tune_steps)
-        jobs = [replace(job, judged=test_on) if job.learns == train_on else job for job in jobs]
-        found.append(Variant("backbone", backbone, anonymizer, tuple(jobs)))
+        chosen = contrastive.scratch_config(attack, backbone, attack.sizes[0], ablate.seed)
+        specs = contrastive.scratch_trainings((ORIGINALS, train_on), SCRATCH, label, chosen, attack.tune_steps)
+        trainings = [replace(spec, test_on=test_on) if spec.train_on == train_on else spec for spec in specs]
+        found.append(Variant("backbone", backbone, anonymizer, tuple(trainings)))
     for axis, values in (("temperature", ablate.temperatures), ("batch", ablate.batches)):
         for value in values:
-            changes = {"temperature": attack.temperature, "batch": attack.face_batch, "frozen": ablate.face_frozen}
-            changes |= {axis: value, "seed": ablate.seed}
-            steps = max(1, ablate.face_pairs // changes["batch"])
-            changes |= {"steps": steps, "validate_every": -(-steps // CHECKS)}
+            chosen = contrastive.face_config(attack, frozen=ablate.face_frozen, seed=ablate.seed, **{axis: value})
+            steps = max(1, ablate.face_pairs // chosen.batch)
+            chosen = replace(chosen, steps=steps, validate_every=-(-steps // CHECKS))
             label = SHORT if value == base_value(axis, settings) else f"{FACE}-{axis}-{value:g}"
-            job = Job(train_on, FACE, label, changes, judged=anonymizer)
-            found.append(Variant(axis, value, anonymizer, (job,)))
+            training = TrainingSpec(train_on, FACE, label, chosen, test_on=anonymizer)
+            found.append(Variant(axis, value, anonymizer, (training,)))
     return found
 
 
-def run(faces: FaceSet, anonymized: dict[str, Anonymized], chosen: list[Variant]) -> list[Outcome]:
+def run(faces: FaceSet, anonymized: dict[str, Anonymized], chosen: list[Variant]) -> list[AttackResult]:
     """Train all variants in parallel, each cached by itself; `anonymized` includes "noop"."""
-    jobs = []
-    for job in (job for variant in chosen for job in variant.jobs):
-        jobs += [job] if job not in jobs else []  # the base value is on two axes
-    return campaign.train(faces, anonymized, sorted(jobs, key=campaign.cost, reverse=True))
+    trainings = list(dict.fromkeys(spec for variant in chosen for spec in variant.trainings))  # one is on two axes
+    return benchmark.run_trainings(faces, anonymized, sorted(trainings, key=contrastive.cost, reverse=True))
 
 
 def axis_table(
-    axis: str, chosen: list[Variant], outcomes: list[Outcome], ranks: pd.DataFrame, settings: config.Profile
+    axis: str, chosen: list[Variant], outcomes: list[AttackResult], ranks: pd.DataFrame, settings: config.Profile
 ) -> ResultTable:
     """Measure each value of an axis, Full-Ref.
 
@@ -113,9 +111,15 @@ def axis_table(
         (outcome,) = [outcome for outcome in outcomes if (outcome.anonymizer, outcome.attacker) == place]
         row = {"value": variant.value, "anonymizer": place[0], "attacker": place[1]} | rates.loc[place].to_dict()
         row["noop"] = rates.top1.get(("noop", variant.label), np.nan)
-        row["verdict"] = "" if np.isnan(row["noop"]) else "VALID" if row["noop"] >= GOOD_ENOUGH[SCRATCH] else "INVALID"
+        row["verdict"] = (
+            ""
+            if np.isnan(row["noop"])
+            else "VALID"
+            if row["noop"] >= registry.get(SCRATCH).min_noop_top1
+            else "INVALID"
+        )
         row["published"] = published.top1(place[0], **{axis: variant.value}) if axis in PUBLISHED else np.nan
-        seconds = [next(outcome.seconds for outcome in outcomes if outcome.job == job) for job in variant.jobs]
+        seconds = [next(part.seconds for part in outcomes if part.training == spec) for spec in variant.trainings]
         rows.append(row | {"parameters": outcome.parameters, "seconds": sum(seconds)})
     frame = pd.DataFrame(rows).join(difference_columns(values, base_value(axis, settings), evaluate))
     return ResultTable(frame, attack_numbers(frame[frame.attacker != SCRATCH]))

@@ -9,10 +9,10 @@ from anonlib import config
 from anonlib.anonymizers import dataset, registry
 from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.dataset import Anonymized
-from anonlib.attacks import benchmark as campaign
-from anonlib.attacks.benchmark import FACE, Outcome
-from anonlib.attacks.jobs import Job
-from anonlib.attacks.registry import attack_config
+from anonlib.attacks import benchmark
+from anonlib.attacks.contrastive import CONFIGS, FACE, ORIGINALS, face_config
+from anonlib.attacks.ranking import AttackResult
+from anonlib.attacks.registry import TrainingSpec
 from anonlib.attacks.transfer import embed_all
 from anonlib.data.faceset import FaceSet
 from anonlib.engine import cache
@@ -88,9 +88,9 @@ def attack(
     mixed: Anonymized,
     probes: dict[str, Anonymized],
     anonymized: dict[str, Anonymized],
-    benchmark: list[Outcome],
+    benchmark_results: list[AttackResult],
     settings: config.Profile,
-) -> list[Outcome]:
+) -> list[AttackResult]:
     """Train one attacker on all points and all anonymizers together, and embed each point's probes.
 
     It is fine-tuned from the benchmark's contrastive-face that knows the anonymizer. Training on the points' photos
@@ -101,21 +101,20 @@ def attack(
         mixed: what the attacker trains on, of `anonymize_points`.
         probes: by point, of `anonymize_points`.
         anonymized: of the benchmark, by anonymizer.
-        benchmark: the benchmark's outcomes on `anonymized`.
+        benchmark_results: the benchmark's results on `anonymized`.
         settings: the profile.
 
     Returns:
         One outcome per point and seed.
     """
     numbers, boundary = settings.attack, settings.boundary
-    changes = {"batch": numbers.face_batch, "temperature": numbers.temperature, "frozen": numbers.face_frozen}
-    changes |= {"steps": boundary.steps, "lr": RATE * attack_config(FACE).lr}
-    train_on = ("mixed", *(name for name in anonymized if name not in campaign.PHOTOS))
-    jobs = [
-        Job(train_on, FACE, ATTACKER, changes | {"seed": seed}, True, "mixed", (boundary.anonymizer, FACE))
+    chosen = face_config(numbers, steps=boundary.steps, lr=RATE * CONFIGS[FACE].lr)
+    train_on = ("mixed", *(name for name in anonymized if name not in ORIGINALS))
+    trainings = [
+        TrainingSpec(train_on, FACE, ATTACKER, replace(chosen, seed=seed), True, "mixed", (boundary.anonymizer, FACE))
         for seed in numbers.seeds[: boundary.seeds]
     ]
-    trained = campaign.train(faces, anonymized | {"mixed": mixed}, jobs, benchmark)
+    trained = benchmark.run_trainings(faces, anonymized | {"mixed": mixed}, trainings, benchmark_results)
     photos = {name: part.images for name, part in probes.items()}
     return [
         replace(outcome, anonymizer=name, probes=embeddings, weights=None)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
-from anonlib.attacks import benchmark as campaign
+from anonlib.attacks import benchmark
+from anonlib.attacks.contrastive import BACKGROUND, SCRATCH
 from anonlib.data.faceset import FaceSet
 from anonlib.faces import detect
 from anonlib.metrics.identification import chance, hits
@@ -125,9 +126,9 @@ def shortcut_control(faces: FaceSet, settings: config.Profile) -> tuple[bool, fl
         Whether background-only is at chance, chance, and the numbers data/whole_photo_top1 and
         data/background_only_top1.
     """
-    ranks = campaign.data_control(faces, settings).query("protocol == 'full'")
+    ranks = benchmark.data_control(faces, settings).query("protocol == 'full'")
     guess, numbers = chance(ranks.people.max()), {}
-    for attacker, name in {campaign.SCRATCH: "whole_photo", campaign.BACKGROUND: "background_only"}.items():
+    for attacker, name in {SCRATCH: "whole_photo", BACKGROUND: "background_only"}.items():
         part = ranks[ranks.attacker == attacker]
         rate = rate_interval(hits(part), part.identity, settings.evaluate.confidence)
         numbers[f"data/{name}_top1"] = Number(*rate, part.identity.nunique(), "share")

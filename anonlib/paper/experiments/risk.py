@@ -7,7 +7,7 @@ import pandas as pd
 
 from anonlib import config
 from anonlib.anonymizers.dataset import Anonymized
-from anonlib.attacks.benchmark import Outcome, probe_rows
+from anonlib.attacks.ranking import AttackResult, probe_rows
 from anonlib.data.faceset import FaceSet
 from anonlib.metrics.anonymity import SMALL_SETS, anonymity, candidate_sets, gallery_curve, worst_decile
 from anonlib.metrics.identification import hits, mated, person_scores, rank_of_true
@@ -43,7 +43,7 @@ class StrongestAttack:
     identity: np.ndarray
     source: np.ndarray
     status: np.ndarray
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[AttackResult, ...]
     scores: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     @property
@@ -53,7 +53,7 @@ class StrongestAttack:
 
 
 def strongest_attacks(
-    faces: FaceSet, anonymized: dict[str, Anonymized], outcomes: list[Outcome], table: pd.DataFrame
+    faces: FaceSet, anonymized: dict[str, Anonymized], outcomes: list[AttackResult], table: pd.DataFrame
 ) -> list[StrongestAttack]:
     """Score all test people with each anonymizer's strongest attacker in Full-Ref; table: of `tables.attack_table`."""
     attacks, test = [], np.flatnonzero(faces.split == "test")

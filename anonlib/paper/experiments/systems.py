@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
-from anonlib.anonymizers import dataset, registry
+from anonlib.anonymizers import dataset
 from anonlib.anonymizers.dataset import Anonymized
-from anonlib.attacks import benchmark as campaign
-from anonlib.attacks import blackbox, restoration
-from anonlib.attacks.benchmark import BACKGROUND, FACE, SCRATCH, Outcome, probe_rows
-from anonlib.attacks.jobs import Job
-from anonlib.attacks.restoration import Restored
+from anonlib.attacks import benchmark, blackbox, ranking, registry, restoration
+from anonlib.attacks.inversion import Restored
+from anonlib.attacks.ranking import AttackResult, probe_rows
+from anonlib.attacks.registry import MAIN, SYSTEMS, TrainingSpec
 from anonlib.data.faceset import FaceSet
 from anonlib.metrics.fairness import by_group
 from anonlib.metrics.statistics import interval_columns, rate_interval
@@ -21,8 +20,6 @@ from anonlib.metrics.verification import impostor_scores, matches, threshold_at
 from anonlib.paper import tables
 from anonlib.paper.results import Number, ResultTable, interval_number
 
-LATER = ("dlib",)  # a recognizer for these tables only: it is slow
-RECOGNIZERS = (*campaign.UNTRAINED, *LATER)
 EDGE = "hed"  # the black-box attackers of this edge map are tested here
 FMRS = {"1e-2": 0.01, "1e-3": 0.001}
 
@@ -56,37 +53,32 @@ def anonymize(faces: FaceSet, settings: config.Profile) -> Systems:
     return Systems(own, dataset.anonymize(faces, rows, others, settings), rows[faces.split[rows] == "test"])
 
 
-def jobs(names: tuple[str, ...], attack: config.Attack) -> list[Job]:
-    """Return the trainings on the compared systems: one attacker of a kind trains on all of them together.
-
-    background-only trains on each that repaints the background: around the person all others show the original's
-    picture, or nothing of it.
-    """
-    face = {"steps": attack.face_steps, "batch": attack.face_batch, "temperature": attack.temperature}
-    face |= {"frozen": attack.face_frozen, "seed": attack.seeds[0]}
-    changes = campaign.scratch_changes(attack, attack.backbones[0], attack.sizes[0], attack.scratch_seeds[0])
-    scratch = campaign.from_scratch([names], SCRATCH, SCRATCH, changes, attack.tune_steps)
-    specs = registry.anonymizers()
-    repainted = [(name,) for name in names if name in specs and specs[name].repaints_background]
-    background = campaign.from_scratch(repainted, BACKGROUND, BACKGROUND, changes, attack.tune_steps)
-    return [Job(names, FACE, FACE, face), *scratch, *background]
+def recognizers() -> tuple[str, ...]:
+    """Return the public recognizers that attack all systems; none of them is in the loss of an anonymizer."""
+    return registry.recognizers(MAIN, SYSTEMS)
 
 
-def attack(faces: FaceSet, systems: Systems, restored: dict[str, Restored], settings: config.Profile) -> list[Outcome]:
+def trainings(names: tuple[str, ...], settings: config.Attack) -> list[TrainingSpec]:
+    """Return the trainings on the compared systems: one seed, and one attacker of a kind for all systems together."""
+    first = {name: getattr(settings, name)[:1] for name in ("seeds", "scratch_seeds", "backbones", "sizes")}
+    return benchmark.trainings(names, replace(settings, together=True, **first))
+
+
+def attack(
+    faces: FaceSet, systems: Systems, restored: dict[str, Restored], settings: config.Profile
+) -> list[AttackResult]:
     """Embed `Systems.probes` with every attacker; those of the papers' own systems are the benchmark's.
 
     Raises:
         AnonlibError: as `benchmark.run` does.
     """
-    own = campaign.run(faces, systems.own, settings.attack)
-    trained = campaign.train(faces, systems.compared, jobs(tuple(systems.compared), settings.attack), own)
-    trained += campaign.recognized(faces, systems.compared)
-    trained += restoration.outcomes(faces, restored)
-    return (
-        [_compared_probes(faces, systems, part) for part in own]
-        + trained
-        + campaign.recognized(faces, systems.probes, LATER)
-    )
+    own = benchmark.run(faces, systems.own, settings.attack)
+    trained = benchmark.run_trainings(faces, systems.compared, trainings(tuple(systems.compared), settings.attack), own)
+    trained += benchmark.run_recognizers(faces, systems.compared)
+    trained += benchmark.run_user_attackers(faces, systems.compared, settings.attack)
+    trained += restoration.results(faces, restored)
+    trained += benchmark.run_recognizers(faces, systems.probes, registry.recognizers(SYSTEMS))
+    return [_compared_probes(faces, systems, part) for part in own] + trained
 
 
 def restore(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[str, Restored]:
@@ -99,9 +91,9 @@ def restore(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[
     return restoration.restore(faces, [group for group in groups if group], settings)
 
 
-def ranks(faces: FaceSet, systems: Systems, outcomes: list[Outcome], settings: config.Profile) -> pd.DataFrame:
+def ranks(faces: FaceSet, systems: Systems, outcomes: list[AttackResult], settings: config.Profile) -> pd.DataFrame:
     """Return `benchmark.ranks` of the outcomes and of the black-box attackers on EDGE."""
-    known = campaign.ranks(faces, systems.probes, outcomes, settings.evaluate)
+    known = ranking.ranks(faces, systems.probes, outcomes, settings.evaluate)
     edges = replace(settings, attack=replace(settings.attack, edges=(EDGE,)))
     unseen = blackbox.ranks(faces, systems.own | systems.compared, edges)
     return pd.concat([known, unseen[unseen.source.isin({str(row) for row in systems.rows})]], ignore_index=True)
@@ -117,7 +109,7 @@ def new_numbers(table: pd.DataFrame, systems: Systems) -> dict[str, Number]:
     compared = rows.anonymizer.isin(list(systems.compared))
     blackbox_rows = is_blackbox(rows)
     parts = [
-        rows[compared | rows.attacker.isin([*LATER, restoration.ATTACKER])],
+        rows[compared | rows.attacker.isin([*registry.recognizers(SYSTEMS), restoration.attacker()])],
         tables.maxima(rows[compared & ~blackbox_rows]),
         tables.maxima(rows[compared & blackbox_rows], tables.BLACKBOX),
     ]
@@ -126,10 +118,12 @@ def new_numbers(table: pd.DataFrame, systems: Systems) -> dict[str, Number]:
 
 def is_blackbox(table: pd.DataFrame) -> pd.Series:
     """Return which rows are of black-box attackers, that know edge maps only."""
-    return table.attacker.str.startswith(tables.BLACKBOX)
+    return table.attacker.map(registry.kind_of) == "blackbox"
 
 
-def verification(faces: FaceSet, systems: Systems, outcomes: list[Outcome], evaluate: config.Evaluate) -> ResultTable:
+def verification(
+    faces: FaceSet, systems: Systems, outcomes: list[AttackResult], evaluate: config.Evaluate
+) -> ResultTable:
     """Measure how many of a person's original photos a probe still matches, by recognizers.
 
     Args:
@@ -145,11 +139,11 @@ def verification(faces: FaceSet, systems: Systems, outcomes: list[Outcome], eval
         attack/<anonymizer>/<recognizer>/verification/tmr_at_fmr_<rate>.
     """
     others, rows, numbers = faces.select(split="validation"), [], {}
-    embeddings = campaign.recognize([others.images], list(RECOGNIZERS))
+    embeddings = benchmark.embed_sets([others.images], list(recognizers()))
     impostors = {name: impostor_scores(own, others.identity) for name, (own,) in embeddings.items()}
     test = np.flatnonzero(faces.split == "test")
     for outcome in outcomes:
-        if outcome.attacker not in RECOGNIZERS:
+        if outcome.attacker not in recognizers():
             continue
         part = systems.probes[outcome.anonymizer]
         at = probe_rows(faces, part)
@@ -191,7 +185,7 @@ def cost_table(systems: Systems) -> ResultTable:
     return ResultTable(pd.DataFrame(rows), numbers)
 
 
-def _compared_probes(faces: FaceSet, systems: Systems, outcome: Outcome) -> Outcome:
+def _compared_probes(faces: FaceSet, systems: Systems, outcome: AttackResult) -> AttackResult:
     """Return an own system's outcome with the probes that are compared only."""
     part = systems.own[outcome.anonymizer]
     return replace(outcome, probes=outcome.probes[np.isin(part.source[probe_rows(faces, part)], systems.rows)])

@@ -8,14 +8,14 @@ from anonlib.anonymizers import dataset, registry
 from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.seed_keys import SEED_KEYS
 from anonlib.anonymizers.shards import shard_rows
-from anonlib.attacks import benchmark as campaign
+from anonlib.attacks import benchmark, ranking
 from anonlib.data.faceset import FaceSet
 from anonlib.faces.recognizers import judge
 from anonlib.metrics.identification import hits, rank_of_true
 from anonlib.metrics.statistics import bootstrap_interval, interval_columns, rate_interval
 from anonlib.paper import tables
 from anonlib.paper.experiments import preservation
-from anonlib.paper.experiments.systems import RECOGNIZERS, Systems
+from anonlib.paper.experiments.systems import Systems, recognizers
 from anonlib.paper.results import Number, ResultTable, interval_number
 
 AVERAGED = "averaged"  # a protocol: the gallery holds exactly the photos that k-Same averaged
@@ -64,8 +64,8 @@ def table(faces: FaceSet, varied: Systems, settings: config.Profile) -> ResultTa
         columns of `preservation.table`. Numbers: ablation/<anonymizer>/<setting>/<measure>.
     """
     evaluate, rows, numbers = settings.evaluate, [], {}
-    outcomes = campaign.recognized(faces, varied.probes, (judge(),))
-    ranks = campaign.ranks(faces, varied.probes, outcomes, evaluate)
+    outcomes = benchmark.run_recognizers(faces, varied.probes, (judge(),))
+    ranks = ranking.ranks(faces, varied.probes, outcomes, evaluate)
     rates = tables.attack_table(ranks, None, evaluate.confidence, evaluate.draws)
     rates = rates[(rates.protocol == "full") & (rates.attacker == judge())].set_index("anonymizer")
     test = np.flatnonzero(faces.split == "test")
@@ -108,7 +108,7 @@ def bound(faces: FaceSet, systems: Systems, evaluate: config.Evaluate) -> Result
     averaged = {name: systems.compared[name].of(rows) for name in _k_anonymous(systems)}
     sets = [faces.images[rows], *(part.images for part in averaged.values())]
     identity = faces.identity[rows]
-    for recognizer, (gallery, *by_system) in campaign.recognize(sets, list(RECOGNIZERS)).items():
+    for recognizer, (gallery, *by_system) in benchmark.embed_sets(sets, list(recognizers())).items():
         for (name, k), probes in zip(_k_anonymous(systems).items(), by_system, strict=True):
             status = averaged[name].status
             hit = hits(rank_of_true(probes, identity, None, gallery, identity, None, status=status))

@@ -10,14 +10,21 @@ def contrastive_loss(z: Tensor, z_hat: Tensor, temperature: float) -> Tensor:
 
     -log [ exp(s(z_k, zhat_k)/tau) / sum_j ( 1[j != k] exp(s(z_k, z_j)/tau) + exp(s(z_k, zhat_j)/tau) ) ]
 
-    z: (K, d) embeddings of original photos of K different people, K >= 2; z_hat: (K, d) of anonymized photos, row k the
-    same person as row k of z. Returns a scalar >= 0, float64 for float64 input and float32 for all other types.
-    Unlike SimCLR's loss the anchors are the originals only. Raises ValueError for other shapes or temperatures.
+    Unlike in SimCLR's loss, only the originals are anchors.
+
+    Args:
+        z: (K, d) embeddings of original photos of K different people, K >= 2.
+        z_hat: (K, d) embeddings of anonymized photos; row k shows the same person as row k of z.
+        temperature: Above 0.
+
+    Returns:
+        A scalar >= 0, float64 for float64 input and float32 for all other types.
+
+    Raises:
+        ValueError: The shapes differ, K is below 2, or the temperature is not above 0.
     """
     if z.ndim != 2 or z.shape != z_hat.shape or len(z) < 2:
-        raise ValueError(
-            f"need two (K, d) tensors of one shape with K >= 2, not {tuple(z.shape)} and {tuple(z_hat.shape)}"
-        )
+        raise ValueError(f"need two (K, d) tensors of one shape, K >= 2, not {tuple(z.shape)} and {tuple(z_hat.shape)}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, not {temperature}")
     precision = torch.float64 if z.dtype == torch.float64 else torch.float32

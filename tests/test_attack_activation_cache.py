@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from anonlib.attacks import stages
-from anonlib.attacks.models import AttackNetwork, build_attacker
+from anonlib.attacks import activation_cache
+from anonlib.attacks.model import AttackNetwork, build_attacker
 
 FROZEN = 3
 
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> AttackNetwork:
-    for name in ("SEEN", "LEARNED"):
-        monkeypatch.setattr(stages, name, stages.Memory(2**28))
+    for name in ("INFERENCE", "TRAINING"):
+        monkeypatch.setattr(activation_cache, name, activation_cache.TensorCache(2**28))
     return build_attacker("mobilefacenet", init="face", image_size=112, frozen=FROZEN).eval()
 
 
@@ -60,14 +60,16 @@ def test_a_batch_that_comes_again_trains_the_same(network: AttackNetwork) -> Non
     assert len(runs) == 2
     for memory, plain in zip(gradients[1], gradients[2], strict=True):
         torch.testing.assert_close(memory, plain)
-    assert len(stages.LEARNED.kept) == 1 and not stages.SEEN.kept, "what is trained on does not push others out"
+    assert len(activation_cache.TRAINING.tensors) == 1 and not activation_cache.INFERENCE.tensors, (
+        "what is trained on does not push others out"
+    )
 
 
 def test_the_memory_forgets_what_was_not_asked_for_longest() -> None:
-    memory, runs = stages.Memory(2 * 40), []
+    memory, runs = activation_cache.TensorCache(2 * 40), []
 
     def ask(key: int) -> torch.Tensor:
-        return memory.recall((key,), lambda: (runs.append(key), torch.full((10,), float(key)))[1])
+        return memory.get((key,), lambda: (runs.append(key), torch.full((10,), float(key)))[1])
 
     for key in (1, 2, 1, 3):  # 2 has to go
         assert ask(key)[0] == key
@@ -75,4 +77,4 @@ def test_the_memory_forgets_what_was_not_asked_for_longest() -> None:
     ask(1), ask(2)
     assert runs == [1, 2, 3, 2]
     memory.limit = 39  # too little for any
-    assert ask(4)[0] == 4 and not memory.kept
+    assert ask(4)[0] == 4 and not memory.tensors

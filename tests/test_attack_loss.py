@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from anonlib.attacks.losses import contrastive_loss
+from anonlib.attacks.loss import contrastive_loss
 
 
 def by_loops(z: torch.Tensor, z_hat: torch.Tensor, temperature: float) -> float:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from anonlib.attacks.models import build_attacker
+from anonlib.attacks.model import build_attacker
 from anonlib.config.errors import AnonlibError
 from anonlib.faces.recognizers import embed, l2_normalize
 from anonlib.networks import mobilefacenet, small_maps

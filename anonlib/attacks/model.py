@@ -4,29 +4,28 @@ import itertools
 
 from torch import Tensor, nn
 
-from anonlib.attacks.stages import recalled
+from anonlib.attacks.activation_cache import cached_activations
 from anonlib.config.errors import AnonlibError
 from anonlib.engine.torch_setup import prepare_torch
 from anonlib.networks.mobilefacenet import MobileFaceNet, face_tensor, pretrained_mobilefacenet
 from anonlib.networks.small_maps import use_small_maps
 
-TIMM: dict[str, tuple[str, dict]] = {  # a model of timm's, and what is changed in it
+TIMM: dict[str, tuple[str, dict]] = {  # backbone -> a model of timm, and what is changed in it
     "resnet18": ("resnet18", {}),
     "resnet50": ("resnet50", {}),
-    "resnet50-narrow": ("resnet50", {"channels": (32, 64, 128, 256)}),  # half the width: a quarter of the products
+    "resnet50-narrow": ("resnet50", {"channels": (32, 64, 128, 256)}),  # half the width
     "convnext": ("convnext_atto", {}),
     "convnext-tiny": ("convnext_tiny", {}),
     "vit": ("vit_tiny_patch16_224", {"patch_size": 8}),
-    # a third of the blocks and two thirds of the width
     "vit-shallow": ("vit_tiny_patch16_224", {"patch_size": 8, "depth": 4, "embed_dim": 128, "num_heads": 4}),
     "swin-tiny": ("swin_tiny_patch4_window7_224", {}),
 }
-SIZED = ("vit", "vit-shallow", "swin-tiny")  # built for one size of image
+FIXED_SIZE = ("vit", "vit-shallow", "swin-tiny")  # built for one image size
 BACKBONES = (*TIMM, "swin", "mobilefacenet")
 
 
 class AttackNetwork(nn.Module):
-    """Map images (B, 3, s, s), RGB in 0..255, to (h, z): what the backbone says and what the head makes of it."""
+    """Map images (B, 3, s, s), RGB in 0..255, to (h, z): the outputs of the backbone and of the projection head."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module, recognizer: bool = False, frozen: int = 0):
         super().__init__()
@@ -35,8 +34,10 @@ class AttackNetwork(nn.Module):
             stage.requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Map images to (h, z)."""
         if self.frozen:
-            x = recalled(self._frozen_stages(), images, lambda: self.backbone(face_tensor(images), last=self.frozen))
+            stages = self._frozen_stages()
+            x = cached_activations(stages, images, lambda: self.backbone(face_tensor(images), last=self.frozen))
             h = self.backbone(x, first=self.frozen)
         else:
             h = self.backbone(face_tensor(images))
@@ -58,16 +59,20 @@ class AttackNetwork(nn.Module):
 def build_attacker(
     backbone: str, projection_dim: int = 128, init: str | None = None, image_size: int = 64, frozen: int = 0
 ) -> AttackNetwork:
-    """Return an untrained attacker, or with init="face" (mobilefacenet only) one that is a face recognizer at step 0.
+    """Return an untrained network, or with init="face" (mobilefacenet only) a face recognizer to be fine-tuned.
 
-    backbone: one of BACKBONES, in timm's sizes; "convnext" is its smallest, "swin" a narrow one of three stages.
-    image_size: side of the square input in pixels; transformers want a multiple of 8 (swin-tiny 32), mobilefacenet 112.
-    The face attacker is the recognizer itself at step 0, has no head (z = h) and keeps its batch statistics. Measured
-    on Canny edges of 150 people of LFW, Full-Ref top-1 before training 12.3 %, after 40 steps of 48 pairs 41.8 %; with
-    statistics of the batch it was 37.5 %, with a SimCLR head 31.5 % (its h). frozen: how many of its first stages (of
-    12) are not trained. Measured on 150 people set aside, mean reciprocal rank behind five anonymizers, in 120 steps: 4
-    .239 in 141 s, 5 .235 in 124 s, 6 .211 in 81 s; with none it is .273 on ia-depth+hed, with 4 .291.
-    Raises AnonlibError for what cannot be built.
+    The latter has no head (z = h) and keeps its batch statistics; see docs/decisions.md.
+
+    Args:
+        backbone: One of BACKBONES, in timm's sizes; "convnext" is its smallest, "swin" a narrow one of three stages.
+        projection_dim: Width of z.
+        init: None, or "face".
+        image_size: Side of the square input in px; a multiple of 8 for transformers (swin-tiny 32), 112 for
+            mobilefacenet.
+        frozen: First stages of the recognizer's 12 that are not trained.
+
+    Raises:
+        AnonlibError: This combination cannot be built.
     """
     if backbone not in BACKBONES:
         raise AnonlibError(f"unknown backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")
@@ -76,12 +81,10 @@ def build_attacker(
             f"backbone {backbone!r} cannot start from {init!r}: init is None, or 'face' for mobilefacenet"
         )
     if frozen and init is None:
-        raise AnonlibError(
-            f"only an attacker that starts from a recognizer can keep its stages: frozen is 0, not {frozen}"
-        )
+        raise AnonlibError(f"only a recognizer has stages worth freezing: without init, frozen is 0, not {frozen}")
     if backbone == "mobilefacenet":
         if image_size != 112:
-            raise AnonlibError(f"mobilefacenet sees 112 px images, not {image_size}")
+            raise AnonlibError(f"the input of mobilefacenet is 112 px wide, not {image_size}")
         if init == "face":
             return AttackNetwork(pretrained_mobilefacenet(), nn.Identity(), recognizer=True, frozen=frozen)
         return AttackNetwork(MobileFaceNet(), projection_head(512, projection_dim))
@@ -93,8 +96,8 @@ def build_attacker(
         network = timm.models.SwinTransformer(img_size=image_size, patch_size=4, num_classes=0, **narrow)
     else:
         name, changes = TIMM[backbone]
-        sized = {"img_size": image_size} if backbone in SIZED else {}
-        network = timm.create_model(name, num_classes=0, **changes, **sized)
+        size = {"img_size": image_size} if backbone in FIXED_SIZE else {}
+        network = timm.create_model(name, num_classes=0, **changes, **size)
         use_small_maps(network)
     return AttackNetwork(network, projection_head(network.num_features, projection_dim))
 

@@ -1,4 +1,4 @@
-"""The campaign on tiny real components: a real diffusers bundle, real trainings, real worker processes."""
+"""The benchmark on tiny real components: a real diffusers bundle, real trainings, real worker processes."""
 
 import hashlib
 import json
@@ -13,9 +13,9 @@ import pytest
 
 from anonlib import assets, config
 from anonlib.anonymizers import dataset, registry, selection
-from anonlib.attacks import benchmark as campaign
-from anonlib.attacks import blackbox, jobs, transfer
-from anonlib.attacks import registry as attackers
+from anonlib.attacks import benchmark, blackbox, contrastive, ranking, steps, transfer
+from anonlib.attacks.ranking import AttackResult
+from anonlib.attacks.registry import TrainingSpec
 from anonlib.config import paths
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import annotate
@@ -97,7 +97,7 @@ def finished(cache: Path, tiny_bundle: str):
     """Faces, profile, what the anonymizers made, and what the attackers saw."""
     faces, numbers = textures(), settings(tiny_bundle)
     made = dataset.anonymize_all(faces, numbers)
-    return faces, numbers, made, campaign.run(faces, made, numbers.attack)
+    return faces, numbers, made, benchmark.run(faces, made, numbers.attack)
 
 
 def test_photos_are_chosen_by_content_and_the_same_in_other_company() -> None:
@@ -172,61 +172,61 @@ def test_pairs_join_an_anonymized_photo_with_its_own_source(finished) -> None:
     faces, _, made, _ = finished
     noop = {"images": made["noop"].images, "status": made["noop"].status, "source": made["noop"].source}
     for split, people in PEOPLE.items():
-        pairs = jobs.pairs_of(faces, noop, split)
+        pairs = steps.pairs_of(faces, noop, split)
         np.testing.assert_array_equal(pairs.originals[pairs.source], pairs.anonymized)
         assert set(pairs.identity) == set(faces.identity[faces.split == split]) and len(pairs.source) == people
-    assert jobs.pairs_of(faces, noop, "generator") is None
+    assert steps.pairs_of(faces, noop, "generator") is None
 
 
 def test_what_is_trained() -> None:
     numbers = config.load("smoke", {"attack.backbones": ["resnet18", "vit"], "attack.sizes": [32, 64]}).attack
     found = Counter(
-        (job.learns, job.label) for job in campaign.jobs(NAMES, replace(numbers, seeds=(0,), together=False))
+        (job.train_on, job.label) for job in benchmark.trainings(NAMES, replace(numbers, seeds=(0,), together=False))
     )
     per_anonymizer = ["contrastive", "contrastive-face", "contrastive-vit"]
     wanted = {((name,), label) for name in NAMES for label in per_anonymizer}
     wanted |= {(("noop",), "background-only"), (("ia-canny",), "background-only")}
     assert set(found) == wanted and set(found.values()) == {1}, "permuted is contrastive: it is not trained again"
-    found = campaign.jobs(("noop", "ia-depth+hed", "ia-hed"), numbers)
-    controls = {job.learns for job in found if job.label == "background-only"}
+    found = benchmark.trainings(("noop", "ia-depth+hed", "ia-hed"), numbers)
+    controls = {job.train_on for job in found if job.label == "background-only"}
     assert controls == {("noop",), ("ia-depth+hed",)}, "the one with the most conditions, wherever it stands"
-    scenes = campaign.jobs(("noop", "ia-hed", "camouflage-base", "camouflage-light"), numbers)
-    controls = {job.learns for job in scenes if job.label == "background-only"}
+    scenes = benchmark.trainings(("noop", "ia-hed", "camouflage-base", "camouflage-light"), numbers)
+    controls = {job.train_on for job in scenes if job.label == "background-only"}
     assert controls == {(name,) for name in ("noop", "ia-hed", "camouflage-base", "camouflage-light")}
-    kept = {job.label: attackers.attack_config(job.attacker, **job.changes).frozen for job in found}
+    kept = {job.label: job.config.frozen for job in found}
     others = dict.fromkeys(("contrastive", "contrastive-vit", "background-only"), 0)
     assert kept == others | {"contrastive-face": numbers.face_frozen} and numbers.face_frozen > 0
-    seeds = campaign.jobs(("noop",), replace(numbers, seeds=(0, 7), scratch_seeds=(3,)))
-    assert Counter(job.changes["seed"] for job in seeds) == {0: 1, 7: 1, 3: 3}
+    seeds = benchmark.trainings(("noop",), replace(numbers, seeds=(0, 7), scratch_seeds=(3,)))
+    assert Counter(job.config.seed for job in seeds) == {0: 1, 7: 1, 3: 3}
 
 
 def test_one_attacker_may_learn_from_all_anonymizers_together() -> None:
     numbers = config.load("demo").attack
-    found = campaign.jobs(("noop", "ia-none", "ia-hed"), numbers)
+    found = benchmark.trainings(("noop", "ia-none", "ia-hed"), numbers)
     learned = {
-        label: [job.learns for job in found if job.label == label] for label in ("contrastive", "contrastive-face")
+        label: [job.train_on for job in found if job.label == label] for label in ("contrastive", "contrastive-face")
     }
     both = [("noop",), ("ia-none", "ia-hed")]
     assert sorted(learned["contrastive"], reverse=True) == both
     assert sorted(learned["contrastive-face"], reverse=True) == [both[0]] * 3 + [both[1]] * 3
-    assert {job.learns for job in campaign.jobs(("noop",), numbers)} == {("noop",)}
+    assert {job.train_on for job in benchmark.trainings(("noop",), numbers)} == {("noop",)}
 
 
 def test_an_attacker_of_all_together_trains_on_all_and_embeds_each(finished) -> None:
     faces, _, made, outcomes = finished
     face = {one.anonymizer: one for one in outcomes if one.attacker == "contrastive-face"}
     together = [face[name] for name in NAMES if name != "noop"]
-    assert len({one.job.learns for one in together}) == 1
+    assert len({one.training.train_on for one in together}) == 1
     for one in together[1:]:
         np.testing.assert_array_equal(one.references, together[0].references)
         assert (one.probes != together[0].probes).any()
-    curves = campaign.curves(outcomes)
-    assert set(curves.learned) == {"noop", "ia-canny", campaign.TOGETHER}, "one curve a training"
+    curves = benchmark.curves(outcomes)
+    assert set(curves.learned) == {"noop", "ia-canny", benchmark.JOINT}, "one curve a training"
     assert not curves.duplicated(["learned", "attacker", "seed", "step"]).any()
     seen = {name: {"images": one.images, "status": one.status, "source": one.source} for name, one in made.items()}
-    job = together[0].job
-    shuffled = {name: seen[name] for name in reversed(job.learns)}  # another order of photos, the same probes by name
-    (again,) = jobs.attack_shard([job], [shuffled], [None], faces)["outcome"]
+    job = together[0].training
+    shuffled = {name: seen[name] for name in reversed(job.train_on)}  # another order of photos, the same probes by name
+    (again,) = steps.train_shard([job], [shuffled], [None], faces)["result"]
     assert list(again["probes"]) == list(shuffled)
     for name, probes in again["probes"].items():
         assert np.allclose(probes, face[name].probes, atol=0.2) and probes.shape == face[name].probes.shape
@@ -244,8 +244,8 @@ def test_everyone_attacks_everything_and_a_second_run_computes_nothing(finished,
     ledger = tmp_path / "ledger"
     monkeypatch.setenv(LEDGER, str(ledger))
     slower = {name: replace(one, seconds=one.seconds + 1) for name, one in made.items()}
-    again = campaign.run(faces, slower, numbers.attack)
-    (alone,) = campaign.recognize([faces.images[faces.split == "test"]], ["sface"])["sface"]
+    again = benchmark.run(faces, slower, numbers.attack)
+    (alone,) = benchmark.embed_sets([faces.images[faces.split == "test"]], ["sface"])["sface"]
     np.testing.assert_array_equal(alone, next(one.references for one in again if one.attacker == "sface"))
     assert all(json.loads(line)["hit"] for line in ledger.read_text().splitlines()), "seconds are never the same twice"
     for first, second in zip(outcomes, again, strict=True):
@@ -255,10 +255,10 @@ def test_everyone_attacks_everything_and_a_second_run_computes_nothing(finished,
 
 def test_curves_and_ranks_cover_all(finished) -> None:
     faces, numbers, made, outcomes = finished
-    curves = campaign.curves(outcomes)
+    curves = benchmark.curves(outcomes)
     assert set(curves.attacker) == {"contrastive", "contrastive-face", "background-only"}
     assert curves.validation_top1.notna().any() and curves.loss.notna().any()
-    ranks = campaign.ranks(faces, made, outcomes, numbers.evaluate)
+    ranks = ranking.ranks(faces, made, outcomes, numbers.evaluate)
     sizes = ranks.groupby(["anonymizer", "attacker", "protocol"]).size()
     assert set(sizes) == {4} and len(sizes) == 3 * (4 * 6 - 2)
     references = ranks[ranks.attacker != "permuted"].groupby("protocol").references.agg(["min", "max"])
@@ -272,15 +272,15 @@ def test_the_probes_own_photo_is_never_a_reference(finished) -> None:
     test = np.flatnonzero(faces.split == "test")
     told_apart = np.eye(len(test), dtype=np.float32)  # every photo is like itself and like no other
     source = made["noop"].source[faces.split[made["noop"].source] == "test"]
-    seen = campaign.Outcome("noop", "sface", 0, told_apart[np.searchsorted(test, source)], told_apart)
-    ranks = campaign.ranks(faces, made, [seen], numbers.evaluate)
+    seen = AttackResult("noop", "sface", 0, told_apart[np.searchsorted(test, source)], told_apart)
+    ranks = ranking.ranks(faces, made, [seen], numbers.evaluate)
     assert top1(ranks[ranks.protocol == "full"]) == pytest.approx(1 / 4), "1 would mean that it found the probe itself"
     other = np.searchsorted(test, source) // PHOTOS  # every photo is like those of its person
     like_person = np.eye(4, dtype=np.float32)
     seen = replace(
         seen, attacker="contrastive", probes=like_person[other], references=np.repeat(like_person, PHOTOS, 0)
     )
-    ranks = campaign.ranks(faces, made, [seen], numbers.evaluate)
+    ranks = ranking.ranks(faces, made, [seen], numbers.evaluate)
     assert (ranks[ranks.attacker == "contrastive"]["rank"] == 1).all()
     permuted = ranks[(ranks.attacker == "permuted") & (ranks.protocol == "full")]
     named = permuted.identity.to_numpy() == faces.identity[source]
@@ -291,7 +291,7 @@ def test_too_few_people_are_named(finished) -> None:
     faces, numbers, made, _ = finished
     alone = faces.select(split="test")
     with pytest.raises(AnonlibError, match="2 people to train on"):
-        campaign.run(alone, made, numbers.attack)
+        benchmark.run(alone, made, numbers.attack)
 
 
 def test_maps_agree_with_themselves_and_less_with_what_was_painted_over(finished) -> None:
@@ -314,28 +314,28 @@ def test_an_attacker_that_was_kept_embeds_later_as_it_did_at_once(finished) -> N
         ("contrastive-face", name) for name in NAMES if name != "noop"
     }
     kept = [one for one in kept if not one.control]
-    own = [{"own": made[one.anonymizer].images[campaign.probe_rows(faces, made[one.anonymizer])]} for one in kept]
+    own = [{"own": made[one.anonymizer].images[ranking.probe_rows(faces, made[one.anonymizer])]} for one in kept]
     for one, again in zip(kept, transfer.embed_all(kept, own), strict=True):
         np.testing.assert_allclose(again["own"], one.probes, atol=1e-5)
 
 
 @pytest.mark.parametrize("missing", [0, 2])
 def test_who_waits_for_nobody_fills_the_first_phase_only_where_it_has_work(monkeypatch, missing) -> None:
-    phases: list[list[jobs.Job]] = []
+    phases: list[list[TrainingSpec]] = []
 
-    def trained(faces, made, todo, start):
+    def trained(faces, made, todo, init):
         phases.append(todo)
-        told = [(job.learns[0], job.label, job.changes["seed"]) for job in todo]
-        return [campaign.Outcome(*one, None, None, weights={}) for one in told]
+        told = [(job.train_on[0], job.label, job.config.seed) for job in todo]
+        return [AttackResult(*one, None, None, weights={}) for one in told]
 
-    monkeypatch.setattr(campaign, "_trained", trained)
-    monkeypatch.setattr(campaign, "_shards", lambda *of_all: {})
-    monkeypatch.setattr(campaign.cache, "lacking", lambda name, function: missing)
-    todo = campaign.jobs(NAMES, config.load("demo").attack)
-    campaign.train(None, {}, todo)
+    monkeypatch.setattr(benchmark, "_run_phase", trained)
+    monkeypatch.setattr(benchmark, "_shards", lambda *of_all: {})
+    monkeypatch.setattr(benchmark.cache, "lacking", lambda name, function: missing)
+    todo = benchmark.trainings(NAMES, config.load("demo").attack)
+    benchmark.run_trainings(None, {}, todo)
     first, later = phases
     assert len(first + later) == len(todo) and all(job in first + later for job in todo)
-    assert all(job.start is None for job in first) and any(job.start for job in later)
+    assert all(job.init_from is None for job in first) and any(job.init_from for job in later)
     face = [sum(job.attacker == "contrastive-face" for job in phase) for phase in phases]
     assert face == ([3, 3] if missing else [0, 6])
 
@@ -343,32 +343,33 @@ def test_who_waits_for_nobody_fills_the_first_phase_only_where_it_has_work(monke
 def test_transfer_takes_every_attacker_to_every_other_anonymizer(finished) -> None:
     faces, numbers, made, _ = finished
     homes, moved = transfer.across(faces, made, numbers.attack)
-    assert [(one.attacker, one.job.learns) for one in homes] == [(f"contrastive-face-from-{a}", (a,)) for a in NAMES]
+    own = [(one.attacker, one.training.train_on) for one in homes]
+    assert own == [(f"contrastive-face-from-{a}", (a,)) for a in NAMES]
     found = {(one.attacker, one.anonymizer) for one in moved}
     assert found == {(f"contrastive-face-from-{a}", b) for a in NAMES for b in NAMES if a != b}
     home = next(one for one in homes if one.anonymizer == "noop")
     away = next(one for one in moved if (one.attacker, one.anonymizer) == ("contrastive-face-from-noop", "blur"))
     np.testing.assert_array_equal(away.references, home.references)
     assert not np.allclose(away.probes, home.probes, atol=1e-3)
-    table = campaign.ranks(faces, made, moved, numbers.evaluate)
+    table = ranking.ranks(faces, made, moved, numbers.evaluate)
     assert len(table) == 3 * len(moved) * PEOPLE["test"]
 
 
 def test_a_world_of_edges_has_maps_for_pixels_and_empty_ones_fail(finished) -> None:
     faces, _, made, _ = finished
     flat = replace(faces, images=np.concatenate([np.full_like(faces.images[:1], 90), faces.images[1:]]))
-    maps, seen = blackbox.seen_as("canny", flat, made)
+    maps, seen = blackbox.edge_maps("canny", flat, made)
     wanted, valid = annotate("canny", flat.images)
     assert not valid[0] and valid[1:].all()
     np.testing.assert_array_equal(maps.images[1:], wanted[1:])
     noop = seen["noop"]
     np.testing.assert_array_equal(noop.images, maps.images[noop.source])
     assert (noop.status == np.where(noop.source == 0, "error", "ok")).all()
-    probes = campaign.probe_rows(faces, made["blur"])
+    probes = ranking.probe_rows(faces, made["blur"])
     blur = seen["blur"]
     np.testing.assert_array_equal(blur.images, annotate("canny", made["blur"].images[probes])[0])
     np.testing.assert_array_equal(blur.source, made["blur"].source[probes])
-    alone, only = blackbox.seen_as("canny", flat, {"noop": made["noop"]})
+    alone, only = blackbox.edge_maps("canny", flat, {"noop": made["noop"]})
     np.testing.assert_array_equal(alone.images, maps.images)
     np.testing.assert_array_equal(only["noop"].images, noop.images)
 
@@ -376,8 +377,8 @@ def test_a_world_of_edges_has_maps_for_pixels_and_empty_ones_fail(finished) -> N
 def test_the_black_box_attack_never_sees_what_the_anonymizer_made(finished, monkeypatch) -> None:
     faces, numbers, made, _ = finished
     numbers = replace(numbers, attack=replace(numbers.attack, edges=("hed", "canny"), edge_photos=2))
-    trained_on, real = [], campaign.train
-    monkeypatch.setattr(campaign, "train", lambda f, m, todo: trained_on.append((f, m)) or real(f, m, todo))
+    trained_on, real = [], benchmark.run_trainings
+    monkeypatch.setattr(benchmark, "run_trainings", lambda f, m, todo: trained_on.append((f, m)) or real(f, m, todo))
     table = blackbox.ranks(faces, made, numbers)
     assert [list(m) for _, m in trained_on] == [["noop"], ["noop"]]
     for edge, (maps, m) in zip(numbers.attack.edges, trained_on, strict=True):
@@ -394,26 +395,29 @@ def test_the_black_box_attack_never_sees_what_the_anonymizer_made(finished, monk
 
 def test_from_scratch_goes_on_from_photos_to_each_anonymizer_or_starts_anew() -> None:
     numbers = config.load("demo").attack
-    todo = [job for job in campaign.jobs(NAMES, numbers) if job.attacker == "contrastive"]
-    (photos,) = [job for job in todo if job.start is None]
-    assert photos.learns == ("noop",) and photos.keep and photos.changes["steps"] == numbers.steps
-    assert {name for job in todo for name in job.learns} == set(NAMES)
+    todo = [job for job in benchmark.trainings(NAMES, numbers) if job.attacker == "contrastive"]
+    (photos,) = [job for job in todo if job.init_from is None]
+    assert photos.train_on == ("noop",) and photos.save_weights and photos.config.steps == numbers.steps
+    assert {name for job in todo for name in job.train_on} == set(NAMES)
     for job in todo:
         if job is not photos:
-            assert (job.start, job.changes["steps"]) == (("noop", photos.label), numbers.tune_steps)
-            assert 0 < attackers.attack_config(job.attacker, **job.changes).lr < 5e-3
-    anew = campaign.jobs(NAMES, replace(numbers, tune_steps=0))
-    assert {job.start for job in anew} == {None}
-    assert {job.changes["steps"] for job in anew if job.attacker == "contrastive"} == {numbers.steps}
+            assert (job.init_from, job.config.steps) == (("noop", photos.label), numbers.tune_steps)
+            assert 0 < job.config.lr < 5e-3
+    anew = benchmark.trainings(NAMES, replace(numbers, tune_steps=0))
+    assert {job.init_from for job in anew} == {None}
+    assert {job.config.steps for job in anew if job.attacker == "contrastive"} == {numbers.steps}
 
 
 def test_a_training_that_goes_on_begins_with_the_weights_of_the_one_on_photos(finished) -> None:
     faces, _, made, outcomes = finished
     photos = next(one for one in outcomes if (one.attacker, one.anonymizer) == ("contrastive", "noop"))
-    changes = attackers.tuned(photos.job.changes, steps=1) | {"lr": 1e-9}
-    still = jobs.Job(("blur",), "contrastive", "contrastive", changes, keep=True, start=("noop", "contrastive"))
-    (found,) = [one for one in campaign.train(faces, made, [still, photos.job]) if one.anonymizer == "blur"]
-    (again,) = campaign.train(faces, made, [still], known=[photos])
+    tuned = replace(contrastive.finetune_config(photos.training.config, steps=1), lr=1e-9)
+    start = ("noop", "contrastive")
+    still = TrainingSpec(("blur",), *["contrastive"] * 2, tuned, save_weights=True, init_from=start)
+    (found,) = [
+        one for one in benchmark.run_trainings(faces, made, [still, photos.training]) if one.anonymizer == "blur"
+    ]
+    (again,) = benchmark.run_trainings(faces, made, [still], known=[photos])
     np.testing.assert_array_equal(found.probes, again.probes)
     for name, value in photos.weights.items():
         if "running" not in name and "num_batches" not in name:
@@ -475,7 +479,7 @@ def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> Non
         assert Counter(faces.split[one.source]) == {"test": PEOPLE["test"]}
     outcomes = boundary.attack(faces, mixed, probes, made, known, numbers)
     assert [(one.anonymizer, one.seed) for one in outcomes] == [(name, 0) for name in probes]
-    ranks = campaign.ranks(faces, probes, outcomes, numbers.evaluate)
+    ranks = ranking.ranks(faces, probes, outcomes, numbers.evaluate)
     rates = tables.attack_table(ranks, None, 0.95, 50)
     kept = pd.DataFrame({"anonymizer": list(probes), "kept": [0.5, 0.9, np.nan], "faces": 4})
     found = boundary.boundary_table(points, ranks, rates, kept, numbers).frame
@@ -491,8 +495,10 @@ def test_another_value_of_an_ablation_trains_for_that_value_only(finished, monke
     more = replace(numbers, ablate=replace(numbers.ablate, temperatures=(0.5, 0.1)))
     monkeypatch.setenv(LEDGER, str(tmp_path / "ledger"))
     outcomes = ablation.run(faces, made, ablation.variants("ia-canny", more))
-    assert [one.job.changes["temperature"] for one in outcomes] == [0.5, 0.1]
-    assert {one.anonymizer for one in outcomes} == {"ia-canny"} < set(outcomes[0].job.learns), "judged by one of them"
+    assert [one.training.config.temperature for one in outcomes] == [0.5, 0.1]
+    assert {one.anonymizer for one in outcomes} == {"ia-canny"} < set(outcomes[0].training.train_on), (
+        "judged by one of them"
+    )
     assert [json.loads(line)["hit"] for line in (tmp_path / "ledger").read_text().splitlines()] == [False, True]
 
 

@@ -1,0 +1,207 @@
+"""The first paper's attackers: contrastive training on pairs of an original and an anonymized photo of one person.
+
+"contrastive" starts from scratch, "contrastive-face" from a face recognizer; two controls are trained or evaluated
+likewise. The measurements behind all constants are in docs/decisions.md.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from anonlib import config
+from anonlib.attacks.registry import AttackConfig, AttackerSpec, TrainingSpec, add
+from anonlib.config.errors import AnonlibError
+
+if TYPE_CHECKING:
+    from anonlib.attacks.pairs import PhotoPairs
+    from anonlib.attacks.train import TrainedAttacker
+
+SCRATCH, FACE, BACKGROUND, PERMUTED = "contrastive", "contrastive-face", "background-only", "permuted"
+ORIGINALS = ("noop",)  # the training data of attackers that see un-anonymized photos only
+
+# Learning rate of a network from scratch, by backbone. resnet50, vit and the -tiny ones are not tuned yet.
+RATES = {
+    "resnet18": 5e-3, "resnet50": 2e-3, "resnet50-narrow": 4e-3, "convnext": 4e-3, "convnext-tiny": 1e-3,
+    "swin": 3e-3, "swin-tiny": 1e-3, "vit": 1e-3, "vit-shallow": 1.5e-3,
+}  # fmt: skip
+# Cost of a photo at equal size; that of resnet18 is 1.
+COSTS = {"resnet50": 6.0, "resnet50-narrow": 0.9, "convnext": 0.7, "swin": 0.5, "vit": 5.0, "vit-shallow": 1.1}
+FINETUNING, FINETUNING_RATE = {"warmup": 5, "validate_every": 20}, 0.2  # the rate is a share of that from scratch
+
+CONFIGS = {
+    SCRATCH: AttackConfig(lr=RATES["resnet18"], shift=0.03, light=0.1),
+    FACE: AttackConfig(
+        name=FACE,
+        backbone="mobilefacenet",
+        init="face",
+        frame="face",
+        image_size=112,
+        steps=120,
+        batch=48,
+        lr=1.2e-3,
+        warmup=5,
+        validate_every=40,
+    ),
+}
+CONFIGS[BACKGROUND] = replace(CONFIGS[SCRATCH], name=BACKGROUND, view="background")
+
+
+def train(
+    pairs: "PhotoPairs", validation: "PhotoPairs | None" = None, attacker: str = SCRATCH, **changes: int | float | str
+) -> "TrainedAttacker":
+    """Train one attacker; its method `embed` maps photos to embeddings.
+
+    Args:
+        pairs: Pairs of the attacker's own people.
+        validation: Pairs of other people, which select the best state.
+        attacker: A key of CONFIGS.
+        **changes: Fields of `AttackConfig`, such as steps=100, temperature=0.2, backbone="resnet50".
+    """
+    from anonlib.attacks.train import train_attacker
+
+    return train_attacker(attack_config(attacker, **changes), pairs, validation)
+
+
+def attack_config(attacker: str = SCRATCH, **changes: int | float | str) -> AttackConfig:
+    """Return how an attacker is trained, with some fields changed; a backbone brings its own learning rate.
+
+    Raises:
+        AnonlibError: The attacker is unknown or not trained with the contrastive loss.
+    """
+    if attacker not in CONFIGS:
+        raise AnonlibError(f"unknown attacker {attacker!r}: choose one of {', '.join(CONFIGS)}")
+    if "backbone" in changes:
+        changes = {"lr": RATES.get(changes["backbone"], CONFIGS[attacker].lr)} | changes
+    return replace(CONFIGS[attacker], **changes)
+
+
+def scratch_config(settings: config.Attack, backbone: str, image_size: int, seed: int, attacker: str = SCRATCH):
+    """Return the configuration of an attacker from scratch in a profile."""
+    return attack_config(
+        attacker, backbone=backbone, image_size=image_size, seed=seed,
+        steps=settings.steps, batch=settings.batch, temperature=settings.temperature,
+    )  # fmt: skip
+
+
+def face_config(settings: config.Attack, **changes: int | float | str) -> AttackConfig:
+    """Return the configuration of an attacker from a face recognizer in a profile, with some fields changed."""
+    profile = {"batch": settings.face_batch, "temperature": settings.temperature, "frozen": settings.face_frozen}
+    return attack_config(FACE, **{"steps": settings.face_steps} | profile | changes)
+
+
+def finetune_config(scratch: AttackConfig, steps: int) -> AttackConfig:
+    """Return the configuration of a training that continues one from scratch for so many steps."""
+    return replace(scratch, steps=steps, lr=FINETUNING_RATE * scratch.lr, **FINETUNING)
+
+
+def cost(training: TrainingSpec) -> float:
+    """Return how long a training takes, in arbitrary units, to start the longest first."""
+    chosen = training.config
+    return chosen.steps * chosen.batch * chosen.image_size**2 * COSTS.get(chosen.backbone, 1.0)
+
+
+def training_groups(anonymizers: Iterable[str], settings: config.Attack) -> list[tuple[str, ...]]:
+    """Return the anonymizers whose photos one attacker is trained on, for each attacker of a kind.
+
+    Originals have an attacker of their own. All others share one where `settings.together`, else each has its own.
+    """
+    if not settings.together:
+        return [(name,) for name in anonymizers]
+    others = tuple(name for name in anonymizers if name not in ORIGINALS)
+    return [group for group in (ORIGINALS, others) if group and set(group) <= set(anonymizers)]
+
+
+def scratch_trainings(
+    groups: Iterable[tuple[str, ...]], attacker: str, label: str, scratch: AttackConfig, tune_steps: int
+) -> list[TrainingSpec]:
+    """Return one training per group: from scratch, or for tune_steps > 0 continued from the one on originals."""
+    trainings = []
+    for group in groups:
+        if group == ORIGINALS or not tune_steps:
+            trainings.append(TrainingSpec(group, attacker, label, scratch, save_weights=bool(tune_steps)))
+        else:
+            tuned = finetune_config(scratch, tune_steps)
+            trainings.append(TrainingSpec(group, attacker, label, tuned, init_from=(*ORIGINALS, label)))
+    return trainings
+
+
+def _face_trainings(anonymizers: tuple[str, ...], settings: config.Attack) -> list[TrainingSpec]:
+    return [
+        TrainingSpec(group, FACE, FACE, face_config(settings, seed=seed), save_weights=group != ORIGINALS)
+        for seed in settings.seeds
+        for group in training_groups(anonymizers, settings)
+    ]
+
+
+def _scratch_trainings(
+    anonymizers: tuple[str, ...], settings: config.Attack, attacker: str = SCRATCH
+) -> list[TrainingSpec]:
+    groups = training_groups(anonymizers, settings)
+    backbones = list(zip(settings.backbones, settings.sizes, strict=True))
+    if attacker == BACKGROUND:
+        groups, backbones = _own_backgrounds(anonymizers), backbones[:1]
+    trainings = []
+    for seed in settings.scratch_seeds:
+        for place, (backbone, size) in enumerate(backbones):
+            label = attacker if place == 0 else f"{attacker}-{backbone}"
+            scratch = scratch_config(settings, backbone, size, seed, attacker)
+            trainings += scratch_trainings(groups, attacker, label, scratch, settings.tune_steps)
+    return trainings
+
+
+def _own_backgrounds(anonymizers: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the anonymizers whose photos have a background worth an attacker of its own.
+
+    These are originals, the inpainting anonymizer with the most control maps, and all that repaint the background:
+    the other ones keep the original background.
+    """
+    from anonlib.anonymizers import registry
+
+    specs = [registry.find(name) for name in anonymizers]
+    inpainters = [spec for spec in specs if spec.uses_generator and not spec.repaints_background]
+    richest = sorted(inpainters, key=lambda spec: len(spec.controls))[-1:]
+    return [(spec.name,) for spec in specs if spec.name in ORIGINALS or spec.repaints_background or spec in richest]
+
+
+add(
+    AttackerSpec(
+        name=SCRATCH,
+        knows="Owns the anonymizer and photos of other people: trains a network from scratch on photo and anonymized "
+        "photo, on photo and photo before where that pays.",
+        kind="contrastive",
+        trainings=_scratch_trainings,
+        min_noop_top1=0.80,
+        order=10,
+    )
+)
+add(
+    AttackerSpec(
+        name=FACE,
+        knows="As contrastive, but starts from a public face recognizer and fine-tunes it.",
+        kind="contrastive",
+        trainings=_face_trainings,
+        min_noop_top1=0.90,
+        order=11,
+    )
+)
+add(
+    AttackerSpec(
+        name=BACKGROUND,
+        knows="Control, trained as contrastive: sees the pixels around the person only, so it must be at chance.",
+        kind="control",
+        trainings=partial(_scratch_trainings, attacker=BACKGROUND),
+        control=True,
+        order=90,
+    )
+)
+add(
+    AttackerSpec(
+        name=PERMUTED,
+        knows="Control: contrastive, judged with the probes' names permuted among people, so it must be at chance.",
+        kind="control",
+        permutes=SCRATCH,
+        control=True,
+        order=91,
+    )
+)

@@ -1,0 +1,132 @@
+"""The cached steps of the attacks, run in worker processes: train and embed, or only embed.
+
+They are apart from the benchmark so that neither tables nor anonymizers are part of a training's cache key.
+"""
+
+import time
+from dataclasses import asdict
+
+import numpy as np
+
+from anonlib.attacks import registry
+from anonlib.attacks.pairs import PhotoPairs
+from anonlib.attacks.registry import TrainingSpec
+from anonlib.attacks.train import load_attacker, train_attacker, weights_of
+from anonlib.config import digest
+from anonlib.config.errors import AnonlibError
+from anonlib.config.paths import cache_root
+from anonlib.data.faceset import FaceSet
+from anonlib.engine import store
+from anonlib.engine.torch_setup import device
+from anonlib.faces import recognizers
+from anonlib.faces.recognizers import l2_normalize
+
+Photos = dict[str, np.ndarray]  # images, status and source of the output of an anonymizer
+Weights = dict[str, np.ndarray]
+
+
+def pairs_of(faces: FaceSet, photos: Photos, split: str) -> PhotoPairs | None:
+    """Return the pairs of one split, None where it has no people."""
+    rows = np.flatnonzero(faces.split == split)
+    if not len(rows):
+        return None
+    part, chosen = faces.select(rows=rows), np.isin(photos["source"], rows)
+    source = np.searchsorted(rows, photos["source"][chosen])
+    return PhotoPairs(
+        part.images, part.identity, photos["images"][chosen], source, photos["status"][chosen], part.masks
+    )
+
+
+def train_shard(
+    training: list[TrainingSpec], anonymized: list[dict[str, Photos]], init: list[Weights | None], faces: FaceSet
+) -> dict[str, list]:
+    """Train attackers and embed the test people; a killed training continues from its last validation.
+
+    Args:
+        training: What to train.
+        anonymized: For each, the output of its anonymizers by name.
+        init: For each, the weights that it starts from, or None.
+        faces: The data set.
+
+    Returns:
+        "result": for each, the probes (P, d) by anonymizer, references (R, d), curve, and the fields of `AttackResult`.
+    """
+    return {"result": [_train(*row, faces) for row in zip(training, anonymized, init, strict=True)]}
+
+
+def _train(training: TrainingSpec, anonymized: dict[str, Photos], init: Weights | None, faces: FaceSet) -> dict:
+    from anonlib.attacks.distributed import processes, train_distributed
+
+    train, validation = _training_pairs(faces, anonymized)
+    tested = {training.test_on: anonymized[training.test_on]} if training.test_on else anonymized
+    test = pairs_of(faces, _joined(tested), "test")
+    data = [pairs.fingerprint() for pairs in (train, validation) if pairs is not None]
+    name = digest([asdict(training.config), data, store.digest(init) if init else ""])[:32]
+    checkpoint = cache_root() / "attack" / f"{name}.pt"
+    start = time.process_time()
+    args = (training.config, train, validation, checkpoint, init)
+    if (count := processes()) > 1:
+        trained = train_distributed(count, *args)
+        trained.network.to(device())
+    else:
+        trained = train_attacker(*args, device=device())
+    probes = _by_anonymizer(faces, tested, trained.embed(test.anonymized, test.anonymized_masks))
+    result = {"probes": probes, "references": trained.embed(test.originals, test.masks)}
+    result["seconds"] = time.process_time() - start
+    checkpoint.unlink(missing_ok=True)
+    result |= {name: getattr(trained, name) for name in ("embedding", "fusion", "step", "curve")}
+    result["parameters"] = sum(parameter.numel() for parameter in trained.network.parameters())
+    return result | {"weights": weights_of(trained) if training.save_weights else None}
+
+
+def _training_pairs(faces: FaceSet, anonymized: dict[str, Photos]) -> tuple[PhotoPairs, PhotoPairs | None]:
+    train, validation = (pairs_of(faces, _joined(anonymized), split) for split in ("train", "validation"))
+    return train, validation if validation is not None and len(validation.usable) else None
+
+
+def _joined(anonymized: dict[str, Photos]) -> Photos:
+    keys = ("images", "status", "source")
+    return {key: np.concatenate([photos[key] for photos in anonymized.values()]) for key in keys}
+
+
+def _by_anonymizer(faces: FaceSet, anonymized: dict[str, Photos], probes: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the probes of all anonymizers, one after the other, by anonymizer."""
+    ends = np.cumsum([(faces.split[photos["source"]] == "test").sum() for photos in anonymized.values()])[:-1]
+    return dict(zip(anonymized, np.split(probes, ends), strict=True))
+
+
+def user_shard(attacker: list[str], anonymized: list[dict[str, Photos]], faces: FaceSet) -> dict[str, list]:
+    """Train a user's attackers where they train, and embed the test people: probes by anonymizer, and references."""
+    results = []
+    for name, photos in zip(attacker, anonymized, strict=True):
+        spec, test = registry.get(name), pairs_of(faces, _joined(photos), "test")
+        embed = spec.embed or spec.train(*_training_pairs(faces, photos))
+        probes, references = (_checked(name, embed(images), images) for images in (test.anonymized, test.originals))
+        results.append({"probes": _by_anonymizer(faces, photos, probes), "references": references})
+    return {"result": results}
+
+
+def _checked(name: str, embeddings: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Return a user's embeddings, L2-l2_normalize; AnonlibError unless they are numbers, one row per photo."""
+    embeddings = np.asarray(embeddings)
+    if embeddings.ndim != 2 or len(embeddings) != len(images) or not np.isfinite(embeddings).all():
+        raise AnonlibError(
+            f"attacker {name!r}: embeddings of {len(images)} photos must be finite and of shape ({len(images)}, d), "
+            f"not {embeddings.shape}"
+        )
+    return l2_normalize(embeddings)
+
+
+def transfer_shards(trained: list[dict], photos: list[np.ndarray]) -> list[np.ndarray]:
+    """Embed each set of photos with an attacker trained before: (N, d) float32, L2-l2_normalize.
+
+    Args:
+        trained: For each set the attacker's config, weights, embedding and fusion.
+        photos: The sets, (N, 128, 128, 3) uint8 each.
+    """
+    return [load_attacker(**attacker).embed(images) for attacker, images in zip(trained, photos, strict=True)]
+
+
+def embed_shards(recognizer: list[str], images: list[np.ndarray]) -> list[np.ndarray]:
+    """Embed each shard of photos with a public recognizer: (N, d) float32, L2-l2_normalize."""
+    return [recognizers.embed(name, part) for name, part in zip(recognizer, images, strict=True)]
