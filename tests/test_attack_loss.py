@@ -95,3 +95,15 @@ def test_wrong_shapes_raise(shape: tuple[int, ...], shape_hat: tuple[int, ...]) 
 def test_wrong_temperature_raises(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature"):
         contrastive_loss(torch.ones(2, 3), torch.ones(2, 3), temperature)
+
+
+def test_equals_ntxent_of_pytorch_metric_learning_with_originals_as_anchors() -> None:
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    z, z_hat = batch(6)
+    count = len(z)
+    k, j = torch.where(~torch.eye(count, dtype=torch.bool))
+    positives = torch.arange(count), torch.arange(count) + count
+    negatives = torch.cat([k, k]), torch.cat([j, j + count])
+    ntxent = losses.NTXentLoss(temperature=0.2)
+    expected = ntxent(torch.cat([z, z_hat]), indices_tuple=(*positives, *negatives))
+    torch.testing.assert_close(contrastive_loss(z, z_hat, 0.2), expected, rtol=1e-12, atol=0)
