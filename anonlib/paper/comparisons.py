@@ -30,7 +30,7 @@ def conditioning_table(
     anonymizer with the strongest on the other.
 
     Args:
-        ranks: of `attacks.benchmark.ranks`.
+        ranks: of `attacks.ranking.ranks`.
         table: `tables.attack_table` of them.
         base: the anonymizer that is compared with.
         confidence: coverage of the intervals, in (0, 1).
@@ -84,7 +84,7 @@ def references_table(
     """Compare each anonymizer's strongest attacker between protocols, paired by probe.
 
     Args:
-        ranks: of `attacks.benchmark.ranks`.
+        ranks: of `attacks.ranking.ranks`.
         table: `tables.attack_table` of them.
         confidence: coverage of the intervals, in (0, 1).
         n_resamples: number of sign flips of a test.
@@ -110,7 +110,7 @@ def gains_table(
     """Compare one attacker's Full-Ref top-1 with another's, paired by probe, on each anonymizer that both attack.
 
     Args:
-        ranks: of `attacks.benchmark.ranks`.
+        ranks: of `attacks.ranking.ranks`.
         attacker: whose gain is computed.
         base: the attacker that is compared with.
         confidence: coverage of the intervals, in (0, 1).
@@ -135,7 +135,7 @@ def seeds_table(ranks: pd.DataFrame, confidence: float = 0.95) -> ResultTable:
     """Split the error of top-1, Full-Ref, into people's and seeds', for attackers with several training seeds.
 
     Args:
-        ranks: of `attacks.benchmark.ranks`.
+        ranks: of `attacks.ranking.ranks`.
         confidence: coverage of the intervals, in (0, 1).
 
     Returns:

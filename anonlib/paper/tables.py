@@ -33,7 +33,7 @@ def attack_table(
     """Compute identification rates by anonymizer, attacker and protocol, and their maximum over attackers.
 
     Args:
-        ranks: of `attacks.benchmark.ranks`; several seeds of one attacker are averaged probe by probe.
+        ranks: of `attacks.ranking.ranks`; several seeds of one attacker are averaged probe by probe.
         knows: attacker -> the sentence on what it knows.
         confidence: coverage of the intervals, in (0, 1).
         n_bootstrap: number of resamples of people.
