@@ -28,7 +28,7 @@ RULES = ("names", "persons", "sections", "imperative")
 BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULES, in that order
     "anonlib/anonymizers": (64, 16, 47, 0),
     "anonlib/assets": (2, 1, 10, 0),
-    "anonlib/attacks": (103, 22, 73, 8),
+    "anonlib/attacks": (4, 11, 70, 0),
     "anonlib/controls": (22, 7, 18, 0),
     "anonlib/data": (15, 2, 32, 0),
     "anonlib/diffusion": (0, 2, 24, 0),
@@ -121,7 +121,9 @@ def silent(node: ast.FunctionDef | ast.AsyncFunctionDef, text: str) -> bool:
 def imperative(word: str) -> bool:
     """Return whether a word, small letters, may begin an imperative sentence."""
     third_person = word.endswith("s") and word not in ENDS_IN_S
-    return bool(word) and word not in NOT_IMPERATIVE and not third_person and not word.endswith("ed")
+    return (
+        bool(word) and word not in NOT_IMPERATIVE and not third_person and (word == "embed" or not word.endswith("ed"))
+    )
 
 
 def prose(source: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
