@@ -161,7 +161,7 @@ def test_poses_are_drawn_by_the_library_and_networks_see_batches(pictures, tmp_p
 def test_threads_calls_of_a_network_go_as_one_batch_and_its_errors_to_whoever_asked():
     import torch
 
-    from anonlib.networks.joint import jointly
+    from anonlib.networks.call_batcher import run_batched
 
     torch.manual_seed(0)
     net, sizes = torch.nn.Conv2d(1, 2, 3), []
@@ -169,30 +169,30 @@ def test_threads_calls_of_a_network_go_as_one_batch_and_its_errors_to_whoever_as
     pair = torch.nn.Module()
     pair.forward = lambda x: (x + 1, [x * 2])
 
-    def work(given, joint):
-        asked, both = joint.network(net), joint.network(pair)
+    def work(given, batcher):
+        asked, both = batcher.batch(net), batcher.batch(pair)
         found = [asked(torch.full((1, 1, 5, 5), float(given + k))) for k in range(given)]
         first, (second,) = both(torch.full((1, 3), float(given)))
         return [one.sum().item() for one in [*found, first, second]]
 
-    made = jointly(work, [1, 3, 2])
+    made = run_batched(work, [1, 3, 2])
     assert sizes == [3, 2, 1], "who has finished is not waited for"
     with torch.no_grad():
         for given, found in zip([1, 3, 2], made, strict=True):
             alone = [net(torch.full((1, 1, 5, 5), float(given + k))).sum().item() for k in range(given)]
             np.testing.assert_allclose(found, [*alone, 3 * (given + 1), 6 * given], rtol=1e-5)
-    assert jointly(work, []) == []
+    assert run_batched(work, []) == []
     seen = []
 
-    def wrong(given, joint):
+    def wrong(given, batcher):
         try:
-            return joint.network(net)(torch.zeros(1, given, 5, 5)).sum().item()
+            return batcher.batch(net)(torch.zeros(1, given, 5, 5)).sum().item()
         except RuntimeError:
             seen.append(given)
             raise
 
     with pytest.raises(RuntimeError, match="channels"):
-        jointly(wrong, [1, 2, 2])
+        run_batched(wrong, [1, 2, 2])
     assert seen == [2, 2]
 
 

@@ -14,10 +14,10 @@ import torch  # noqa: E402
 from anonlib.config.errors import AnonlibError  # noqa: E402
 from anonlib.faces import captions
 from anonlib.networks import attributes as network  # noqa: E402
-from anonlib.networks import training  # noqa: E402
 from tools.build import (
     labels,  # noqa: E402
     train_attributes,  # noqa: E402
+    training,  # noqa: E402
 )
 
 

@@ -30,12 +30,15 @@ from anonlib.diffusion.loading import Parts, read_parts, read_pipeline  # noqa: 
 from anonlib.diffusion.request import InpaintRequest  # noqa: E402
 from anonlib.faces import attributes as readers
 from anonlib.faces.people import CHANNELS, Person, spatial_code  # noqa: E402
-from anonlib.networks import training  # noqa: E402
 from anonlib.networks.celeba_attributes import NAMES  # noqa: E402
 from tests.test_inpainting import order  # noqa: E402
 from tools.build import camouflage_photos as train_scenes  # noqa: E402
 from tools.build import small_bundle as build
-from tools.build import train_light, train_unet
+from tools.build import (
+    train_light,
+    train_unet,
+    training,  # noqa: E402
+)
 from tools.build.train_camouflage import Plan  # noqa: E402
 
 CONDITIONS = ("depth", "hed")

@@ -14,9 +14,12 @@ from safetensors.torch import load_file  # noqa: E402
 
 from anonlib.assets.models import LORA  # noqa: E402
 from anonlib.faces import captions  # noqa: E402
-from anonlib.networks import training  # noqa: E402
 from tools.build import small_bundle as build
-from tools.build import train_few_steps, train_unet
+from tools.build import (
+    train_few_steps,
+    train_unet,
+    training,  # noqa: E402
+)
 from tools.build.train_vae import build_vae, train_vae  # noqa: E402
 
 

@@ -6,12 +6,12 @@ import torch
 
 from anonlib.anonymizers.face_box import batch_of, holes
 from anonlib.faces import with_mirrors
-from anonlib.networks.deepprivacy2 import NOISE, POINTS, DeepPrivacy2Generator, Discriminator
+from anonlib.networks.deepprivacy2 import NOISE, POINTS, DeepPrivacy2Generator
 from anonlib.networks.pictures import to_images as to_photos
 from anonlib.networks.pictures import to_pictures
-from anonlib.networks.training import Ema, Schedule
 from tools.build import compared as train
-from tools.build.train_inpainter import begin_to_heed, moved, painted, penalty, train_inpainter
+from tools.build.train_deepprivacy2 import Discriminator, begin_to_heed, moved, painted, penalty, train_deepprivacy2
+from tools.build.training import Ema, Schedule
 from tools.build.whitened_identity import WhitenedIdentity
 
 
@@ -50,8 +50,8 @@ def test_a_stopped_training_comes_to_the_same_end(pool, tmp_path):
         phases = Schedule(1, 2, 1e-3), Schedule(2, 2, 1e-3)
         told = (pool["images"], *phases, tmp_path / folder, tmp_path / folder / "x.safetensors")
         for seconds in stops:
-            train_inpainter(*told, every=1, seconds=seconds)
-        return train_inpainter(*told, every=1).state_dict()
+            train_deepprivacy2(*told, every=1, seconds=seconds)
+        return train_deepprivacy2(*told, every=1).state_dict()
 
     straight, stopped = weights("straight"), weights("stopped", 0.0)
     for name, one in straight.items():
@@ -65,7 +65,7 @@ def test_the_generator_learns_to_fill_a_hole(photos, tmp_path):
 
     def away(steps: int) -> float:
         phases = Schedule(steps, 4, 5e-4), Schedule(0, 4, 5e-4)
-        net = train_inpainter(photos, *phases, folder / str(steps), folder / "x.safetensors")
+        net = train_deepprivacy2(photos, *phases, folder / str(steps), folder / "x.safetensors")
         with torch.inference_mode():
             made = net(*batch_of(images, told, np.arange(len(images))), torch.zeros(len(images), NOISE))
         return float(np.abs(to_photos(made).astype(int) - images)[told.hole > 0].mean())

@@ -20,6 +20,7 @@ from anonlib.assets.models import FALCO_WEIGHTS, SMALL
 from anonlib.config.errors import AnonlibError
 from anonlib.config.settings import VIEWS
 from anonlib.engine import torch_setup as compat
+from anonlib.engine.torch_setup import optimizer_step
 from anonlib.faces.attributes import ENCODER
 from anonlib.faces.mesh import face_mesh
 from anonlib.faces.recognizers import embed_pictures
@@ -31,7 +32,6 @@ from anonlib.networks.lpips import LPIPS, load_lpips
 from anonlib.networks.mobilefacenet import MobileFaceNet, pretrained_mobilefacenet
 from anonlib.networks.mobilestylegan import Synthesis
 from anonlib.networks.pictures import to_images, to_pictures
-from anonlib.networks.training import optimizer_step
 
 # of 23; StyleGAN2's layers 3 to 7 of 18, which the authors optimize, modulate the same sizes, 16 px to 64 px
 SHAPED = slice(4, 11)

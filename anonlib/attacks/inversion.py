@@ -15,14 +15,13 @@ from scipy import linalg
 from torch import Tensor
 
 from anonlib.anonymizers.contract import full_batches
-from anonlib.engine.torch_setup import autocast, device
+from anonlib.engine.torch_setup import autocast, device, optimizer_step
 from anonlib.faces import CROP, SIZE
 from anonlib.faces.recognizers import embed
 from anonlib.networks.lpips import load_lpips
 from anonlib.networks.mobilefacenet import face_tensor, pretrained_mobilefacenet
 from anonlib.networks.pictures import to_images, to_pictures
 from anonlib.networks.restorer import Restorer
-from anonlib.networks.training import optimizer_step
 
 SIDE = 64  # px at which photos are restored: a quarter of the time, and identity survives it
 LINEAR_SIDE = 32  # px of the input of a linear map

@@ -74,21 +74,21 @@ def _segments(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
 
 
 def _poses(images: np.ndarray, folder: Path, batch: int) -> np.ndarray:
-    from anonlib.networks.joint import Joint, jointly
+    from anonlib.networks.call_batcher import CallBatcher, run_batched
 
     detector, (height, width) = pose_detector(folder), images.shape[1:3]
     told = {"include_hand": True, "include_face": True, "output_type": "np", "detect_resolution": RESOLUTION}
 
-    def draw(image: np.ndarray, joint: Joint) -> np.ndarray:
+    def draw(image: np.ndarray, batcher: CallBatcher) -> np.ndarray:
         mine = copy(detector)
         for name in ("body_estimation", "hand_estimation", "face_estimation"):
             estimation = copy(getattr(detector, name))
-            estimation.model = joint.network(estimation.model)
+            estimation.model = batcher.batch(estimation.model)
             setattr(mine, name, estimation)
         return mine(image, image_resolution=RESOLUTION, **told)
 
     parts = [images[start : start + batch] for start in range(0, len(images), batch)]
-    drawn = [one for part in parts for one in jointly(draw, part)]
+    drawn = [one for part in parts for one in run_batched(draw, part)]
     return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA) for one in drawn])
 
 

@@ -60,7 +60,18 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
 
     @classmethod
     def from_bundle(cls, bundle: ModelSpec, conditions: tuple[str, ...]) -> "CamouflagePipeline":
-        """Load a model with the ControlNets of these conditions, in this order; AnonlibError for a missing part."""
+        """Load a model with the ControlNets of these conditions.
+
+        Args:
+            bundle: The models.
+            conditions: Control maps, in the order in which calls give them.
+
+        Returns:
+            The pipeline.
+
+        Raises:
+            AnonlibError: A part is missing.
+        """
         parts = read_parts(bundle, (*conditions, IDENTITY))
         names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
         components = {name: getattr(parts.pipeline, name) for name in names}

@@ -26,11 +26,30 @@ class ControlNet:
         self.net = CompiledModule(_EmbeddedControlNet(rest), device, compiled)
 
     def prepare(self, maps: Tensor, scale: float, cfg_copies: int) -> list[Tensor]:
-        """Compute what of maps (B, 3, H, W) in [0, 1] is the same at each step."""
+        """Compute what is the same at each step.
+
+        Args:
+            maps: (B, 3, H, W) in [0, 1]; for an identity function latents.
+            scale: Conditioning scale.
+            cfg_copies: Copies of the batch, for classifier-free guidance.
+
+        Returns:
+            What `residuals` takes as `prepared`.
+        """
         return [repeat_batch(self.embedding(maps)[0], cfg_copies), torch.tensor([scale], device=maps.device)]
 
     def residuals(self, sample: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
-        """Compute the residuals of the UNet's down blocks and, last, of its middle block."""
+        """Compute the residuals of the UNet's down blocks and, last, of its middle block.
+
+        Args:
+            sample: Latents (B, C, h, w).
+            time: (1,).
+            states: Text states.
+            prepared: Of `prepare`.
+
+        Returns:
+            Residuals by block.
+        """
         return list(self.net(sample, time, states, *prepared))
 
 
@@ -43,24 +62,60 @@ class Adapter:
         self.channels, self.net = net.config.in_channels, CompiledModule(net, device)
 
     def prepare(self, maps: Tensor, scale: float, cfg_copies: int) -> list[Tensor]:
-        """Compute the features of maps (B, 3, H, W) in [0, 1], times the scale."""
+        """Compute features times the scale.
+
+        Args:
+            maps: (B, 3, H, W) in [0, 1]; for an identity function latents.
+            scale: Conditioning scale.
+            cfg_copies: Copies of the batch, for classifier-free guidance.
+
+        Returns:
+            What `residuals` takes as `prepared`.
+        """
         return [repeat_batch(feature, cfg_copies) * scale for feature in self.net(maps[:, : self.channels])]
 
     def residuals(self, sample: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
-        """Return the residuals inside of the UNet's down blocks."""
+        """Return the residuals inside of the UNet's down blocks.
+
+        Args:
+            sample: Latents (B, C, h, w).
+            time: (1,).
+            states: Text states.
+            prepared: Of `prepare`.
+
+        Returns:
+            Residuals by block.
+        """
         return prepared
 
 
 def control_of(net: nn.Module, device: str, compiled: bool) -> ControlNet | Adapter:
-    """Wrap a T2I-Adapter or a ControlNet for its device."""
+    """Wrap a T2I-Adapter or a ControlNet for its device.
+
+    Args:
+        net: A T2I-Adapter or a ControlNet.
+        device: Where it lies.
+        compiled: Whether torch compiles a ControlNet.
+
+    Returns:
+        The control.
+    """
     return Adapter(net, device) if isinstance(net, T2IAdapter) else ControlNet(net, device, compiled)
 
 
 def are_adapters(name: str, controls: list[ControlNet | Adapter], large: bool) -> bool:
     """Return whether the controls are T2I-Adapters.
 
+    Args:
+        name: Of the model, for messages.
+        controls: Its controls.
+        large: Whether it is Stable Diffusion XL.
+
+    Returns:
+        True for T2I-Adapters, False for ControlNets or no controls.
+
     Raises:
-        AnonlibError: They are of two kinds, or ControlNets for Stable Diffusion XL.
+        AnonlibError: The controls are of two kinds, or ControlNets for Stable Diffusion XL.
     """
     kinds = {control.adapter for control in controls}
     if len(kinds) > 1 or (large and False in kinds):
@@ -72,7 +127,14 @@ def are_adapters(name: str, controls: list[ControlNet | Adapter], large: bool) -
 
 
 def sum_residuals(parts: Iterable[list[Tensor]]) -> list[Tensor]:
-    """Add the residuals of several controls, block by block, holding those of one control at a time."""
+    """Add the residuals of several controls, block by block, holding those of one control at a time.
+
+    Args:
+        parts: Residuals by control.
+
+    Returns:
+        Their sums by block; empty without controls.
+    """
     total: list[Tensor] = []
     for part in parts:
         total = [first + second for first, second in zip(total, part, strict=True)] if total else part
@@ -80,12 +142,20 @@ def sum_residuals(parts: Iterable[list[Tensor]]) -> list[Tensor]:
 
 
 def repeat_batch(batch: Tensor, cfg_copies: int) -> Tensor:
-    """Repeat a batch for classifier-free guidance: first without, then with the text."""
+    """Repeat a batch for classifier-free guidance: first without, then with the text.
+
+    Args:
+        batch: (B, ...).
+        cfg_copies: 1 or 2.
+
+    Returns:
+        (cfg_copies * B, ...).
+    """
     return torch.cat([batch] * cfg_copies)
 
 
 class _EmbeddedControlNet(nn.Module):
-    """A ControlNet whose condition is already embedded."""
+    """A ControlNet that takes an embedded condition."""
 
     def __init__(self, net: nn.Module):
         super().__init__()

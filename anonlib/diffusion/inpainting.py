@@ -89,7 +89,14 @@ class Inpainter:
 
     @torch.inference_mode()
     def prepare(self, request: InpaintRequest) -> DenoisingInputs:
-        """Compute what of a request is the same at each step."""
+        """Compute what of a request is the same at each step.
+
+        Args:
+            request: The batch.
+
+        Returns:
+            Inputs of `denoise`.
+        """
         vae, factor, generators = self.pipeline.vae, self.pipeline.vae_scale_factor, request.generators
         with self.before():
             images, masks = request.images.to(self.device), request.masks.to(self.device)
@@ -118,13 +125,31 @@ class Inpainter:
 
     @torch.inference_mode()
     def denoise(self, inputs: DenoisingInputs, callback: StepCallback | None = None) -> Tensor:
-        """Return the latents (B, C, h, w) of the inpainted images; callback: called after each step."""
+        """Denoise a batch.
+
+        Args:
+            inputs: Of `prepare`.
+            callback: Called after each step.
+
+        Returns:
+            Latents (B, C, h, w).
+
+        Raises:
+            AnonlibError: The request's strength leaves no step.
+        """
         with self.main(*inputs.tensors), self._on_device("unet"):
             return self._denoise(inputs, callback)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode latents to images (B, 3, H, W) float32 in [0, 1], on the CPU."""
+        """Decode latents to images.
+
+        Args:
+            latents: (B, C, h, w).
+
+        Returns:
+            (B, 3, H, W) float32 in [0, 1], on the CPU.
+        """
         with self.after(latents), self._on_device("vae"):
             pictures = self._in_slices(self.decoder, latents / self.pipeline.vae.config.scaling_factor)
             return pictures.div(2).add(0.5).clamp(0, 1).cpu()

@@ -30,9 +30,18 @@ UNUSED = {"safety_checker": None, "feature_extractor": None, "requires_safety_ch
 
 @lru_cache(maxsize=2)
 def load_pipeline(bundle: ModelSpec, conditions: tuple[str, ...] = (), use_lcm: bool = False) -> DiffusionPipeline:
-    """Load diffusers' own inpainting pipeline with its ControlNets, in float32 and once; callers must not change it.
+    """Load diffusers' own inpainting pipeline with its ControlNets, in float32, once; callers must not change it.
 
-    The anonymizers use `inpainting.load_inpainter`. Raises AnonlibError when a part is missing or damaged.
+    Args:
+        bundle: The models.
+        conditions: ControlNets to add.
+        use_lcm: Whether to fuse the LCM LoRA.
+
+    Returns:
+        The pipeline; the anonymizers use `inpainting.load_inpainter` instead.
+
+    Raises:
+        AnonlibError: A part is missing or damaged.
     """
     pipeline = read_pipeline(bundle, conditions, use_lcm=use_lcm)
     if conditions:
@@ -63,7 +72,19 @@ class Parts:
 
 
 def read_parts(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = False) -> Parts:
-    """Read a model's parts in the type that they are run in; arguments and errors as in `inpainting.load_inpainter`."""
+    """Read a model's parts in the type that they are run in.
+
+    Args:
+        bundle: The models.
+        conditions: Controls to read.
+        use_lcm: Whether to fuse the LCM LoRA.
+
+    Returns:
+        The parts, on the CPU.
+
+    Raises:
+        AnonlibError: A part is missing or damaged, or memory is short.
+    """
     check(bundle, conditions, use_lcm)
     dtype = _dtype(bundle)
     check_memory(bundle.pipeline.name, weights_bytes(bundle, conditions, dtype))
@@ -137,7 +158,19 @@ def _load_ip_adapter(pipeline: DiffusionPipeline, camouflage: ModelRef) -> None:
 
 
 def read_control(bundle: ModelSpec, condition: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Read the ControlNet or T2I-Adapter of a condition, on the CPU."""
+    """Read the ControlNet or T2I-Adapter of a condition, on the CPU.
+
+    Args:
+        bundle: The models.
+        condition: Its control map.
+        dtype: Of the weights.
+
+    Returns:
+        The network.
+
+    Raises:
+        AnonlibError: It is damaged.
+    """
     model = bundle.control(condition)
     class_name = json.loads((model.folder / "config.json").read_text()).get("_class_name", "")
     kind = T2IAdapter if class_name == "T2IAdapter" else ControlNetModel
@@ -145,20 +178,38 @@ def read_control(bundle: ModelSpec, condition: str, dtype: torch.dtype = torch.f
 
 
 def save_net(net: nn.Module, folder: Path) -> None:
-    """Write a network in half precision, without the folder that it was loaded from."""
+    """Write a network in half precision, without the folder that it was loaded from.
+
+    Args:
+        net: A network of diffusers or transformers, moved to the CPU.
+        folder: Where it is written.
+    """
     net.to("cpu", torch.float16).save_pretrained(folder, safe_serialization=True)
     forget_places(folder)
 
 
 def forget_places(folder: Path) -> None:
-    """Remove from all configurations the folders of this machine that networks were loaded from."""
+    """Remove from all configurations the folders of this machine that networks were loaded from.
+
+    Args:
+        folder: Of a saved model.
+    """
     for file in folder.rglob("*.json"):
         lines = [line for line in file.read_text().splitlines(keepends=True) if '"_name_or_path"' not in line]
         file.write_text("".join(lines))
 
 
 def weights_bytes(bundle: ModelSpec, conditions: tuple[str, ...], dtype: torch.dtype) -> float:
-    """Estimate, from their files, the bytes that the weights of a model and its controls take in a type."""
+    """Estimate from their files the bytes of the weights of a model and its controls.
+
+    Args:
+        bundle: The models.
+        conditions: Controls besides the pipeline.
+        dtype: Of the weights.
+
+    Returns:
+        Bytes.
+    """
     folder = bundle.pipeline.folder
     parts = [part for part in folder.iterdir() if part.is_dir() and not part.name.startswith("controlnet-")]
     controls = [bundle.control(name).folder for name in conditions]

@@ -57,7 +57,15 @@ class MemoryPlan:
 
 
 def check_memory(name: str, weights: float) -> None:
-    """Raise AnonlibError unless the machine has free memory for `weights` bytes of a model."""
+    """Check that a model fits into the free memory of a CPU.
+
+    Args:
+        name: Of the model.
+        weights: Bytes of its weights.
+
+    Raises:
+        AnonlibError: Too little memory is free.
+    """
     free = psutil.virtual_memory().available
     if weights > free:
         raise AnonlibError(
@@ -76,6 +84,9 @@ def image_bytes(size: int, width: int, values: int, itemsize: int, factor: int =
         itemsize: Bytes of a value.
         factor: How much smaller the network's input is than the image.
         cfg_copies: Copies of the image, for classifier-free guidance.
+
+    Returns:
+        Bytes.
     """
     return cfg_copies * (size / factor) ** 2 * width * values * itemsize
 
@@ -90,6 +101,9 @@ def memory_need(
         pipeline: The pipeline.
         size: Side of an image in pixels.
         cfg_copies: Copies of an image in the UNet, for classifier-free guidance.
+
+    Returns:
+        The estimate.
     """
     weights = {
         name: sum(weight.numel() * weight.element_size() for net in part for weight in net.parameters())
@@ -104,7 +118,15 @@ def memory_need(
 
 
 def planned_bytes(need: MemoryNeed, plan: MemoryPlan) -> float:
-    """Return the bytes that a plan takes."""
+    """Return the bytes that a plan takes.
+
+    Args:
+        need: What the pipeline takes.
+        plan: How it runs.
+
+    Returns:
+        Bytes.
+    """
     denoising, decoding = plan.batch * need.unet_image, (1 if plan.sliced else plan.batch) * need.vae_image
     if plan.offloaded:
         return RESERVE + max(need.texts, need.vae + decoding, need.unet + denoising)

@@ -11,7 +11,7 @@ import torch
 
 
 class CudaStage:
-    """The CUDA stream of one stage, whose work is done when the stage ends; without effect on a CPU."""
+    """A CUDA stream for one stage, synchronized when the stage ends; without effect on a CPU."""
 
     def __init__(self, device: torch.device):
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -44,6 +44,9 @@ def pipelined(
         main: Runs in the caller's thread.
         after: Runs in a thread of its own, up to `ahead` items late.
         ahead: Items in flight between two stages.
+
+    Yields:
+        Results, in the order of the items.
     """
     items = iter(items)
     with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as last:

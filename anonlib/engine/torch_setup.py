@@ -65,3 +65,15 @@ def autocast(device: str, dtype: "torch.dtype | None" = None) -> "torch.autocast
 
     dtype = dtype or fast_dtype(device)
     return torch.autocast(device, dtype, enabled=dtype != torch.float32)
+
+
+def optimizer_step(optimizer: "torch.optim.Optimizer", loss: "torch.Tensor") -> None:
+    """Take one optimizer step.
+
+    Args:
+        optimizer: Whose gradients are cleared first.
+        loss: A scalar.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()

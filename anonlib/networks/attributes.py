@@ -1,6 +1,6 @@
-"""What the demo knows of a face: the face parser's trunk, and a small head of this project's own on top of it.
+"""The demo's attribute network: the face parser's trunk with a small head of this project's own.
 
-Stands in for FaRL and FACER's heads (Zheng et al., 2022): an embedding that says how somebody looks, and attributes.
+It stands in for FaRL and FACER's heads (Zheng et al., 2022): an embedding of appearance, and attributes.
 """
 
 from functools import lru_cache
@@ -17,15 +17,19 @@ from anonlib.config.errors import AnonlibError, first_line
 from anonlib.networks.bisenet import load_bisenet, parser_input
 from anonlib.networks.celeba_attributes import NAMES
 
-SIZE = 256  # px at which the parser looks
-GRIDS = (2, 3, 3)  # cells a side over which the trunk's features at strides 8, 16, 32 are averaged
+SIZE = 256  # px of the parser's input
+GRIDS = (2, 3, 3)  # cells per side over which the trunk's features at strides 8, 16, 32 are averaged
 FEATURES = 128 * 4 + 256 * 9 + 512 * 9
 EMBEDDING = 128
 WEIGHTS = "model.safetensors"
 
 
 class AttributeHead(nn.Module):
-    """Embedding (B, EMBEDDING) and logits (B, 40) of the trunk's features (B, FEATURES); words: more, in training."""
+    """Map the trunk's features (B, FEATURES) to an embedding (B, EMBEDDING) and logits (B, 40).
+
+    Args:
+        words: Further outputs that only the training uses.
+    """
 
     def __init__(self, words: int = 0):
         super().__init__()
@@ -36,6 +40,14 @@ class AttributeHead(nn.Module):
         self.words = nn.Linear(EMBEDDING, words) if words else None
 
     def embedding(self, features: Tensor) -> Tensor:
+        """Compute the embedding (B, EMBEDDING).
+
+        Args:
+            features: (B, FEATURES).
+
+        Returns:
+            Layer-normalized embedding.
+        """
         return F.layer_norm(self.project((features - self.mean) * self.scale), (EMBEDDING,))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,29 +57,59 @@ class AttributeHead(nn.Module):
 
 @torch.inference_mode()
 def parser_features(images: np.ndarray, batch: int = 16) -> Tensor:
-    """Return the parser's features (N, FEATURES) of aligned images (N, 128, 128, 3) uint8."""
-    found = [torch.zeros(0, FEATURES)]
-    trunk = load_bisenet().cp.resnet
-    found += [pool_features(trunk(parser_input(images[at : at + batch], SIZE))) for at in range(0, len(images), batch)]
-    return torch.cat(found)
+    """Compute the parser's features of aligned images.
+
+    Args:
+        images: (N, 128, 128, 3) uint8.
+        batch: Images per forward pass.
+
+    Returns:
+        (N, FEATURES).
+    """
+    trunk, features = load_bisenet().cp.resnet, [torch.zeros(0, FEATURES)]
+    for start in range(0, len(images), batch):
+        features.append(pool_features(trunk(parser_input(images[start : start + batch], SIZE))))
+    return torch.cat(features)
 
 
 def pool_features(strides: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Return the features (B, FEATURES) of what the parser's trunk gives."""
+    """Average the trunk's features over GRIDS.
+
+    Args:
+        strides: Features at strides 8, 16 and 32.
+
+    Returns:
+        (B, FEATURES).
+    """
     grids = zip(strides, GRIDS, strict=True)
-    return torch.cat([F.adaptive_avg_pool2d(one, cells).flatten(1) for one, cells in grids], 1)
+    return torch.cat([F.adaptive_avg_pool2d(features, cells).flatten(1) for features, cells in grids], 1)
 
 
 def save_head(head: AttributeHead, folder: Path) -> None:
-    """Write a head in half precision, without its words."""
-    kept = {name: value.half().contiguous() for name, value in head.state_dict().items() if "words" not in name}
+    """Write a head in half precision, without the outputs that only the training uses.
+
+    Args:
+        head: The head.
+        folder: Where WEIGHTS is written.
+    """
+    weights = {name: value.half().contiguous() for name, value in head.state_dict().items() if "words" not in name}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(kept, folder / WEIGHTS)
+    save_file(weights, folder / WEIGHTS)
 
 
 @lru_cache(maxsize=1)
 def load_head(folder: Path) -> AttributeHead:
-    """Return the head in a folder; AnonlibError where there is none that fits."""
+    """Load a head, once.
+
+    Args:
+        folder: Where WEIGHTS is.
+
+    Returns:
+        The head, in evaluation mode.
+
+    Raises:
+        AnonlibError: The weights are missing or do not fit.
+    """
     head = AttributeHead()
     try:
         head.load_state_dict(load_file(folder / WEIGHTS), strict=False)

@@ -78,7 +78,7 @@ class AttentionRefinement(nn.Module):
 
 
 class ContextPath(nn.Module):
-    """The trunk, and of what it gives the features at stride 8 and the refined context there."""
+    """From the trunk's features to those at stride 8 and the refined context there."""
 
     def __init__(self):
         super().__init__()
@@ -129,21 +129,34 @@ class BiSeNet(nn.Module):
         self.cp = ContextPath()
         self.ffm = FeatureFusion()
         self.conv_out = Head(256, 256, classes)
-        self.conv_out16, self.conv_out32 = (
-            Head(128, 64, classes),
-            Head(128, 64, classes),
-        )  # training heads of the weights
+        # the published weights hold these training heads
+        self.conv_out16, self.conv_out32 = Head(128, 64, classes), Head(128, 64, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scores(self.cp.resnet(x))
 
     def scores(self, strides: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Return the class scores of what the trunk gives, features at strides 8, 16 and 32."""
+        """Compute class scores from the trunk's features.
+
+        Args:
+            strides: Features at strides 8, 16 and 32.
+
+        Returns:
+            (B, 19, H/8, W/8).
+        """
         return self.conv_out(self.ffm(*self.cp(strides)))
 
 
 def parser_input(images: np.ndarray, size: int) -> Tensor:
-    """Return images (B, H, W, 3) uint8 RGB as the parser takes them, (B, 3, size, size)."""
+    """Resize and normalize images for the parser.
+
+    Args:
+        images: (B, H, W, 3) uint8 RGB.
+        size: Side of the input in pixels.
+
+    Returns:
+        (B, 3, size, size).
+    """
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return normalize_imagenet(F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False))
 
@@ -151,9 +164,15 @@ def parser_input(images: np.ndarray, size: int) -> Tensor:
 def parse_batches(
     images: np.ndarray, size: int, batch: int
 ) -> Iterator[tuple[np.ndarray, tuple[Tensor, Tensor, Tensor]]]:
-    """Yield, of `batch` images (N, H, W, 3) uint8 RGB at a time, classes (B, H, W) uint8 and what the trunk gives.
+    """Parse images batch by batch: enlarged to `size`, scores resized back, then the best class taken.
 
-    The images are enlarged to `size`, the scores brought back to their own, then the best taken.
+    Args:
+        images: (N, H, W, 3) uint8 RGB.
+        size: Side of the parser's input in pixels.
+        batch: Images per forward pass.
+
+    Yields:
+        Classes (B, H, W) uint8 and the trunk's features at strides 8, 16 and 32.
     """
     net = load_bisenet()
     for start in range(0, len(images), batch):
@@ -166,7 +185,7 @@ def parse_batches(
 
 @lru_cache(maxsize=1)
 def load_bisenet() -> BiSeNet:
-    """Return the parser with its published weights, frozen; a gradient may pass, whoever asked for it first."""
+    """Load the parser with its published weights, frozen, once; not in inference mode, so that gradients can pass."""
     with torch.inference_mode(False):
         net = BiSeNet()
         net.load_state_dict(torch.load(asset_path("parser"), map_location="cpu", weights_only=True))

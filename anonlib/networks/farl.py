@@ -1,7 +1,7 @@
 """FaRL's image encoder (Zheng et al., 2022) and FACER's head of 40 attributes on it, from their published files.
 
-Both are CLIP's ViT-B/16, run by transformers; the head weighs the mean, the maximum and the class token of the last
-block against each other.
+Both are CLIP's ViT-B/16, run by transformers; the head is a weighted sum of the mean, the maximum and the class token
+of the last block.
 """
 
 from functools import lru_cache
@@ -20,7 +20,7 @@ from anonlib.networks.celeba_attributes import NAMES
 IMAGE, ATTRIBUTES = "FaRL-Base-Patch16-LAIONFace20M-ep64.pth", "face_attribute.farl.celeba.pt"
 SIZE, PATCH = 224, 16
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, RGB
-# where FACER puts the five points of a face in a picture of SIZE px
+# the five points of a face in FACER's input of SIZE px
 POINTS = (
     (np.array([[85.83, 115.78], [169.05, 114.34], [127.57, 167.0], [90.7, 204.7], [167.31, 203.37]]) - 128 + 250)
     * SIZE
@@ -43,7 +43,7 @@ class Attributes(nn.Module):
 
 
 class Farl(nn.Module):
-    """Attributes (B, 40) in [0, 1] and embeddings (B, D) of faces that lie as FACER wants them, (B, 3, 224, 224)."""
+    """Attributes (B, 40) in [0, 1] and embeddings (B, D) of faces aligned to POINTS, (B, 3, SIZE, SIZE)."""
 
     def __init__(self, config: CLIPVisionConfig, embedding: int):
         super().__init__()
@@ -59,7 +59,17 @@ class Farl(nn.Module):
 
 @lru_cache(maxsize=1)
 def load_farl(folder: Path) -> Farl:
-    """Return both networks of a folder, on the device; AnonlibError where a file is missing, damaged or another's."""
+    """Load both networks onto the device, once.
+
+    Args:
+        folder: Of the published files.
+
+    Returns:
+        The networks, frozen.
+
+    Raises:
+        AnonlibError: A file is missing, damaged or another network's.
+    """
     if missing := [name for name in (IMAGE, ATTRIBUTES) if not (folder / name).exists()]:
         raise AnonlibError(f"{folder} has no {missing[0]}: put the files of FaRL's and FACER's releases there")
     try:
@@ -70,17 +80,25 @@ def load_farl(folder: Path) -> Farl:
         width, embedding = image["proj"].shape
         layers = len({name.split(".")[2] for name in image if name.startswith("transformer.resblocks.")})
         net = Farl(vision_config(width, layers), embedding)
-        _load(net.image, renamed(image))
-        _load(net.trunk, renamed(_part(heads, "backbone.")))
+        _load(net.image, to_transformers(image))
+        _load(net.trunk, to_transformers(_part(heads, "backbone.")))
         net.head.load_state_dict(_part(heads, "head."))
         net.proj.data.copy_(image["proj"])
-    except Exception as error:  # what a damaged or foreign file raises is anything
+    except Exception as error:  # damaged or foreign files raise any exception
         raise AnonlibError(f"{folder} holds no FaRL that can be read ({first_line(error)}): get it again") from error
     return net.eval().requires_grad_(False).to(device())
 
 
 def vision_config(width: int, layers: int) -> CLIPVisionConfig:
-    """Return the configuration of CLIP's image encoder of a width, with ViT-B/16's patches."""
+    """Build the configuration of CLIP's image encoder with ViT-B/16's patches.
+
+    Args:
+        width: Hidden size.
+        layers: Transformer blocks.
+
+    Returns:
+        transformers' configuration.
+    """
     return CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=4 * width,
@@ -92,22 +110,29 @@ def vision_config(width: int, layers: int) -> CLIPVisionConfig:
     )
 
 
-def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of OpenAI's layout of CLIP's image encoder by transformers' names."""
-    found = {}
+def to_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of CLIP's image encoder from OpenAI's layout to transformers'.
+
+    Args:
+        weights: By OpenAI's names.
+
+    Returns:
+        By transformers' names.
+    """
+    renamed = {}
     for name, value in weights.items():
         if name in FLAT:
-            found[FLAT[name]] = value
+            renamed[FLAT[name]] = value
         elif name.startswith("transformer.resblocks."):
             _, _, number, *rest = name.split(".")
             layer, part = f"encoder.layers.{number}", ".".join(rest)
             if part.startswith("attn.in_proj_"):
                 for letter, third in zip("qkv", value.chunk(3), strict=True):
-                    found[f"{layer}.self_attn.{letter}_proj.{part.removeprefix('attn.in_proj_')}"] = third
+                    renamed[f"{layer}.self_attn.{letter}_proj.{part.removeprefix('attn.in_proj_')}"] = third
             else:
                 group, kind = part.rsplit(".", 1)
-                found[f"{layer}.{INSIDE[group]}.{kind}"] = value
-    return found
+                renamed[f"{layer}.{INSIDE[group]}.{kind}"] = value
+    return renamed
 
 
 FLAT = {
@@ -129,15 +154,15 @@ INSIDE = {
 
 
 def _load(net: CLIPVisionModel, weights: dict[str, Tensor]) -> None:
-    """Give a network all of its weights; FACER's trunk has no last norm, and none is asked of it."""
-    told = net.load_state_dict(weights, strict=False)
-    lacking = [name for name in told.missing_keys if "post_layernorm" not in name and "position_ids" not in name]
-    if lacking or told.unexpected_keys:
-        raise ValueError(f"weights do not fit: {(lacking + told.unexpected_keys)[0]}")
+    """Load all weights of a network; FACER's trunk has no last norm, and its output before that norm is used."""
+    keys = net.load_state_dict(weights, strict=False)
+    missing = [name for name in keys.missing_keys if "post_layernorm" not in name and "position_ids" not in name]
+    if missing or keys.unexpected_keys:
+        raise ValueError(f"weights do not fit: {(missing + keys.unexpected_keys)[0]}")
 
 
 def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): one.float() for name, one in weights.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): value.float() for name, value in weights.items() if name.startswith(prefix)}
 
 
 @torch.inference_mode()

@@ -15,7 +15,14 @@ SIZE = 64  # px of the network's input
 
 
 def head_pose(image: np.ndarray) -> tuple[float, float]:
-    """Estimate yaw and pitch, in degrees, of the head in an aligned image (128, 128, 3) uint8."""
+    """Estimate the pose of the head in an aligned image.
+
+    Args:
+        image: (128, 128, 3) uint8.
+
+    Returns:
+        Yaw and pitch in degrees.
+    """
     face = cv2.resize(image[..., ::-1], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     face = cv2.normalize(face, None, alpha=0, beta=255, norm_type=cv2.NORM_MINMAX).astype(np.float32)
     session = _session()

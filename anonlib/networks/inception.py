@@ -30,9 +30,15 @@ def inception_features(images: np.ndarray, batch: int = 16) -> np.ndarray:
 
 
 def resized(image: np.ndarray) -> np.ndarray:
-    """Resize an image (H, W, 3) uint8 to SIZE px with Pillow's bicubic filter, float32 in [0, 255].
+    """Resize an image with Pillow's bicubic filter.
 
     A resizer without antialiasing, or one that rounds its result, moves FID by more than many methods do.
+
+    Args:
+        image: (H, W, 3) uint8.
+
+    Returns:
+        (SIZE, SIZE, 3) float32 in [0, 255].
     """
     planes = [Image.fromarray(plane) for plane in np.moveaxis(image.astype(np.float32), 2, 0)]
     return np.stack([np.asarray(plane.resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for plane in planes], 2).clip(

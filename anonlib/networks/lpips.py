@@ -38,9 +38,15 @@ class LPIPS(nn.Module):
 
 @lru_cache(maxsize=2)
 def load_lpips(at: str = "cpu") -> LPIPS:
-    """Return the distance with its published weights, frozen; a training may use it whoever asked for it first.
+    """Load the distance with its published weights, frozen, once per device.
 
-    at: the device, which has its own: to move what others use too would take it from under them.
+    It is loaded outside of inference mode, so that gradients can pass.
+
+    Args:
+        at: The device.
+
+    Returns:
+        The network.
     """
     with torch.inference_mode(False):
         return LPIPS(torch.load(asset_path("lpips"), map_location="cpu", weights_only=True)).eval().to(at)
@@ -48,7 +54,16 @@ def load_lpips(at: str = "cpu") -> LPIPS:
 
 @torch.inference_mode()
 def lpips_distance(first: np.ndarray, second: np.ndarray, batch: int = 16) -> np.ndarray:
-    """Compute LPIPS (N,) of image pairs (N, H, W, 3) uint8, `batch` pairs per forward pass."""
+    """Compute LPIPS of image pairs.
+
+    Args:
+        first: (N, H, W, 3) uint8.
+        second: Of the same shape.
+        batch: Pairs per forward pass.
+
+    Returns:
+        (N,) float32.
+    """
     net, distances = load_lpips(), [np.zeros(0, np.float32)]
     for start in range(0, len(first), batch):
         pair = (to_pictures(images[start : start + batch]) for images in (first, second))

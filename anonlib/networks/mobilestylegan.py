@@ -5,17 +5,21 @@ The asset is a graph for OpenVINO in which style demodulation is folded away. Up
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LAYERS, WIDTH = 23, 512  # styles of a picture, and numbers of a style
-LEVELS = 7  # that double the side, from 4 px
+if TYPE_CHECKING:
+    import openvino as ov
+
+LAYERS, WIDTH = 23, 512  # styles of a picture, and values of a style
+LEVELS = 7  # each doubles the side, from 4 px
 
 
 class Level(nn.Module):
-    """Twice the side: an inverse Haar transform, then two depthwise and pointwise convolutions, a style before each."""
+    """Double the side: an inverse Haar transform, then two depthwise-pointwise convolutions, each with a style."""
 
     def __init__(self, inputs: int, outputs: int, side: int):
         super().__init__()
@@ -27,8 +31,8 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor, styles: list[Tensor]) -> Tensor:
         x = haar(x * styles[0])
-        told = zip(styles[1:], self.depth, self.point, self.noise, self.bias, strict=True)
-        for style, depth, point, noise, bias in told:
+        layers = zip(styles[1:], self.depth, self.point, self.noise, self.bias, strict=True)
+        for style, depth, point, noise, bias in layers:
             x = F.conv2d(x * style, depth, padding=1, groups=len(depth))
             x = (point @ x.flatten(2)).unflatten(2, x.shape[2:])  # a 1x1 convolution, but fast for one picture too
             x = F.leaky_relu(x + (noise + bias).to(x.dtype), 0.2)
@@ -36,7 +40,7 @@ class Level(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Pictures (B, 3, 1024, 1024), about [-1, 1], of styles (B, LAYERS, WIDTH); or what a lower level makes of them."""
+    """Map styles (B, LAYERS, WIDTH) to pictures (B, 3, 1024, 1024), about [-1, 1], or to a lower level's features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,11 +54,19 @@ class Synthesis(nn.Module):
         self.first = nn.Parameter(torch.empty(widths[0], widths[0], 3, 3))
         self.noise, self.bias = nn.Parameter(torch.empty(1, 1, 4, 4)), nn.Parameter(torch.empty(1, widths[0], 1, 1))
         sides = [8 * 2**level for level in range(LEVELS)]
-        self.levels = nn.ModuleList(Level(*told) for told in zip(widths, widths[1:], sides, strict=False))
+        self.levels = nn.ModuleList(Level(*shape) for shape in zip(widths, widths[1:], sides, strict=False))
         self.last = nn.Conv2d(widths[-1], 12, 1)
 
     def forward(self, styles: Tensor, levels: int | None = None) -> Tensor:
-        """Return pictures; with `levels`, in 1..LEVELS, what so many of them give: (B, C, 4 * 2**levels, same)."""
+        """Generate pictures or features.
+
+        Args:
+            styles: (B, LAYERS, WIDTH).
+            levels: In 1..LEVELS: stop after so many; None: generate pictures.
+
+        Returns:
+            Pictures, or features (B, C, 4 * 2**levels, 4 * 2**levels).
+        """
         scales = [affine(style)[..., None, None] for affine, style in zip(self.affine, styles.unbind(1), strict=True)]
         x = F.conv2d(self.start * scales[0], self.first, padding=1)
         x = F.leaky_relu(x + self.noise + self.bias, 0.2)
@@ -64,7 +76,14 @@ class Synthesis(nn.Module):
 
 
 def haar(x: Tensor) -> Tensor:
-    """Return (B, C, 2H, 2W) of (B, 4C, H, W): averages, then of each channel what goes down, across and both ways."""
+    """Invert a Haar transform.
+
+    Args:
+        x: (B, 4C, H, W): averages, then for each channel its details down, across and diagonally.
+
+    Returns:
+        (B, C, 2H, 2W).
+    """
     mean, rest = x.split([x.shape[1] // 4, 3 * x.shape[1] // 4], 1)
     down, across, both = rest.unflatten(1, (-1, 3)).unbind(2)
     top = torch.stack([mean + down + across + both, mean + down - across - both], -1)
@@ -74,7 +93,14 @@ def haar(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=2)
 def load_synthesis(at: str = "cpu") -> Synthesis:
-    """Return the generator of the asset, frozen, on a device."""
+    """Load the generator of the asset, frozen, once per device.
+
+    Args:
+        at: The device.
+
+    Returns:
+        The generator.
+    """
     from anonlib.assets import asset_path
 
     with torch.inference_mode(False):
@@ -84,52 +110,53 @@ def load_synthesis(at: str = "cpu") -> Synthesis:
 
 
 def _constants(path: str) -> list[Tensor]:
-    """Return the weights of a graph's layers, in its order; they are numbered by depth."""
+    """Return the weights of a graph's layers, ordered by the numbers in their names."""
     import openvino as ov
 
-    found = []
+    constants = []
     nodes = ov.Core().read_model(path).get_ordered_ops()
     for node in sorted(nodes, key=lambda node: int((re.findall(r"\d+", node.get_friendly_name()) or [0])[0])):
-        if node.get_friendly_name().startswith("Expand"):  # the picture of 4 px that all begin with comes first
-            found[:0] = _own(node)[:1]
+        if node.get_friendly_name().startswith("Expand"):  # the constant input of 4 px comes first
+            constants[:0] = _inputs(node)[:1]
         elif node.get_type_name() in ("MatMul", "Add", "Multiply", "Convolution", "GroupConvolution"):
-            found += _own(node)
-    return found
+            constants += _inputs(node)
+    return constants
 
 
-def _own(node) -> list[Tensor]:
-    given = [one.get_source_output().get_node() for one in node.inputs()]
-    return [torch.from_numpy(one.get_data().copy()) for one in given if one.get_type_name() == "Constant"]
+def _inputs(node: "ov.Node") -> list[Tensor]:
+    """Return the constants among a node's inputs."""
+    sources = [port.get_source_output().get_node() for port in node.inputs()]
+    return [torch.from_numpy(source.get_data().copy()) for source in sources if source.get_type_name() == "Constant"]
 
 
 def _fill(net: Synthesis, weights: list[Tensor]) -> None:
-    """Put the weights, in the order of the graph, into the network; ValueError where they do not belong there."""
-    left, affine = iter(weights), iter(net.affine)
+    """Copy the weights, in the order of the graph, into the network; ValueError where they do not fit."""
+    remaining, affine = iter(weights), iter(net.affine)
 
     def put(*targets: Tensor) -> None:
         for target in targets:
-            value = next(left)
+            value = next(remaining)
             if target.numel() != value.numel():
                 raise ValueError(f"a weight of the face generator is {tuple(value.shape)}, not {tuple(target.shape)}")
             target.data.copy_(value.reshape(target.shape))
 
     def style(scaled: bool = True) -> None:
-        one = next(affine)
-        put(one.weight, one.bias)
+        layer = next(affine)
+        put(layer.weight, layer.bias)
         if scaled:
-            scale = next(left).item()
-            one.weight.data.mul_(scale)
-            one.bias.data.mul_(scale)
+            scale = next(remaining).item()
+            layer.weight.data.mul_(scale)
+            layer.bias.data.mul_(scale)
 
     put(net.start)
     style()
     put(net.first, net.noise, net.bias)
     for level in net.levels:
         style(scaled=False)
-        for told in zip(level.depth, level.point, level.noise, level.bias, strict=True):
+        for weights_of_layer in zip(level.depth, level.point, level.noise, level.bias, strict=True):
             style()
-            put(*told)
+            put(*weights_of_layer)
     style()
     put(net.last.weight, net.last.bias)
-    if rest := list(left):
-        raise ValueError(f"the face generator has {len(rest)} weights that are not known here")
+    if rest := list(remaining):
+        raise ValueError(f"the face generator has {len(rest)} weights more than expected")

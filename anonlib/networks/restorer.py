@@ -1,4 +1,4 @@
-"""A plain U-Net from a picture to a picture: what an anonymizer did is learned to be undone."""
+"""A U-Net from pictures to pictures, trained to undo an anonymizer."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ WIDTHS = (24, 48, 96, 160)  # channels from the full size to an eighth
 
 
 class Restorer(nn.Module):
-    """Pictures (B, 3, H, W) in [-1, 1] of pictures (B, 3, H, W); H and W are multiples of 8. Untrained it is still."""
+    """Map pictures (B, 3, H, W) in [-1, 1] to such; H and W are multiples of 8. Untrained it is the identity map."""
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS):
         super().__init__()

@@ -7,11 +7,11 @@ import numpy as np
 
 from anonlib.assets.models import DEEPPRIVACY2_WEIGHTS, FALCO_WEIGHTS, OWN
 from anonlib.faces.attributes import ENCODER, SmallAttributePredictor
-from anonlib.networks.training import Schedule
 from tools.build.pool import pool_styles
 from tools.build.stylespace import load_generator
+from tools.build.train_deepprivacy2 import train_deepprivacy2
 from tools.build.train_facespace import Pairs, draw, train_facespace
-from tools.build.train_inpainter import train_inpainter
+from tools.build.training import Schedule
 
 FIRST = 20_000  # of the seeds whose pictures are kept as the generator draws them; the pool's end before
 
@@ -40,4 +40,4 @@ def make_compared(
     draws, pairs = draw(list(range(FIRST, FIRST + plan.draws))), Pairs(pool["images"], styles)
     reader = SmallAttributePredictor(OWN.camouflage.folder / ENCODER)
     train_facespace(draws, pairs, reader, plan.views, plan.encoder, checkpoints, falco)
-    train_inpainter(pool["images"], plan.painting, plan.heeding, checkpoints, deepprivacy2)
+    train_deepprivacy2(pool["images"], plan.painting, plan.heeding, checkpoints, deepprivacy2)

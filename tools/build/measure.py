@@ -13,9 +13,9 @@ from anonlib.faces import dilate_masks
 from anonlib.metrics.quality import frechet_distance, frechet_limit, kernel_distance, map_agreement, psnr
 from anonlib.networks.inception import inception_features
 from anonlib.networks.lpips import lpips_distance
-from anonlib.networks.training import load_checkpoint
 from anonlib.paper.experiments import generator_quality
 from anonlib.paper.experiments.generator_quality import GUIDANCE, STEPS, reconstruct, sample, weights_hash
+from tools.build.training import load_checkpoint
 
 IMAGES = 2_000  # of the held-out set
 CONTROLLED = 100  # held-out photos inpainted under each control

@@ -15,7 +15,6 @@ from anonlib.engine.pool import default_workers
 from anonlib.faces import with_mirrors
 from anonlib.faces.attributes import ENCODER, SmallAttributePredictor
 from anonlib.faces.people import read_person
-from anonlib.networks.training import Schedule
 from tools.build.measure import measure
 from tools.build.pool import HELD_OUT, SHARD, draw_shard, load_pool
 from tools.build.small_bundle import (
@@ -33,6 +32,7 @@ from tools.build.train_decoder import train_decoder
 from tools.build.train_few_steps import train_few_steps
 from tools.build.train_unet import WHOLE_SHARE, Latents, prepare_latents, train_controlnet, train_unet
 from tools.build.train_vae import build_vae, train_vae
+from tools.build.training import Schedule
 
 CONTROLS = ("hed", "depth", "canny")  # the others start from the first, and have their Schedule in Plan
 PLAIN = ("lineart", "segmentation", "openpose", "normal")  # without attention, half as large: CAMOUFLaGE-Base has many

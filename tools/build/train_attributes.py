@@ -14,8 +14,8 @@ from anonlib.faces.mesh import face_mesh
 from anonlib.faces.recognizers import embed
 from anonlib.networks.attributes import AttributeHead, parser_features, save_head
 from anonlib.networks.celeba_attributes import NAMES
-from anonlib.networks.training import Schedule, load_checkpoint, save_checkpoint, train
 from tools.build.labels import Measured, labels
+from tools.build.training import Schedule, load_checkpoint, save_checkpoint, train
 
 VERSIONS = 4  # of each photo that the head is trained on: two as they are, mirrored or not, the others spoiled
 DROPPED = 0.8  # of the features in training: 7,424 of them would learn a few thousand faces by heart

@@ -12,11 +12,11 @@ from anonlib.assets.models import IDENTITY, PARTS
 from anonlib.diffusion.loading import save_net
 from anonlib.faces import with_mirrors
 from anonlib.faces.people import Person
-from anonlib.networks.training import Schedule, device
 from tools.build.small_bundle import build_identity
 from tools.build.train_light import train_light
 from tools.build.train_unet import Latents, tokenize, train_controlnet
 from tools.build.train_vae import encode
+from tools.build.training import Schedule, device
 
 
 @dataclass(frozen=True)

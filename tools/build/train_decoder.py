@@ -15,8 +15,8 @@ from torch import Tensor
 
 from anonlib.faces import with_mirrors
 from anonlib.networks.lpips import load_lpips
-from anonlib.networks.training import Schedule, autocast, device, train
 from tools.build.train_vae import encode, to_tensor
+from tools.build.training import Schedule, autocast, device, train
 
 LPIPS_WEIGHT, ADVERSARIAL_WEIGHT, MOST = 0.5, 0.25, 20.0
 ALONE = 300  # steps that the discriminator learns before the decoder hears of it

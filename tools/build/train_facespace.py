@@ -16,9 +16,9 @@ from anonlib.networks.facespace import DRAWN, FaceSpace
 from anonlib.networks.lpips import load_lpips
 from anonlib.networks.mobilestylegan import load_synthesis
 from anonlib.networks.pictures import to_pictures
-from anonlib.networks.training import Schedule, autocast, device, save_half, train
 from tools.build.pool import pool_styles
 from tools.build.stylespace import load_generator
+from tools.build.training import Schedule, autocast, device, save_half, train
 
 KEPT = 256  # px a side at which a drawn picture is kept
 POOL = 512  # faces that FALCO may start from

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.faces.captions import NEGATIVE
-from anonlib.networks.training import Schedule, autocast, device, load_checkpoint, save_checkpoint, train
 from tools.build.small_bundle import build_scheduler
 from tools.build.train_unet import Draws, Latents, plain_attention, tokenize
+from tools.build.training import Schedule, autocast, device, load_checkpoint, save_checkpoint, train
 
 RANK = 32
 GUIDANCE = (7.0, 7.5)  # that the teacher paints with, as the anonymizer does

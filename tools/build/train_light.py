@@ -12,8 +12,8 @@ from transformers import CLIPTextModel
 from anonlib.assets.models import ATTRIBUTES, IP_ADAPTER, PARTS
 from anonlib.diffusion.loading import save_net
 from anonlib.faces.people import CHANNELS, Person, spatial_code
-from anonlib.networks.training import Schedule, autocast, device, save_half, train
 from tools.build.train_unet import NOISE, Draws, Latents, seen_by, velocity_error
+from tools.build.training import Schedule, autocast, device, save_half, train
 
 TOKENS = 4  # that an image embedding becomes, as in IP-Adapter (Ye et al., 2023)
 SILENT, UNSEEN, UNCODED = 0.5, 0.1, 0.05  # of the samples: without caption, without embedding, without code

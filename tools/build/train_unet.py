@@ -14,8 +14,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.faces import dilate_masks, with_mirrors
 from anonlib.faces.captions import randomize_style
-from anonlib.networks.training import Schedule, autocast, device, train
 from tools.build.train_vae import encode
+from tools.build.training import Schedule, autocast, device, train
 
 WHOLE_SHARE, NO_CAPTION_SHARE = 0.35, 0.1
 SNR_LIMIT = 5.0

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from anonlib.networks.lpips import load_lpips
-from anonlib.networks.training import Schedule, autocast, device, train
+from tools.build.training import Schedule, autocast, device, train
 
 KL_WEIGHT, LPIPS_WEIGHT = 1e-6, 0.15
 

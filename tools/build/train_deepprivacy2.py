@@ -6,20 +6,20 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from anonlib.anonymizers.face_box import Holes, batch_of, holes
+from anonlib.engine.torch_setup import optimizer_step
 from anonlib.faces import with_mirrors
-from anonlib.networks.deepprivacy2 import NOISE, DeepPrivacy2Generator, Discriminator
+from anonlib.networks.deepprivacy2 import INPUTS, NOISE, WIDTHS, DeepPrivacy2Generator, conv_block
 from anonlib.networks.lpips import load_lpips
-from anonlib.networks.training import (
+from tools.build.training import (
     Ema,
     Schedule,
     autocast,
     batches,
     device,
     load_checkpoint,
-    optimizer_step,
     save_checkpoint,
     save_half,
 )
@@ -36,7 +36,28 @@ BETAS, DECAY = (0.0, 0.99), 0.998
 SHIFT, LIGHT = 8, 0.3  # px, share: what the discriminator sees is moved and relit, or so few faces are learned by heart
 
 
-def train_inpainter(
+class Discriminator(nn.Module):
+    """Map pictures with their mask and points to logits (B, 1), above 0 for real photos."""
+
+    def __init__(self, widths: tuple[int, ...] = WIDTHS, size: int = 128):
+        super().__init__()
+        self.first = nn.Conv2d(INPUTS, widths[0], 3, padding=1)
+        self.levels = nn.ModuleList(conv_block(fine, coarse) for fine, coarse in zip(widths, widths[1:], strict=False))
+        self.middle = conv_block(widths[-1] + 1, widths[-1])
+        cells = (size // 2 ** len(self.levels) // 2) ** 2
+        self.last = nn.Sequential(nn.Linear(widths[-1] * cells, 256), nn.LeakyReLU(0.2), nn.Linear(256, 1))
+
+    def forward(self, pictures: Tensor, mask: Tensor, points: Tensor) -> Tensor:
+        x = F.leaky_relu(self.first(torch.cat([pictures, mask, points], 1)), 0.2)
+        for level in self.levels:
+            x = F.avg_pool2d(level(x), 2)
+        # the standard deviation over the batch, against mode collapse (Karras et al., 2018)
+        spread = x.float().std(0, correction=0).mean().expand(len(x), 1, *x.shape[2:])
+        x = F.avg_pool2d(self.middle(torch.cat([x, spread.to(x.dtype)], 1)), 2)
+        return self.last(x.flatten(1)).float()
+
+
+def train_deepprivacy2(
     images: np.ndarray,
     painting: Schedule,
     heeding: Schedule,

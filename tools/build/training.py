@@ -88,13 +88,6 @@ def save_half(state: Mapping[str, Tensor], target: Path) -> None:
     save_file({name: one.half().cpu().contiguous() for name, one in state.items()}, target)
 
 
-def optimizer_step(rule: torch.optim.Optimizer, loss: Tensor) -> None:
-    """Take one step down."""
-    rule.zero_grad(set_to_none=True)
-    loss.backward()
-    rule.step()
-
-
 def train(
     name: str,
     net: nn.Module,
