@@ -27,7 +27,7 @@ ENDS_IN_S = set("access assess bias compress cross discuss express focus guess p
 RULES = ("names", "persons", "sections", "imperative")
 BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULES, in that order
     "anonlib/anonymizers": (64, 16, 47, 0),
-    "anonlib/assets": (2, 1, 10, 0),
+    "anonlib/assets": (0, 0, 0, 0),
     "anonlib/attacks": (4, 11, 70, 0),
     "anonlib/controls": (22, 7, 18, 0),
     "anonlib/data": (15, 2, 32, 0),

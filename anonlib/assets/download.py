@@ -25,9 +25,9 @@ def download(find: Callable[[], str], target: Path, sha256: str | None = None) -
         pooch.HTTPDownloader(timeout=TIMEOUT)(find(), *destination)
 
     pooch.get_logger().setLevel("WARNING")
-    known = sha256 and f"sha256:{sha256}"
+    expected = sha256 and f"sha256:{sha256}"
     try:
-        return Path(pooch.retrieve(target.name, known, target.name, target.parent, downloader=fetch))
+        return Path(pooch.retrieve(target.name, expected, target.name, target.parent, downloader=fetch))
     except (OSError, ValueError) as error:
         raise AnonlibError(
             f"{target.name} could not be fetched ({first_line(error)}): check the network and run again"

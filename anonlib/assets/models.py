@@ -1,4 +1,4 @@
-"""Which models paint: a pipeline and its ControlNets, in folders of this machine or on a model hub."""
+"""The models of a generator: a pipeline, its ControlNets and annotators, in local folders or on a model hub."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -28,7 +28,14 @@ class ModelRef:
 
     @classmethod
     def of(cls, text: str) -> "ModelRef":
-        """Return what "folder" or "owner/model@commit" means."""
+        """Return the reference that a text means.
+
+        Args:
+            text: "folder" or "owner/model@commit".
+
+        Returns:
+            A folder where one of that name exists.
+        """
         name, _, revision = text.rpartition("@")
         return cls(name, revision) if name and not (project_root() / text).exists() else cls(text)
 
@@ -59,13 +66,17 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A pipeline, the ControlNets that are not in folders `controlnet-<condition>` of it, and who makes their maps.
+    """The models of a generator.
 
-    controls, annotators: by condition; a condition without an annotator has the project's own, see `conditions`.
-    lora: a latent consistency LoRA (Luo et al., 2023) with which the pipeline can paint in a few steps, unguided.
-    camouflage: a folder with what CAMOUFLaGE (Piano et al., 2024) has of its own: Base's identity function, Light's
-    IP-Adapter and T2I-Adapter, and what reads faces where no reader, FaRL's and FACER's files, is named. captioner:
-    BLIP; None: captions are made of attributes.
+    Attributes:
+        pipeline: A diffusers pipeline; folders `controlnet-<condition>` in it are its ControlNets.
+        controls: Further ControlNets, by condition.
+        annotators: The networks that draw control maps, by condition; others are drawn by the project's annotators.
+        lora: A latent consistency LoRA (Luo et al., 2023), for a few steps without guidance.
+        camouflage: CAMOUFLaGE's own weights (Piano et al., 2024): Base's identity function, Light's IP-Adapter and
+            T2I-Adapter, and the attribute encoder where `reader` is None.
+        reader: FaRL's and FACER's files.
+        captioner: BLIP; None: captions are made from attributes.
     """
 
     pipeline: ModelRef
@@ -77,46 +88,83 @@ class ModelSpec:
     captioner: ModelRef | None = None
 
     def control(self, condition: str) -> ModelRef:
-        """Return where the control of a condition comes from: the pipeline's own folder goes first."""
+        """Return the ControlNet of a condition; one in the pipeline's folder goes first.
+
+        Args:
+            condition: Its name, depth for example.
+
+        Returns:
+            A reference; what it names may be missing, see `check`.
+        """
         if condition in PARTS and self.camouflage:
             return ModelRef(str(self.camouflage.folder / PARTS[condition]))
         own = ModelRef(str(controlnet_folder(Path(self.pipeline.name), condition)))
         return own if own.local else dict(self.controls).get(condition, own)
 
     def annotator(self, condition: str) -> ModelRef | None:
-        """Return the network that makes the maps of a condition; None: the project's own annotator does."""
+        """Return the network that draws the maps of a condition.
+
+        Args:
+            condition: Its name, depth for example.
+
+        Returns:
+            None where the project's own annotator draws them.
+        """
         return dict(self.annotators).get(condition)
 
     def sources(self, conditions: tuple[str, ...]) -> list[ModelRef]:
-        """Return what has to be there to follow these conditions."""
-        # what CAMOUFLaGE has of its own: until it was trained for this pipeline there is nothing to be had
-        own = [one for one in conditions if one in PARTS and (self.camouflage or not self.control(one).local)]
-        controls = [self.control(one) for one in conditions if one not in own]
+        """Return the models that some conditions need.
+
+        Args:
+            conditions: Their names.
+
+        Returns:
+            References, the pipeline first.
+        """
+        # CAMOUFLaGE's own weights exist only after they were trained for this pipeline
+        own = [name for name in conditions if name in PARTS and (self.camouflage or not self.control(name).local)]
+        controls = [self.control(name) for name in conditions if name not in own]
         more = [self.lora, self.camouflage if own else None]
         if IDENTITY in conditions:
             more.append(self.captioner or self.reader)
         if ATTRIBUTES in conditions:
             more.append(self.reader)
-        return [self.pipeline, *controls, *self.networks(conditions).values(), *(one for one in more if one)]
+        return [self.pipeline, *controls, *self.networks(conditions).values(), *filter(None, more)]
 
     def networks(self, conditions: Iterable[str]) -> dict[str, ModelRef]:
-        """Return the networks that make the maps of these conditions, where not the project's own annotators do."""
-        return {name: one for name in conditions if (one := self.annotator(name))}
+        """Return the networks that draw the maps of some conditions.
+
+        Args:
+            conditions: Their names.
+
+        Returns:
+            References by condition, without those that the project's own annotators draw.
+        """
+        annotators = {name: self.annotator(name) for name in conditions}
+        return {name: network for name, network in annotators.items() if network}
 
     def folders(self) -> set[Path]:
-        """Return the folders of this machine that its models lie in."""
+        """Return the local folders of its models."""
         parts = [self.pipeline, self.lora, self.camouflage, self.reader, self.captioner]
         parts += [source for _, source in (*self.controls, *self.annotators)]
         return {source.local for source in parts if source and source.local}
 
     def used(self, conditions: tuple[str, ...], use_lcm: bool) -> "ModelSpec":
-        """Return the bundle with no more than these conditions, and few steps, use: the rest makes nothing stale."""
+        """Return the spec without the models that go unused: they are not part of a cache key.
+
+        Args:
+            conditions: The conditions that are followed.
+            use_lcm: Whether the LoRA is used.
+
+        Returns:
+            A smaller spec.
+        """
         unused = [] if use_lcm else ["lora"]
         unused += [] if PARTS.keys() & set(conditions) else ["camouflage", "reader", "captioner"]
         return replace(self, **dict.fromkeys(unused))
 
     def reading(self) -> "ModelSpec":
-        """Return the bundle that reads the same, with nothing that paints: another pipeline makes nothing stale."""
+        """Return the spec of the attribute readers alone: they do not depend on the pipeline."""
         return ModelSpec(OWN.pipeline, camouflage=None if self.reader else self.camouflage, reader=self.reader)
 
 
@@ -124,7 +172,14 @@ OWN = ModelSpec(ModelRef(str(SMALL)), camouflage=ModelRef(str(SMALL.with_name("s
 
 
 def model_spec(generator: config.Generator) -> ModelSpec:
-    """Return the bundle that a profile's generator names; AnonlibError for a control or annotator without a name."""
+    """Return the models that a profile's generator names.
+
+    Args:
+        generator: The profile's group.
+
+    Raises:
+        AnonlibError: A control or annotator is not written as condition=model.
+    """
 
     def named(texts: tuple[str, ...]) -> tuple[tuple[str, ModelRef], ...]:
         pairs = [text.partition("=")[::2] for text in texts]
@@ -138,7 +193,15 @@ def model_spec(generator: config.Generator) -> ModelSpec:
 
 
 def fetch(bundle: ModelSpec, conditions: tuple[str, ...]) -> int:
-    """Fetch what these conditions need and is not in a folder of this machine; return how many models."""
+    """Fetch the models that some conditions need and that are in no local folder.
+
+    Args:
+        bundle: The models.
+        conditions: The conditions that are followed.
+
+    Returns:
+        How many models of the hub and of releases they need.
+    """
     distant = {source.name: source for source in bundle.sources(conditions) if not source.local}
     hub.fetch({name: source.revision for name, source in distant.items() if not source.released})
     releases.fetch(name for name, source in distant.items() if source.released)
@@ -146,12 +209,29 @@ def fetch(bundle: ModelSpec, conditions: tuple[str, ...]) -> int:
 
 
 def controlnet_folder(bundle: Path, condition: str) -> Path:
-    """Return the folder of one ControlNet of a local bundle."""
+    """Return the folder of a ControlNet in a local pipeline.
+
+    Args:
+        bundle: The pipeline's folder.
+        condition: The ControlNet's condition.
+
+    Returns:
+        The folder, whether it exists or not.
+    """
     return bundle / f"controlnet-{condition}"
 
 
 def check(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = False) -> None:
-    """Raise AnonlibError, saying what to do, unless the bundle has what these conditions, and few steps, need."""
+    """Check that the models that some conditions need are there.
+
+    Args:
+        bundle: The models.
+        conditions: The conditions that are followed.
+        use_lcm: Whether the LoRA is needed.
+
+    Raises:
+        AnonlibError: One is missing; the message says what to do.
+    """
     pipeline = bundle.pipeline
     if not pipeline.local and (pipeline.name.startswith(("/", ".")) or pipeline.revision is None):
         raise AnonlibError(
