@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anonlib.anonymizers.registry import register as register_anonymizer
+    from anonlib.attacks.registry import register as register_attacker
     from anonlib.data.faceset import FaceSet
     from anonlib.paper.api import anonymize, attack, evaluate, list_anonymizers, list_attackers, load, settings
 
@@ -24,12 +25,13 @@ _PUBLIC = {  # public name -> where it is defined
     "list_attackers": (_API, "list_attackers"),
     "load": (_API, "load"),
     "register_anonymizer": ("anonlib.anonymizers.registry", "register"),
+    "register_attacker": ("anonlib.attacks.registry", "register"),
     "settings": (_API, "settings"),
 }
 
 __all__ = [
     "FaceSet", "anonymize", "attack", "evaluate", "list_anonymizers", "list_attackers", "load", "register_anonymizer",
-    "settings",
+    "register_attacker", "settings",
 ]  # fmt: skip
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # OpenCV reads it when it is imported

@@ -120,6 +120,12 @@ def register(name: str, *, trains: bool = False, **fields) -> Callable:
         trains: False: the function maps aligned photos (N, 128, 128, 3) uint8 to embeddings (N, d). True: it maps
             training pairs and validation pairs (`attacks.pairs.PhotoPairs`, the latter may be None) to such a function.
         **fields: Fields of `AttackerSpec`. `knows` is the first line of the docstring unless it is given.
+
+    Returns:
+        The decorator, which returns the function unchanged.
+
+    Raises:
+        AnonlibError: The name is taken.
     """
 
     def decorate(function: Callable) -> Callable:
