@@ -63,10 +63,11 @@ def begin(notebook: str, profile: str, dataset: str, overrides: Mapping[str, Any
         shutil.rmtree(scratch, ignore_errors=True)
         progress.say(f"results go to {scratch}; report.publish() in the last cell moves them to {output}")
     fingerprint = os.environ.get(DATA_HASH) or data.fingerprint(dataset)
-    seeds = {key: value for key, value in config.values(settings).items() if "seed" in key}
+    values = config.values(settings)
+    seeds = {key: value for key, value in values.items() if "seed" in key}
     provenance.set_context(Context(notebook, profile, name, str(output), str(scratch), fingerprint, seeds))
-    start = {"title": notebooks.title(notebook), "settings": config.values(settings), "items": []}
-    update_json(publishing.contents_file(scratch, notebook), lambda _: start)
+    contents = {"title": notebooks.title(notebook), "settings": values, "items": []}
+    update_json(publishing.contents_file(scratch, notebook), lambda _: contents)
     return settings
 
 
@@ -136,8 +137,7 @@ def verdict(name: str, passed: bool, template: str, /, **values: Any) -> Any:
     Returns:
         What the notebook displays.
     """
-    text = fill(template, **values)
-    _list({"kind": "verdict", "name": name, "passed": bool(passed), "text": text})
+    _list({"kind": "verdict", "name": name, "passed": bool(passed), "text": (text := fill(template, **values))})
     return _markdown(f"**{'VALID' if passed else 'INVALID'}** ({name}): {text}")
 
 
@@ -178,8 +178,7 @@ def save_table(
 
 
 def _caption(template: str, needs: Iterable[str], values: Mapping[str, Any]) -> str:
-    missing = left_out(needs)
-    return fill(template, **values) + (f" {missing}." if missing else "")
+    return fill(template, **values) + (f" {missing}." if (missing := left_out(needs)) else "")
 
 
 def save_figure(
@@ -238,10 +237,9 @@ def _list(item: dict[str, Any]) -> None:
     """Enter an item in the notebook's contents, in place of one of the same kind and name (a cell that runs again)."""
 
     def entered(old: dict[str, Any]) -> dict[str, Any]:
-        labels = [(entry["kind"], entry["name"]) for entry in old["items"]]
-        label = (item["kind"], item["name"])
-        at = labels.index(label) if label in labels else len(labels)
-        return old | {"items": [*old["items"][:at], item, *old["items"][at + 1 :]]}
+        items = {(entry["kind"], entry["name"]): entry for entry in old["items"]}
+        items[item["kind"], item["name"]] = item
+        return old | {"items": list(items.values())}
 
     update_json(publishing.contents_file(Path(context().scratch), context().notebook), entered)
 
