@@ -58,7 +58,7 @@ def draw(root: Path) -> Path:
             figure.text(
                 center, 0.47 / height, f"{100 * rate:.0f} %", ha="center", va="center", fontsize=13, weight="bold"
             )
-            by = "top-1, recognizer" if column == len(COLUMNS) else "top-1, strongest attacker"
+            by = "recognizer only" if column == len(COLUMNS) else "strongest attacker"
             figure.text(center, 0.2 / height, by, ha="center", va="center", fontsize=8, color="#555555")
             for row in range(len(PEOPLE)):
                 bottom = (0.62 + (len(PEOPLE) - row - 1) * TILE) / height
