@@ -1,5 +1,8 @@
 """Every registered anonymizer passes the shared contract suite, the example of a user's own too."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ from anonlib import anonymizers, config
 from anonlib.anonymizers import registry
 from anonlib.anonymizers.check import check_anonymizer
 from anonlib.anonymizers.contract import ERROR, OK, fail_closed
+from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.config.errors import AnonlibError
 from anonlib.config.paths import METHOD
 from anonlib.faces import person_mask, with_mirrors
@@ -155,3 +159,18 @@ def test_a_method_is_a_name_or_a_file(registered, monkeypatch, tmp_path):
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(AnonlibError, match="registers no anonymizer"):
         registry.name_or_file(str(tmp_path / "empty.py"))
+
+
+def test_a_renamed_option_keeps_its_key_in_the_seed():
+    options = {"steps": 4, "lcm_steps": None, "batch": 8}
+    assert seed_parameters(options) == {"steps": 4}
+    assert seed_parameters(options | {"lcm_steps": 2}) == {"steps": 4, "few_steps": 2}
+    varied = {"anonymization_scale": 1.5, "steps": 2, "blur": 5.0}
+    assert seed_parameters(options, varied) == {"steps": 2, "away": 1.5, "blur": 5.0}
+
+
+def test_the_registry_imports_neither_torch_nor_diffusers():
+    code = (
+        "import sys; from anonlib.anonymizers import names; names(); assert not {'torch', 'diffusers'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

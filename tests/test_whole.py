@@ -12,7 +12,7 @@ from anonlib import config
 from anonlib.anonymizers import photo_folder as album
 from anonlib.anonymizers import registry
 from anonlib.anonymizers import whole_photo as whole
-from anonlib.anonymizers.builtin import BASE
+from anonlib.anonymizers.camouflage import BASE
 from anonlib.anonymizers.multi_face import find, people_of
 from anonlib.anonymizers.whole_photo import anonymize_whole, painted_shape, paints_whole
 from anonlib.assets import models
@@ -115,7 +115,7 @@ def test_the_nearest_face_stands_for_a_photo(bundle, crowd):
 def test_a_photo_that_comes_out_as_it_was_is_black_and_so_is_one_without_a_map(options, crowd, monkeypatch):
     base = options["camouflage-base"]
     monkeypatch.setattr(
-        "anonlib.anonymizers.diffusion.Diffusion.painted", lambda self, names, images, *more: (images, ["ok"])
+        "anonlib.anonymizers.diffusion.DiffusionAnonymizer.painted", lambda self, names, images, *more: (images, ["ok"])
     )
     (made,) = anonymize_whole(find([crowd]), "camouflage-base", base, {})
     assert made.status == "error" and made.faces == ("error",) * 3 and not made.image.any()

@@ -6,18 +6,22 @@ an image embedding and a spatial code of each person's attributes and keypoints.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from anonlib.anonymizers.builtin import BASE
-from anonlib.anonymizers.diffusion import Diffusion, resized, unit
+from anonlib.anonymizers.diffusion import DiffusionAnonymizer, generator_options, resize, unit
+from anonlib.anonymizers.registry import CAMOUFLAGE, AnonymizerSpec, add
 from anonlib.assets.models import ATTRIBUTES, IDENTITY
 from anonlib.config.errors import AnonlibError
-from anonlib.diffusion.inpainting import Inpainter
 from anonlib.faces.attributes import attribute_predictor, caption_images
 from anonlib.faces.people import Person, read_person, spatial_code
 
+if TYPE_CHECKING:
+    from anonlib.diffusion.inpainting import Inpainter
+
+BASE = ("depth", "normal", "segmentation", "openpose", "lineart")  # control maps of Base
 Seen = Callable[[np.ndarray], tuple[list[list[Person]], np.ndarray]]
 # Base's weights of its controls are not published: these were chosen by looking at the demo's pictures
 WEIGHTS = {"depth": 0.5, "normal": 0.5, "segmentation": 0.7, "openpose": 0.7, "lineart": 0.5}
@@ -25,13 +29,13 @@ MOST = 4.0  # of the anonymization scale: far beyond it nothing is left of a pic
 
 
 @dataclass(frozen=True, kw_only=True)
-class CamouflageBase(Diffusion):
-    """Settings of CAMOUFLaGE-Base; calling it anonymizes a batch under the contract of anonymizers/contract.py.
+class CamouflageBase(DiffusionAnonymizer):
+    """CAMOUFLaGE-Base with its settings; a call anonymizes a batch under the contract of `contract.py`.
 
     anonymization_scale: a_s in [0, MOST]: 0 is the original (and fails closed), 1 what the controls alone
     paint, above 1 pushed away from the original. weights: of the control maps, in [0, 2]; one of 0 is not followed.
     guidance: by the caption. strength: painting starts from the original with the noise of so much of the way, in
-    (0, 1]. The others: see `Diffusion`.
+    (0, 1]. The others: see `DiffusionAnonymizer`.
     """
 
     anonymization_scale: float = 1.25
@@ -54,14 +58,16 @@ class CamouflageBase(Diffusion):
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
         """Paint each picture anew; without every control map it is an error, never a freer guess."""
+        import torch
+
         maps, valid = self.annotated(self.conditions, images)
         rows = np.flatnonzero(valid)
         texts = dict(zip(rows.tolist(), caption_images(self.bundle, images[rows]) if len(rows) else [], strict=True))
 
-        def told(part: np.ndarray, inpainter: Inpainter) -> dict:
+        def told(part: np.ndarray, inpainter: "Inpainter") -> dict:
             return {
                 "masks": torch.ones(len(part), 1, *self.side),
-                "controls": {name: unit(resized(one[part], self.side)) for name, one in maps.items()},
+                "controls": {name: unit(resize(one[part], self.side)) for name, one in maps.items()},
                 "scales": self.weights,
                 "guidance": [self.guidance] * len(part),
                 "texts": [texts[row] for row in part.tolist()],
@@ -73,11 +79,11 @@ class CamouflageBase(Diffusion):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CamouflageLight(Diffusion):
-    """Settings of CAMOUFLaGE-Light; calling it anonymizes a batch under the contract of anonymizers/contract.py.
+class CamouflageLight(DiffusionAnonymizer):
+    """CAMOUFLaGE-Light with its settings; a call anonymizes a batch under the contract of `contract.py`.
 
     weight: of the spatial code, in [0, 2]. guidance: by the image embedding. seen: who says who is in pictures, and
-    their embeddings, as `people` does; None: they are aligned, and read here. The others: see `Diffusion`.
+    their embeddings, as `people` does; None: they are aligned, and read here. The others: see `DiffusionAnonymizer`.
     """
 
     weight: float = 1.0
@@ -89,13 +95,15 @@ class CamouflageLight(Diffusion):
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
         """Paint each picture anew from what is read off it; where no face is found there is no code: an error."""
+        import torch
+
         people, embeds = (self.seen or self.people)(images)
         scale = np.array(self.side[::-1]) / np.array(images.shape[2:0:-1])
 
         def coded(some: list[Person]) -> np.ndarray:
             return spatial_code([Person(one.attributes, one.points * scale) for one in some], *self.side)
 
-        def told(part: np.ndarray, inpainter: Inpainter) -> dict:
+        def told(part: np.ndarray, inpainter: "Inpainter") -> dict:
             return {
                 "masks": torch.ones(len(part), 1, *self.side),
                 "controls": {ATTRIBUTES: torch.from_numpy(np.stack([coded(people[row]) for row in part]))},
@@ -117,3 +125,23 @@ class CamouflageLight(Diffusion):
 def _within(what: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
         raise AnonlibError(f"{what} is {value:g}: it lies between {least:g} and {most:g}")
+
+
+for _name, _factory, _controls, _parts in (
+    ("camouflage-base", CamouflageBase, BASE, (IDENTITY,)),
+    ("camouflage-light", CamouflageLight, (), (ATTRIBUTES,)),
+):
+    add(
+        AnonymizerSpec(
+            name=_name,
+            factory=_factory,
+            group=CAMOUFLAGE,
+            description="CAMOUFLaGE: the whole picture is generated anew, its meaning and attributes are kept.",
+            options=partial(generator_options, _controls + _parts),
+            controls=_controls,
+            parts=_parts,
+            uses_generator=True,
+            repaints_background=True,
+            module=__name__,
+        )
+    )

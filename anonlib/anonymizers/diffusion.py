@@ -2,24 +2,29 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 
+from anonlib import config
 from anonlib.anonymizers.contract import ERROR, OK, full_batches
-from anonlib.assets.models import OWN, ModelSpec
+from anonlib.assets.models import OWN, ModelSpec, check, model_spec
 from anonlib.controls import Seen, annotate
-from anonlib.diffusion.inpainting import Inpainter, load_inpainter
-from anonlib.diffusion.request import InpaintRequest
 from anonlib.faces.captions import NEGATIVE
 
+if TYPE_CHECKING:
+    import torch
+
+    from anonlib.diffusion.inpainting import Inpainter
+    from anonlib.diffusion.request import InpaintRequest
+
 Annotator = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
-Told = Callable[[np.ndarray, Inpainter], dict]  # rows of one batch, who paints it -> the rest of the order
+Told = Callable[[np.ndarray, "Inpainter"], dict]  # rows of one batch, who paints it -> the rest of the order
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diffusion:
+class DiffusionAnonymizer:
     """How an anonymizer paints.
 
     steps: UniPC steps. batch: images a call of the inpainter. bundle: what paints. size: pixels a side at which it
@@ -60,14 +65,17 @@ class Diffusion:
 
         conditions: of the inpainter.
         """
+        from anonlib.diffusion.inpainting import load_inpainter
+        from anonlib.diffusion.request import InpaintRequest
+
         rows, made, status = np.flatnonzero(valid), np.zeros_like(images), [OK if good else ERROR for good in valid]
         if not len(rows):
             return made, status
         use_lcm = self.lcm_steps is not None
         inpainter = load_inpainter(self.bundle, conditions, self.batch, self.size, self.compiled, use_lcm)
 
-        def order(part: np.ndarray) -> InpaintRequest:
-            shared = {"images": unit(resized(images[part], self.side)), "seeds": [seeds[row] for row in part]}
+        def order(part: np.ndarray) -> "InpaintRequest":
+            shared = {"images": unit(resize(images[part], self.side)), "seeds": [seeds[row] for row in part]}
             return InpaintRequest(
                 negative=NEGATIVE, steps=self.lcm_steps or self.steps, **shared, **told(part, inpainter)
             )
@@ -76,11 +84,31 @@ class Diffusion:
         orders = (order(padded) for _, padded in batches)
         for (part, _), pictures in zip(batches, inpainter(orders), strict=True):
             found = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
-            made[part] = resized(found[: len(part)], images.shape[1:3])
+            made[part] = resize(found[: len(part)], images.shape[1:3])
         return made, status
 
 
-def resized(images: np.ndarray, side: tuple[int, int], how: int | None = None) -> np.ndarray:
+def generator_options(conditions: tuple[str, ...], settings: config.Profile) -> dict:
+    """Return the options that every diffusion anonymizer takes from a profile.
+
+    Args:
+        conditions: What it follows, see `AnonymizerSpec.conditions`.
+        settings: The profile.
+
+    Returns:
+        Keyword arguments of `DiffusionAnonymizer`.
+
+    Raises:
+        AnonlibError: A part of the model is missing. It is raised before the first photo is anonymized.
+    """
+    generator = settings.generator
+    bundle = model_spec(generator)
+    check(bundle, conditions, generator.few_steps is not None)
+    options = {"steps": generator.steps, "batch": generator.batch, "size": generator.size, "bundle": bundle}
+    return options | {"compiled": generator.compiled, "lcm_steps": generator.few_steps}
+
+
+def resize(images: np.ndarray, side: tuple[int, int], how: int | None = None) -> np.ndarray:
     """Return images (B, H, W[, 3]) uint8 at another (height, width): areas averaged to shrink, cubic to enlarge."""
     if images.shape[1:3] == side:
         return images
@@ -88,6 +116,8 @@ def resized(images: np.ndarray, side: tuple[int, int], how: int | None = None) -
     return np.stack([cv2.resize(image, side[::-1], interpolation=how) for image in images])
 
 
-def unit(images: np.ndarray) -> torch.Tensor:
+def unit(images: np.ndarray) -> "torch.Tensor":
     """Return images (B, H, W, 3) uint8 as float (B, 3, H, W) in [0, 1]."""
+    import torch
+
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from anonlib.anonymizers.contract import ERROR, OK
-from anonlib.anonymizers.diffusion import resized
+from anonlib.anonymizers.diffusion import resize
 from anonlib.config.errors import AnonlibError
 
 SCRIPT, CONFIG = "anonymize.py", "configs/anonymizers/face.py"
@@ -45,7 +45,7 @@ class OriginalDeepPrivacy2:
         with tempfile.TemporaryDirectory() as folder:
             given, taken = Path(folder, "in"), Path(folder, "out")
             given.mkdir()
-            for row, photo in enumerate(resized(images, (SIZE, SIZE))):
+            for row, photo in enumerate(resize(images, (SIZE, SIZE))):
                 wide = cv2.copyMakeBorder(photo, *[border] * 4, cv2.BORDER_REFLECT)
                 Image.fromarray(wide).save(given / f"{row:06d}.png")
             self._run(given, taken)
@@ -54,7 +54,7 @@ class OriginalDeepPrivacy2:
                 photo = _read(taken / f"{row:06d}.png", SIZE + 2 * border)
                 if photo is not None:
                     inner = photo[border : border + SIZE, border : border + SIZE]
-                    made[row], status[row] = resized(inner[None], images.shape[1:3])[0], OK
+                    made[row], status[row] = resize(inner[None], images.shape[1:3])[0], OK
         return made, status
 
     def _run(self, given: Path, taken: Path) -> None:

@@ -1,54 +1,36 @@
-"""FALCO (Barattin et al., 2023): a photo's latent code, led away from the identity while the attributes are kept.
+"""FALCO (Barattin et al., 2023): a photo's latent code, moved away from the identity while the attributes are kept."""
 
-The photo is inverted into the styles of a face generator. The styles that shape the face are taken from the most alike
-of a pool of drawn faces and optimized: away from the photo's identity, by a recognizer, and towards its attributes.
-"""
-
-import copy
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from anonlib import config
 from anonlib.anonymizers.contract import ERROR, OK, full_batches
-from anonlib.assets.models import FALCO_WEIGHTS, SMALL
+from anonlib.anonymizers.registry import COMPARED, AnonymizerSpec, add
+from anonlib.assets.models import FALCO_WEIGHTS, OWN, SMALL
 from anonlib.config.errors import AnonlibError
 from anonlib.config.settings import VIEWS
 from anonlib.engine import torch_setup as compat
-from anonlib.engine.torch_setup import optimizer_step
 from anonlib.faces.attributes import ENCODER
 from anonlib.faces.mesh import face_mesh
-from anonlib.faces.recognizers import embed_pictures
-from anonlib.networks.attributes import load_head, parser_features, pool_features
-from anonlib.networks.bisenet import Trunk, load_bisenet
-from anonlib.networks.facespace import FaceSpace, load_space
-from anonlib.networks.imagenet import normalize_imagenet
-from anonlib.networks.lpips import LPIPS, load_lpips
-from anonlib.networks.mobilefacenet import MobileFaceNet, pretrained_mobilefacenet
-from anonlib.networks.mobilestylegan import Synthesis
-from anonlib.networks.pictures import to_images, to_pictures
-
-# of 23; StyleGAN2's layers 3 to 7 of 18, which the authors optimize, modulate the same sizes, 16 px to 64 px
-SHAPED = slice(4, 11)
-IDENTITY, ATTRIBUTES = 10.0, 0.1  # weights of the losses
-RATE, FALLS, SLOWER = 0.01, (0.75, 0.9), 0.8  # Adam's, slower by this factor from these shares of the steps on
-FIT_RATE, STRAY = 0.02, 0.1  # of the inversion, and the weight of leaving the encoder's guess, in spreads of a style
-SHARPEST = 4  # levels of the generator that the result is drawn by, unless the losses see more
 
 
 @dataclass(frozen=True, kw_only=True)
 class Falco:
-    """Settings of the anonymizer; calling it anonymizes a batch under the contract of anonymizers/contract.py.
+    """FALCO with its settings; a call anonymizes a batch under the contract of `contract.py`.
 
-    levels: of the generator that the losses see, one of VIEWS. steps: that lead away from the identity. fit_levels,
-    fit_steps: likewise, that fit the styles to a photo after the encoder's guess. margin: the recognizer's
-    cosine to the photo that is aimed at, in [0, 1]. batch: images at a time. weights: encoder, views and pool of
-    faces; reader: by what the nearest of these is found. The whole picture is drawn anew, whatever the seed.
+    The whole picture is generated anew; the result does not depend on the seed.
+
+    Attributes:
+        levels: Levels of the generator whose output the losses compare, one of VIEWS.
+        steps: Optimization steps away from the identity.
+        fit_levels: The same as levels, while the styles are fitted to the photo.
+        fit_steps: Steps of that fit, after the encoder's guess.
+        margin: Target cosine of the recognizer to the original, in [0, 1].
+        batch: Images at a time.
+        weights: File of the encoder, the views and the pool of faces.
+        reader: File of the head by which the nearest face of the pool is found.
     """
 
     levels: int = 4
@@ -68,71 +50,34 @@ class Falco:
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
         """Draw another face for each photo; where no face is found it is an error."""
-        found, made = np.array([face_mesh(image) is not None for image in images], bool), np.zeros_like(images)
+        import torch
+
+        from anonlib.anonymizers.latent_optimization import optimize
+        from anonlib.networks.facespace import load_space
+        from anonlib.networks.pictures import to_images
+
+        has_face, result = np.array([face_mesh(image) is not None for image in images], bool), np.zeros_like(images)
         space, synthesis = load_space(self.weights, compat.device())
-        for part, padded in full_batches(np.flatnonzero(found), self.batch):
+        for part, padded in full_batches(np.flatnonzero(has_face), self.batch):
             with torch.inference_mode(False):
-                made[part] = to_images(self._drawn(images[padded], space, synthesis))[: len(part)]
-        return made, [OK if one else ERROR for one in found]
-
-    def _drawn(self, images: np.ndarray, space: FaceSpace, synthesis: Synthesis) -> Tensor:
-        """Return the pictures (B, 3, 128, 128) that take the place of photos (B, 128, 128, 3) uint8."""
-        given = to_pictures(images).to(space.mean.device)
-        features = parser_features(images).clone()
-        with torch.no_grad():
-            guess = space.encode(features.to(given.device))
-            seen = F.normalize(load_head(self.reader)(features)[0], dim=1).to(given.device)
-            nearest = (seen @ F.normalize(space.pool_seen, dim=1).T).argmax(1)
-        styles = fitted(guess, given, self.fit_levels, self.fit_steps, space, synthesis)
-        shaped = space.pool[nearest][:, None].repeat(1, SHAPED.stop - SHAPED.start, 1).requires_grad_()
-        recognizer = _judges(given.device).recognizer
-        original, wanted = embed_pictures(recognizer, given), attributes(given, space)
-        rule = torch.optim.Adam([shaped], RATE)
-        falls = [round(share * self.steps) for share in FALLS]
-        slower = torch.optim.lr_scheduler.MultiStepLR(rule, falls, SLOWER)
-        for _ in range(self.steps):
-            with compat.autocast(shaped.device.type):
-                picture = space.picture(with_shape(styles, shaped), self.levels, synthesis)
-                near = (embed_pictures(recognizer, picture) * original).sum(1)
-                kept = (attributes(picture, space) - wanted).abs().mean(1)
-            # photos know nothing of each other: their losses are summed
-            optimizer_step(rule, (IDENTITY * (near - self.margin).abs() + ATTRIBUTES * kept).sum())
-            slower.step()
-        with torch.no_grad():
-            return space.picture(with_shape(styles, shaped), max(SHARPEST, self.levels), synthesis)
+                result[part] = to_images(optimize(images[padded], self, space, synthesis))[: len(part)]
+        return result, [OK if face else ERROR for face in has_face]
 
 
-def fitted(guess: Tensor, given: Tensor, levels: int, steps: int, space: FaceSpace, synthesis: Synthesis) -> Tensor:
-    """Return the styles (B, 23, 512) of photos (B, 3, 128, 128) in [-1, 1], from a guess of them."""
-    away = torch.zeros_like(guess).requires_grad_()
-    rule, lpips = torch.optim.Adam([away], FIT_RATE), _judges(guess.device).lpips
-    for _ in range(steps):
-        with compat.autocast(guess.device.type):
-            picture = space.picture(guess + space.spread * away, levels, synthesis)
-            looks = lpips(picture, given) + (picture - given).square().mean((1, 2, 3))
-        optimizer_step(rule, (looks + STRAY * away.square().mean((1, 2))).sum())
-    return (guess + space.spread * away).detach()
+def _options(settings: config.Profile) -> dict:
+    options = {name: getattr(settings.compare, name) for name in ("levels", "steps", "fit_levels", "fit_steps")}
+    return options | {"weights": FALCO_WEIGHTS, "reader": OWN.camouflage.folder / ENCODER}
 
 
-def with_shape(styles: Tensor, shaped: Tensor) -> Tensor:
-    """Return styles (B, 23, 512) with others, (B, 7, 512), in the places that shape the face."""
-    return torch.cat([styles[:, : SHAPED.start], shaped, styles[:, SHAPED.stop :]], 1)
-
-
-def attributes(pictures: Tensor, space: FaceSpace) -> Tensor:
-    """Return features of pictures (B, 3, 128, 128) in [-1, 1] that attributes are read by, (B, FEATURES)."""
-    strides = _judges(pictures.device).trunk(normalize_imagenet((pictures + 1) / 2))
-    return (pool_features(strides) - space.centre) * space.scale
-
-
-class _Judges(NamedTuple):
-    recognizer: MobileFaceNet
-    trunk: Trunk
-    lpips: LPIPS
-
-
-@lru_cache(maxsize=1)
-def _judges(device: torch.device) -> _Judges:
-    """Return who sees a picture in the losses, frozen, on a device: others use the same networks elsewhere."""
-    own = pretrained_mobilefacenet(), copy.deepcopy(load_bisenet().cp.resnet)
-    return _Judges(*(one.requires_grad_(False).to(device) for one in own), load_lpips(device.type))
+add(
+    AnonymizerSpec(
+        name="falco",
+        factory=Falco,
+        group=COMPARED,
+        description="FALCO: a face generator's latent code, optimized away from the identity.",
+        options=_options,
+        shard=32,  # it takes seconds a photo: a few large shards would leave cores without work
+        repaints_background=True,
+        module=__name__,
+    )
+)

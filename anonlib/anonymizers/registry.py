@@ -179,4 +179,11 @@ def load_methods() -> None:
 
 @cache
 def _load_built_in() -> None:
-    from anonlib.anonymizers import builtin, ksame, simple  # noqa: F401
+    from anonlib.anonymizers import (  # noqa: F401  # each registers itself
+        camouflage,
+        deepprivacy2,
+        falco,
+        instance_augmentation,
+        ksame,
+        simple,
+    )

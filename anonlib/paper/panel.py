@@ -10,8 +10,7 @@ from PIL import Image
 
 from anonlib import config
 from anonlib.anonymizers import image_seed, registry
-from anonlib.anonymizers.builtin import BASE
-from anonlib.anonymizers.camouflage import WEIGHTS, CamouflageBase
+from anonlib.anonymizers.camouflage import BASE, WEIGHTS, CamouflageBase
 from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.controls import Seen, annotate
 from anonlib.controls.maps import Maps, lookup

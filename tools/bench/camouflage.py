@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
-from anonlib.anonymizers.builtin import BASE
-from anonlib.anonymizers.camouflage import WEIGHTS, CamouflageBase, CamouflageLight
+from anonlib.anonymizers.camouflage import BASE, WEIGHTS, CamouflageBase, CamouflageLight
 from anonlib.assets.models import ATTRIBUTES, IDENTITY, PARTS, ModelRef, ModelSpec
 from anonlib.diffusion.inpainting import Inpainter
 from anonlib.diffusion.loading import read_parts

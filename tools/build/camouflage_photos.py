@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from anonlib import config
-from anonlib.anonymizers.diffusion import resized
+from anonlib.anonymizers.diffusion import resize
 from anonlib.anonymizers.multi_face import faces_of, people_of
 from anonlib.assets import models
 from anonlib.config.errors import AnonlibError
@@ -45,7 +45,7 @@ def squares(folder: Path, size: int) -> np.ndarray:
     for photo in filter(lambda one: one is not None, map(read_photo, photos_in(folder))):
         side = min(photo.shape[:2])
         top, left = (photo.shape[0] - side) // 2, (photo.shape[1] - side) // 2
-        found.append(resized(photo[None, top : top + side, left : left + side], (size, size)))
+        found.append(resize(photo[None, top : top + side, left : left + side], (size, size)))
     if not found:
         raise AnonlibError(f"{folder} has no photos that can be read: {', '.join(sorted(SUFFIXES))}")
     return np.concatenate(found)
