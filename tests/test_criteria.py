@@ -20,7 +20,11 @@ def test_every_number_is_written_and_a_missing_one_is_an_em_dash():
     columns = [["found", "people found", ".1%", "low"], ["error", "error", ".1f", "low"]]
     drawn = criteria.criteria(data, row="name", columns=columns)
     (axes,) = drawn.axes
-    assert [text.get_text() for text in axes.texts] == ["25.0 %", EM_DASH, "1.0", "2.0"]
+    written = {tuple(np.floor(text.get_position()).astype(int)): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "25.0 %", (0, 1): EM_DASH, (1, 0): "1.0", (1, 1): "2.0"}
     assert [label.get_text() for label in axes.get_xticklabels()] == ["people found", "error"]
-    grounds = [patch.get_facecolor() for patch in axes.patches]
-    assert grounds[1] == (1, 1, 1, 1) and grounds[2] != grounds[3]
+    (cells,) = axes.collections
+    drawn.draw_without_rendering()
+    colours = cells.get_facecolors().reshape(2, 2, 4)
+    assert colours[1, 0, 3] == 0, "a missing value has no colour"
+    assert (colours[0, 1] != colours[1, 1]).any()

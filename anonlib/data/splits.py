@@ -12,13 +12,9 @@ from anonlib.data.faceset import SPLITS, FaceSet
 
 FRACTIONS = {"train": 0.5, "validation": 0.1, "test": 0.4}
 
-# Measured on 12,121 aligned photos of LFW and CelebA, 73 million pairs of different people: three photos filed under
-# two names reach 0.97, 0.93 and 0.85, nothing else more than 0.61; 2,200 generated faces at most 0.66. A photo against
-# itself stays above 0.96 after JPEG at quality 30, 0.88 after a blur of 1.5 px, 0.77 after a shift by 3 px.
-NEAR_DUPLICATE = 0.75
-CANDIDATE = 0.7  # of a quicker measure at 32 px, above 0.76 for all those copies but the one shifted by 3 px
-# Two photos of one session reach 0.84 (Caltech), 0.78 (ORL): above this they are one photo, saved twice.
-SAME_PHOTO = 0.9
+NEAR_DUPLICATE = 0.75  # correlation from which photos of two people are one photo; see docs/decisions.md
+CANDIDATE = 0.7  # of a quicker measure at 32 px
+SAME_PHOTO = 0.9  # correlation from which two photos of one person are one photo, saved twice
 
 
 def assign_splits(identity: np.ndarray, seed: int = 0, fractions: dict[str, float] = FRACTIONS) -> np.ndarray:

@@ -24,11 +24,23 @@ def intervals(
     share: bool = True,
     log: bool = False,
 ) -> Figure:
-    """Draw one point with its interval per line of the data, rows downward in the data's order.
+    """Draw points with their intervals.
 
-    row, value, lo, hi, series, panel: column names; series differ in colour and marker, panels stand side by side.
-    chance: a level to mark. share: values in [0, 1] shown in percent. log: a logarithmic axis, linear below chance (or
-    1 %), so that nothing found is still a point.
+    Args:
+        data: One row per point, drawn downward in this order.
+        row: Column of the rows' names.
+        value: Column of the values.
+        lo: Column of the intervals' lower ends.
+        hi: Column of their upper ends.
+        series: Column of the series, which differ in colour and marker.
+        panel: Column of the panels, side by side.
+        chance: A level to mark.
+        label: Of the horizontal axis.
+        share: Whether values in [0, 1] are shown in percent.
+        log: Whether the axis is logarithmic; it is linear below `chance` (or 1 %), so that 0 can be drawn.
+
+    Returns:
+        The figure.
     """
     rows = list(dict.fromkeys(data[row]))
     kinds = list(dict.fromkeys(data[series])) if series else [None]
@@ -74,9 +86,25 @@ def curves(
     logx: bool = False,
     log: bool = False,
 ) -> Figure:
-    """Draw one line per series, labelled at its end, with its interval as a band; panels stand side by side.
+    """Draw one line per series with its interval as a band.
 
-    x, y, lo, hi, series, panel: column names. chance: a level to mark.
+    Args:
+        data: One row per point.
+        x: Column of the horizontal axis.
+        y: Column of the vertical axis.
+        series: Column of the lines' names, which label their ends.
+        lo: Column of the band's lower edge.
+        hi: Column of its upper edge.
+        panel: Column of the panels, side by side.
+        chance: A level to mark.
+        xlabel: Of the horizontal axis.
+        label: Of the vertical axis.
+        share: Whether values in [0, 1] are shown in percent.
+        logx: Whether the horizontal axis is logarithmic.
+        log: Whether the vertical axis is logarithmic.
+
+    Returns:
+        The figure.
     """
     kinds = list(dict.fromkeys(data[series]))
     panels = list(dict.fromkeys(data[panel])) if panel else [None]
@@ -118,7 +146,21 @@ def curves(
 def histograms(
     data: pd.DataFrame, *, value: str, series: str, bins: int = 40, panel: str | None = None, label: str = ""
 ) -> Figure:
-    """Draw outlined histograms (densities) of a column by series, panels with their own axes side by side."""
+    """Draw outlined histograms (densities) by series.
+
+    Args:
+        data: One row per value.
+        value: Column of the values.
+        series: Column of the outlines' names.
+        bins: Number of bins.
+        panel: Column of the panels, side by side, with axes of their own.
+        label: Of the horizontal axis without panels.
+
+    Returns:
+        The figure.
+    """
+    import seaborn
+
     kinds = list(dict.fromkeys(data[series]))
     panels = list(dict.fromkeys(data[panel])) if panel else [None]
     figure, axes = style.canvas(2.8, columns=len(panels), squeeze=False)
@@ -126,13 +168,12 @@ def histograms(
         part = data if wanted is None else data[data[panel] == wanted]
         edges = np.histogram_bin_edges(part[value].dropna(), bins)
         for index, kind in enumerate(kinds):
-            found = part.loc[part[series] == kind, value].dropna()
-            heights, _ = np.histogram(found, edges, density=True)
-            look = style.look(index)
-            look.pop("marker")
-            axis.stairs(heights, edges, label=str(kind), fill=False, linewidth=1.6, **look)
+            sample, look = part.loc[part[series] == kind, value].dropna(), style.look(index)
+            line = {"label": str(kind), "linestyle": look["linestyle"], "linewidth": 1.6}
+            shape = {"bins": edges, "stat": "density", "element": "step", "fill": False}
+            seaborn.histplot(sample, ax=axis, color=look["color"], **shape, **line)
         axis.set_xlabel(label if wanted is None else str(wanted))
-        axis.set_yticks([])
+        axis.set(yticks=[], ylabel="")
         axis.grid(False)
     axes[0][0].set_ylabel("density")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=_columns(kinds))

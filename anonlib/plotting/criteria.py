@@ -1,59 +1,64 @@
-"""Systems by criterion (the second paper's Figure 1): numbers, and how they stand among each other, in one picture."""
+"""Systems by criterion (the second paper's Figure 1): a heatmap of values, coloured by their rank in the column."""
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from anonlib.plotting import style
 from anonlib.plotting.text import EM_DASH, format_value
 
-SHADES = LinearSegmentedColormap.from_list("criteria", ["#f5f5f5", "#0072b2"])  # from the worst to the best of a column
-DARK = 0.55  # of the shades, from where on letters are white
-ROW = 0.24  # inches
+WORST, BEST = "#f5f5f5", "#0072b2"  # colours of a column's ranks
+ROW_HEIGHT = 0.24  # inches
 
 
 def criteria(data: pd.DataFrame, *, row: str, columns: list[list[str]]) -> Figure:
-    """Draw a line a system and a column a criterion: its number, on a ground the darker the better it is there.
+    """Draw a heatmap with one row per system and one column per criterion; darker is better within a column.
 
-    row: the column of names. columns: [column, heading, format, "high" or "low"], the last says which end is better. A
-    number that is missing has an em dash and no ground.
+    Args:
+        data: One row per system.
+        row: Column of the systems' names.
+        columns: [column, heading, format, "high" or "low"] of each criterion; the last says which end is better.
+
+    Returns:
+        The figure; a missing value is an em dash on white.
     """
-    names = data[row].astype(str).tolist()
-    figure, axes = style.canvas(0.7 + ROW * len(names))
-    for place, (column, _, form, better) in enumerate(columns):
-        values = data[column].to_numpy(float)
-        for line, (value, rank) in enumerate(zip(values, standing(values, better == "high"), strict=True)):
-            known = np.isfinite(value)
-            ground = SHADES(rank) if known else "white"
-            axes.add_patch(_cell(place, line, ground))
-            ink = "white" if known and rank > DARK else "#333333"
-            text = format_value(value, form) if known else EM_DASH
-            axes.text(place, line, text, ha="center", va="center", fontsize=7.5, color=ink)
-    axes.set_xlim(-0.5, len(columns) - 0.5)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xticks(range(len(columns)), [heading for _, heading, *_ in columns])
+    import seaborn
+
+    names, headings = data[row].astype(str).tolist(), [heading for _, heading, *_ in columns]
+    values = [data[column].to_numpy(float) for column, *_ in columns]
+    ranks = [standing(column, better == "high") for column, (*_, better) in zip(values, columns, strict=True)]
+    texts = [
+        [format_value(value, form) for value in column] for column, (_, _, form, _) in zip(values, columns, strict=True)
+    ]
+    figure, axes = style.canvas(0.7 + ROW_HEIGHT * len(names))
+    palette = seaborn.blend_palette([WORST, BEST], as_cmap=True)
+    cells = {"linewidths": 1.5, "linecolor": "white", "cbar": False, "vmin": 0, "vmax": 1, "cmap": palette}
+    labels = {"annot": np.array(texts).T, "fmt": "", "annot_kws": {"fontsize": 7.5}}
+    table = pd.DataFrame(np.array(ranks).T, names, headings)
+    seaborn.heatmap(table, ax=axes, **cells, **labels)
+    for line, place in np.argwhere(table.isna().to_numpy()):  # seaborn leaves missing cells without a text
+        axes.text(place + 0.5, line + 0.5, EM_DASH, ha="center", va="center", fontsize=7.5, color="#333333")
+    axes.grid(False)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.tick_params(axis="x", rotation=0)
+    axes.tick_params(axis="y", rotation=0)
+    axes.set(xlabel="", ylabel="")
     return figure
 
 
 def standing(values: np.ndarray, high: bool) -> np.ndarray:
-    """Return where each of values (N,) stands from the worst, 0, to the best, 1, by rank; 0.5 where all are equal.
+    """Rank values from the worst, 0, to the best, 1.
 
-    nan stays nan. high: whether more is better.
+    Args:
+        values: (N,); nan stays nan.
+        high: Whether more is better.
+
+    Returns:
+        (N,) in [0, 1]; 0.5 where all are equal.
     """
-    found = pd.Series(values).rank(ascending=high)
-    known = found.notna().sum()
-    if known < 2 or found.nunique() == 1:
+    ranks = pd.Series(values).rank(ascending=high)
+    count = ranks.notna().sum()
+    if count < 2 or ranks.nunique() == 1:
         return np.where(np.isfinite(values), 0.5, np.nan)
-    return ((found - 1) / (known - 1)).to_numpy()
-
-
-def _cell(column: int, row: int, ground) -> Rectangle:
-    return Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, facecolor=ground, edgecolor="none")
+    return ((ranks - 1) / (count - 1)).to_numpy()

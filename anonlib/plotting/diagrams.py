@@ -12,10 +12,16 @@ from anonlib.plotting import sheets, style
 
 
 def flow(data: Mapping[str, Any], *, height: float, arrows: list[list[str]]) -> Figure:
-    """Draw a flow chart: boxes of text, images with a label under them, and arrows with a label on them.
+    """Draw a flow chart: boxes of text, images with a label below, and arrows.
 
-    data["table"]: columns name, x, y (inches from the lower left, of the centre), width, height (inches), text, and
-    image (row of data["images"], or empty for a box of text). arrows: [from, to] or [from, to, label] by name.
+    Args:
+        data: "table" with columns name, x, y (inches from the lower left, of the centre), width, height (inches), text
+            and image (row of "images", or empty for a box of text); "images" (N, H, W, 3) uint8.
+        height: Inches.
+        arrows: [from, to] or [from, to, label], by name.
+
+    Returns:
+        The figure.
     """
     figure = Figure(figsize=(style.WIDTH, height))
     axes = figure.add_axes((0, 0, 1, 1))

@@ -27,9 +27,22 @@ def frontier(
     xlabel: str,
     ylabel: str,
 ) -> Figure:
-    """Draw one labelled point a row with its interval along y, a share, and a line through those on the front.
+    """Draw labelled points with their intervals and the front that none of them dominates.
 
-    x, y, lo, hi, series, text: column names; front: a column of flags.
+    Args:
+        data: One row per point.
+        x: Column of the horizontal axis.
+        y: Column of the vertical axis, a share.
+        lo: Column of the intervals' lower ends along y.
+        hi: Column of their upper ends.
+        series: Column of the series, which differ in colour and marker.
+        text: Column of the points' labels.
+        front: Column of flags: the points that a line joins.
+        xlabel: Of the horizontal axis.
+        ylabel: Of the vertical axis.
+
+    Returns:
+        The figure.
     """
     figure, axes = style.canvas(3.6)
     line = data[data[front]].sort_values(x, kind="stable")
@@ -72,10 +85,17 @@ def _label(axes: Axes, points: np.ndarray, texts: list[str]) -> None:
 
 
 def regions(data: Mapping[str, Any], *, name: str, value: str, label: str) -> Figure:
-    """Draw a face beside the same face with its regions coloured by a value, a share; grey where there is no region.
+    """Draw a face beside itself with its regions coloured by a value; grey outside of the regions.
 
-    data: {"table": a row a region, "image": (H, W, 3) uint8, "masks": (R, H, W) bool in the table's order}; where
-    regions overlap, the smaller one is on top. name, value: column names.
+    Args:
+        data: "table" with one row per region, "image" (H, W, 3) uint8, "masks" (R, H, W) bool in the table's order;
+            where regions overlap the smaller one is on top.
+        name: Column of the regions' names.
+        value: Column of the values, shares.
+        label: Title of the legend.
+
+    Returns:
+        The figure.
     """
     table, image, masks = data["table"], data["image"], data["masks"]
     figure, axes = style.canvas(2.6, columns=2, width_ratios=[1, 1.35])

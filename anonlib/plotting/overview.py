@@ -68,9 +68,17 @@ LIGHT = {
 def method_data(
     photo: np.ndarray, edges: np.ndarray, depth: np.ndarray, anonymized: np.ndarray, references: np.ndarray
 ) -> dict[str, Any]:
-    """Return Figure 1: a photo, the maps that keep its shape, what diffusion makes of it, and whom the attacker ranks.
+    """Build Figure 1: a photo, its control maps, the inpainted photo, and the people that the attacker ranks.
 
-    All images (128, 128, 3) uint8; references: one photo of each of three people, (3, 128, 128, 3).
+    Args:
+        photo: (128, 128, 3) uint8.
+        edges: Its HED map, of the same shape.
+        depth: Its depth map, of the same shape.
+        anonymized: Of the same shape.
+        references: One photo of each of three people, (3, 128, 128, 3).
+
+    Returns:
+        "table" of nodes and "images", for `diagrams.flow`.
     """
     nodes = [
         ("photo", 0.55, 1.45, 0.95, 0.95, "photo", 0),
@@ -89,7 +97,17 @@ def method_data(
 def framework_data(
     photo: np.ndarray, anonymized: np.ndarray, other: np.ndarray, other_anonymized: np.ndarray
 ) -> dict[str, Any]:
-    """Return Figure 2: a photo and an anonymized photo of one person attract each other and repel other people's."""
+    """Build Figure 2: photos and anonymized photos of one person attract each other and repel other people's.
+
+    Args:
+        photo: (128, 128, 3) uint8.
+        anonymized: The person's anonymized photo.
+        other: Another person's photo.
+        other_anonymized: Another person's anonymized photo.
+
+    Returns:
+        "table" of nodes and "images", for `diagrams.flow`.
+    """
     nodes = [
         ("photo", 0.75, 2.3, 0.95, 0.95, "photo of person k", 0),
         ("anonymized", 0.75, 0.85, 0.95, 0.95, "person k, anonymized", 1),
@@ -106,9 +124,15 @@ def framework_data(
 
 
 def base_data(photo: np.ndarray, maps: dict[str, np.ndarray], anonymized: np.ndarray) -> dict[str, Any]:
-    """Return CAMOUFLaGE-Base (the paper's Figure 2): five maps and a caption pull, the identity function pushes.
+    """Build CAMOUFLaGE-Base (the paper's Figure 2): five maps and a caption attract, the identity function repels.
 
-    All images (128, 128, 3) uint8; maps: of the photo, by condition.
+    Args:
+        photo: (128, 128, 3) uint8.
+        maps: Its control maps by condition, of the same shape.
+        anonymized: Of the same shape.
+
+    Returns:
+        "table" of nodes and "images", for `diagrams.flow`.
     """
     nodes = [("photo", 0.5, 2.0, 0.85, 0.85, "photo", 0)]
     nodes += [(name, 1.75 + 0.62 * place, 3.3, 0.56, 0.56, "", 1 + place) for place, name in enumerate(maps)]
@@ -124,7 +148,16 @@ def base_data(photo: np.ndarray, maps: dict[str, np.ndarray], anonymized: np.nda
 
 
 def light_data(photo: np.ndarray, code: np.ndarray, anonymized: np.ndarray) -> dict[str, Any]:
-    """Return CAMOUFLaGE-Light (the paper's Figure 3): image embedding and spatial code, (128, 128, 3) uint8."""
+    """Build CAMOUFLaGE-Light (the paper's Figure 3): image embedding and spatial code.
+
+    Args:
+        photo: (128, 128, 3) uint8.
+        code: Its spatial code as a picture.
+        anonymized: Of the same shape.
+
+    Returns:
+        "table" of nodes and "images", for `diagrams.flow`.
+    """
     nodes = [
         ("photo", 0.5, 1.45, 0.85, 0.85, "photo", 0),
         ("encoder", 1.75, 2.2, 0.95, 0.55, "image encoder:\nembedding", None),

@@ -18,9 +18,16 @@ def grid(
     columns: list[str] | None = None,
     width: float = style.WIDTH,
 ) -> Figure:
-    """Draw images (R, C, H, W, 3) uint8, or maps (R, C, H, W), as R labelled rows of C; a blank tile is left white.
+    """Draw a contact sheet with labelled rows and columns; a blank tile is crossed out.
 
-    data: {"table": frame with a line per tile (not drawn: the CSV), "images": the array}. width: inches.
+    Args:
+        data: "images" (R, C, H, W, 3) uint8, or maps (R, C, H, W); "table" is not drawn.
+        rows: R labels.
+        columns: C labels.
+        width: Inches.
+
+    Returns:
+        The figure.
     """
     images = data["images"]
     count, across = images.shape[:2]
@@ -47,9 +54,15 @@ def grid(
 
 
 def rows_of_people(identity: np.ndarray, people: int = 6, photos: int = 6) -> np.ndarray:
-    """Return the rows (P, n) of up to `people` people, n photos of each, for a sheet with a person a line.
+    """Choose the photos of a sheet with one person per line.
 
-    identity: (N,). Who has most photos, up to `photos`, comes first, else in order; n is what all of them have.
+    Args:
+        identity: (N,); people with most photos, up to `photos`, come first, else in order.
+        people: The most people.
+        photos: The most photos of a person.
+
+    Returns:
+        Row numbers (P, n), n photos of each person.
     """
     counts = pd.Series(identity).value_counts(sort=False).clip(upper=photos)
     chosen = counts.sort_values(ascending=False, kind="stable").iloc[:people]
@@ -57,7 +70,12 @@ def rows_of_people(identity: np.ndarray, people: int = 6, photos: int = 6) -> np
 
 
 def show(axes: Axes, image: np.ndarray) -> None:
-    """Show one image (H, W, 3) or map (H, W), uint8, without a frame; an all-zero one (fail closed) is crossed out."""
+    """Show one image or map without a frame.
+
+    Args:
+        axes: Where it is drawn.
+        image: (H, W, 3) or (H, W) uint8; an all-zero one (failed closed) is crossed out.
+    """
     axes.set_axis_off()
     if not image.any():
         axes.plot([0, 1], [0, 1], [0, 1], [1, 0], color="#999999", linewidth=0.8, transform=axes.transAxes)

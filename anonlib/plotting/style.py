@@ -39,25 +39,52 @@ RC: dict[str, Any] = {
 
 
 def look(index: int) -> dict[str, Any]:
-    """Return colour, marker and line style of the index-th series; a colour comes again with another marker."""
+    """Return the look of a series.
+
+    Args:
+        index: Number of the series.
+
+    Returns:
+        "color", "marker" and "linestyle"; a colour that returns has another marker.
+    """
     turn, at = divmod(index, len(COLOURS))
     other = (at + 3 * turn) % len(MARKERS)
     return {"color": COLOURS[at], "marker": MARKERS[other], "linestyle": LINES[other]}
 
 
 def canvas(height: float, columns: int = 1, rows: int = 1, **grid: Any) -> tuple[Figure, Any]:
-    """Return a figure of text width, `height` inches high, and its axes (one, or an array rows x columns)."""
+    """Create a figure of text width.
+
+    Args:
+        height: Inches.
+        columns: Number of axes across.
+        rows: Number of axes down.
+        **grid: Options of `Figure.subplots`.
+
+    Returns:
+        The figure, and its axes: one, or an array.
+    """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **grid)
 
 
 def percent(axis: Any) -> None:
-    """Label an axis of shares in percent."""
+    """Label an axis of shares in percent.
+
+    Args:
+        axis: Of matplotlib.
+    """
     axis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
 
 
 def chance_line(axes: Axes, chance: float, horizontal: bool) -> None:
-    """Mark the chance level, labelled on the spot."""
+    """Mark the chance level, labelled on the spot.
+
+    Args:
+        axes: Where it is drawn.
+        chance: The level.
+        horizontal: Whether the line is horizontal.
+    """
     note = {"text": "chance", "textcoords": "offset points", "fontsize": 8, "color": "#555555"}
     style = {"color": "#555555", "linewidth": 1.0, "linestyle": (0, (2, 2)), "zorder": 1}
     if horizontal:

@@ -42,5 +42,12 @@ def format_interval(entry: Mapping[str, Any], spec: str = "") -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a value is None or nan."""
+    """Return whether a value is missing.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        Whether it is None or nan.
+    """
     return value is None or isinstance(value, float) and math.isnan(value)
