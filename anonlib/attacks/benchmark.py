@@ -15,6 +15,7 @@ from anonlib.attacks.registry import MAIN, TrainingSpec
 from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import FaceSet
 from anonlib.engine import cache
+from anonlib.engine.plugins import is_plugin
 
 JOINT = "all together"  # the name, in training curves, of an attacker trained on all anonymizers
 EMBED_SHARD = 256  # photos
@@ -233,10 +234,14 @@ def run_user_attackers(
         groups = training_groups(anonymized, settings) if spec.train else [tuple(anonymized)]
         items = {
             "attacker": [spec.name] * len(groups),
-            "anonymized": [{name: photos[name] for name in g} for g in groups],
+            "anonymized": [{name: photos[name] for name in group} for group in groups],
         }
-        shards = {"items": items, "inputs": {"faces": faces}, "shard_size": 1, "code": (spec.module,)}
-        for output in cache.map_shards("user attack", user_shard, **shards)["result"]:
+        if is_plugin(spec.module):
+            shards = {"items": items, "inputs": {"faces": faces}, "shard_size": 1, "code": (spec.module,)}
+            outputs = cache.map_shards("user attack", user_shard, **shards)["result"]
+        else:  # registered in a notebook: a worker process would not know it
+            outputs = user_shard(**items, faces=faces)["result"]
+        for output in outputs:
             results += [
                 AttackResult(name, spec.name, 0, probes, output["references"], control=spec.control)
                 for name, probes in output["probes"].items()
