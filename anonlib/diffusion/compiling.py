@@ -42,7 +42,7 @@ class CompiledModule:
         small_cpu = device == "cpu" and self.dtype == torch.float32
         self.torch = not small_cpu or sum(parameter.numel() for parameter in network.parameters()) >= LARGE
         self.requests: dict[tuple, ov.InferRequest] = {}
-        if compile_model:
+        if compiled:
             self.network = torch.compile(self.network, mode="reduce-overhead", fullgraph=True)
 
     @torch.inference_mode()
