@@ -151,7 +151,7 @@ def test_a_resnet_at_48_px_ends_in_small_maps(monkeypatch: pytest.MonkeyPatch) -
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.fill_(1)
     fast = network(noise(4, 48))[0]
-    monkeypatch.setattr(small_maps, "LARGEST", 0)
+    monkeypatch.setattr(small_maps, "MAX_POSITIONS", 0)
     torch.testing.assert_close(fast, network(noise(4, 48))[0], rtol=1e-3, atol=1e-4)
 
 

@@ -142,11 +142,11 @@ def test_deepprivacy2_leaves_all_but_the_face_as_it_was(removed, photos):
 
 def test_deepprivacy2_sees_nothing_of_the_face_but_box_and_points(untrained, photos, monkeypatch):
     """Another face in the same box, with the same points, is given the same face."""
-    from anonlib.anonymizers import deepprivacy2
+    from anonlib.anonymizers import deepprivacy2, face_box
     from anonlib.anonymizers.face_box import holes
 
     told = holes(photos)
-    monkeypatch.setattr(deepprivacy2, "holes", lambda images: told)
+    monkeypatch.setattr(face_box, "holes", lambda images: told)
     method, masks = deepprivacy2.DeepPrivacy2(weights=untrained), np.full(photos.shape[:3], 255, np.uint8)
     other = np.where(told.hole[..., None] > 0, 255 - photos, photos)
     np.testing.assert_array_equal(method(photos, masks, [1, 2, 3])[0], method(other, masks, [1, 2, 3])[0])

@@ -62,7 +62,7 @@ def test_loose_captions_keep_what_is_seen_and_redraw_style_and_light_at_their_ra
     assert all(parts[0] == "photo of a person" and parts[3:] == ["red hair", "hat"] for parts in told)
     for place, words in ((1, captions.STYLES), (2, captions.LIGHTS)):
         true = np.mean([parts[place] == text.split(", ")[place] for parts in told])
-        assert true == pytest.approx(1 - captions.VAGUE * (1 - 1 / len(words)), abs=0.03)
+        assert true == pytest.approx(1 - captions.RANDOM_SHARE * (1 - 1 / len(words)), abs=0.03)
         assert {parts[place] for parts in told} == set(words)
 
 

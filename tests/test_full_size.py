@@ -91,7 +91,7 @@ def test_camouflage_runs_on_stable_diffusion(stable_diffusion):
 
     load_inpainter.cache_clear()
     folder = stable_diffusion / "controlnet-identity"
-    full.drawn(full.ControlNetModel, full.IDENTITY).save_pretrained(folder, variant="fp16")
+    full.random_network(full.ControlNetModel, full.IDENTITY).save_pretrained(folder, variant="fp16")
     pipeline = CamouflagePipeline.from_bundle(ModelSpec(ModelRef(str(stable_diffusion))), ("canny",))
     assert as_published(pipeline.controlnet.nets[0], full.CONTROL) and as_published(pipeline.unet, full.UNET)
     photo, edges = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128).round()

@@ -90,7 +90,9 @@ def test_everything_in_a_photo_changes_and_its_company_does_not_matter(name, opt
 def test_each_photo_has_the_masks_of_its_own_people(bundle, crowd, photos, monkeypatch):
     masks = []
     monkeypatch.setattr(
-        whole, "anonymizer", lambda *name, **told: lambda one, mask, seeds: masks.append(mask[0]) or (one, ["error"])
+        whole.registry,
+        "create",
+        lambda *name, **told: lambda one, mask, seeds: masks.append(mask[0]) or (one, ["error"]),
     )
     tall = cv2.copyMakeBorder(photos[1], 130, 0, 0, 0, cv2.BORDER_REPLICATE)
     for photos_of in ([crowd, tall], [tall], [crowd]):
