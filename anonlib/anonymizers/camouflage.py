@@ -116,7 +116,7 @@ class CamouflageLight(DiffusionAnonymizer):
         return self.painted((ATTRIBUTES,), images, np.array([len(some) > 0 for some in people], bool), seeds, told)
 
     def people(self, images: np.ndarray) -> tuple[list[list[Person]], np.ndarray]:
-        """Return who is in each aligned picture (N, 128, 128, 3) uint8, one or nobody, and its embedding (N, D)."""
+        """Return the people in each aligned picture (N, 128, 128, 3) uint8, at most one, and its embedding (N, D)."""
         attributes, embeds = attribute_predictor(self.bundle).predict(images)
         found = [read_person(*one) for one in zip(images, attributes, strict=True)]
         return [[one] if one else [] for one in found], embeds

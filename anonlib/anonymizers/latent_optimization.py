@@ -104,6 +104,6 @@ class _Judges(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _judges(device: torch.device) -> _Judges:
-    """Return who sees a picture in the losses, frozen, on a device: others use the same networks elsewhere."""
+    """Load the frozen networks of the losses on a device; copies, since the same networks are used elsewhere."""
     own = pretrained_mobilefacenet(), copy.deepcopy(load_bisenet().cp.resnet)
     return _Judges(*(one.requires_grad_(False).to(device) for one in own), load_lpips(device.type))

@@ -127,7 +127,7 @@ def _composed(
         there = cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE, **back)
         inside = laid_back(area, face, size)
         soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), SOFT / scale)
-        weight = np.where(inside, 1.0, soft)[..., None]  # nothing of the person himself is mixed in
+        weight = np.where(inside, 1.0, soft)[..., None]  # none of the person's own pixels are mixed in
         canvas = weight * there + (1 - weight) * canvas
         painted |= inside
     image = np.rint(canvas).astype(np.uint8)

@@ -71,7 +71,7 @@ def optimizer_step(optimizer: "torch.optim.Optimizer", loss: "torch.Tensor") -> 
     """Take one optimizer step.
 
     Args:
-        optimizer: Whose gradients are cleared first.
+        optimizer: The optimizer; its gradients are cleared first.
         loss: A scalar.
     """
     optimizer.zero_grad(set_to_none=True)

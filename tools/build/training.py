@@ -53,13 +53,27 @@ class Ema(nn.Module):
                 self.shadow[name].copy_(value)
 
     def finish(self, net: nn.Module) -> None:
-        """Leave the averaged weights in the network, ready for use."""
+        """Put the averaged weights into the network, ready for use.
+
+        Args:
+            net: The network that was averaged.
+        """
         net.load_state_dict(self.shadow)
         net.eval()
 
 
 def batches(count: int, size: int, seed: int, start: int) -> Iterator[Tensor]:
-    """Yield index batches (size,) of endless shuffled epochs; `start` steps are skipped, so a resumed run goes on."""
+    """Yield index batches of endless shuffled epochs.
+
+    Args:
+        count: Number of items.
+        size: Items per batch.
+        seed: Seed of the first epoch's order; each epoch adds one.
+        start: Steps to skip, so that a resumed run continues.
+
+    Yields:
+        Indices (size,) int64.
+    """
     per_epoch = max(1, count // size)
     step = start
     while True:
@@ -70,7 +84,12 @@ def batches(count: int, size: int, seed: int, start: int) -> Iterator[Tensor]:
 
 
 def save_checkpoint(path: Path, **state) -> None:
-    """Write a checkpoint under a temporary name, then rename it: a killed run never leaves half a file."""
+    """Write a checkpoint under a temporary name, then rename it: a killed run never leaves half a file.
+
+    Args:
+        path: File to write.
+        **state: What to store.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     torch.save(state, part)
@@ -78,12 +97,24 @@ def save_checkpoint(path: Path, **state) -> None:
 
 
 def load_checkpoint(path: Path) -> dict | None:
-    """Return the checkpoint's state, or None where there is none."""
+    """Read a checkpoint.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        The state, or None where there is no file.
+    """
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
 def save_half(state: Mapping[str, Tensor], target: Path) -> None:
-    """Write weights in half precision."""
+    """Write weights in half precision.
+
+    Args:
+        state: Name -> tensor.
+        target: Safetensors file to write.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: one.half().cpu().contiguous() for name, one in state.items()}, target)
 
@@ -103,10 +134,24 @@ def train(
     every: int = 250,
     seconds: float = float("inf"),
 ) -> Ema:
-    """Train `net` with AdamW and a cosine rate, resuming from `checkpoint`; return the weights' EMA.
+    """Train `net` with AdamW and a cosine rate, resuming from `checkpoint`.
 
-    loss: (indices (batch,), step) -> (scalar loss, measures to print). seconds: stop early after this long,
-    leaving a checkpoint that the next call continues from. Measures are printed and kept in the checkpoint's log.
+    Args:
+        name: Label of the progress lines.
+        net: Network to train, in place.
+        loss: (indices (batch,), step) -> (scalar loss, measures to print).
+        count: Number of items that the indices count.
+        schedule: Steps, batch size and learning rate.
+        checkpoint: File that a stopped run continues from; the measures are kept in its log.
+        decay: Of the moving average of the weights.
+        weight_decay: AdamW's.
+        warmup: Steps over which the rate rises.
+        seed: Seed of the batches.
+        every: Steps between two checkpoints.
+        seconds: Stop early after this long, leaving a checkpoint.
+
+    Returns:
+        The moving average of the weights.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=weight_decay, betas=(0.9, 0.99))
