@@ -330,7 +330,7 @@ def test_who_waits_for_nobody_fills_the_first_phase_only_where_it_has_work(monke
 
     monkeypatch.setattr(benchmark, "_run_phase", trained)
     monkeypatch.setattr(benchmark, "_shards", lambda *of_all: {})
-    monkeypatch.setattr(benchmark.cache, "lacking", lambda name, function: missing)
+    monkeypatch.setattr(benchmark.cache, "count_missing", lambda name, function: missing)
     todo = benchmark.trainings(NAMES, config.load("demo").attack)
     benchmark.run_trainings(None, {}, todo)
     first, later = phases

@@ -256,7 +256,7 @@ def test_the_full_profile_names_commits_and_asks_for_the_terms_of_all_its_models
     monkeypatch.setattr(models, "fetch", lambda bundle, conditions: asked.append(conditions) or 0)
     cli.main(["fetch", "yunet", "--profile", "full", "--method", "ia-openpose"])
     assert asked == [("canny", "depth", "hed", "openpose")]
-    with pytest.raises(AnonlibError, match="takes no model"):
+    with pytest.raises(AnonlibError, match="needs no model"):
         cli.main(["fetch", "yunet", "--profile", "full", "--method", "blur"])
 
 
