@@ -201,7 +201,7 @@ def finding(root: Path) -> str:
     level = format_value(config.load("demo").evaluate.confidence, ".0%")
     return "\n".join(lines) + (
         "\n\nTop-1 re-identification rate of the strongest attacker; the gallery holds all other photos of each person "
-        f"(Full-Ref, closed set); {level} intervals by identity. Gallery (chance): {chances}."
+        f"(Full-Ref, closed set); {level} intervals by identity. Gallery (chance): {chances}. {_setting(tables)}."
     )
 
 
@@ -229,18 +229,10 @@ def datasets(root: Path) -> str:
             format_interval(entries[row.key], row.form) if row.key in entries else DASH for entries in recorded.values()
         ]
         lines.append(f"| {row.heading} | {' | '.join(cells)} |")
-    facts = [
-        f"{name}: {table.people.max()} people searched for, status ok for {format_value(table.painted.min(), '.1%')} "
-        f"of the photos or more, strongest attacker trained on {', '.join(dict.fromkeys(table.trained_on))}"
-        for name, table in tables.items()
-    ]
     demo = config.load("demo")
     seeds = _joined(demo.attack.seeds)
     caption = "Top-1 of the strongest attacker, Full-Ref, closed set, no threshold; "
-    caption += (
-        f"{format_value(demo.evaluate.confidence, '.0%')} intervals by identity. A photo that failed closed counts as "
-    )
-    caption += f"not found. {'; '.join(facts)}. Training seeds {seeds}"
+    caption += f"{format_value(demo.evaluate.confidence, '.0%')} intervals by identity. {_setting(tables)}"
     caption += "".join(f"; {row.heading}: {row.seeds}" for row in extra if row.seeds != seeds)
     if any(row.heading.startswith(RANK) for row in extra):
         caption += f". Mean rank of the person searched for, by {BACKGROUND}, {FACE} and {boundary.ATTACKER}; "
@@ -252,6 +244,17 @@ def _headlines(root: Path) -> tuple[dict[str, dict], dict[str, pd.DataFrame]]:
     """Read results and headline table by data set, those that have results."""
     recorded = {name: entries for name, folder in DATASETS.items() if (entries := results(root / folder))}
     return recorded, {name: summary.headline(entries).set_index("anonymizer") for name, entries in recorded.items()}
+
+
+def _setting(tables: dict[str, pd.DataFrame]) -> str:
+    """Say what every privacy table says: the people, the photos by status, the attackers and their seeds."""
+    facts = [
+        f"{name}: {table.people.max()} people searched for, status ok for {format_value(table.painted.min(), '.1%')} "
+        f"of the photos or more, strongest attacker trained on {', '.join(dict.fromkeys(table.trained_on))}"
+        for name, table in tables.items()
+    ]
+    seeds = _joined(config.load("demo").attack.seeds)
+    return f"A photo that failed closed counts as not found. {'; '.join(facts)}. Training seeds {seeds}"
 
 
 def _rate(table: pd.DataFrame, anonymizer: str) -> str:

@@ -83,7 +83,7 @@ def map_shards(
     Workers map the inputs' arrays from one copy on disk.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, _worker_environment():
+    with tempfile.TemporaryDirectory() as folder, environment(WORKER_ENVIRONMENT):
         store.save(dict(inputs), Path(folder))
         context = _context(module)
         groups = context.SimpleQueue()
@@ -106,10 +106,17 @@ def map_shards(
 
 
 @contextlib.contextmanager
-def _worker_environment() -> Iterator[None]:
-    """Give new processes the workers' variables, and this one its own back afterwards."""
-    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
-    os.environ.update(WORKER_ENVIRONMENT)
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes started inside the block; restore the old ones after it.
+
+    Args:
+        values: Variable -> value.
+
+    Yields:
+        None.
+    """
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import os
 import re
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from anonlib.config.files import read_json, update_json
 from anonlib.config.paths import cache_root
 from anonlib.engine import progress
 from anonlib.engine.ledger import LEDGER, lock_hash
+from anonlib.engine.pool import environment
 from anonlib.paper import console, html_report, notebooks, plan, provenance, publishing, report
 from anonlib.paper.memory import PeakMemory
 from anonlib.paper.plan import Plan
@@ -80,7 +80,7 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
             progress.CHANNEL: str(channel),
         }
         try:
-            with _variables(plan.environment() | labels), console.shown_progress(plan_, position, channel):
+            with environment(plan.environment() | labels), console.shown_progress(plan_, position, channel):
                 _papermill(plan_, name, executed)
         except PapermillExecutionError as error:
             raise console.failure(plan_, name, error, executed, time.monotonic() - start) from None
@@ -199,14 +199,3 @@ def _lock(output: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise AnonlibError(f"another run is writing {console.short(output)}: wait for it, or stop it") from None
-
-
-@contextlib.contextmanager
-def _variables(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
