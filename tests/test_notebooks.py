@@ -21,11 +21,11 @@ from anonlib import config
 from anonlib.config import paths
 from anonlib.config.paths import project_root
 from anonlib.data import synthetic
-from anonlib.paper import notebooks, plan
+from anonlib.paper import captions, notebooks, plan
 
 NAMES = notebooks.names()
 CHECKED = "nbval-check-output"
-MOST_CELLS, MOST_LINES = 20, 12
+MOST_CELLS, MOST_LINES, MOST_BYTES = 22, 12, 1_500_000  # lines are at most 100 wide: `make lint`
 BUNDLE = project_root() / config.load("smoke").generator.bundle
 
 
@@ -43,6 +43,28 @@ def test_a_notebook_asks_in_words_and_calls(name: str) -> None:
         assert len(cell["source"].splitlines()) <= MOST_LINES, cell["source"]
         found = [type(node) for node in ast.walk(ast.parse(cell["source"]))]
         assert not {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef} & set(found), cell["source"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_begins_with_its_contents(name: str) -> None:
+    cells = notebooks.cells(name)
+    texts = [cell["source"] for cell in cells if cell["type"] == "markdown"]
+    headings = [line[3:] for text in texts for line in text.splitlines() if line.startswith("## ")]
+    links = re.findall(r"^\* \[(.+)\]\(#(.+)\)$", cells[0]["source"], re.MULTILINE)
+    assert links == [(heading, heading.replace(" ", "-")) for heading in headings] and headings
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_code_hosts_can_show_the_notebook(name: str) -> None:
+    assert notebooks.path(name).stat().st_size <= MOST_BYTES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_text_is_used_and_every_use_has_a_text(name: str) -> None:
+    texts = captions.read(name)
+    used = re.findall(r'report\.(save_table|save_figure|prose|text)\(\s*"([^"]+)"', notebooks.code(name))
+    kinds = {key: str if function in ("prose", "text") else captions.Caption for function, key in used}
+    assert kinds == {key: type(text) for key, text in texts.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,10 +91,10 @@ def test_names_of_figures_and_tables_are_their_own(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_sentences_hold_no_typed_results(name: str) -> None:
     """A measured rate stands in a field: no percentage in a sentence but the named ones of designs and intervals."""
-    for cell in code_cells(name):
-        for sentence in re.findall(r"report\.prose\((.+)\)", cell["source"], re.DOTALL):
-            typed = re.findall(r"(?<![{:.\w])\d+(?:\.\d+)? %", re.sub(r"\{[^}]*\}", "", sentence))
-            assert set(typed) <= {"1 %", "10 %", "99 %"}, (typed, sentence)
+    for text in captions.read(name).values():
+        sentence = text if isinstance(text, str) else text.caption
+        typed = re.findall(r"(?<![{:.\w])\d+(?:\.\d+)? %", re.sub(r"\{[^}]*\}", "", sentence))
+        assert set(typed) <= {"1 %", "10 %", "50 %", "80 %", "99 %"}, (typed, sentence)
 
 
 def test_some_tables_are_really_compared() -> None:

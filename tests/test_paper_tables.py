@@ -11,7 +11,7 @@ from anonlib.anonymizers import registry
 from anonlib.attacks.registry import required_top1
 from anonlib.config.errors import AnonlibError
 from anonlib.metrics.statistics import rate_interval
-from anonlib.paper import claims, comparisons, provenance, summary, tables
+from anonlib.paper import captions, claims, comparisons, provenance, summary, tables
 from anonlib.paper.provenance import record_numbers
 
 PEOPLE, GALLERY = 20, 200
@@ -348,7 +348,7 @@ def test_every_caption_can_say_what_was_measured_on_whom() -> None:
     lost = int((ranks[(ranks.anonymizer == "ia-hed") & (ranks.attacker == "sface")].status == "filtered").sum())
     assert lost and facts["by_status"] == f"in all {80 - lost} ok, 0 no_face, {lost} filtered, 0 error"
     assert (facts["gallery"], facts["people"], facts["probes"], facts["references"]) == (GALLERY, 20, 40, 11)
-    fields = {field for _, field, _, _ in string.Formatter().parse(tables.SETTING) if field}
+    fields = {field for _, field, _, _ in string.Formatter().parse(captions.SETTING) if field}
     assert fields - set(facts) == {"data/chance_top1"}
 
 

@@ -22,6 +22,21 @@ from anonlib.plotting import charts, diagrams, sheets, style
 KEY = "attack/ia-depth+hed/contrastive/full/top1"
 
 
+TEXTS = """
+a_sentence: a sentence
+styled: So **it** is `x`.
+rate: "{method}: {attack/$method/contrastive/full/top1:.0%}"
+main:
+  caption: Top-1 of {people} people.
+  setting: true
+  formats: {anonymizer: "", top-1: "{top1:.1%} [{lo:.1%}, {hi:.1%}]"}
+some: {caption: A table., needs: [orl, sface]}
+chart:
+  caption: A chart of {method}.
+  options: {row: anonymizer, value: top1, lo: lo, hi: hi}
+"""
+
+
 @pytest.fixture
 def output(tmp_path, monkeypatch):
     """The scratch folder that a notebook 03_attack, smoke, synthetic, run by hand, writes to after report.begin."""
@@ -31,6 +46,8 @@ def output(tmp_path, monkeypatch):
     monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("ANONLIB_FIGURES", str(tmp_path / "figures"))
     monkeypatch.setenv(report.DATA_HASH, "d" * 64)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "03_attack.yaml").write_text(TEXTS)
     report.begin("03_attack", "smoke", "synthetic")
     yield Path(provenance.context().scratch)
     provenance.set_context(None)
@@ -99,6 +116,46 @@ def test_table_in_three_forms(output):
         report.save_table("../main", FRAME, "x")
 
 
+SETTING = {
+    "gallery": 12, "references": 4.5, "people": 12, "probes": 24, "by_status": "in all 24 ok", "seeds": "0",
+    "level": 0.95, "left_out": "",
+}  # fmt: skip
+
+
+def test_captions_formats_and_options_come_from_the_file_beside_the_notebook(output):
+    report.record(KEY, 0.5)
+    report.record("data/chance_top1", 1 / 12)
+    report.describe(method="ia-depth+hed", **SETTING)
+    shown = report.save_table("main", FRAME, formats={"n": "d"})
+    assert shown.columns.tolist() == ["anonymizer", "top-1", "n"]
+    *_, caption, setting = (output / "main.md").read_text().splitlines()
+    assert caption == "Top-1 of 12 people.  " and setting.startswith("Gallery of 12 people")
+    assert setting.endswith("95 % intervals by identity.")
+    report.save_figure("chart", charts.intervals, FRAME, options={"chance": 1 / 12})
+    items = files.read_json(output / "data" / "03_attack.json")["items"]
+    assert items[-1]["caption"] == "A chart of ia-depth+hed." and items[-1]["options"]["chance"] == 1 / 12
+    assert report.prose("rate").data == "ia-depth+hed: 50 %"
+    with pytest.raises(AnonlibError, match="03_attack.yaml has no text 'chrt': did you mean 'chart'"):
+        report.save_figure("chrt", charts.intervals, FRAME)
+    with pytest.raises(AnonlibError, match="did you mean 'rate'"):
+        report.prose("rates")
+
+
+def test_facts_end_with_their_notebook(output):
+    report.describe(method="ia-depth+hed")
+    report.begin("03_attack", "smoke", "synthetic")
+    with pytest.raises(AnonlibError, match="method"):
+        report.fill("{method}")
+
+
+def test_a_broken_file_of_texts_is_one_clear_line(output, tmp_path):
+    for text in ("main: {caption: [}", "main: {title: x}", "- main"):
+        (tmp_path / "notebooks" / "03_attack.yaml").write_text(text)
+        with pytest.raises(AnonlibError, match="^03_attack.yaml: .+") as raised:
+            report.prose("main")
+        assert "\n" not in str(raised.value)
+
+
 def figure(name="chart", caption="A chart."):
     options = {"row": "anonymizer", "value": "top1", "lo": "lo", "hi": "hi", "chance": 1 / 12}
     return report.save_figure(name, charts.intervals, FRAME, caption, options=options)
@@ -156,9 +213,9 @@ def test_faces_that_may_not_be_shown_are_blank_in_every_file(output):
 
 def test_a_cell_run_again_replaces_what_it_made(output):
     figure(caption="One.")
-    report.prose("a sentence")
+    report.prose("a_sentence")
     figure(caption="Two.")
-    report.prose("a sentence")
+    report.prose("a_sentence")
     items = publishing.contents(output)["03_attack"]["items"]
     assert [item["kind"] for item in items] == ["figure", "text"] and items[0]["caption"] == "Two."
 
@@ -247,7 +304,7 @@ def test_index_page(output):
     report.save_table("main", FRAME, "Table.", {"anonymizer": "", "top1": ".1%"})
     report.verdict("no-op", True, f"top-1 {{{KEY}@interval:.0%}}")
     report.verdict("background-only", False, "beats chance")
-    report.prose("So **it** is `x`.")
+    report.prose("styled")
     facts = {"profile": "smoke", "dataset": "synthetic", "git": "abc", "dirty": False, "machine": {"cores": 2}}
     facts |= {"versions": {}, "notebooks": {"03_attack": {"seconds": 90.0, "wall": 90.0, "peak_gib": 1.25}}}
     files.update_json(output / "run.json", lambda _: facts)
@@ -342,6 +399,6 @@ def test_columns_keep_their_order_on_the_page(output):
 def test_a_caption_names_the_assets_that_are_left_out(output, monkeypatch):
     for accept, end in (("", "A table. orl left out: research-only licence, ACCEPT="), ("noncommercial", "A table.")):
         monkeypatch.setenv("ANONLIB_ACCEPT", accept)
-        report.save_table("some", FRAME, "A table.", needs=("orl", "sface"))
+        report.save_table("some", FRAME)
         text = (output / "some.md").read_text()
         assert end in text and ("left out" in text) == (not accept)

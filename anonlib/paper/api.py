@@ -57,19 +57,20 @@ def load(source: str | Path = "synthetic", profile: config.Profile | None = None
 
 
 @overload
-def anonymize(photos: FaceSet, names: str | Sequence[str] = ..., profile: config.Profile | None = ...) -> dict[str, Anonymized]: ...  # fmt: skip # noqa: E501
+def anonymize(photos: FaceSet, names: str | Sequence[str] | None = ..., profile: config.Profile | None = ...) -> dict[str, Anonymized]: ...  # fmt: skip # noqa: E501
 @overload
-def anonymize(photos: Sequence[np.ndarray] | np.ndarray, names: str = ..., profile: config.Profile | None = ...) -> tuple[list[np.ndarray], list[str]]: ...  # fmt: skip # noqa: E501
+def anonymize(photos: Sequence[np.ndarray] | np.ndarray, names: str | None = ..., profile: config.Profile | None = ...) -> tuple[list[np.ndarray], list[str]]: ...  # fmt: skip # noqa: E501
 @overload
-def anonymize(photos: str | Path, names: str = ..., profile: config.Profile | None = ..., *, target: str | Path) -> pd.DataFrame: ...  # fmt: skip # noqa: E501
+def anonymize(photos: str | Path, names: str | None = ..., profile: config.Profile | None = ..., *, target: str | Path) -> pd.DataFrame: ...  # fmt: skip # noqa: E501
 
 
-def anonymize(photos, names=ANONYMIZER, profile=None, *, target=None):
+def anonymize(photos, names=None, profile=None, *, target=None):
     """Anonymize a data set, an array of photos or a folder of photos.
 
     Args:
         photos: a FaceSet; photos of any size, each (H, W, 3) uint8 RGB with any number of people; or a folder.
-        names: anonymizers, see `list_anonymizers()`. Photos and folders take a single one.
+        names: anonymizers, see `list_anonymizers()`; None: all that the profile selects. Photos and folders take a
+            single one; None: ia-depth+hed.
         profile: `settings(...)`; None: the demo's.
         target: the folder to create, where `photos` is a folder.
 
@@ -83,9 +84,11 @@ def anonymize(photos, names=ANONYMIZER, profile=None, *, target=None):
     """
     profile = profile or settings()
     if isinstance(photos, FaceSet):
+        names = registry.selected(profile.anonymize) if names is None else names
         names = (names,) if isinstance(names, str) else tuple(names)
         _check_names("anonymizer", names, [*registry.anonymizers(), *photos.given])
         return dataset.anonymize(photos, dataset.select_rows(photos, profile.anonymize), names, profile)
+    names = ANONYMIZER if names is None else names
     if not isinstance(names, str):
         raise AnonlibError("photos and folders take a single anonymizer: give its name")
     _check_names("anonymizer", (names,), registry.anonymizers())

@@ -21,7 +21,7 @@ from anonlib.config.paths import (
 )
 from anonlib.engine import code as sources
 from anonlib.engine import keys, ledger
-from anonlib.paper import notebooks, provenance
+from anonlib.paper import captions, notebooks, provenance
 
 OPTIONAL = "08_camouflage"  # left out where the profile does not run CAMOUFLaGE
 
@@ -117,7 +117,7 @@ def components(plan: Plan, notebook: str) -> dict[str, Any]:
     del parameters["OVERRIDES"]  # they are among the profile's numbers
     cells = [[cell["type"], cell["source"], cell["tags"]] for cell in notebooks.cells(notebook)]
     return {
-        "notebook": config.digest(cells),
+        "notebook": config.digest([cells, captions.text(notebook)]),
         "code": sources.code_hashes(_own_imports(notebook)),
         "parameters": parameters | config.values(plan.profile),
         "data": plan.data,

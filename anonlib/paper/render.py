@@ -61,16 +61,16 @@ def shown(output: Path, item: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _render_table(output: Path, item: Mapping[str, Any]) -> list[Path]:
-    cells, name, caption = shown(output, item), item["name"], item["caption"]
+    cells, name = shown(output, item), item["name"]
+    caption = [item["caption"], *filter(None, [item.get("setting")])]
     # Not DataFrame.to_markdown: its columns are padded, so one changed number changes every line.
     lines = [cells.columns.tolist(), ["---"] * len(cells.columns), *cells.to_numpy().tolist()]
     rows = ["|" + "|".join(f" {cell} ".replace("|", "\\|") for cell in line) + "|" for line in lines]
     rows[1] = rows[1].replace(" ", "")
-    write_text(output / f"{name}.md", "\n".join(rows) + f"\n\n{caption}\n")
+    write_text(output / f"{name}.md", "\n".join(rows) + "\n\n" + "  \n".join(caption) + "\n")
     escaped = cells.map(_tex).rename(columns=_tex)
-    tex = escaped.to_latex(
-        index=False, caption=_tex(caption), label=f"tab:{name}", column_format="l" * len(cells.columns)
-    )
+    words, columns = _tex(" ".join(caption)), "l" * len(cells.columns)
+    tex = escaped.to_latex(index=False, caption=words, label=f"tab:{name}", column_format=columns)
     write_text(output / f"{name}.tex", tex)
     return outputs(output, item)
 

@@ -1,10 +1,9 @@
 """What a notebook leaves behind: tables, figures, sentences and verdicts, filled from results, drawn from data."""
 
-import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,18 @@ from anonlib.config.errors import AnonlibError
 from anonlib.config.files import update_json
 from anonlib.config.paths import dataset_name, output_folder
 from anonlib.engine import progress
-from anonlib.paper import html_report, notebooks, provenance, publishing, render, templates
+from anonlib.paper import captions, html_report, notebooks, preview, provenance, publishing, render, templates
 from anonlib.paper.provenance import Context, context, record, record_numbers, results
 from anonlib.paper.results import ResultTable
 
 __all__ = [
-    "begin", "fill", "prose", "publish", "record", "record_numbers", "results", "save_figure", "save_table", "verdict",
+    "begin", "describe", "fill", "prose", "publish", "record", "record_numbers", "results", "save_figure", "save_table",
+    "text", "verdict",
 ]  # fmt: skip
 
 # Set by the driver, `anonlib.paper.run`, which publishes what a notebook has written when it has ended.
 NOTEBOOK, OUTPUT, SCRATCH, DATA_HASH = "ANONLIB_NOTEBOOK", "ANONLIB_OUTPUT", "ANONLIB_SCRATCH", "ANONLIB_DATA_HASH"
-PREVIEW_WIDTH, PREVIEW_BYTES = 1000, 130_000  # of a figure inside a notebook: pixels, and bytes before base64
+_facts: dict[str, Any] = {}  # of `describe`
 _finished_cells: set[str] = set()  # sources of the cells that ended without an error since `begin`
 
 
@@ -49,6 +49,7 @@ def begin(notebook: str, profile: str, dataset: str, overrides: Mapping[str, Any
         AnonlibError: an unknown profile, number or data set; in the notebook it prints one line, without a traceback.
     """
     _watch_cells()
+    _facts.clear()
     driven = os.environ.get(NOTEBOOK, notebook)
     if driven != notebook:
         raise AnonlibError(f"{driven} calls report.begin({notebook!r}, ...): it must name itself")
@@ -99,7 +100,7 @@ def fill(template: str, /, **values: Any) -> str:
 
     Args:
         template: see `anonlib.paper.templates`.
-        **values: facts.
+        **values: facts, besides those of `describe`.
 
     Returns:
         The text.
@@ -107,22 +108,46 @@ def fill(template: str, /, **values: Any) -> str:
     Raises:
         AnonlibError: a name that is neither a fact nor a result.
     """
-    return templates.fill(template, values, results())
+    return templates.fill(template, _facts | values, results())
 
 
-def prose(template: str, /, **values: Any) -> Any:
+def describe(**facts: Any) -> None:
+    """Set facts that all texts of this notebook may name from here on.
+
+    Args:
+        **facts: by name, for example `tables.setting(...)`.
+    """
+    _facts.update(facts)
+
+
+def prose(name: str, /, **values: Any) -> Any:
     """Show a sentence in the notebook and on the results page.
 
     Args:
-        template: as for `fill`.
+        name: of the sentence in the notebook's YAML file.
         **values: facts.
 
     Returns:
         What the notebook displays.
     """
-    text = fill(template, **values)
-    _list({"kind": "text", "name": "text-" + config.digest(template)[:8], "text": text})
-    return _markdown(text)
+    filled = fill(text(name), **values)
+    _list({"kind": "text", "name": name, "text": filled})
+    return _markdown(filled)
+
+
+def text(name: str) -> str:
+    """Return a sentence of the notebook's YAML file, not filled.
+
+    Args:
+        name: of the sentence.
+
+    Returns:
+        A template.
+
+    Raises:
+        AnonlibError: there is none.
+    """
+    return captions.find(context().notebook, name, str)
 
 
 def verdict(name: str, passed: bool, template: str, /, **values: Any) -> Any:
@@ -137,16 +162,16 @@ def verdict(name: str, passed: bool, template: str, /, **values: Any) -> Any:
     Returns:
         What the notebook displays.
     """
-    _list({"kind": "verdict", "name": name, "passed": bool(passed), "text": (text := fill(template, **values))})
-    return _markdown(f"**{'VALID' if passed else 'INVALID'}** ({name}): {text}")
+    filled = fill(template, **values)
+    _list({"kind": "verdict", "name": name, "passed": bool(passed), "text": filled})
+    return _markdown(f"**{'VALID' if passed else 'INVALID'}** ({name}): {filled}")
 
 
 def save_table(
     name: str,
     table: pd.DataFrame | ResultTable,
-    caption: str,
+    caption: str | None = None,
     formats: Mapping[str, str] | None = None,
-    needs: Iterable[str] = (),
     **values: Any,
 ) -> pd.DataFrame:
     """Save a table as CSV (all columns, 10 digits), TeX and Markdown, and record its numbers.
@@ -154,42 +179,36 @@ def save_table(
     Args:
         name: of the files: small letters, digits, - and _.
         table: a frame, or a frame with the numbers that it adds to the results.
-        caption: template, filled from `values` and the results.
-        formats: printed columns in order, header -> template of the row's columns; None: all columns.
-        needs: assets; the caption names those that are left out.
-        **values: facts of the caption.
+        caption: template; None: the text of this name in the notebook's YAML file.
+        formats: further printed columns, header -> template of the row's columns; all columns where there are none.
+        **values: facts of the caption, besides those of `describe`.
 
     Returns:
         The table as printed, all texts.
 
     Raises:
-        AnonlibError: a bad name, or a template with an unknown field.
+        AnonlibError: a bad name, no caption, or a template with an unknown field.
     """
     if isinstance(table, ResultTable):
         record_numbers(table.numbers)
         table = table.frame
-    item = {"kind": "table", "name": _checked(name), "caption": _caption(caption, needs, values)}
-    item["texts"] = render.text_columns(table)
-    item["formats"] = [list(pair) for pair in (formats or dict.fromkeys(map(str, table.columns), "")).items()]
+    texts = _texts(name, caption).merged(formats or {}, {})
+    item = {"kind": "table", "name": name, **_caption(texts, values), "texts": render.text_columns(table)}
+    item["formats"] = [list(pair) for pair in (texts.formats or dict.fromkeys(map(str, table.columns), "")).items()]
     folder = Path(context().scratch)
     render.write_csv(table, folder / f"{name}.csv")
     _save(item)
     return render.shown(folder, item)
 
 
-def _caption(template: str, needs: Iterable[str], values: Mapping[str, Any]) -> str:
-    return fill(template, **values) + (f" {missing}." if (missing := left_out(needs)) else "")
-
-
 def save_figure(
     name: str,
     draw: Callable[..., Any],
     data: pd.DataFrame | Mapping[str, Any],
-    caption: str,
+    caption: str | None = None,
     *,
     options: Mapping[str, Any] | None = None,
     shareable: bool = False,
-    needs: Iterable[str] = (),
     **values: Any,
 ) -> Any:
     """Save the data behind a figure, draw it from them as PDF and PNG, and show a preview.
@@ -198,32 +217,50 @@ def save_figure(
         name: of the files: small letters, digits, - and _.
         draw: a module's function, called as draw(data, **options), so that `make figures` can call it again.
         data: a frame (name.csv), or {"table": frame, other names: arrays} (arrays in data/name.npz).
-        caption: template, filled from `values` and the results.
-        options: JSON values for `draw`.
+        caption: template; None: the text of this name in the notebook's YAML file.
+        options: JSON values for `draw`, besides those of the YAML file.
         shareable: whether faces in the arrays may be shown (FaceSet.shareable); else images are saved blank.
-        needs: assets; the caption names those that are left out.
-        **values: facts of the caption.
+        **values: facts of the caption, besides those of `describe`.
 
     Returns:
         The preview, at screen size.
 
     Raises:
-        AnonlibError: a bad name, data without a frame, or a caption with an unknown field.
+        AnonlibError: a bad name, no caption, data without a frame, or a caption with an unknown field.
     """
     parts = {"table": data} if isinstance(data, pd.DataFrame) else dict(data)
     if not isinstance(parts.get("table"), pd.DataFrame):
         raise AnonlibError(f"figure {name}: data must be a data frame, or have one under 'table': it becomes the CSV")
     table, arrays = parts.pop("table"), {key: np.asarray(array) for key, array in parts.items()}
-    item = {"kind": "figure", "name": _checked(name), "caption": _caption(caption, needs, values)}
-    item |= {"texts": render.text_columns(table), "draw": f"{draw.__module__}:{draw.__qualname__}"}
-    item |= {"options": dict(options or {}), "arrays": bool(arrays)}
+    texts = _texts(name, caption).merged({}, options or {})
+    item = {"kind": "figure", "name": name, **_caption(texts, values), "texts": render.text_columns(table)}
+    item |= {"draw": f"{draw.__module__}:{draw.__qualname__}", "options": texts.options, "arrays": bool(arrays)}
     folder = Path(context().scratch)
     render.write_csv(table, folder / f"{name}.csv")
     if arrays:
         hidden = {key: array if shareable else _blank(array) for key, array in arrays.items()}
         np.savez_compressed(folder / render.DATA / f"{name}.npz", allow_pickle=False, **hidden)
     _save(item)
-    return _preview(folder / f"{name}.png")
+    return preview.preview(folder / f"{name}.png")
+
+
+def _texts(name: str, caption: str | None) -> captions.Caption:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise AnonlibError(f"name {name!r}: small letters, digits, - and _ only: it becomes a file name")
+    return captions.find(context().notebook, name, captions.Caption) if caption is None else captions.Caption(caption)
+
+
+def _caption(texts: captions.Caption, values: Mapping[str, Any]) -> dict[str, str]:
+    """Fill a caption, and show it above its figure or table in the notebook."""
+    missing = left_out(texts.needs)
+    filled = {"caption": fill(texts.caption, **values) + (f" {missing}." if missing else "")}
+    if texts.setting:
+        filled["setting"] = fill(captions.SETTING, **values)
+    if provenance.shell():
+        from IPython.display import display
+
+        display(_markdown("  \n".join(f"*{line}*" for line in filled.values())))
+    return filled
 
 
 def _save(item: dict[str, Any]) -> None:
@@ -249,41 +286,10 @@ def _blank(array: np.ndarray) -> np.ndarray:
     return np.full_like(array, 128) if array.dtype == np.uint8 and array.ndim >= 3 else array
 
 
-def _checked(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-        raise AnonlibError(f"name {name!r}: small letters, digits, - and _ only: it becomes a file name")
-    return name
-
-
 def _markdown(text: str) -> Any:
     from IPython.display import Markdown
 
     return Markdown(text)
-
-
-def _preview(file: Path) -> Any:
-    """Return a figure at screen size: a palette PNG (charts) or a JPEG (photos), whichever is smaller."""
-    from IPython import display
-    from PIL import Image
-
-    from anonlib.plotting.style import DPI
-
-    picture = Image.open(file).convert("RGB")
-    width = round(picture.width * 100 / DPI)  # as wide on the screen as in print
-    for scale in (1.0, 0.8, 0.6, 0.4):
-        small = picture.copy()
-        small.thumbnail((round(scale * PREVIEW_WIDTH), 10 * PREVIEW_WIDTH), Image.Resampling.LANCZOS)
-        palette = small.quantize(64, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        encoded = [_encoded(palette, "png"), *(_encoded(small, "jpeg", quality=quality) for quality in (80, 65, 50))]
-        if fitting := [image for image in (min(encoded[:2], key=len), *encoded[2:]) if len(image) <= PREVIEW_BYTES]:
-            break
-    return display.Image(data=(fitting or encoded)[0], width=width)
-
-
-def _encoded(picture: Any, kind: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, kind, optimize=True, **options)
-    return stream.getvalue()
 
 
 def _watch_cells() -> None:

@@ -19,12 +19,6 @@ TRANSFER, BLACKBOX = (
 STATUSES = ("ok", "no_face", "filtered", "error")
 MEASURES = ("top1", "top5", "mean_rank")
 KEYS = ["anonymizer", "attacker", "protocol"]
-# The second line of every privacy table's caption; `setting` gives its fields.
-SETTING = (
-    "Gallery of {gallery} people, their other photos as references, {references:.1f} each on average; {people} people "
-    "searched for, {probes} probes an anonymizer ({by_status}; one that failed closed counts as not found); chance "
-    "{data/chance_top1:.2%}; training seed(s) {seeds}; {level:.0%} intervals by identity.{left_out}"
-)
 
 
 def attack_table(
@@ -84,7 +78,7 @@ def chance_number(table: pd.DataFrame) -> dict[str, Number]:
 
 
 def setting(table: pd.DataFrame, evaluate: config.Evaluate) -> dict:
-    """Return the fields of SETTING, and of captions, for an `attack_table`, Full-Ref.
+    """Return the fields of `captions.SETTING`, and of captions, for an `attack_table`, Full-Ref.
 
     by_status counts all anonymizers' probes together; the other numbers are of one anonymizer. left_out: a sentence on
     the recognizers whose licences were not accepted, "" where all were.

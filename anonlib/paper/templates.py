@@ -8,6 +8,8 @@ A field is {name}, {name:format}, {name@part} or {name@part:format}:
   and columns have their parts beside them as name_lo, name_hi, name_n.
 * format: Python's format specification; see `anonlib.plotting.text.format_value`.
 
+A name may contain facts as $fact: {attack/$method/maximum/full/top1:.1%} with method = "ia-depth".
+
 A missing value (None, nan) is an em dash; {{ and }} are braces. A table's cell with a missing value is one em dash, and
 its template may be a bare format: ".1%" under the header "top1" stands for "{top1:.1%}".
 """
@@ -68,7 +70,7 @@ def _filled(template: str, values: Mapping[str, Any], results: Results) -> list[
         if conversion:
             raise AnonlibError(f"field {{{field}!{conversion}}}: conversions are not part of the templates")
         if field is not None:
-            name, _, part = field.partition("@")
+            name, _, part = string.Template(field).safe_substitute(values).partition("@")
             entry = _entry(name, template, values, results)
             part = part or "value"
             if part not in PARTS:
