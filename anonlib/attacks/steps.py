@@ -107,7 +107,7 @@ def user_shard(attacker: list[str], anonymized: list[dict[str, Photos]], faces: 
 
 
 def _checked(name: str, embeddings: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Return a user's embeddings, L2-l2_normalize; AnonlibError unless they are numbers, one row per photo."""
+    """Return a user's embeddings, L2-normalized; AnonlibError unless they are numbers, one row per photo."""
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or len(embeddings) != len(images) or not np.isfinite(embeddings).all():
         raise AnonlibError(
@@ -118,7 +118,7 @@ def _checked(name: str, embeddings: np.ndarray, images: np.ndarray) -> np.ndarra
 
 
 def transfer_shards(trained: list[dict], photos: list[np.ndarray]) -> list[np.ndarray]:
-    """Embed each set of photos with an attacker trained before: (N, d) float32, L2-l2_normalize.
+    """Embed each set of photos with an attacker trained before: (N, d) float32, L2-normalized.
 
     Args:
         trained: For each set the attacker's config, weights, embedding and fusion.
@@ -128,5 +128,5 @@ def transfer_shards(trained: list[dict], photos: list[np.ndarray]) -> list[np.nd
 
 
 def embed_shards(recognizer: list[str], images: list[np.ndarray]) -> list[np.ndarray]:
-    """Embed each shard of photos with a public recognizer: (N, d) float32, L2-l2_normalize."""
+    """Embed each shard of photos with a public recognizer: (N, d) float32, L2-normalized."""
     return [recognizers.embed(name, part) for name, part in zip(recognizer, images, strict=True)]

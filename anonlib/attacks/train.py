@@ -49,7 +49,7 @@ class TrainedAttacker:
     curve: pd.DataFrame
 
     def embed(self, images: np.ndarray, masks: np.ndarray | None = None, batch: int = 64) -> np.ndarray:
-        """Return (N, d) float32, L2-l2_normalize: the embedding of each photo plus that of its mirror image.
+        """Return (N, d) float32, L2-normalized: the embedding of each photo plus that of its mirror image.
 
         Args:
             images: Aligned photos (N, 128, 128, 3) uint8; the attacker's view is applied here.
