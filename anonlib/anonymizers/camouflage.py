@@ -116,8 +116,13 @@ class CamouflageLight(DiffusionAnonymizer):
         return self.painted((ATTRIBUTES,), images, np.array([len(some) > 0 for some in people], bool), seeds, told)
 
     def people(self, images: np.ndarray) -> tuple[list[list[Person]], np.ndarray]:
-        """Return the people in each aligned picture (N, 128, 128, 3) uint8, at most one, and its embedding (N, D)."""
-        attributes, embeds = attribute_predictor(self.bundle).predict(images)
+        """Return the people in each aligned picture (N, 128, 128, 3) uint8, at most one, and its embedding (N, D).
+
+        Each picture is a batch of its own: kernels round differently for another batch.
+        """
+        predictor = attribute_predictor(self.bundle)
+        predicted = [predictor.predict(images[row : row + 1]) for row in range(len(images))]
+        attributes, embeds = (np.concatenate(part) for part in zip(*predicted, strict=True))
         found = [read_person(*one) for one in zip(images, attributes, strict=True)]
         return [[one] if one else [] for one in found], embeds
 
