@@ -205,9 +205,9 @@ def test_what_a_network_finds_empty_is_not_valid(weights, pictures):
 def test_an_anonymizer_follows_the_maps_of_the_network_that_its_bundle_names(weights, tiny_bundle, monkeypatch):
     from anonlib.anonymizers import instance_augmentation
 
-    seen, weakened = [], instance_augmentation.weakened
+    seen, degrade_control = [], instance_augmentation.degrade_control
     monkeypatch.setattr(
-        instance_augmentation, "weakened", lambda maps, *told: seen.append(maps) or weakened(maps, *told)
+        instance_augmentation, "degrade_control", lambda maps, *told: seen.append(maps) or degrade_control(maps, *told)
     )
     images, masks, seeds = scene(1)
     for networks in ((("hed", ModelRef(str(weights))),), ()):

@@ -280,7 +280,7 @@ def replace_unet(bundle: ModelSpec, unet: UNet2DConditionModel) -> StableDiffusi
 
 def test_what_cannot_be_asked_for_is_one_line(bundle, tiny_bundle, photos):
     for settings, said in (
-        ({"anonymization_scale": -0.1}, "the anonymization scale is -0.1: it lies between 0 and 4"),
+        ({"anonymization_scale": -0.1}, "the anonymization scale is -0.1: it must lie between 0 and 4"),
         ({"weights": {"depth": 3.0}}, "the weight of depth is 3"),
         ({"weights": {"hed": 0.5}}, "follows no hed"),
         ({"strength": 2.0}, "strength is 2"),
@@ -339,8 +339,8 @@ def test_its_own_parts_are_trained_for_another_model_on_a_folder_of_photos(
     (tmp_path / "in" / "broken.jpg").write_bytes(b"no photo")
     images = train_scenes.squares(tmp_path / "in", 128)
     assert images.shape == (3, 128, 128, 3)
-    people, embeds = scene.people_of(
-        images, [scene.faces_of(one) for one in images], readers.attribute_predictor(bundle)
+    people, embeds = scene.read_people(
+        images, [scene.detect_faces(one) for one in images], readers.attribute_predictor(bundle)
     )
     assert [len(one) for one in people] == [3, 0, 1], "the crowd, nobody, one"
     middle = people[2][0].points.mean(0)
