@@ -17,7 +17,7 @@ def portraits() -> list[np.ndarray]:
     """Twelve embedded faces of nobody, each another person's, (128, 128, 3) uint8 RGB."""
     if not synthetic.EMBEDDED.is_file():
         pytest.skip("the embedded faces are not built yet: make data")
-    encoded, _, table = synthetic.read_pack(synthetic.EMBEDDED)
+    encoded, _, table = synthetic._read_pack(synthetic.EMBEDDED)
     rows = table.index[table["replicate"] == 0][:12]
     return [cv2.imdecode(np.frombuffer(encoded[row], np.uint8), cv2.IMREAD_COLOR_RGB) for row in rows]
 

@@ -122,7 +122,7 @@ def resize(images: np.ndarray, side: tuple[int, int], interpolation: int | None 
     Args:
         images: (B, H, W[, 3]) uint8.
         side: Height and width.
-        interpolation: Of OpenCV; None: areas to shrink, cubic to enlarge.
+        interpolation: OpenCV flag; None: areas to shrink, cubic to enlarge.
 
     Returns:
         (B, *side[, 3]) uint8.

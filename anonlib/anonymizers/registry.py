@@ -37,7 +37,7 @@ class AnonymizerSpec:
         cheap: Whether it takes milliseconds per photo: then it runs in this process, without the cache.
         shard: Photos per shard. Slow anonymizers need small shards, or cores would stay idle.
         repaints_background: Whether it changes the picture around the person too.
-        k: Of a k-anonymous one, which needs a set with one photo per person: at most 1 / k are re-identified.
+        k: For a k-anonymous anonymizer of a set with one photo per person: at most 1 / k are re-identified.
         module: The module that registered it; its code is part of the cache key.
     """
 

@@ -52,7 +52,7 @@ def run_requests(faces: FaceSet, requests: list[Request], settings: config.Profi
         settings: Profile.
 
     Returns:
-        Of each request, in the order of its rows: images (M, 128, 128, 3) uint8, status (M,) str, seconds (M,) float.
+        For each request, in the order of its rows: images (M, 128, 128, 3) uint8, status (M,) str, seconds (M,) float.
     """
     if not requests:
         return []

@@ -29,7 +29,7 @@ Maps = Callable[["torch.nn.Module", "torch.Tensor"], "torch.Tensor"]
 
 
 @dataclass(frozen=True)
-class Kind:
+class _Kind:
     """An annotator of controlnet-aux.
 
     Attributes:
@@ -80,7 +80,7 @@ def _segments(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
 def _poses(images: np.ndarray, folder: Path, batch: int) -> np.ndarray:
     from anonlib.networks.call_batcher import CallBatcher, run_batched
 
-    detector, (height, width) = pose_detector(folder), images.shape[1:3]
+    detector, (height, width) = _pose_detector(folder), images.shape[1:3]
     options = {"include_hand": True, "include_face": True, "output_type": "np", "detect_resolution": RESOLUTION}
 
     def draw(image: np.ndarray, batcher: CallBatcher) -> np.ndarray:
@@ -102,12 +102,12 @@ def _midas(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     return (values - least) / (most - least).clamp_min(1e-30)
 
 
-KINDS: dict[str, Kind] = {
-    "hed": Kind("HEDdetector", "netNetwork", ("ControlNetHED.pth",), _hed),
-    "sketch": Kind("PidiNetDetector", "netNetwork", ("table5_pidinet.pth",), lambda net, x: net(x.flip(1))[-1]),
-    "lineart": Kind("LineartDetector", "model", ("sk_model.pth", "sk_model2.pth"), lambda net, x: 1 - net(x)),
-    "normal": Kind("NormalBaeDetector", "model", ("scannet.pt",), _normal),
-    "midas": Kind("MidasDetector", "model", ("dpt_hybrid-midas-501f0c75.pt",), _midas),
+KINDS: dict[str, _Kind] = {
+    "hed": _Kind("HEDdetector", "netNetwork", ("ControlNetHED.pth",), _hed),
+    "sketch": _Kind("PidiNetDetector", "netNetwork", ("table5_pidinet.pth",), lambda net, x: net(x.flip(1))[-1]),
+    "lineart": _Kind("LineartDetector", "model", ("sk_model.pth", "sk_model2.pth"), lambda net, x: 1 - net(x)),
+    "normal": _Kind("NormalBaeDetector", "model", ("scannet.pt",), _normal),
+    "midas": _Kind("MidasDetector", "model", ("dpt_hybrid-midas-501f0c75.pt",), _midas),
 }
 POSE = ("body_pose_model.pth", "hand_pose_model.pth", "facenet.pth")
 NAMES = (*KINDS, "depth", "openpose", "segmentation")
@@ -135,7 +135,7 @@ def maps(name: str, images: np.ndarray, folder: Path, batch: int = 8) -> np.ndar
     if name == "openpose":
         return _poses(images, folder, batch)
     if name == "depth":
-        return _in_batches(images, DEPTH_RESOLUTION, DEPTH_MULTIPLE, batch, partial(_depth, depth_network(folder)))
+        return _in_batches(images, DEPTH_RESOLUTION, DEPTH_MULTIPLE, batch, partial(_depth, _depth_network(folder)))
     if name == "segmentation":
         make = partial(_segments, _transformer("SemanticSegmentation", "segmentation", folder))
         return _in_batches(images, RESOLUTION, MULTIPLE, batch, make, cv2.INTER_NEAREST)
@@ -176,15 +176,8 @@ def _network(name: str, folder: Path) -> "torch.nn.Module":
 
 
 @lru_cache(maxsize=1)
-def pose_detector(folder: Path) -> Callable[..., np.ndarray]:
-    """Load controlnet-aux's OpenPose detector on the device.
-
-    Args:
-        folder: Folder of the weights.
-
-    Returns:
-        The detector.
-    """
+def _pose_detector(folder: Path) -> Callable[..., np.ndarray]:
+    """Load controlnet-aux's OpenPose detector on the device."""
     return _detector("OpenposeDetector", POSE, folder).to(device())
 
 
@@ -207,15 +200,8 @@ def library() -> ModuleType:
     return controlnet_aux
 
 
-def depth_network(folder: Path) -> "torch.nn.Module":
-    """Load Depth-Anything on the device.
-
-    Args:
-        folder: Folder of the weights.
-
-    Returns:
-        The network.
-    """
+def _depth_network(folder: Path) -> "torch.nn.Module":
+    """Load Depth-Anything on the device."""
     return _transformer("DepthEstimation", "depth", folder)
 
 

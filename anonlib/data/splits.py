@@ -80,22 +80,13 @@ def subset(
     return np.flatnonzero(rows)
 
 
-def near_duplicates(
+def _near_duplicates(
     images: np.ndarray, identity: np.ndarray, threshold: float = NEAR_DUPLICATE, same_person: bool = False
 ) -> pd.DataFrame:
-    """Find pairs of images that show the same photo, also mirrored.
+    """Find pairs of images that show the same photo, also mirrored, among different people or within one person.
 
     The measure is the correlation, in [-1, 1], of two photos at 64 px without their coarse shading, the maximum over
-    shifts of 8 px.
-
-    Args:
-        images: (N, 128, 128, 3) uint8, aligned.
-        identity: (N,) str.
-        threshold: Minimum correlation.
-        same_person: Whether pairs within one person are searched, instead of pairs of different people.
-
-    Returns:
-        Rows a < b, correlation and mirrored, the highest correlation first.
+    shifts of 8 px. Returns rows a < b, correlation and mirrored, the highest correlation first.
     """
     small = np.stack([_detail(image, 32) for image in images])
     small -= small.mean(axis=(1, 2), keepdims=True)
@@ -129,7 +120,7 @@ def drop_copies(images: np.ndarray, table: pd.DataFrame) -> tuple[np.ndarray, li
         Row numbers without copies, and (file, reason) of the copies.
     """
     identity, file = table["identity"].to_numpy(dtype=str), table["file"].to_numpy(dtype=str)
-    pairs = near_duplicates(images, identity, SAME_PHOTO, same_person=True)
+    pairs = _near_duplicates(images, identity, SAME_PHOTO, same_person=True)
     copy_of: dict[int, int] = {}
     for a, b in sorted(zip(pairs["a"], pairs["b"], strict=True)):
         if a not in copy_of:
@@ -158,7 +149,7 @@ def check_splits(faces: FaceSet) -> pd.DataFrame:
     copies = table[table.duplicated("sha256", keep=False)].sort_values("sha256", kind="stable")
     if len(copies):
         raise AnonlibError(f"data set {faces.name!r}: the same photo more than once: {_few(copies['file'])}")
-    pairs = near_duplicates(faces.images, faces.identity)
+    pairs = _near_duplicates(faces.images, faces.identity)
     file, split = table["file"].to_numpy(dtype=str), faces.split
     a, b = pairs["a"].to_numpy(), pairs["b"].to_numpy()
     leaks = [

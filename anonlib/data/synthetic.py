@@ -37,7 +37,7 @@ def load(people: int | dict[str, int] | None = None, images: int | None = None, 
     Raises:
         AnonlibError: The file is missing or altered.
     """
-    encoded, masks, table = read_pack(EMBEDDED)
+    encoded, masks, table = _read_pack(EMBEDDED)
     for data, file, expected in zip(encoded, table["file"], table["sha256"], strict=True):
         actual = hashlib.sha256(data).hexdigest()
         if actual != expected:
@@ -94,18 +94,8 @@ def write_pack(path: Path, encoded: list[bytes], masks: np.ndarray, table: pd.Da
         part.unlink(missing_ok=True)
 
 
-def read_pack(path: Path) -> tuple[list[bytes], np.ndarray, pd.DataFrame]:
-    """Read a pack.
-
-    Args:
-        path: Tar file of `write_pack`.
-
-    Returns:
-        N WebP files, masks (N, 128, 128) bool, and the manifest with its COLUMNS.
-
-    Raises:
-        AnonlibError: The file is missing, truncated, or no pack.
-    """
+def _read_pack(path: Path) -> tuple[list[bytes], np.ndarray, pd.DataFrame]:
+    """Read a pack: N WebP files, masks (N, 128, 128) bool, and the manifest. Raises AnonlibError if it is damaged."""
     if not path.is_file():
         raise AnonlibError(f"the embedded faces are missing ({path}): restore the file (git checkout) or run make data")
     try:
