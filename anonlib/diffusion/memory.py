@@ -137,8 +137,9 @@ def plan_memory(free: float, need: MemoryNeed, batch: int) -> MemoryPlan:
             return plan
     least = planned_bytes(need, MemoryPlan(1, sliced=True, offloaded=True))
     raise AnonlibError(
-        f"the model takes {least / 1e9:.1f} GB of GPU memory and {free / 1e9:.1f} GB are free: close other programs on the "
-        "GPU, follow fewer conditions, choose a smaller generator.size, or CUDA_VISIBLE_DEVICES=-1 to run on the CPU"
+        f"the model takes {least / 1e9:.1f} GB of GPU memory and {free / 1e9:.1f} GB are free: close other programs "
+        "on the GPU, follow fewer conditions, choose a smaller generator.size, or run on the CPU with "
+        "CUDA_VISIBLE_DEVICES=-1"
     )
 
 
