@@ -9,7 +9,7 @@ from PIL import Image
 from anonlib import anonymizers, config
 from anonlib.anonymizers import photo_folder as album
 from anonlib.anonymizers import registry
-from anonlib.anonymizers.multi_face import anonymize_scenes
+from anonlib.anonymizers.multi_face import compose, find_people
 from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.config.errors import AnonlibError
 from anonlib.paper import cli
@@ -49,7 +49,7 @@ def test_every_photo_is_accounted_for_and_keeps_its_place_and_size(folder, tmp_p
 
 
 def test_a_run_that_breaks_off_leaves_nothing_behind(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(album, "TOGETHER", 1)
+    monkeypatch.setattr(album, "BATCH", 1)
     real, calls = album.registry.create, []
 
     def stops(*told):
@@ -91,7 +91,9 @@ def test_an_album_is_what_its_photos_are_by_themselves(crowd, photos, tmp_path, 
     chosen = registry.get("ia-hed").options(settings)
     method = anonymizers.create("ia-hed", **chosen)
     for name, photo in (("a", crowd), ("b", large)):
-        (alone,) = anonymize_scenes([photo], method, "ia-hed", seed_parameters(chosen))
+        people = find_people([photo])
+        seeds = people.seeds("ia-hed", seed_parameters(chosen))
+        (alone,) = compose(people, *method(people.images, people.masks, seeds))
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / f"{name}.png")), alone.image)
 
 

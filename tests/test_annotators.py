@@ -91,7 +91,7 @@ def test_nearness_is_a_share_of_each_image_s_largest_and_has_its_size(pictures, 
     assert made.shape == (3, 518, 518) and made.dtype == np.uint8
     seen = torch.from_numpy(large[:1]).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode(), autocast("cpu"):
-        near = annotators.depth_network(tmp_path / "near")(normalize_imagenet(seen)).predicted_depth[0].float()
+        near = annotators._depth_network(tmp_path / "near")(normalize_imagenet(seen)).predicted_depth[0].float()
     found = annotators.maps("depth", large[:1], tmp_path / "near")[0]
     np.testing.assert_array_equal(found, (near / near.max() * 255).to(torch.uint8))
     assert found.min() > 0 and (made.reshape(3, -1).max(1) == 255).all(), "not stretched, as Instance Augmentation"
@@ -135,7 +135,7 @@ def test_poses_are_drawn_by_the_library_and_networks_see_batches(pictures, tmp_p
     net = face.FaceNet()
     net.Mconv7_stage6.bias.data += 1  # that it sees all points, each somewhere
     torch.save(net.state_dict(), tmp_path / annotators.POSE[2])
-    detector, seen = annotators.pose_detector(tmp_path), []
+    detector, seen = annotators._pose_detector(tmp_path), []
     for name in ("body_estimation", "face_estimation"):
         model = getattr(detector, name).model
         model.register_forward_hook(lambda net, given, made, name=name: seen.append((name, len(given[0]))))
@@ -205,9 +205,9 @@ def test_what_a_network_finds_empty_is_not_valid(weights, pictures):
 def test_an_anonymizer_follows_the_maps_of_the_network_that_its_bundle_names(weights, tiny_bundle, monkeypatch):
     from anonlib.anonymizers import instance_augmentation
 
-    seen, weakened = [], instance_augmentation.weakened
+    seen, degrade_control = [], instance_augmentation.degrade_control
     monkeypatch.setattr(
-        instance_augmentation, "weakened", lambda maps, *told: seen.append(maps) or weakened(maps, *told)
+        instance_augmentation, "degrade_control", lambda maps, *told: seen.append(maps) or degrade_control(maps, *told)
     )
     images, masks, seeds = scene(1)
     for networks in ((("hed", ModelRef(str(weights))),), ()):

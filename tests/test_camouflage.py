@@ -209,7 +209,7 @@ def test_the_pipeline_is_saved_and_read_and_watched(bundle, tmp_path):
     torch.testing.assert_close(alone[0], made[1], atol=1e-5, rtol=0)
     assert pipeline(generator=drawn(), **(told | {"output_type": "pil"})).images[0].size == (64, 64)
     for wrong, said in (
-        ({"anonymization_scale": -0.5}, "it is 0, the original, or more"),
+        ({"anonymization_scale": -0.5}, "must be 0 .the original. or more"),
         ({"control_image": told["control_image"][:1]}, "2 ControlNets and 3 images"),
         ({"anonymization_scale": [1.0]}, "give one, or 3, not 1"),
     ):
@@ -280,7 +280,7 @@ def replace_unet(bundle: ModelSpec, unet: UNet2DConditionModel) -> StableDiffusi
 
 def test_what_cannot_be_asked_for_is_one_line(bundle, tiny_bundle, photos):
     for settings, said in (
-        ({"anonymization_scale": -0.1}, "the anonymization scale is -0.1: it lies between 0 and 4"),
+        ({"anonymization_scale": -0.1}, "the anonymization scale is -0.1: it must lie between 0 and 4"),
         ({"weights": {"depth": 3.0}}, "the weight of depth is 3"),
         ({"weights": {"hed": 0.5}}, "follows no hed"),
         ({"strength": 2.0}, "strength is 2"),
@@ -290,7 +290,7 @@ def test_what_cannot_be_asked_for_is_one_line(bundle, tiny_bundle, photos):
     with pytest.raises(AnonlibError, match="spatial code is 5"):
         CamouflageLight(steps=2, weight=5.0)
     masks, bare = np.full(photos.shape[:3], 255, np.uint8), ModelSpec(ModelRef(tiny_bundle))
-    for kind, said in ((CamouflageBase, "nothing that reads faces"), (CamouflageLight, "nothing that reads faces")):
+    for kind, said in ((CamouflageBase, "no attribute network"), (CamouflageLight, "no attribute network")):
         with pytest.raises(AnonlibError, match=said):
             kind(steps=2, bundle=bare)(photos, masks, [0] * len(photos))
     empty = replace(bundle, camouflage=ModelRef(tiny_bundle))
@@ -339,8 +339,8 @@ def test_its_own_parts_are_trained_for_another_model_on_a_folder_of_photos(
     (tmp_path / "in" / "broken.jpg").write_bytes(b"no photo")
     images = train_scenes.squares(tmp_path / "in", 128)
     assert images.shape == (3, 128, 128, 3)
-    people, embeds = scene.people_of(
-        images, [scene.faces_of(one) for one in images], readers.attribute_predictor(bundle)
+    people, embeds = scene.read_people(
+        images, [scene.detect_faces(one) for one in images], readers.attribute_predictor(bundle)
     )
     assert [len(one) for one in people] == [3, 0, 1], "the crowd, nobody, one"
     middle = people[2][0].points.mean(0)
@@ -354,7 +354,7 @@ def test_its_own_parts_are_trained_for_another_model_on_a_folder_of_photos(
         assert read_parts(made, conditions).pipeline
     with pytest.raises(AnonlibError, match="exists: name a new folder"):
         train_scenes.train_on(tmp_path / "in", tmp_path / "own", generator, plan)
-    with pytest.raises(AnonlibError, match="nothing that reads faces"):
+    with pytest.raises(AnonlibError, match="no attribute network"):
         train_scenes.train_on(tmp_path / "in", tmp_path / "new", replace(generator, camouflage=None), plan)
     (tmp_path / "empty").mkdir()
     with pytest.raises(AnonlibError, match="no photos that can be read"):

@@ -264,13 +264,13 @@ def test_a_picture_is_laid_into_the_frame_of_photos_as_opencv_does(photos):
     import cv2
     import torch
 
-    from anonlib.networks.facespace import DRAWN, align_pictures
+    from anonlib.networks.facespace import DRAWN, _align_pictures
 
     drawn = cv2.resize(photos[0], (DRAWN, DRAWN), interpolation=cv2.INTER_CUBIC)
     matrix = np.array([[6.8, -0.3, 80.0], [0.3, 6.8, 50.0]], np.float32)
     wanted = cv2.warpAffine(drawn, matrix, (128, 128), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
     given = torch.from_numpy(drawn).permute(2, 0, 1)[None].float()
-    found = align_pictures(given, torch.from_numpy(matrix))[0].permute(1, 2, 0).numpy()
+    found = _align_pictures(given, torch.from_numpy(matrix))[0].permute(1, 2, 0).numpy()
     assert np.abs(found.clip(0, 255) - wanted).mean() < 1
 
 

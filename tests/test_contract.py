@@ -24,7 +24,7 @@ NEEDS_MORE = ("sketch", "normal", "openpose", "segmentation", "lineart")  # maps
 @pytest.fixture
 def registered():
     """Restore the registry after a test that adds to it; a file loaded in an earlier test registers again."""
-    registry.load_methods()
+    registry.anonymizers()
     before = dict(registry._specs)
     plugins._load_file.cache_clear()
     yield registry._specs

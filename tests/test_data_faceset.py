@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from anonlib.config.errors import AnonlibError
-from anonlib.data.faceset import FaceSet, no_skipped
+from anonlib.data.faceset import FaceSet, _no_skipped
 
 
 def parts(**changes) -> dict:
@@ -78,7 +78,7 @@ def test_select_refuses_an_unknown_split_and_an_unclear_question():
 def test_a_face_set_is_frozen_and_not_shareable_unless_said():
     faces = FaceSet(**parts())
     assert faces.shareable is False
-    assert faces.skipped.equals(no_skipped())
+    assert faces.skipped.equals(_no_skipped())
     with pytest.raises(AttributeError):
         faces.name = "other"
 

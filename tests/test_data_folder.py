@@ -17,7 +17,7 @@ def portraits() -> list[np.ndarray]:
     """Twelve embedded faces of nobody, each another person's, (128, 128, 3) uint8 RGB."""
     if not synthetic.EMBEDDED.is_file():
         pytest.skip("the embedded faces are not built yet: make data")
-    encoded, _, table = synthetic.read_pack(synthetic.EMBEDDED)
+    encoded, _, table = synthetic._read_pack(synthetic.EMBEDDED)
     rows = table.index[table["replicate"] == 0][:12]
     return [cv2.imdecode(np.frombuffer(encoded[row], np.uint8), cv2.IMREAD_COLOR_RGB) for row in rows]
 
@@ -142,7 +142,7 @@ def test_missing_empty_and_lonely_folders_are_one_line_each(tmp_path, portraits)
     (tmp_path / "file.txt").write_text("")
     assert "a file, not a folder" in refusal(tmp_path / "file.txt")
     save(tmp_path / "loose/0.png", portraits[0])
-    assert "lie loose" in refusal(tmp_path / "loose")
+    assert "not in one folder per person" in refusal(tmp_path / "loose")
     save(tmp_path / "one/ann/0.png", portraits[0])
     save(tmp_path / "one/ann/1.png", portraits[1])
     assert "one person only" in refusal(tmp_path / "one")

@@ -8,7 +8,7 @@ import pytest
 
 from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import FaceSet
-from anonlib.data.splits import NEAR_DUPLICATE, assign_splits, check_splits, drop_copies, near_duplicates, subset
+from anonlib.data.splits import NEAR_DUPLICATE, _near_duplicates, assign_splits, check_splits, drop_copies, subset
 
 NAMES = np.array([f"person {k}" for k in range(100)])
 
@@ -137,7 +137,7 @@ def test_near_duplicates_agree_with_a_loop_over_pairs():
         (a, b, flag): best(images[a][:, ::-1] if flag else images[a], images[b]) for a, b in pairs for flag in (0, 1)
     }
     expected = {key: value for key, value in oracle.items() if value > NEAR_DUPLICATE}
-    found = near_duplicates(images, np.arange(6).astype(str))
+    found = _near_duplicates(images, np.arange(6).astype(str))
     assert {(a, b, int(flag)) for a, b, flag in zip(found["a"], found["b"], found["mirrored"], strict=True)} == set(
         expected
     )
@@ -150,8 +150,8 @@ def test_pairs_are_sought_between_people_or_within_one():
     images = photos(4)
     images[1], images[3] = recompressed(images[0]), recompressed(images[2])
     identity = np.array(["ann", "ann", "ann", "bob"])
-    assert near_duplicates(images, identity)[["a", "b"]].to_numpy().tolist() == [[2, 3]]
-    assert near_duplicates(images, identity, same_person=True)[["a", "b"]].to_numpy().tolist() == [[0, 1]]
+    assert _near_duplicates(images, identity)[["a", "b"]].to_numpy().tolist() == [[2, 3]]
+    assert _near_duplicates(images, identity, same_person=True)[["a", "b"]].to_numpy().tolist() == [[0, 1]]
 
 
 def shifted(image):
@@ -170,14 +170,14 @@ def halved(image):
 def test_a_changed_copy_is_found_across_blocks(change):
     images = photos(600)
     images[590] = change(images[3])
-    found = near_duplicates(images, np.arange(600).astype(str))
+    found = _near_duplicates(images, np.arange(600).astype(str))
     assert found[["a", "b"]].to_numpy().tolist() == [[3, 590]]
 
 
 def test_flat_images_are_no_duplicates_of_anything():
     images = photos(4)
     images[1], images[2] = 0, 200
-    assert near_duplicates(images, np.arange(4).astype(str)).empty
+    assert _near_duplicates(images, np.arange(4).astype(str)).empty
 
 
 def test_good_splits_pass():

@@ -63,7 +63,7 @@ def rewritten(path, change) -> None:
 
 def test_a_pack_reads_back_as_it_was_written_and_writes_again_byte_equal(pack, tmp_path):
     encoded, masks, table = drawn_pack()
-    read, read_masks, read_table = synthetic.read_pack(pack)
+    read, read_masks, read_table = synthetic._read_pack(pack)
     assert read == encoded
     assert read_masks.dtype == bool and (read_masks == masks).all()
     assert read_table["identity"].tolist() == table["identity"].tolist()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anonlib.data.heads import HEADS
-from anonlib.data.synthetic import EMBEDDED, read_pack
+from anonlib.data.synthetic import EMBEDDED, _read_pack
 from anonlib.metrics.quality import psnr
 from tools.build import heads, render
 from tools.build.faces import SPLITS, encode, splits_of
@@ -41,7 +41,7 @@ def test_people_dropped_by_eye_are_replaced_inside_their_split(monkeypatch, tmp_
 @pytest.mark.skipif(not EMBEDDED.exists(), reason="the embedded faces are not there: make data")
 class TestPack:
     def test_it_holds_what_the_build_promises(self):
-        encoded, masks, table = read_pack(EMBEDDED)
+        encoded, masks, table = _read_pack(EMBEDDED)
         assert EMBEDDED.stat().st_size <= 35e6
         for split, (people, photos) in SPLITS.items():
             part = table[table.split == split]
@@ -54,7 +54,7 @@ class TestPack:
         from anonlib.faces import person_mask
         from tools.build.stylespace import load_generator
 
-        encoded, _, table = read_pack(EMBEDDED)
+        encoded, _, table = _read_pack(EMBEDDED)
         generator = load_generator()
         for row in (0, 1, len(table) - 1):
             recipe = render.Recipe.from_json(table.edit.iloc[row])

@@ -18,7 +18,7 @@ from anonlib.config.errors import AnonlibError  # noqa: E402
 from anonlib.diffusion import compiling as graphs  # noqa: E402
 from anonlib.diffusion import memory
 from anonlib.diffusion.inpainting import Inpainter  # noqa: E402
-from anonlib.diffusion.loading import load_pipeline, read_control, read_parts, read_pipeline  # noqa: E402
+from anonlib.diffusion.loading import _read_control, load_pipeline, read_parts, read_pipeline  # noqa: E402
 from anonlib.diffusion.memory import MemoryPlan  # noqa: E402
 from anonlib.diffusion.pipelining import pipelined  # noqa: E402
 from anonlib.diffusion.request import InpaintRequest  # noqa: E402
@@ -88,7 +88,7 @@ def stock_xl(bundle: ModelSpec, given: InpaintRequest, row: int) -> np.ndarray:
     pipeline, one, found = read_pipeline(bundle), list(split_request(given))[row], []
     with torch.inference_mode():
         for name, maps in one.controls.items():
-            adapter = read_control(bundle, name)
+            adapter = _read_control(bundle, name)
             found.append([given.scales[name] * feature for feature in adapter(maps[:, : adapter.config.in_channels])])
     features = [torch.cat([sum(column)] * 2) for column in zip(*found, strict=True)]
 

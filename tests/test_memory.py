@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from anonlib.config.errors import AnonlibError  # noqa: E402
 from anonlib.diffusion import memory  # noqa: E402
 from anonlib.diffusion.compiling import CompiledModule  # noqa: E402
-from anonlib.diffusion.control import ControlNet, repeat_batch, sum_residuals  # noqa: E402
+from anonlib.diffusion.control import control_of, repeat_batch, sum_residuals  # noqa: E402
 from anonlib.diffusion.memory import MemoryNeed, MemoryPlan, plan_memory  # noqa: E402
 from anonlib.diffusion.unet import Unet  # noqa: E402
 from tools import full_size  # noqa: E402
@@ -25,8 +25,8 @@ GB = 1e9
 
 def stable_diffusion(size: int) -> MemoryNeed:
     """Stable Diffusion 1.5 with two ControlNets in half precision."""
-    vae = memory.image_bytes(size, 128, memory.VAE_VALUES, 2)
-    unet = memory.image_bytes(size, 320, memory.UNET_VALUES, 2, factor=8, cfg_copies=2)
+    vae = memory._image_bytes(size, 128, memory.VAE_VALUES, 2)
+    unet = memory._image_bytes(size, 320, memory.UNET_VALUES, 2, factor=8, cfg_copies=2)
     return MemoryNeed(0.25 * GB, 0.17 * GB, 1.72 * GB + 2 * 0.72 * GB, vae, unet)
 
 
@@ -102,7 +102,7 @@ def test_estimates_cover_what_stable_diffusion_keeps_alive(half, size, batch, co
     x, side = torch.zeros(batch, 9, size // 8, size // 8), size // 8
     maps, states, time = torch.zeros(batch, 3, size, size), torch.zeros(2 * batch, 77, 768), torch.tensor([5])
     with Alive([unet, *nets]) as alive:
-        follows = [ControlNet(net, "cpu", False) for net in nets]
+        follows = [control_of(net, "cpu", False) for net in nets]
         prepared = [one.prepare(maps, 1.0, 2) for one in follows]
         both = repeat_batch(x, 2)
         parts = zip(follows, prepared, strict=True)

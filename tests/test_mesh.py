@@ -52,10 +52,10 @@ def test_parts_have_colours_of_their_own_and_holes_are_skin(monkeypatch):
     labels[0, 10:, 20:110], labels[0, 60:70, 60:70] = 1, 0
     asked = []
     monkeypatch.setattr(conditions, "parse", lambda images: asked.append(len(images)) or labels)
-    seen = conditions.Seen(np.zeros((1, 128, 128, 3), np.uint8))
-    drawn = conditions.segmentation(seen)
+    seen = conditions.ParsedImages(np.zeros((1, 128, 128, 3), np.uint8))
+    drawn = conditions.ANNOTATORS["segmentation"](seen)
     assert (drawn[0, 65, 65] == PART_COLOURS[1]).all() and not drawn[0, 5, 5].any()
-    conditions.depth(seen), conditions.openpose(seen)
+    conditions.ANNOTATORS["depth"](seen), conditions.ANNOTATORS["openpose"](seen)
     assert asked == [1], "parsed once for all"
 
 

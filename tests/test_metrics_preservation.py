@@ -12,7 +12,7 @@ from anonlib import config
 from anonlib.assets.models import OWN
 from anonlib.faces import parse, person_mask
 from anonlib.faces.attributes import attribute_predictor
-from anonlib.faces.features import ImageFeatures, feature_shards
+from anonlib.faces.features import ImageFeatures, _feature_shards
 from anonlib.metrics import downstream, fairness
 from anonlib.metrics import preservation as measures
 from anonlib.networks.attributes import parser_features
@@ -28,7 +28,7 @@ def expression(points: np.ndarray, other: np.ndarray) -> float:
 
 
 def photographed(images: np.ndarray, ok: np.ndarray | None = None) -> Photos:
-    (found,) = feature_shards([images], OWN)
+    (found,) = _feature_shards([images], OWN)
     return Photos(images, ImageFeatures(**found), np.ones(len(images), bool) if ok is None else ok)
 
 

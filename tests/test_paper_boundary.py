@@ -27,7 +27,7 @@ def noise(n: int = 2) -> np.ndarray:
 
 def test_a_whole_map_is_the_map_itself_and_a_copy() -> None:
     maps = noise()
-    same = control.weakened(maps, maps)
+    same = control.degrade_control(maps, maps)
     np.testing.assert_array_equal(same, maps)
     same[:] = 0
     assert maps.any()
@@ -35,16 +35,16 @@ def test_a_whole_map_is_the_map_itself_and_a_copy() -> None:
 
 def test_blur_and_fewer_pixels_are_opencvs() -> None:
     maps = noise()
-    blurred = control.weakened(maps, maps, blur=3.0)
+    blurred = control.degrade_control(maps, maps, blur=3.0)
     np.testing.assert_array_equal(blurred[1], cv2.GaussianBlur(maps[1], (0, 0), 3.0))
-    coarse = control.weakened(maps, maps, pixels=16)
+    coarse = control.degrade_control(maps, maps, pixels=16)
     cells = maps.reshape(2, 16, 8, 16, 8, 3).mean(axis=(2, 4))
     again = cv2.resize(coarse[0], (16, 16), interpolation=cv2.INTER_AREA)
     assert np.abs(again.astype(float) - cells[0]).mean() < 12 < np.abs(cells[0] - cells[0].mean()).max()
     assert coarse.std() < blurred.std() * 3 < maps.std()
-    np.testing.assert_array_equal(control.weakened(maps, maps, pixels=128), maps)
+    np.testing.assert_array_equal(control.degrade_control(maps, maps, pixels=128), maps)
     with pytest.raises(AnonlibError, match="1 to 128"):
-        control.weakened(maps, maps, pixels=200)
+        control.degrade_control(maps, maps, pixels=200)
 
 
 def test_a_hidden_region_is_black_in_the_map_and_nothing_else_changes(monkeypatch) -> None:
@@ -65,7 +65,7 @@ def test_a_hidden_region_is_black_in_the_map_and_nothing_else_changes(monkeypatc
     maps = np.full((2, 128, 128, 3), 200, np.uint8)
     for name in control.REGIONS:
         inside = control.region(maps, name)
-        seen = control.weakened(maps, maps, hidden=name)
+        seen = control.degrade_control(maps, maps, hidden=name)
         assert inside.any() and not seen[inside].any() and (seen[~inside] == 200).all()
     eyes, outline, hair = (control.region(maps, name)[0] for name in ("eyes", "outline", "hair"))
     assert eyes[55 - 6 - control.GROW, 50] and not eyes[55 - 6 - control.GROW - 3, 50] and not eyes[55, 64]

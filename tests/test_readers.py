@@ -78,7 +78,7 @@ def files(tmp_path_factory):
 
 def test_farl_and_its_head_are_those_of_the_published_layout(files):
     folder, image, trunk, head = files
-    net, faces = farl.load_farl(folder), torch.randn(2, 3, 224, 224)
+    net, faces = farl._load_farl(folder), torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
         attributes, embedding = net(faces)
         last = trunk(faces)
@@ -104,14 +104,14 @@ def test_faces_are_laid_where_facer_has_them(files):
 
 def test_a_missing_or_foreign_file_is_one_line(files, tmp_path):
     with pytest.raises(AnonlibError, match="has no FaRL-Base"):
-        farl.load_farl(tmp_path)
+        farl._load_farl(tmp_path)
     for name in (farl.IMAGE, farl.ATTRIBUTES):
         (tmp_path / name).write_bytes((files[0] / name).read_bytes())
     foreign = torch.load(tmp_path / farl.ATTRIBUTES)
     foreign.pop("backbone.ln_pre.weight")
     torch.save(foreign, tmp_path / farl.ATTRIBUTES)
     with pytest.raises(AnonlibError, match="weights do not fit"):
-        farl.load_farl(tmp_path)
+        farl._load_farl(tmp_path)
 
 
 def test_the_released_files_are_those_that_farl_is_read_from():

@@ -13,8 +13,8 @@ from anonlib.anonymizers import photo_folder as album
 from anonlib.anonymizers import registry
 from anonlib.anonymizers import whole_photo as whole
 from anonlib.anonymizers.camouflage import BASE
-from anonlib.anonymizers.multi_face import find, people_of
-from anonlib.anonymizers.whole_photo import anonymize_whole, painted_shape, paints_whole
+from anonlib.anonymizers.multi_face import find_people, read_people
+from anonlib.anonymizers.whole_photo import _inpainted_shape, anonymize_whole, handles_whole_photos
 from anonlib.assets import models
 from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.controls import annotate
@@ -44,25 +44,25 @@ def options(bundle) -> dict[str, dict]:
 
 
 def test_a_photo_is_painted_in_its_own_shape_and_the_area_of_the_model():
-    assert painted_shape(900, 900, 512) == (512, 512) and painted_shape(100, 100, 512) == (512, 512)
+    assert _inpainted_shape(900, 900, 512) == (512, 512) and _inpainted_shape(100, 100, 512) == (512, 512)
     for height, width in ((480, 640), (4000, 3000), (1080, 1920), (333, 1000)):
-        high, wide = painted_shape(height, width, 512)
+        high, wide = _inpainted_shape(height, width, 512)
         assert high % 64 == wide % 64 == 0 and 0.8 < high * wide / 512**2 < 1.25
         assert abs(np.log(high / wide * width / height)) < 0.2
-    assert min(painted_shape(10, 4000, 512)) == 64
+    assert min(_inpainted_shape(10, 4000, 512)) == 64
 
 
 def test_only_models_of_whole_photos_paint_them(bundle):
     read = replace(bundle, annotators=tuple((name, ModelRef("owner/maps", "0" * 40)) for name in BASE))
-    assert paints_whole("camouflage-base", read) and not paints_whole("ia-depth", read)
-    assert not paints_whole("camouflage-base", bundle), "the maps of the demo are of aligned faces"
-    assert not paints_whole("camouflage-base", replace(read, captioner=None))
-    assert not paints_whole("camouflage-light", read) and paints_whole(
+    assert handles_whole_photos("camouflage-base", read) and not handles_whole_photos("ia-depth", read)
+    assert not handles_whole_photos("camouflage-base", bundle), "the maps of the demo are of aligned faces"
+    assert not handles_whole_photos("camouflage-base", replace(read, captioner=None))
+    assert not handles_whole_photos("camouflage-light", read) and handles_whole_photos(
         "camouflage-light", replace(read, reader=read.captioner)
     )
     full, demo = (models.model_spec(config.load(name).generator) for name in ("full", "demo"))
     for name in registry.names(registry.CAMOUFLAGE):
-        assert paints_whole(name, full) and not paints_whole(name, demo)
+        assert handles_whole_photos(name, full) and not handles_whole_photos(name, demo)
 
 
 @pytest.mark.parametrize("name", registry.names(registry.CAMOUFLAGE))
@@ -73,7 +73,7 @@ def test_everything_in_a_photo_changes_and_its_company_does_not_matter(name, opt
     )
     tall = cv2.copyMakeBorder(photos[0], 130, 0, 0, 0, cv2.BORDER_REPLICATE)
     nobody = np.random.default_rng(0).integers(0, 256, (90, 70, 3)).astype(np.uint8)
-    scenes = anonymize_whole(find([crowd, nobody, tall]), name, options[name], {})
+    scenes = anonymize_whole(find_people([crowd, nobody, tall]), name, options[name], {})
     assert [one.status for one in scenes] == ["ok", "no_face", "ok"]
     assert [one.faces for one in scenes] == [("ok",) * 3, (), ("ok",)]
     assert not scenes[1].image.any() and sizes == [(1, 3, 128, 128), (1, 3, 192, 64)]
@@ -81,9 +81,9 @@ def test_everything_in_a_photo_changes_and_its_company_does_not_matter(name, opt
         assert one.image.shape == photo.shape
         changed = np.abs(one.image.astype(int) - photo).max(-1) > 8
         assert changed.mean() > 0.9 and changed[:20, :20].mean() > 0.5, "where nobody is too"
-    (alone,) = anonymize_whole(find([tall]), name, options[name], {})
+    (alone,) = anonymize_whole(find_people([tall]), name, options[name], {})
     np.testing.assert_array_equal(alone.image, scenes[2].image)
-    (other,) = anonymize_whole(find([tall]), name, options[name], {"steps": 3})
+    (other,) = anonymize_whole(find_people([tall]), name, options[name], {"steps": 3})
     assert (other.image != alone.image).any(), "the seed follows from the parameters"
 
 
@@ -96,7 +96,7 @@ def test_each_photo_has_the_masks_of_its_own_people(bundle, crowd, photos, monke
     )
     tall = cv2.copyMakeBorder(photos[1], 130, 0, 0, 0, cv2.BORDER_REPLICATE)
     for photos_of in ([crowd, tall], [tall], [crowd]):
-        anonymize_whole(find(photos_of), "camouflage-light", {"size": 128, "bundle": bundle}, {})
+        anonymize_whole(find_people(photos_of), "camouflage-light", {"size": 128, "bundle": bundle}, {})
     np.testing.assert_array_equal(masks[0], masks[3])
     np.testing.assert_array_equal(masks[1], masks[2])
     for top, left, side in PLACES:
@@ -105,9 +105,9 @@ def test_each_photo_has_the_masks_of_its_own_people(bundle, crowd, photos, monke
 
 
 def test_the_nearest_face_stands_for_a_photo(bundle, crowd):
-    found = find([crowd])
+    found = find_people([crowd])
     reads = readers.attribute_predictor(bundle)
-    people, embeds = people_of(crowd[None], found.faces, reads)
+    people, embeds = read_people(crowd[None], found.faces, reads)
     _, expected = reads.predict(found.images)
     heights = [np.ptp(one.points[:, 1]) for one in people[0]]
     assert heights == sorted(heights) and np.abs(expected[0] - expected[-1]).max() > 0.01
@@ -117,13 +117,14 @@ def test_the_nearest_face_stands_for_a_photo(bundle, crowd):
 def test_a_photo_that_comes_out_as_it_was_is_black_and_so_is_one_without_a_map(options, crowd, monkeypatch):
     base = options["camouflage-base"]
     monkeypatch.setattr(
-        "anonlib.anonymizers.diffusion.DiffusionAnonymizer.painted", lambda self, names, images, *more: (images, ["ok"])
+        "anonlib.anonymizers.diffusion.DiffusionAnonymizer._inpaint",
+        lambda self, names, images, *more: (images, ["ok"]),
     )
-    (made,) = anonymize_whole(find([crowd]), "camouflage-base", base, {})
+    (made,) = anonymize_whole(find_people([crowd]), "camouflage-base", base, {})
     assert made.status == "error" and made.faces == ("error",) * 3 and not made.image.any()
     monkeypatch.undo()
     empty = {"annotator": lambda name, images: (np.zeros_like(images), np.zeros(len(images), bool))}
-    (made,) = anonymize_whole(find([crowd]), "camouflage-base", base | empty, {})
+    (made,) = anonymize_whole(find_people([crowd]), "camouflage-base", base | empty, {})
     assert made.status == "error" and not made.image.any()
 
 
@@ -132,7 +133,7 @@ def test_a_folder_of_photos_is_painted_whole_where_the_models_can(tiny_bundle, c
     Image.fromarray(crowd).save(tmp_path / "in" / "crowd.png")
     Image.fromarray(crowd[:60, :60]).save(tmp_path / "in" / "nobody.png")
     (tmp_path / "in" / "broken.jpg").write_bytes(b"no photo")
-    monkeypatch.setattr(album, "paints_whole", lambda name, bundle: True)
+    monkeypatch.setattr(album, "handles_whole_photos", lambda name, bundle: True)
     told = ["--method", "camouflage-light", "--profile", "smoke", "--model", tiny_bundle]
     told += ["--camouflage", f"{tiny_bundle}-camouflage"]
     assert cli.main(["anonymize", str(tmp_path / "in"), str(tmp_path / "out"), *told]) == 0

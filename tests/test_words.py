@@ -26,15 +26,15 @@ NOT_IMPERATIVE = set(
 ENDS_IN_S = set("access assess bias compress cross discuss express focus guess pass press process suppress".split())
 RULES = ("names", "persons", "sections", "imperative")
 BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULES, in that order
-    "anonlib/anonymizers": (64, 16, 47, 0),
+    "anonlib/anonymizers": (0, 0, 0, 0),
     "anonlib/assets": (0, 0, 0, 0),
     "anonlib/attacks": (4, 11, 70, 0),
-    "anonlib/controls": (22, 7, 18, 0),
-    "anonlib/data": (15, 2, 32, 0),
-    "anonlib/diffusion": (0, 2, 24, 0),
+    "anonlib/controls": (0, 0, 0, 0),
+    "anonlib/data": (1, 0, 0, 0),
+    "anonlib/diffusion": (0, 0, 0, 0),
     "anonlib/engine": (1, 1, 29, 0),
     "anonlib/metrics": (0, 0, 25, 0),
-    "anonlib/networks": (25, 9, 65, 26),
+    "anonlib/networks": (0, 0, 0, 0),
     "anonlib/paper": (27, 3, 56, 1),
     "anonlib/plotting": (4, 2, 20, 0),
     "tools/bench": (32, 1, 25, 7),

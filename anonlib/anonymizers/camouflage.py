@@ -1,7 +1,7 @@
-"""CAMOUFLaGE (Piano et al., 2024): whole pictures painted anew, the people and what is behind them.
+"""CAMOUFLaGE (Piano et al., 2024): generates whole pictures anew, people and background.
 
-Base follows five maps of the original and a caption, and is pushed away from it by an identity function; Light follows
-an image embedding and a spatial code of each person's attributes and keypoints.
+Base follows five control maps and a caption of the original, and an identity function pushes it away from the original.
+Light follows an image embedding and a spatial code of each person's attributes and keypoints.
 """
 
 from collections.abc import Callable
@@ -22,20 +22,22 @@ if TYPE_CHECKING:
     from anonlib.diffusion.inpainting import Inpainter
 
 BASE = ("depth", "normal", "segmentation", "openpose", "lineart")  # control maps of Base
-Seen = Callable[[np.ndarray], tuple[list[list[Person]], np.ndarray]]
-# Base's weights of its controls are not published: these were chosen by looking at the demo's pictures
+PeopleReader = Callable[[np.ndarray], tuple[list[list[Person]], np.ndarray]]
+# The weights of Base's controls are not published; these were chosen by eye on the demo's pictures
 WEIGHTS = {"depth": 0.5, "normal": 0.5, "segmentation": 0.7, "openpose": 0.7, "lineart": 0.5}
-MOST = 4.0  # of the anonymization scale: far beyond it nothing is left of a picture
+MAX_SCALE = 4.0  # anonymization scale; far beyond it pictures are destroyed
 
 
 @dataclass(frozen=True, kw_only=True)
 class CamouflageBase(DiffusionAnonymizer):
-    """CAMOUFLaGE-Base with its settings; a call anonymizes a batch under the contract of `contract.py`.
+    """CAMOUFLaGE-Base; a call anonymizes a batch under the contract of `contract.py`.
 
-    anonymization_scale: a_s in [0, MOST]: 0 is the original (and fails closed), 1 what the controls alone
-    paint, above 1 pushed away from the original. weights: of the control maps, in [0, 2]; one of 0 is not followed.
-    guidance: by the caption. strength: painting starts from the original with the noise of so much of the way, in
-    (0, 1]. The others: see `DiffusionAnonymizer`.
+    Attributes:
+        anonymization_scale: a_s in [0, MAX_SCALE]: 0 gives the original (and fails closed), 1 follows the controls
+            alone, a larger one moves away from the original.
+        weights: Weight of each control map in [0, 2]; a map of weight 0 is not used.
+        guidance: Guidance scale of the caption.
+        strength: Share in (0, 1] of the noise schedule at which denoising starts from the noisy original.
     """
 
     anonymization_scale: float = 1.25
@@ -44,7 +46,7 @@ class CamouflageBase(DiffusionAnonymizer):
     strength: float = 1.0
 
     def __post_init__(self):
-        _within("the anonymization scale", self.anonymization_scale, 0, MOST)
+        _within("the anonymization scale", self.anonymization_scale, 0, MAX_SCALE)
         _within("strength", self.strength, 0, 1)
         for name, weight in self.weights.items():
             if name not in BASE:
@@ -53,21 +55,21 @@ class CamouflageBase(DiffusionAnonymizer):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Return the control maps that are followed."""
+        """Return the names of the control maps in use."""
         return tuple(name for name in BASE if self.weights.get(name, 0) > 0)
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
-        """Paint each picture anew; without every control map it is an error, never a freer guess."""
+        """Generate each picture anew; it is an error if a control map is missing."""
         import torch
 
-        maps, valid = self.annotated(self.conditions, images)
+        maps, valid = self._control_maps(self.conditions, images)
         rows = np.flatnonzero(valid)
         texts = dict(zip(rows.tolist(), caption_images(self.bundle, images[rows]) if len(rows) else [], strict=True))
 
-        def told(part: np.ndarray, inpainter: "Inpainter") -> dict:
+        def request_fields(part: np.ndarray, inpainter: "Inpainter") -> dict:
             return {
                 "masks": torch.ones(len(part), 1, *self.side),
-                "controls": {name: unit(resize(one[part], self.side)) for name, one in maps.items()},
+                "controls": {name: unit(resize(control[part], self.side)) for name, control in maps.items()},
                 "scales": self.weights,
                 "guidance": [self.guidance] * len(part),
                 "texts": [texts[row] for row in part.tolist()],
@@ -75,61 +77,65 @@ class CamouflageBase(DiffusionAnonymizer):
                 "anonymization_scale": [self.anonymization_scale] * len(part),
             }
 
-        return self.painted((*self.conditions, IDENTITY), images, valid, seeds, told)
+        return self._inpaint((*self.conditions, IDENTITY), images, valid, seeds, request_fields)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CamouflageLight(DiffusionAnonymizer):
-    """CAMOUFLaGE-Light with its settings; a call anonymizes a batch under the contract of `contract.py`.
+    """CAMOUFLaGE-Light; a call anonymizes a batch under the contract of `contract.py`.
 
-    weight: of the spatial code, in [0, 2]. guidance: by the image embedding. seen: who says who is in pictures, and
-    their embeddings, as `people` does; None: they are aligned, and read here. The others: see `DiffusionAnonymizer`.
+    Attributes:
+        weight: Weight of the spatial code, in [0, 2].
+        guidance: Guidance scale of the image embedding.
+        read_people: Images -> the people in each, and image embeddings (N, D); None: the images are aligned faces.
     """
 
     weight: float = 1.0
     guidance: float = 1.5
-    seen: Seen | None = None
+    read_people: PeopleReader | None = None
 
     def __post_init__(self):
         _within("the weight of the spatial code", self.weight, 0, 2)
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
-        """Paint each picture anew from what is read off it; where no face is found there is no code: an error."""
+        """Generate each picture anew from its embedding and code; a picture without a face is an error."""
         import torch
 
-        people, embeds = (self.seen or self.people)(images)
+        people, embeds = (self.read_people or self._read_aligned)(images)
         scale = np.array(self.side[::-1]) / np.array(images.shape[2:0:-1])
 
-        def coded(some: list[Person]) -> np.ndarray:
-            return spatial_code([Person(one.attributes, one.points * scale) for one in some], *self.side)
+        def code(row: int) -> np.ndarray:
+            resized = [Person(person.attributes, person.points * scale) for person in people[row]]
+            return spatial_code(resized, *self.side)
 
-        def told(part: np.ndarray, inpainter: "Inpainter") -> dict:
+        def request_fields(part: np.ndarray, inpainter: "Inpainter") -> dict:
             return {
                 "masks": torch.ones(len(part), 1, *self.side),
-                "controls": {ATTRIBUTES: torch.from_numpy(np.stack([coded(people[row]) for row in part]))},
+                "controls": {ATTRIBUTES: torch.from_numpy(np.stack([code(row) for row in part]))},
                 "scales": {ATTRIBUTES: self.weight},
                 "guidance": [self.guidance] * len(part),
                 "texts": [""] * len(part),
                 "embeds": torch.from_numpy(embeds[part]),
             }
 
-        return self.painted((ATTRIBUTES,), images, np.array([len(some) > 0 for some in people], bool), seeds, told)
+        has_people = np.array([len(some) > 0 for some in people], bool)
+        return self._inpaint((ATTRIBUTES,), images, has_people, seeds, request_fields)
 
-    def people(self, images: np.ndarray) -> tuple[list[list[Person]], np.ndarray]:
-        """Return the people in each aligned picture (N, 128, 128, 3) uint8, at most one, and its embedding (N, D).
+    def _read_aligned(self, images: np.ndarray) -> tuple[list[list[Person]], np.ndarray]:
+        """Return the people, one or none, of aligned images (N, 128, 128, 3) uint8, and embeddings (N, D).
 
-        Each picture is a batch of its own: kernels round differently for another batch.
+        Each picture is a batch of its own, because kernels round differently for another batch.
         """
         predictor = attribute_predictor(self.bundle)
         predicted = [predictor.predict(images[row : row + 1]) for row in range(len(images))]
         attributes, embeds = (np.concatenate(part) for part in zip(*predicted, strict=True))
-        found = [read_person(*one) for one in zip(images, attributes, strict=True)]
-        return [[one] if one else [] for one in found], embeds
+        people = [read_person(image, values) for image, values in zip(images, attributes, strict=True)]
+        return [[person] if person else [] for person in people], embeds
 
 
-def _within(what: str, value: float, least: float, most: float) -> None:
+def _within(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
-        raise AnonlibError(f"{what} is {value:g}: it lies between {least:g} and {most:g}")
+        raise AnonlibError(f"{name} is {value:g}: it must lie between {least:g} and {most:g}")
 
 
 for _name, _factory, _controls, _parts in (

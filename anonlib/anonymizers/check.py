@@ -1,4 +1,4 @@
-"""The contract suite: what every anonymizer must pass, the package's own and the user's."""
+"""The contract suite that every anonymizer must pass, the package's own and the user's."""
 
 import numpy as np
 
@@ -10,9 +10,9 @@ def check_anonymizer(anonymizer: Anonymizer, images: np.ndarray, masks: np.ndarr
     """Check that an anonymizer keeps the contract of `contract.py`.
 
     Args:
-        anonymizer: What `registry.create(name, **options)` returns.
-        images: (N, H, W, 3) uint8 RGB, different ones, N = 2 or more; at least one of them can be anonymized.
-        masks: (N, H, W) uint8, 255 on the person, who is in each of them.
+        anonymizer: As `registry.create(name, **options)` returns it.
+        images: (N, H, W, 3) uint8 RGB, all different, N of 2 or more; at least one must come back "ok".
+        masks: (N, H, W) uint8, 255 on the person; every image shows a person.
 
     Raises:
         AnonlibError: The first broken promise, in one line.
@@ -20,28 +20,28 @@ def check_anonymizer(anonymizer: Anonymizer, images: np.ndarray, masks: np.ndarr
     images, masks = images.copy(), masks.copy()
     before, seeds = images.copy(), [image_seed(image, "check", {}) for image in images]
     result, status = anonymizer(images, masks, seeds)
-    _promise(np.array_equal(images, before), "it changes the images that it is given")
-    _promise(result.shape == images.shape and result.dtype == np.uint8, "it returns another shape or type")
-    _promise(len(status) == len(images) and set(status) <= set(STATUSES), f"a status is none of {', '.join(STATUSES)}")
-    _promise(OK in status, f"nothing is ok, all photos are {', '.join(sorted(set(status)))}")
+    _require(np.array_equal(images, before), "it changes the images in place")
+    _require(result.shape == images.shape and result.dtype == np.uint8, "it returns another shape or type")
+    _require(len(status) == len(images) and set(status) <= set(STATUSES), f"a status is none of {', '.join(STATUSES)}")
+    _require(OK in status, f"nothing is ok, all photos are {', '.join(sorted(set(status)))}")
     for image, picture, mask, word in zip(images, result, masks, status, strict=True):
-        _promise(word == OK or not picture.any(), f"a photo that is {word!r} is not black")
-        _promise(word != OK or not is_original(image, picture, mask), "an original passes")
+        _require(word == OK or not picture.any(), f"a photo that is {word!r} is not black")
+        _require(word != OK or not is_original(image, picture, mask), "an original passes")
 
     again, same = anonymizer(images, masks, seeds)
-    _promise(np.array_equal(again, result) and same == status, "the same seeds give another result")
+    _require(np.array_equal(again, result) and same == status, "the same seeds give another result")
     backwards, reverse = anonymizer(images[::-1], masks[::-1], seeds[::-1])
-    _promise(np.array_equal(backwards[::-1], result) and reverse[::-1] == status, "the order in a batch matters")
+    _require(np.array_equal(backwards[::-1], result) and reverse[::-1] == status, "the order in a batch matters")
     for row in (0, len(images) - 1):
         single, (word,) = anonymizer(images[row : row + 1], masks[row : row + 1], seeds[row : row + 1])
-        _promise(np.array_equal(single[0], result[row]) and word == status[row], "the company in a batch matters")
+        _require(np.array_equal(single[0], result[row]) and word == status[row], "the company in a batch matters")
 
     masks[0] = 0
     blank, status = anonymizer(images, masks, seeds)
-    _promise(status[0] == NO_FACE and not blank[0].any(), "a photo without a person is not black and 'no_face'")
-    _promise(np.array_equal(blank[1:], result[1:]), "a photo without a person changes the others")
+    _require(status[0] == NO_FACE and not blank[0].any(), "a photo without a person is not black and 'no_face'")
+    _require(np.array_equal(blank[1:], result[1:]), "a photo without a person changes the others")
 
 
-def _promise(kept: bool, broken: str) -> None:
-    if not kept:
-        raise AnonlibError(f"the contract of an anonymizer is broken: {broken}")
+def _require(fulfilled: bool, violation: str) -> None:
+    if not fulfilled:
+        raise AnonlibError(f"the contract of an anonymizer is broken: {violation}")

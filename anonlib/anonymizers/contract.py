@@ -12,7 +12,7 @@ from anonlib.config.errors import AnonlibError
 OK, NO_FACE, FILTERED, ERROR = "ok", "no_face", "filtered", "error"
 STATUSES = (OK, NO_FACE, FILTERED, ERROR)
 # Mean absolute difference in grey levels over the person below which an output counts as the original: at full size,
-# and at COARSE px a side, where the loss of an autoencoder vanishes; see docs/decisions.md.
+# and at COARSE px per side, where the loss of an autoencoder vanishes; see docs/decisions.md, "Anonymizers".
 SAME_PIXELS, SAME_COARSE, COARSE = 1.0, 7.0, 32
 
 Anonymizer = Callable[[np.ndarray, np.ndarray, list[int]], tuple[np.ndarray, list[str]]]
@@ -22,7 +22,7 @@ def image_seed(image: np.ndarray, method: str, parameters: dict, replicate: int 
     """Derive the seed of one image.
 
     Args:
-        image: Pixels, uint8.
+        image: uint8 pixels.
         method: Name of the anonymizer.
         parameters: See `seed_keys.seed_parameters`.
         replicate: Number of the anonymized version.
@@ -38,20 +38,20 @@ def image_seed(image: np.ndarray, method: str, parameters: dict, replicate: int 
 def fail_closed(anonymizer: Anonymizer) -> Anonymizer:
     """Wrap an anonymizer so that it fails closed.
 
-    An image without a person is "no_face". An exception, a wrong shape, a constant picture, and a person who is
-    unchanged, or only softer or noisier, are "error". What is not "ok" comes back all zero, and the counts add up:
-    in = ok + no_face + filtered + error.
+    An image without a person is "no_face". An exception, a wrong shape, a constant picture, and a person that is
+    unchanged, or only softer or noisier, are "error". An image that is not "ok" comes back all zero, and the counts
+    add up: in = ok + no_face + filtered + error.
 
     Args:
         anonymizer: (images, masks, seeds) -> (images, statuses).
 
     Returns:
         The wrapped anonymizer. It raises ValueError for inputs that do not fit together, and passes on AnonlibError,
-        which tells of a mistake that the user can mend.
+        which reports a mistake of the user.
     """
 
     def guarded(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
-        check_batch(images, masks, seeds)
+        _check_batch(images, masks, seeds)
         result, statuses = np.zeros_like(images), [NO_FACE] * len(images)
         rows = np.flatnonzero(masks.any((1, 2)))
         if len(rows):
@@ -68,31 +68,12 @@ def fail_closed(anonymizer: Anonymizer) -> Anonymizer:
     return guarded
 
 
-def check_batch(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> None:
-    """Check that the inputs of an anonymizer fit together.
-
-    Args:
-        images: (N, H, W, 3) uint8 RGB.
-        masks: (N, H, W) uint8.
-        seeds: N of them.
-
-    Raises:
-        ValueError: They do not.
-    """
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-        raise ValueError(f"images must be (N, H, W, 3) uint8, not {images.shape} {images.dtype}")
-    if masks.shape != images.shape[:3] or masks.dtype != np.uint8:
-        raise ValueError(f"masks must be {images.shape[:3]} uint8, not {masks.shape} {masks.dtype}")
-    if len(seeds) != len(images):
-        raise ValueError(f"{len(images)} images need as many seeds, not {len(seeds)}")
-
-
 def full_batches(rows: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Divide rows into batches of one size: kernels round differently for another, and results must not depend on it.
+    """Divide rows into batches of one size, because kernels round differently for another size.
 
     Args:
         rows: (N,).
-        size: Of a batch.
+        size: Rows of a batch.
 
     Returns:
         Each part of the rows, and the same part with its last row repeated until the batch is full.
@@ -116,17 +97,26 @@ def is_original(image: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> boo
     return _difference(image, picture, mask) < SAME_PIXELS or _difference(*small) < SAME_COARSE
 
 
+def _check_batch(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> None:
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+        raise ValueError(f"images must be (N, H, W, 3) uint8, not {images.shape} {images.dtype}")
+    if masks.shape != images.shape[:3] or masks.dtype != np.uint8:
+        raise ValueError(f"masks must be {images.shape[:3]} uint8, not {masks.shape} {masks.dtype}")
+    if len(seeds) != len(images):
+        raise ValueError(f"{len(images)} images need as many seeds, not {len(seeds)}")
+
+
 def _attempt(
     anonymizer: Anonymizer, images: np.ndarray, masks: np.ndarray, seeds: list[int]
 ) -> tuple[np.ndarray, list[str]]:
-    """Run a batch; when it fails, run its images one by one, so that a bad image costs only itself."""
+    """Run a batch. When it fails, run its images one by one, so that only the bad image is lost."""
     try:
         result, statuses = anonymizer(images, masks, seeds)
         shaped = result.shape == images.shape and result.dtype == np.uint8
         if not (shaped and len(statuses) == len(images) and set(statuses) <= set(STATUSES)):
             raise ValueError("the anonymizer broke its contract")
         return result, list(statuses)
-    except AnonlibError:  # a mistake that the user can mend, the same for every photo
+    except AnonlibError:  # a mistake of the user, the same for every photo
         raise
     except Exception:  # whatever went wrong, no original may pass
         if len(images) == 1:

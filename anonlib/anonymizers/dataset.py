@@ -1,4 +1,4 @@
-"""A data set through the anonymizers: what came out of each photo, and with which status."""
+"""Anonymization of a data set: the output and status of each photo."""
 
 from dataclasses import dataclass
 
@@ -21,10 +21,10 @@ class Anonymized:
     """The output of one anonymizer on M photos.
 
     Attributes:
-        name: The anonymizer's.
+        name: Anonymizer.
         images: (M, 128, 128, 3) uint8, all zero where the status is not "ok".
         status: (M,) str, see `contract.STATUSES`.
-        source: (M,) row of the FaceSet that each was made from.
+        source: (M,) row of the original in the FaceSet.
         replicate: (M,) int, 0 for the first version of a photo.
         seconds: (M,) float per photo, in one process with one thread, model loading included; nan if unknown.
     """
@@ -37,11 +37,25 @@ class Anonymized:
     seconds: np.ndarray
 
     def select(self, rows: np.ndarray) -> "Anonymized":
-        """Return these rows, in this order."""
+        """Select results.
+
+        Args:
+            rows: Their positions.
+
+        Returns:
+            The results in this order.
+        """
         return Anonymized(self.name, *(getattr(self, key)[rows] for key in FIELDS))
 
     def of(self, sources: np.ndarray) -> "Anonymized":
-        """Return the first version of each of these rows of the FaceSet, in this order; all must be there."""
+        """Select the first version of photos.
+
+        Args:
+            sources: Their rows in the FaceSet, all among the results.
+
+        Returns:
+            The results in this order.
+        """
         present, first = np.unique(self.source, return_index=True)
         return self.select(first[np.searchsorted(present, sources)])
 
@@ -49,46 +63,55 @@ class Anonymized:
 def anonymize(
     faces: FaceSet, rows: np.ndarray, names: tuple[str, ...], settings: config.Profile
 ) -> dict[str, Anonymized]:
-    """Anonymize photos with each of some anonymizers, `settings.anonymize.replicates` times each.
+    """Anonymize photos with several anonymizers, `settings.anonymize.replicates` times each.
 
     Args:
-        faces: The data set; other tools whose results it holds, `FaceSet.given`, may be named too.
-        rows: Which photos; of training people a generative anonymizer gets a part, see `selection.assigned_rows`.
-        names: Of the registry, or of `faces.given`.
-        settings: The profile.
+        faces: Data set.
+        rows: Photos; a generative anonymizer gets a part of the training people, see `selection.assigned_rows`.
+        names: Anonymizers of the registry, or other tools of `faces.given`.
+        settings: Profile.
 
     Returns:
         Name -> result, in the order of the names.
 
     Raises:
-        AnonlibError: For an unknown name or a model that is missing.
+        AnonlibError: A name is unknown or a model is missing.
     """
     replicates, requests = settings.anonymize.replicates, []
     for name in (name for name in names if name not in faces.given):
         own = assigned_rows(faces, rows, name, settings.anonymize)
         requests.append(Request(name, np.repeat(own, replicates), np.tile(np.arange(replicates), len(own))))
     results = {result.name: result for result in _run(faces, requests, settings)}
-    return {name: results[name] if name in results else imported(faces, rows, name) for name in names}
+    return {name: results[name] if name in results else _imported(faces, rows, name) for name in names}
 
 
 def anonymize_all(faces: FaceSet, settings: config.Profile) -> dict[str, Anonymized]:
-    """Anonymize the same photos with every anonymizer that a profile selects; return name -> result."""
+    """Anonymize the same photos with every anonymizer that a profile selects.
+
+    Args:
+        faces: Data set.
+        settings: Profile.
+
+    Returns:
+        Name -> result.
+    """
     return anonymize(faces, select_rows(faces, settings.anonymize), registry.selected(settings.anonymize), settings)
-
-
-def imported(faces: FaceSet, rows: np.ndarray, name: str) -> Anonymized:
-    """Return what another tool made of these rows; how long it took is unknown."""
-    if name in registry.anonymizers():
-        raise AnonlibError(f"{name} is an anonymizer of this project: call the folder of that tool otherwise")
-    result = faces.given[name]
-    unknown = np.full(len(rows), np.nan)
-    return Anonymized(name, result.images[rows], result.status[rows], rows, np.zeros(len(rows), int), unknown)
 
 
 def complete(
     faces: FaceSet, results: dict[str, Anonymized], rows: np.ndarray, settings: config.Profile
 ) -> dict[str, Anonymized]:
-    """Return each anonymizer's results for all of these rows, once each; those that are missing are made now."""
+    """Complete each anonymizer's results, so that every row has one.
+
+    Args:
+        faces: Data set.
+        results: Name -> result.
+        rows: Rows of the data set.
+        settings: Profile.
+
+    Returns:
+        Name -> result, in the order of the rows.
+    """
     missing = {name: np.setdiff1d(rows, result.source) for name, result in results.items()}
     requests = [Request(name, source) for name, source in missing.items() if len(source)]
     more = {result.name: result for result in _run(faces, requests, settings)}
@@ -101,14 +124,14 @@ def complete(
 
 
 def vary(faces: FaceSet, rows: np.ndarray, name: str, options: list[dict], settings: config.Profile) -> Anonymized:
-    """Anonymize photos with one anonymizer once each, every photo with options of its own.
+    """Anonymize each photo once, with options of its own.
 
     Args:
-        faces: The data set.
-        rows: Which photos; one may be there more than once.
-        name: Of the registry.
+        faces: Data set.
+        rows: Photos; a photo may occur more than once.
+        name: Anonymizer of the registry.
         options: One dictionary per row, which replaces options of the profile.
-        settings: The profile.
+        settings: Profile.
 
     Returns:
         The result, in the order of the rows.
@@ -121,7 +144,14 @@ def vary(faces: FaceSet, rows: np.ndarray, name: str, options: list[dict], setti
 
 
 def status_table(results: dict[str, Anonymized]) -> pd.DataFrame:
-    """Return one row per anonymizer: photos in, and how many came out ok, no_face, filtered and error."""
+    """Count photos by status.
+
+    Args:
+        results: Name -> result.
+
+    Returns:
+        One row per anonymizer: photos, ok, no_face, filtered and error.
+    """
     counts = [
         {"anonymizer": name, "photos": len(result.status)}
         | {status: int((result.status == status).sum()) for status in STATUSES}
@@ -136,3 +166,12 @@ def _run(faces: FaceSet, requests: list[Request], settings: config.Profile) -> l
         Anonymized(request.name, source=request.rows, replicate=request.replicates, **output)
         for request, output in zip(requests, outputs, strict=True)
     ]
+
+
+def _imported(faces: FaceSet, rows: np.ndarray, name: str) -> Anonymized:
+    """Return the results of another tool for these rows."""
+    if name in registry.anonymizers():
+        raise AnonlibError(f"{name} is an anonymizer of this project: rename the folder of that tool")
+    result = faces.given[name]
+    unknown = np.full(len(rows), np.nan)
+    return Anonymized(name, result.images[rows], result.status[rows], rows, np.zeros(len(rows), int), unknown)

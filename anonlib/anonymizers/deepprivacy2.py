@@ -1,4 +1,4 @@
-"""DeepPrivacy2 (Hukkelås & Lindseth, 2023), small: the face is removed, and a GAN draws another in its place."""
+"""DeepPrivacy2 (Hukkelås & Lindseth, 2023), small: a GAN generates another face in the place of the removed one."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,32 +21,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DeepPrivacy2:
-    """Settings of the anonymizer; calling it anonymizes a batch under the contract of anonymizers/contract.py.
+    """DeepPrivacy2; a call anonymizes a batch under the contract of `contract.py`.
 
-    weights: the generator's file. batch: images a call. What the generator is told of a face is the box around it and
-    five points (eyes, nose, corners of the mouth); hair, clothes and place around the box stay as they are.
+    The generator gets the box around a face and five points (eyes, nose, corners of the mouth). Hair, clothes and
+    background outside the box stay unchanged.
+
+    Attributes:
+        weights: File of the generator.
+        batch: Images per call.
     """
 
     weights: Path = DEEPPRIVACY2_WEIGHTS
     batch: int = 16
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
-        """Draw a face in each hole, its noise from the image's seed; where no face is found it is an error."""
+        """Generate a face in each hole with noise from the image's seed; an image without a face is an error."""
         import torch
 
         from anonlib.anonymizers.face_box import batch_of, holes
         from anonlib.networks.deepprivacy2 import NOISE
         from anonlib.networks.pictures import to_images
 
-        told, made = holes(images), np.zeros_like(images)
+        regions, result = holes(images), np.zeros_like(images)
         net, device = _loaded(self.weights), compat.device()
-        for part, padded in full_batches(np.flatnonzero(told.found), self.batch):
+        for part, padded in full_batches(np.flatnonzero(regions.has_face), self.batch):
             noise = [torch.randn(NOISE, generator=torch.Generator().manual_seed(seeds[row])) for row in padded]
             with torch.inference_mode():
-                given = (one.to(device) for one in (*batch_of(images, told, padded), torch.stack(noise)))
-                found = to_images(net(*given))[: len(part)]
-            made[part] = np.where(told.hole[part, ..., None] > 0, found, images[part])
-        return made, [OK if found else ERROR for found in told.found]
+                inputs = (*batch_of(images, regions, padded), torch.stack(noise))
+                faces = to_images(net(*(tensor.to(device) for tensor in inputs)))[: len(part)]
+            result[part] = np.where(regions.hole[part, ..., None] > 0, faces, images[part])
+        return result, [OK if has_face else ERROR for has_face in regions.has_face]
 
 
 @lru_cache(maxsize=1)
@@ -65,7 +69,7 @@ def _loaded(weights: Path) -> "DeepPrivacy2Generator":
 
 
 def _create(**options) -> "Anonymizer":
-    """Return the small one, or the original in the user's own checkout."""
+    """Create the small system, or the original in the user's checkout."""
     from anonlib.anonymizers.external import OriginalDeepPrivacy2
 
     return OriginalDeepPrivacy2(**options) if "checkout" in options else DeepPrivacy2(**options)

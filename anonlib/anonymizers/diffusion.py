@@ -1,4 +1,4 @@
-"""What every diffusion anonymizer is told, and how it makes its maps and paints photos in whole batches."""
+"""The base of every diffusion anonymizer: its settings, its control maps and inpainting in full batches."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 from anonlib import config
 from anonlib.anonymizers.contract import ERROR, OK, full_batches
 from anonlib.assets.models import OWN, ModelSpec, check, model_spec
-from anonlib.controls import Seen, annotate
+from anonlib.controls import ParsedImages, annotate
 from anonlib.faces.captions import NEGATIVE
 
 if TYPE_CHECKING:
@@ -20,19 +20,22 @@ if TYPE_CHECKING:
     from anonlib.diffusion.request import InpaintRequest
 
 Annotator = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
-Told = Callable[[np.ndarray, "Inpainter"], dict]  # rows of one batch, who paints it -> the rest of the order
+RequestFields = Callable[[np.ndarray, "Inpainter"], dict]  # rows of a batch, inpainter -> fields of InpaintRequest
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionAnonymizer:
-    """How an anonymizer paints.
+    """Settings of a diffusion anonymizer.
 
-    steps: UniPC steps. batch: images a call of the inpainter. bundle: what paints. size: pixels a side at which it
-    does; photos of another size are scaled there and back.
-    shape: height and width in its place, of whole photos (CAMOUFLaGE
-    alone, see `whole`). compiled: whether a GPU compiles the networks first, see `CompiledModule`.
-    lcm_steps: so many instead of `steps`, with the bundle's LoRA, unguided. annotator: what makes control maps; None:
-    what the bundle names.
+    Attributes:
+        steps: UniPC steps.
+        batch: Images per call of the inpainter.
+        bundle: Models.
+        size: Side in px of the inpainted picture; photos of another size are resized there and back.
+        shape: Height and width instead of `size`, for whole photos (CAMOUFLaGE only, see `whole_photo`).
+        compiled: Whether a GPU compiles the networks first, see `CompiledModule`.
+        lcm_steps: Steps with the bundle's LCM LoRA, without guidance; they replace `steps`.
+        annotator: Maker of the control maps; None: the annotators of the bundle.
     """
 
     steps: int
@@ -46,54 +49,59 @@ class DiffusionAnonymizer:
 
     @property
     def side(self) -> tuple[int, int]:
-        """Return height and width at which is painted."""
+        """Return height and width of the inpainted picture."""
         return self.shape or (self.size, self.size)
 
-    def annotated(self, conditions: tuple[str, ...], images: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return control maps by condition, and flags (N,) of the images (N, H, W, 3) uint8 all of whose are valid."""
-        maps, valid, seen = {}, np.ones(len(images), bool), Seen(images)
+    def _control_maps(
+        self, conditions: tuple[str, ...], images: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return control maps by condition, and (N,) flags that are True if all maps of an image are valid."""
+        maps, valid, parsed = {}, np.ones(len(images), bool), ParsedImages(images)
         for name in conditions:
-            told = (name, images) if self.annotator else (name, seen, self.bundle.annotator(name))
-            maps[name], good = (self.annotator or annotate)(*told)
-            valid &= good
+            if self.annotator:
+                maps[name], valid_map = self.annotator(name, images)
+            else:
+                maps[name], valid_map = annotate(name, parsed, self.bundle.annotator(name))
+            valid &= valid_map
         return maps, valid
 
-    def painted(
-        self, conditions: tuple[str, ...], images: np.ndarray, valid: np.ndarray, seeds: list[int], told: Told
+    def _inpaint(
+        self,
+        conditions: tuple[str, ...],
+        images: np.ndarray,
+        valid: np.ndarray,
+        seeds: list[int],
+        request_fields: RequestFields,
     ) -> tuple[np.ndarray, list[str]]:
-        """Return the valid ones of images (N, H, W, 3) uint8 painted, all others zero, and a status each.
-
-        conditions: of the inpainter.
-        """
+        """Inpaint the valid images under the conditions of the inpainter; the others become zero and "error"."""
         from anonlib.diffusion.inpainting import load_inpainter
         from anonlib.diffusion.request import InpaintRequest
 
-        rows, made, status = np.flatnonzero(valid), np.zeros_like(images), [OK if good else ERROR for good in valid]
+        rows, result, status = np.flatnonzero(valid), np.zeros_like(images), [OK if good else ERROR for good in valid]
         if not len(rows):
-            return made, status
+            return result, status
         use_lcm = self.lcm_steps is not None
         inpainter = load_inpainter(self.bundle, conditions, self.batch, self.size, self.compiled, use_lcm)
 
-        def order(part: np.ndarray) -> "InpaintRequest":
+        def request(part: np.ndarray) -> "InpaintRequest":
             shared = {"images": unit(resize(images[part], self.side)), "seeds": [seeds[row] for row in part]}
-            return InpaintRequest(
-                negative=NEGATIVE, steps=self.lcm_steps or self.steps, **shared, **told(part, inpainter)
-            )
+            steps = self.lcm_steps or self.steps
+            return InpaintRequest(negative=NEGATIVE, steps=steps, **shared, **request_fields(part, inpainter))
 
         batches = full_batches(rows, inpainter.memory_plan.batch)
-        orders = (order(padded) for _, padded in batches)
-        for (part, _), pictures in zip(batches, inpainter(orders), strict=True):
-            found = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
-            made[part] = resize(found[: len(part)], images.shape[1:3])
-        return made, status
+        requests = (request(padded) for _, padded in batches)
+        for (part, _), pictures in zip(batches, inpainter(requests), strict=True):
+            pixels = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+            result[part] = resize(pixels[: len(part)], images.shape[1:3])
+        return result, status
 
 
 def generator_options(conditions: tuple[str, ...], settings: config.Profile) -> dict:
     """Return the options that every diffusion anonymizer takes from a profile.
 
     Args:
-        conditions: What it follows, see `AnonymizerSpec.conditions`.
-        settings: The profile.
+        conditions: See `AnonymizerSpec.conditions`.
+        settings: Profile.
 
     Returns:
         Keyword arguments of `DiffusionAnonymizer`.
@@ -108,16 +116,33 @@ def generator_options(conditions: tuple[str, ...], settings: config.Profile) -> 
     return options | {"compiled": generator.compiled, "lcm_steps": generator.few_steps}
 
 
-def resize(images: np.ndarray, side: tuple[int, int], how: int | None = None) -> np.ndarray:
-    """Return images (B, H, W[, 3]) uint8 at another (height, width): areas averaged to shrink, cubic to enlarge."""
+def resize(images: np.ndarray, side: tuple[int, int], interpolation: int | None = None) -> np.ndarray:
+    """Resize images.
+
+    Args:
+        images: (B, H, W[, 3]) uint8.
+        side: Height and width.
+        interpolation: OpenCV flag; None: areas to shrink, cubic to enlarge.
+
+    Returns:
+        (B, *side[, 3]) uint8.
+    """
     if images.shape[1:3] == side:
         return images
-    how = how if how is not None else cv2.INTER_AREA if side[0] < images.shape[1] else cv2.INTER_CUBIC
-    return np.stack([cv2.resize(image, side[::-1], interpolation=how) for image in images])
+    if interpolation is None:
+        interpolation = cv2.INTER_AREA if side[0] < images.shape[1] else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(image, side[::-1], interpolation=interpolation) for image in images])
 
 
 def unit(images: np.ndarray) -> "torch.Tensor":
-    """Return images (B, H, W, 3) uint8 as float (B, 3, H, W) in [0, 1]."""
+    """Convert images to tensors.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+
+    Returns:
+        (B, 3, H, W) float in [0, 1].
+    """
     import torch
 
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255

@@ -1,4 +1,4 @@
-"""The original DeepPrivacy2, in the user's own checkout: out of this process, over a folder of photos."""
+"""The original DeepPrivacy2 in the user's checkout, run as a command on a folder of photos."""
 
 import os
 import subprocess
@@ -16,18 +16,22 @@ from anonlib.anonymizers.diffusion import resize
 from anonlib.config.errors import AnonlibError
 
 SCRIPT, CONFIG = "anonymize.py", "configs/anonymizers/face.py"
-SIZE = 512  # px at which it is given aligned faces: its detector does not see smaller ones well
-MARGIN = 0.5  # of a side, added around a face in the same colours as at its border: its detector knows whole photos
-PYTHON = "ANONLIB_DEEPPRIVACY2_PYTHON"  # the interpreter that has its packages; the one of this process unless set
+SIZE = 512  # px of its input: its detector misses smaller aligned faces
+MARGIN = 0.5  # of a side, added around a face by reflection, because its detector expects whole photos
+PYTHON = "ANONLIB_DEEPPRIVACY2_PYTHON"  # interpreter with its packages; default: that of this process
 
 
 @dataclass(frozen=True, kw_only=True)
 class OriginalDeepPrivacy2:
-    """Settings of the anonymizer; calling it anonymizes a batch under the contract of anonymizers/contract.py.
+    """The original DeepPrivacy2; a call anonymizes a batch under the contract of `contract.py`.
 
-    checkout: the folder with its anonymize.py. recipe: its configuration of an anonymizer, relative to that. seed: it
-    has one for all photos. Where it finds no face it lets a photo through: that is an error here. Raises AnonlibError
-    where the checkout is none, or the command fails.
+    A photo without a detected face comes back unchanged, which is an error here. Raises AnonlibError if the folder is
+    no checkout or the command fails.
+
+    Attributes:
+        checkout: Folder with its anonymize.py.
+        recipe: Its configuration file, relative to the checkout.
+        seed: One seed for all photos.
     """
 
     checkout: str
@@ -40,26 +44,36 @@ class OriginalDeepPrivacy2:
                 raise AnonlibError(f"{self.checkout} is no checkout of DeepPrivacy2: it has no {name}")
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
-        """Hand the photos over and take the results; one that is missing, or of another size, is an error."""
+        """Write the photos, run the command and read its results; a missing or resized result is an error."""
         border = round(MARGIN * SIZE)
         with tempfile.TemporaryDirectory() as folder:
-            given, taken = Path(folder, "in"), Path(folder, "out")
-            given.mkdir()
+            source, target = Path(folder, "in"), Path(folder, "out")
+            source.mkdir()
             for row, photo in enumerate(resize(images, (SIZE, SIZE))):
                 wide = cv2.copyMakeBorder(photo, *[border] * 4, cv2.BORDER_REFLECT)
-                Image.fromarray(wide).save(given / f"{row:06d}.png")
-            self._run(given, taken)
-            made, status = np.zeros_like(images), [ERROR] * len(images)
+                Image.fromarray(wide).save(source / f"{row:06d}.png")
+            self._run(source, target)
+            result, status = np.zeros_like(images), [ERROR] * len(images)
             for row in range(len(images)):
-                photo = _read(taken / f"{row:06d}.png", SIZE + 2 * border)
+                photo = _read(target / f"{row:06d}.png", SIZE + 2 * border)
                 if photo is not None:
                     inner = photo[border : border + SIZE, border : border + SIZE]
-                    made[row], status[row] = resize(inner[None], images.shape[1:3])[0], OK
-        return made, status
+                    result[row], status[row] = resize(inner[None], images.shape[1:3])[0], OK
+        return result, status
 
-    def _run(self, given: Path, taken: Path) -> None:
+    def _run(self, source: Path, target: Path) -> None:
         python = os.environ.get(PYTHON, sys.executable)
-        command = [python, SCRIPT, self.recipe, "-i", str(given), "--output_path", str(taken), "--seed", str(self.seed)]
+        command = [
+            python,
+            SCRIPT,
+            self.recipe,
+            "-i",
+            str(source),
+            "--output_path",
+            str(target),
+            "--seed",
+            str(self.seed),
+        ]
         done = subprocess.run(command, cwd=self.checkout, capture_output=True, text=True, check=False)
         if done.returncode:
             words = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
@@ -67,10 +81,10 @@ class OriginalDeepPrivacy2:
 
 
 def _read(file: Path, side: int) -> np.ndarray | None:
-    """Return a photo (side, side, 3) uint8 RGB, None where there is no such file or it has another size."""
+    """Return a photo (side, side, 3) uint8 RGB; None if the file is missing or has another size."""
     try:
         with Image.open(file) as photo:
-            found = np.asarray(photo.convert("RGB"))
+            pixels = np.asarray(photo.convert("RGB"))
     except OSError:
         return None
-    return found if found.shape == (side, side, 3) else None
+    return pixels if pixels.shape == (side, side, 3) else None

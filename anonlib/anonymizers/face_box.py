@@ -1,4 +1,4 @@
-"""What DeepPrivacy2 is told of a face that it removes: the box around it and five points; nothing that was inside."""
+"""The input of DeepPrivacy2 for a face that it removes: the box around it and five points, no pixel of its inside."""
 
 from dataclasses import dataclass
 
@@ -10,25 +10,37 @@ from anonlib.faces.mesh import EYE_CORNERS, NOSE, face_mesh
 from anonlib.networks.pictures import to_pictures
 
 MOUTH_CORNERS = (61, 291)  # of the mesh
-GROW = 0.08  # of the box on each side, in its own width and height: the mesh ends at the hairline and at the chin
-SPREAD = 2.0  # px: sigma of the dot that a point is drawn as
+GROW = 0.08  # of the box's width and height, added on each side, because the mesh ends at hairline and chin
+SPREAD = 2.0  # px: sigma of the dot of a point
 
 
 @dataclass(frozen=True, eq=False)
 class Holes:
-    """Of N images: hole (N, H, W) uint8, 255 or 0, and points (N, 5, H, W) uint8; both all zero where no face is."""
+    """Face boxes and points of N images, all zero where no face was detected.
+
+    Attributes:
+        hole: (N, H, W) uint8, 255 inside the box.
+        points: (N, 5, H, W) uint8, a dot around each point.
+    """
 
     hole: np.ndarray
     points: np.ndarray
 
     @property
-    def found(self) -> np.ndarray:
-        """Return of which images a face was found, (N,) bool."""
+    def has_face(self) -> np.ndarray:
+        """Return whether each image has a face, (N,) bool."""
         return self.hole.any((1, 2))
 
 
 def holes(images: np.ndarray) -> Holes:
-    """Return what is told of the faces in aligned images (N, H, W, 3) uint8."""
+    """Find the boxes and points of faces.
+
+    Args:
+        images: (N, H, W, 3) uint8, aligned.
+
+    Returns:
+        Boxes and points.
+    """
     hole = np.zeros(images.shape[:3], np.uint8)
     points = np.zeros((len(images), 5, *images.shape[1:3]), np.uint8)
     for image, box, dots in zip(images, hole, points, strict=True):
@@ -45,15 +57,24 @@ def holes(images: np.ndarray) -> Holes:
     return Holes(hole, points)
 
 
-def batch_of(images: np.ndarray, told: Holes, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Return pictures (B, 3, H, W) in [-1, 1], their holes (B, 1, H, W) and points (B, 5, H, W) in [0, 1]."""
+def batch_of(images: np.ndarray, regions: Holes, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Make the generator's input of some images.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        regions: Their boxes and points.
+        rows: B rows of them.
+
+    Returns:
+        Pictures (B, 3, H, W) in [-1, 1], holes (B, 1, H, W) and points (B, 5, H, W) in [0, 1].
+    """
     pictures = to_pictures(images[rows])
-    hole, points = torch.from_numpy(told.hole[rows])[:, None] / 255, torch.from_numpy(told.points[rows]) / 255
-    return tuple(one.contiguous(memory_format=torch.channels_last) for one in (pictures, hole, points))
+    hole, points = torch.from_numpy(regions.hole[rows])[:, None] / 255, torch.from_numpy(regions.points[rows]) / 255
+    return tuple(part.contiguous(memory_format=torch.channels_last) for part in (pictures, hole, points))
 
 
 def _dot(point: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return a Gaussian around a point (x, y), (H, W) uint8, 255 in its middle."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
-    away = (columns - point[0]) ** 2 + (rows - point[1]) ** 2
-    return np.rint(255 * np.exp(-away / (2 * SPREAD**2))).astype(np.uint8)
+    squared = (columns - point[0]) ** 2 + (rows - point[1]) ** 2
+    return np.rint(255 * np.exp(-squared / (2 * SPREAD**2))).astype(np.uint8)

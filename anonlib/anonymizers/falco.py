@@ -1,4 +1,4 @@
-"""FALCO (Barattin et al., 2023): a photo's latent code, moved away from the identity while the attributes are kept."""
+"""FALCO (Barattin et al., 2023): optimizes a latent code away from the identity, with its attributes preserved."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +18,19 @@ from anonlib.faces.mesh import face_mesh
 
 @dataclass(frozen=True, kw_only=True)
 class Falco:
-    """FALCO with its settings; a call anonymizes a batch under the contract of `contract.py`.
+    """FALCO; a call anonymizes a batch under the contract of `contract.py`.
 
     The whole picture is generated anew; the result does not depend on the seed.
 
     Attributes:
-        levels: Levels of the generator whose output the losses compare, one of VIEWS.
+        levels: Levels of the generator that the losses compare, one of VIEWS.
         steps: Optimization steps away from the identity.
-        fit_levels: The same as levels, while the styles are fitted to the photo.
-        fit_steps: Steps of that fit, after the encoder's guess.
+        fit_levels: Like `levels`, for the inversion of the photo.
+        fit_steps: Steps of the inversion, after the encoder's guess.
         margin: Target cosine of the recognizer to the original, in [0, 1].
-        batch: Images at a time.
-        weights: File of the encoder, the views and the pool of faces.
-        reader: File of the head by which the nearest face of the pool is found.
+        batch: Images per call.
+        weights: File of encoder, views and pool of faces.
+        reader: File of the head that finds the nearest face of the pool.
     """
 
     levels: int = 4
@@ -44,12 +44,12 @@ class Falco:
 
     def __post_init__(self):
         if not {self.levels, self.fit_levels} <= set(VIEWS):
-            raise AnonlibError(f"FALCO's losses see {', '.join(map(str, VIEWS))} levels of its generator")
+            raise AnonlibError(f"FALCO's losses compare {', '.join(map(str, VIEWS))} levels of its generator")
         if not 0 <= self.margin <= 1:
             raise AnonlibError(f"FALCO's margin is a cosine from 0 to 1, not {self.margin}")
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
-        """Draw another face for each photo; where no face is found it is an error."""
+        """Generate another face for each photo; a photo without a face is an error."""
         import torch
 
         from anonlib.anonymizers.latent_optimization import optimize
@@ -76,7 +76,7 @@ add(
         group=COMPARED,
         description="FALCO: a face generator's latent code, optimized away from the identity.",
         options=_options,
-        shard=32,  # it takes seconds a photo: a few large shards would leave cores without work
+        shard=32,  # seconds per photo: a few large shards would leave cores idle
         repaints_background=True,
         module=__name__,
     )

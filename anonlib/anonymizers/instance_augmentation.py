@@ -9,7 +9,7 @@ import numpy as np
 
 from anonlib.anonymizers.diffusion import DiffusionAnonymizer, generator_options, resize, unit
 from anonlib.anonymizers.registry import IA, AnonymizerSpec, add
-from anonlib.controls.degrade import weakened
+from anonlib.controls.degrade import degrade_control
 from anonlib.faces import dilate_masks
 from anonlib.faces.captions import random_prompt
 
@@ -20,19 +20,22 @@ CONDITIONS = (
     "none", "depth", "hed", "canny", "depth+hed", "normal", "lineart", "sketch", "openpose", "segmentation",
     "depth+hed+normal", "depth+sketch", "depth+sketch+lineart",
 )  # fmt: skip
-# The public code's weights for people; what it names no weight for has that of its kind: Canny edges that of HED edges.
+# The public code's weights for people. A map without a weight there has that of a similar map: Canny that of HED.
 SCALES = {"depth": 0.7, "hed": 0.1, "canny": 0.1, "lineart": 0.1, "normal": 0.1}  # of ControlNets
 ADAPTER_SCALES = {"depth": 0.9, "sketch": 0.5, "lineart": 0.5}  # of T2I-Adapters of Stable Diffusion XL
 GUIDANCE = (7.0, 7.5)
-XL_STRENGTH = 0.9999  # the last step's noise is left out: painting starts from the original, nearly drowned in noise
+XL_STRENGTH = 0.9999  # denoising starts from the original under almost all the noise
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceAugmentation(DiffusionAnonymizer):
-    """Settings of the anonymizer; calling it anonymizes a batch under the contract of anonymizers/contract.py.
+    """Instance Augmentation; a call anonymizes a batch under the contract of `contract.py`.
 
-    conditions: names of control maps. scales: control strength a condition; None: the public code's. blur, pixels,
-    hidden: how the maps are weakened, see `control.weakened`. The others: see `DiffusionAnonymizer`.
+    Attributes:
+        conditions: Names of control maps.
+        scales: ControlNet scale of each condition; None: the public code's.
+        guidance: Guidance scales, one of which is drawn for each image.
+        blur: See `degrade_control`, as `pixels` and `hidden`.
     """
 
     conditions: tuple[str, ...]
@@ -43,25 +46,28 @@ class InstanceAugmentation(DiffusionAnonymizer):
     hidden: str | None = None
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
-        """Inpaint each masked person; without a valid control map an image is an error, never a free guess."""
+        """Inpaint each masked person; an image without valid control maps is an error."""
         import torch
 
-        maps, valid = self.annotated(self.conditions, images)
-        maps = {name: weakened(one, images, self.blur, self.pixels, self.hidden) for name, one in maps.items()}
+        maps, valid = self._control_maps(self.conditions, images)
+        degraded = {
+            name: degrade_control(control, images, self.blur, self.pixels, self.hidden)
+            for name, control in maps.items()
+        }
         grown = dilate_masks(masks)
 
-        def told(part: np.ndarray, inpainter: "Inpainter") -> dict:
+        def request_fields(part: np.ndarray, inpainter: "Inpainter") -> dict:
             draws = [np.random.default_rng(seeds[row]) for row in part]
             return {
                 "masks": torch.from_numpy(resize(grown[part], self.side, cv2.INTER_NEAREST))[:, None].ge(128).float(),
-                "controls": {name: unit(resize(one[part], self.side)) for name, one in maps.items()},
+                "controls": {name: unit(resize(control[part], self.side)) for name, control in degraded.items()},
                 "scales": self.scales or (ADAPTER_SCALES if inpainter.large else SCALES),
                 "guidance": [float(rng.choice(self.guidance)) for rng in draws],
                 "texts": [random_prompt(rng) for rng in draws],
                 "strength": XL_STRENGTH if inpainter.large else None,
             }
 
-        return self.painted(self.conditions, images, valid, seeds, told)
+        return self._inpaint(self.conditions, images, valid, seeds, request_fields)
 
 
 for _condition in CONDITIONS:

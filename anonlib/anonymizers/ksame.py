@@ -18,12 +18,12 @@ SIDE = 32  # px at which faces are compared
 class KSame:
     """k-Same of a set of faces; a call anonymizes some of them under the contract of `contract.py`.
 
-    The whole picture is averaged, so that its background does not identify a person either. A picture that is not in
-    the pool is an error; with fewer than k in it, all are.
+    The whole picture is averaged, so that the background does not identify a person either. A picture outside the pool
+    is an error; with fewer than k pictures in the pool all are.
 
     Attributes:
-        k: Number of faces in an average, 2 or more.
-        pool: The whole set, (N, H, W, 3) uint8, aligned, one photo a person. The bound of 1 / k holds in this set.
+        k: Faces per average, 2 or more.
+        pool: The whole set, (N, H, W, 3) uint8, aligned, one photo per person. The bound of 1 / k holds in this set.
     """
 
     k: int
@@ -36,14 +36,14 @@ class KSame:
             raise AnonlibError("k-Same averages the people of a set, one photo each: give all of them, pool=images")
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
-        """Return each picture's average; the k pictures of a group share one."""
+        """Return the average of each picture's group."""
         averages = [self._averages.get(_digest(image)) for image in images]
         result = [np.zeros_like(image) if mean is None else mean for image, mean in zip(images, averages, strict=True)]
         return np.stack(result), [ERROR if mean is None else OK for mean in averages]
 
     @cached_property
     def _averages(self) -> dict[bytes, np.ndarray]:
-        """Return the average for each picture of the pool, by its digest; independent of the pool's order."""
+        """Return the average for the digest of each picture, independent of the pool's order."""
         by_digest = {_digest(image): image for image in self.pool}
         digests = sorted(by_digest)
         ordered = np.stack([by_digest[digest] for digest in digests]) if digests else self.pool
@@ -55,7 +55,7 @@ class KSame:
 
 
 def partition(images: np.ndarray, k: int) -> list[np.ndarray]:
-    """Divide images into groups of the most similar.
+    """Divide images into groups of similar ones.
 
     Args:
         images: (N, H, W, 3) uint8.

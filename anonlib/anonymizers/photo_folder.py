@@ -1,4 +1,4 @@
-"""A folder of photos through one anonymizer: the same names and sizes come out, with a list of what became of each."""
+"""Anonymization of a folder of photos: the output has the same names and sizes, and a table of statuses."""
 
 import contextlib
 import os
@@ -14,49 +14,61 @@ from PIL import Image
 
 from anonlib import config
 from anonlib.anonymizers import registry
-from anonlib.anonymizers.contract import ERROR, STATUSES
-from anonlib.anonymizers.multi_face import Found, Scene, composed, find
+from anonlib.anonymizers.contract import ERROR, OK, STATUSES
+from anonlib.anonymizers.multi_face import DetectedFaces, Scene, compose, find_people
 from anonlib.anonymizers.seed_keys import seed_parameters
-from anonlib.anonymizers.whole_photo import anonymize_whole, paints_whole
+from anonlib.anonymizers.whole_photo import anonymize_whole, handles_whole_photos
 from anonlib.config.errors import AnonlibError
-from anonlib.controls import Seen, annotate
+from anonlib.controls import ParsedImages, annotate
 from anonlib.controls.maps import Maps, lookup
 from anonlib.data.folder import SUFFIXES, photos_in, read_photo
 from anonlib.diffusion.pipelining import pipelined
 from anonlib.engine import progress
 
 LIST = "anonymized.csv"
-Made = Callable[[], list[Scene]]  # what puts photos together
-TOGETHER = 16  # photos whose faces share the anonymizer's batches
+BATCH = 16  # photos at a time; their faces share the anonymizer's batches
 WRITTEN = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}, ".png": {}, ".webp": {"quality": 95}}
 
 
 def anonymize_folder(source: Path, target: Path, name: str, settings: config.Profile) -> pd.DataFrame:
-    """Write what an anonymizer makes of every photo under `source` to the same place under `target`, which is new.
+    """Anonymize every photo under a folder and write it to the same place under a new folder.
 
-    Photos keep their size and lose their metadata. CAMOUFLaGE repaints all of a photo where its models can, see
-    `whole`, else the frames of the faces. A photo that is not "ok" is all black. Returns, and writes beside the
-    photos as anonymized.csv, a row a photo: file, status, faces, and how many of these were not "ok" and are black.
-    Nothing is left under `target` where the run breaks off. Raises AnonlibError where there are no photos, `target`
-    exists or lies inside `source`, or the anonymizer's model is missing.
+    Photos keep their size and lose their metadata. CAMOUFLaGE regenerates whole photos if its models can, see
+    `whole_photo`, else the frames of the faces. A photo that is not "ok" is all black. If the run stops early,
+    nothing is left under the target.
+
+    Args:
+        source: Folder of photos.
+        target: New folder, outside the source.
+        name: Anonymizer.
+        settings: Profile with the generator.
+
+    Returns:
+        One row per photo, also written as anonymized.csv: file, status, faces, and black, the number of faces that are
+        not "ok".
+
+    Raises:
+        AnonlibError: There are no photos, the target exists or lies inside the source, or a model is missing.
     """
     source, target = source.resolve(), target.resolve()
     files = _files(source)
     if target.exists() or target.is_relative_to(source):
         raise AnonlibError(f"{target} exists or lies inside {source}: name a new folder beside it")
-    stages = _stages(name, settings, source, target.with_name(f".{target.name}.part{os.getpid()}"))
-    parts, rows = [files[at : at + TOGETHER] for at in range(0, len(files), TOGETHER)], []
+    stages = _Stages(name, registry.get(name).options(settings))
+    part = target.with_name(f".{target.name}.part{os.getpid()}")
+    batches, rows = [files[at : at + BATCH] for at in range(0, len(files), BATCH)], []
     try:
-        with contextlib.closing(pipelined(parts, stages.prepared, stages.painted, stages.written)) as made:
-            for done in made:
-                rows += done
+        outputs = pipelined(batches, stages.prepare, stages.process, partial(_write_batch, source, part))
+        with contextlib.closing(outputs):
+            for more in outputs:
+                rows += more
                 progress.status(f"{len(rows)} of {len(files)} photos")
         table = pd.DataFrame(rows)
-        stages.part.mkdir(parents=True, exist_ok=True)
-        table.to_csv(stages.part / LIST, index=False)
-        os.replace(stages.part, target)
+        part.mkdir(parents=True, exist_ok=True)
+        table.to_csv(part / LIST, index=False)
+        os.replace(part, target)
     finally:
-        shutil.rmtree(stages.part, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
     return table
 
 
@@ -65,116 +77,107 @@ def anonymize_photos(photos: list[np.ndarray], name: str, settings: config.Profi
 
     Args:
         photos: (H, W, 3) uint8 RGB each, of any size and with any number of people.
-        name: of the anonymizer.
-        settings: the profile, whose generator is used.
+        name: Anonymizer.
+        settings: Profile with the generator.
 
     Returns:
         One scene per photo: image, black unless its status is "ok", and status.
 
     Raises:
-        AnonlibError: an unknown anonymizer, or a part of its model is missing.
+        AnonlibError: The anonymizer is unknown, or a part of its model is missing.
     """
-    stages = _stages(name, settings, Path(), Path())
-    found = find(photos)
-    return stages.made(found, stages.maps(found))()
+    stages = _Stages(name, registry.get(name).options(settings))
+    detected = find_people(photos)
+    return stages.anonymize(detected, stages.control_maps(detected))()
 
 
-def _stages(name: str, settings: config.Profile, source: Path, part: Path) -> "_Stages":
-    told = registry.get(name).options(settings)
-    kind = _Whole if "bundle" in told and paints_whole(name, told["bundle"]) else _Stages
-    return kind(name, told, source, part)
+def summary(table: pd.DataFrame) -> str:
+    """Summarize a folder's table in one line.
+
+    Args:
+        table: See `anonymize_folder`.
+
+    Returns:
+        Counts by status, which add up to the number of photos.
+    """
+    counts = ", ".join(f"{(table.status == word).sum()} {word}" for word in STATUSES)
+    return f"{len(table)} photos in: {counts}; {table.faces.sum()} faces, {table.black.sum()} of them black"
 
 
 @dataclass(frozen=True)
 class _Stages:
-    """What is done with some photos at a time, the next ones read and the last ones written while these are painted."""
+    """The first two stages of a pipeline: photos of the next batch are read while this one is anonymized."""
 
     name: str
     options: dict
-    source: Path
-    part: Path  # the folder that is written
 
-    def prepared(self, files: list[Path]) -> tuple[list[Path], list[Path], Found, Maps]:
-        """Read photos, find the people in them, and make the control maps that the anonymizer follows."""
+    @property
+    def whole(self) -> bool:
+        return "bundle" in self.options and handles_whole_photos(self.name, self.options["bundle"])
+
+    def prepare(self, files: list[Path]) -> tuple[list[Path], list[Path], DetectedFaces, Maps]:
+        """Read photos, detect the people and make the control maps."""
         photos = {file: photo for file in files if (photo := read_photo(file)) is not None}
-        found = find(list(photos.values()))
-        return files, list(photos), found, self.maps(found)
+        detected = find_people(list(photos.values()))
+        return files, list(photos), detected, self.control_maps(detected)
 
-    def painted(self, given: tuple[list[Path], list[Path], Found, Maps]) -> tuple[list[Path], list[Path], Made]:
+    def process(
+        self, prepared: tuple[list[Path], list[Path], DetectedFaces, Maps]
+    ) -> tuple[list[Path], list[Path], Callable[[], list[Scene]]]:
         """Anonymize the people."""
-        files, readable, found, maps = given
-        return files, readable, self.made(found, maps)
+        files, readable, detected, maps = prepared
+        return files, readable, self.anonymize(detected, maps)
 
-    def written(self, given: tuple[list[Path], list[Path], Made]) -> list[dict]:
-        """Write the photos; return a row a photo, those that cannot be read among them."""
-        files, readable, made = given
-        scenes, rows = dict(zip(readable, made(), strict=True)), []
-        for file in files:
-            inside = file.relative_to(self.source)
-            rows.append(_row(inside.as_posix(), scenes.get(file)))
-            if file in scenes:
-                _write(self.part / inside, scenes[file].image)
-        return rows
+    def control_maps(self, detected: DetectedFaces) -> Maps:
+        """Make the control maps of the faces' frames; whole photos get theirs from the anonymizer."""
+        if self.whole or not len(detected.images):
+            return {}
+        parsed, controls = ParsedImages(detected.images), registry.get(self.name).controls
+        return {name: annotate(name, parsed, self.options["bundle"].annotator(name)) for name in controls}
 
-    def maps(self, found: Found) -> Maps:
-        """Return the control maps of the faces' frames."""
-        seen, maps = Seen(found.images), {}
-        for condition in registry.get(self.name).controls if len(found.images) else ():
-            maps[condition] = annotate(condition, seen, self.options["bundle"].annotator(condition))
-        return maps
-
-    def made(self, found: Found, maps: Maps) -> Made:
-        """Anonymize the faces; return what puts them back."""
-        told = self.options | ({"annotator": lookup(found.images, maps)} if maps else {})
-        seeds = found.seeds(self.name, seed_parameters(self.options))
-        made, status = registry.create(self.name, **told)(found.images, found.masks, seeds)
-        whole = registry.get(self.name).repaints_background
-        return partial(composed, found, made, status, whole)
+    def anonymize(self, detected: DetectedFaces, maps: Maps) -> Callable[[], list[Scene]]:
+        """Anonymize photos; return a function that composes them, for the next stage."""
+        parameters = seed_parameters(self.options)
+        if self.whole:
+            scenes = anonymize_whole(detected, self.name, self.options, parameters)
+            return lambda: scenes
+        annotator = {"annotator": lookup(detected.images, maps)} if maps else {}
+        anonymizer = registry.create(self.name, **self.options, **annotator)
+        images, status = anonymizer(detected.images, detected.masks, detected.seeds(self.name, parameters))
+        return partial(compose, detected, images, status, registry.get(self.name).repaints_background)
 
 
-class _Whole(_Stages):
-    """The same where all of a photo is painted, and its maps are made when it is."""
-
-    def maps(self, found: Found) -> Maps:
-        """Return none."""
-        return {}
-
-    def made(self, found: Found, maps: Maps) -> Made:
-        """Paint the photos."""
-        scenes = anonymize_whole(found, self.name, self.options, seed_parameters(self.options))
-        return lambda: scenes
+def _write_batch(
+    source: Path, target: Path, batch: tuple[list[Path], list[Path], Callable[[], list[Scene]]]
+) -> list[dict]:
+    """Write photos; return a row for each file, readable or not."""
+    files, readable, composed = batch
+    scenes, rows = dict(zip(readable, composed(), strict=True)), []
+    for file in files:
+        inside, scene = file.relative_to(source), scenes.get(file)
+        faces, status = (scene.faces, scene.status) if scene else ((), ERROR)
+        black = sum(word != OK for word in faces)
+        rows.append({"file": inside.as_posix(), "status": status, "faces": len(faces), "black": black})
+        if scene:
+            place = _place(target / inside)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(scene.image).save(place, **WRITTEN.get(inside.suffix.lower(), {}))
+    return rows
 
 
 def _files(source: Path) -> list[Path]:
     if not source.is_dir():
         raise AnonlibError(f"{source} is no folder")
-    found = photos_in(source)
-    if not found:
+    files = photos_in(source)
+    if not files:
         raise AnonlibError(f"{source} has no photos: {', '.join(sorted(SUFFIXES))} are read")
     places: dict[Path, Path] = {}
-    for file in found:
+    for file in files:
         if (first := places.setdefault(_place(file), file)) != file:
             raise AnonlibError(f"{first.name} and {file.name} would be written to one name: rename one of them")
-    return found
-
-
-def _row(file: str, scene: Scene | None) -> dict:
-    faces = scene.faces if scene else ()
-    status = scene.status if scene else ERROR
-    return {"file": file, "status": status, "faces": len(faces), "black": sum(word != "ok" for word in faces)}
+    return files
 
 
 def _place(file: Path) -> Path:
-    """Return what a photo is written to: formats that are only read become PNG."""
+    """Return the path that a photo is written to; formats that are only read become PNG."""
     return file if file.suffix.lower() in WRITTEN else file.with_name(file.name + ".png")
-
-
-def _write(file: Path, image: np.ndarray) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(_place(file), **WRITTEN.get(file.suffix.lower(), {}))
-
-
-def summary(table: pd.DataFrame) -> str:
-    """Return the counts of an album in one line; they add up to the photos that went in."""
-    counted = ", ".join(f"{(table.status == word).sum()} {word}" for word in STATUSES)
-    return f"{len(table)} photos in: {counted}; {table.faces.sum()} faces, {table.black.sum()} of them black"

@@ -1,6 +1,6 @@
-"""The registry of anonymizers: jobs, tables, figures, claims and the command line ask it, and keep no names themselves.
+"""The registry of anonymizers, which jobs, tables, figures, claims and the command line ask for names.
 
-Importing it, and every file that registers itself, imports neither torch nor diffusers.
+Neither the registry nor a file that registers an anonymizer imports torch or diffusers.
 """
 
 import inspect
@@ -23,21 +23,21 @@ GROUPS = CONTROL, IA, CAMOUFLAGE, COMPARED, BASELINE, USER = (
 
 @dataclass(frozen=True, kw_only=True)
 class AnonymizerSpec:
-    """What the rest of the package may ask of an anonymizer.
+    """An anonymizer and the facts about it that the rest of the package needs.
 
     Attributes:
         name: Its name in tables, figures, results and on the command line.
-        factory: Returns the anonymizer from its options; imports what is heavy when it is called.
-        group: What it is compared with, one of GROUPS; "control" is the no-op.
+        factory: Creates the anonymizer from its options; imports heavy packages when it is called.
+        group: Anonymizers that it is compared with, one of GROUPS; "control" is the no-op.
         description: One sentence for people.
-        options: Profile -> keyword arguments of the factory. Raises AnonlibError where a part of the model is missing.
+        options: Profile -> keyword arguments of the factory. Raises AnonlibError if a part of the model is missing.
         controls: Control maps that it follows.
         parts: Parts of the model besides its ControlNets, see `assets.models.PARTS`.
         uses_generator: Whether it runs the profile's diffusion model.
-        cheap: Whether it takes milliseconds a photo: it is then neither cached nor given to a worker process.
-        shard: Photos of one shard. Slow anonymizers need small ones, or cores would stay idle.
+        cheap: Whether it takes milliseconds per photo: then it runs in this process, without the cache.
+        shard: Photos per shard. Slow anonymizers need small shards, or cores would stay idle.
         repaints_background: Whether it changes the picture around the person too.
-        k: Of a k-anonymous one, that is made from a set with one photo a person: at most 1 / k are re-identified.
+        k: For a k-anonymous anonymizer of a set with one photo per person: at most 1 / k are re-identified.
         module: The module that registered it; its code is part of the cache key.
     """
 
@@ -57,7 +57,7 @@ class AnonymizerSpec:
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Return all that conditions the diffusion model: control maps, and parts of CAMOUFLaGE."""
+        """Return the conditioning of the diffusion model: control maps and parts of CAMOUFLaGE."""
         return self.controls + self.parts
 
 
@@ -72,17 +72,17 @@ config.register_names("boundary.anonymizer", lambda: [name for name in names(IA)
 
 
 def register(name: str, **fields) -> Callable:
-    """Decorate an anonymizer to register it: a function under the contract, or a class whose instances are called.
+    """Register the decorated anonymizer: a function under the contract, or a class with such a `__call__`.
 
     Args:
-        name: Its name; none that the package uses itself.
-        **fields: Fields of `AnonymizerSpec`. The description is the first line of the docstring unless it is given.
+        name: Its name, different from the names of this package.
+        **fields: Fields of `AnonymizerSpec`. The default description is the first line of the docstring.
 
     Returns:
         The decorator, which returns the anonymizer unchanged.
 
     Raises:
-        AnonlibError: the name is taken.
+        AnonlibError: The name is taken.
     """
 
     def decorate(anonymizer: Callable) -> Callable:
@@ -96,14 +96,31 @@ def register(name: str, **fields) -> Callable:
 
 
 def add(spec: AnonymizerSpec) -> None:
-    """Register a spec; one of the user's may be registered again. Raises AnonlibError for a name that is taken."""
+    """Register a spec. A user's anonymizer may be registered again.
+
+    Args:
+        spec: The anonymizer.
+
+    Raises:
+        AnonlibError: The name is taken.
+    """
     if spec.name in _specs and not _specs[spec.name].group == spec.group == USER:
         raise AnonlibError(f"{spec.name!r} is an anonymizer of this package: name yours otherwise")
     _specs[spec.name] = spec
 
 
 def get(name: str) -> AnonymizerSpec:
-    """Return the spec of an anonymizer; AnonlibError, with the nearest name, where there is none."""
+    """Return the spec of an anonymizer.
+
+    Args:
+        name: Name in the registry.
+
+    Returns:
+        The spec.
+
+    Raises:
+        AnonlibError: The name is unknown; the message gives the nearest name.
+    """
     specs = anonymizers()
     if name not in specs:
         raise AnonlibError(f"unknown anonymizer {name!r}: {config.nearest(name, specs)}")
@@ -111,13 +128,21 @@ def get(name: str) -> AnonymizerSpec:
 
 
 def find(name: str) -> AnonymizerSpec:
-    """Return the spec of an anonymizer; a plain one for another tool, of which only the results are there."""
+    """Return the spec of an anonymizer, or a plain spec for another tool that has only results.
+
+    Args:
+        name: Any name.
+
+    Returns:
+        The spec.
+    """
     return anonymizers().get(name) or AnonymizerSpec(name=name, factory=partial(get, name))
 
 
 def anonymizers() -> dict[str, AnonymizerSpec]:
     """Return all specs by name, in the order of GROUPS."""
-    load_methods()
+    _load_built_in()
+    load_plugins()
     return dict(sorted(_specs.items(), key=lambda item: GROUPS.index(item[1].group)))
 
 
@@ -126,18 +151,39 @@ def names(*groups: str) -> tuple[str, ...]:
     return tuple(name for name, spec in anonymizers().items() if not groups or spec.group in groups)
 
 
-def generative(numbers: config.Anonymize) -> tuple[str, ...]:
-    """Return the names that a profile selects of Instance Augmentation and CAMOUFLaGE."""
-    return (*(f"{IA}-{condition}" for condition in numbers.conditions), *numbers.systems)
+def generative(settings: config.Anonymize) -> tuple[str, ...]:
+    """Return the names of Instance Augmentation and CAMOUFLaGE that a profile selects.
+
+    Args:
+        settings: Part of the profile.
+
+    Returns:
+        Names.
+    """
+    return (*(f"{IA}-{condition}" for condition in settings.conditions), *settings.systems)
 
 
-def selected(numbers: config.Anonymize) -> tuple[str, ...]:
-    """Return all names that a profile selects: no-op, generative, baselines, and whatever the user has registered."""
-    return (*names(CONTROL), *generative(numbers), *numbers.baselines, *names(USER))
+def selected(settings: config.Anonymize) -> tuple[str, ...]:
+    """Return all names that a profile selects: no-op, generative, baselines, and all of the user's.
+
+    Args:
+        settings: Part of the profile.
+
+    Returns:
+        Names.
+    """
+    return (*names(CONTROL), *generative(settings), *settings.baselines, *names(USER))
 
 
 def in_every_process(spec: AnonymizerSpec) -> bool:
-    """Return whether worker processes know an anonymizer too: not one that a notebook's cell has registered."""
+    """Return whether worker processes know an anonymizer too: not if a notebook's cell registered it.
+
+    Args:
+        spec: The anonymizer.
+
+    Returns:
+        True if they do.
+    """
     return spec.group != USER or is_plugin(spec.module)
 
 
@@ -146,6 +192,9 @@ def name_or_file(text: str) -> str:
 
     Args:
         text: Its name, or the path of a file (*.py) that registers it.
+
+    Returns:
+        The name; the last one of the file.
 
     Raises:
         AnonlibError: The file registers none.
@@ -160,21 +209,21 @@ def name_or_file(text: str) -> str:
 
 
 def create(name: str, **options) -> Anonymizer:
-    """Return an anonymizer that fails closed; the control "noop" alone is not wrapped, since it returns originals.
+    """Create an anonymizer that fails closed; only the control "noop" does not, because it returns originals.
 
     Args:
-        name: Of the registry; AnonlibError for an unknown name.
-        **options: Of the anonymizer, see the `options` of its spec.
+        name: Name in the registry.
+        **options: Its options, see `AnonymizerSpec.options`.
+
+    Returns:
+        The anonymizer.
+
+    Raises:
+        AnonlibError: The name is unknown.
     """
     spec = get(name)
     anonymizer = spec.factory(**options)
     return anonymizer if spec.group == CONTROL else fail_closed(anonymizer)
-
-
-def load_methods() -> None:
-    """Import all that registers itself: this package's files, installed packages and the files in $ANONLIB_METHOD."""
-    _load_built_in()
-    load_plugins()
 
 
 @cache

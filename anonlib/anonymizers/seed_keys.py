@@ -1,17 +1,17 @@
-"""Option names inside seeds: a renamed option keeps its old key there, or every published number would change."""
+"""Option names inside seeds: a renamed option keeps its old key, or every published number would change."""
 
 from collections.abc import Mapping
 from typing import Any
 
 SEED_KEYS = {"lcm_steps": "few_steps", "anonymization_scale": "away"}  # option -> its key in `contract.image_seed`
-SEEDED = ("steps", "lcm_steps")  # options of a profile that seeds depend on; those that a sweep varies all count
+SEEDED = ("steps", "lcm_steps")  # options of a profile that change seeds; all options that a sweep varies do
 
 
 def seed_parameters(options: Mapping[str, Any], varied: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the parameters that an anonymizer's seeds are derived from.
 
     Args:
-        options: Its options in a profile; of these only SEEDED count, where they are not None.
+        options: Its options in a profile; only those in SEEDED that are not None count.
         varied: Options that replace them for some photos; all of these count.
 
     Returns:

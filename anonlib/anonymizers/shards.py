@@ -1,4 +1,4 @@
-"""Anonymization in shards: each is cached by itself, and a worker process computes it."""
+"""Anonymization in shards, each cached by itself and computed by a worker process."""
 
 import time
 from collections import defaultdict
@@ -24,11 +24,18 @@ OUTPUTS = ("images", "status", "seconds")
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One anonymizer on some rows of a data set: which versions of them, and options besides the profile's."""
+    """A request for the output of one anonymizer on rows of a data set.
+
+    Attributes:
+        name: Anonymizer.
+        rows: Rows of the data set.
+        replicates: (len(rows),) int, the version of each row; None: the first version.
+        options: Options that replace those of the profile.
+    """
 
     name: str
     rows: np.ndarray
-    replicates: np.ndarray = None  # (len(rows),) int; None: the first version of each
+    replicates: np.ndarray = None
     options: dict = field(default_factory=dict)
 
     def __post_init__(self):
@@ -37,10 +44,15 @@ class Request:
 
 
 def run_requests(faces: FaceSet, requests: list[Request], settings: config.Profile) -> list[dict[str, np.ndarray]]:
-    """Anonymize what is requested, each shard from the cache where it is there.
+    """Anonymize photos, or take their shards from the cache.
+
+    Args:
+        faces: Data set.
+        requests: Anonymizers and rows.
+        settings: Profile.
 
     Returns:
-        For each request images (M, 128, 128, 3) uint8, status (M,) str and seconds (M,) float, in its rows' order.
+        For each request, in the order of its rows: images (M, 128, 128, 3) uint8, status (M,) str, seconds (M,) float.
     """
     if not requests:
         return []
@@ -65,7 +77,15 @@ def run_requests(faces: FaceSet, requests: list[Request], settings: config.Profi
 
 
 def resolve(spec: AnonymizerSpec, options: dict) -> tuple[dict, set[Path | str]]:
-    """Return an anonymizer's options with those models only that it uses, and the labels of these for a cache key."""
+    """Restrict an anonymizer's options to the models that it uses.
+
+    Args:
+        spec: Anonymizer.
+        options: Its options.
+
+    Returns:
+        The options, and the labels of the models for a cache key.
+    """
     if not spec.uses_generator:
         return options, set()
     bundle = options["bundle"].used(spec.conditions, options["lcm_steps"] is not None)
@@ -75,8 +95,13 @@ def resolve(spec: AnonymizerSpec, options: dict) -> tuple[dict, set[Path | str]]
 def shard_rows(spec: AnonymizerSpec, faces: FaceSet, rows: np.ndarray) -> list[tuple[np.ndarray, dict]]:
     """Divide rows into shards.
 
-    A k-anonymous anonymizer gets sets in which each person has one photo: the first by content, then the second, split
-    by split.
+    A k-anonymous anonymizer gets sets with one photo per person: the first by content, then the second, and so on, each
+    split apart.
+
+    Args:
+        spec: Anonymizer.
+        faces: Data set.
+        rows: Rows to anonymize.
 
     Returns:
         Positions in `rows` and further options (the pool) of each shard.
@@ -88,7 +113,7 @@ def shard_rows(spec: AnonymizerSpec, faces: FaceSet, rows: np.ndarray) -> list[t
     return [(at, {"pool": faces.images[np.unique(rows[at])]}) for at in sets]
 
 
-def anonymize_shards(shards: list[dict]) -> list[dict]:
+def _anonymize_shards(shards: list[dict]) -> list[dict]:
     """Anonymize each shard; return its images, status and seconds per photo."""
     outputs = []
     for shard in shards:
@@ -102,7 +127,7 @@ def anonymize_shards(shards: list[dict]) -> list[dict]:
 
 
 def _compute(shards: list[dict], models: list) -> list[dict]:
-    """Compute shards: cheap ones here, the others in worker processes, with the code of a user's module in the key."""
+    """Compute cheap shards in this process, the others in workers; the code of a user's module enters the cache key."""
     groups = defaultdict(list)
     for index, shard in enumerate(shards):
         spec = registry.get(shard["name"])
@@ -112,10 +137,10 @@ def _compute(shards: list[dict], models: list) -> list[dict]:
     for module, indices in groups.items():
         own = [shards[index] for index in indices]
         if module is None:
-            results = anonymize_shards(own)
+            results = _anonymize_shards(own)
         else:
             extra = {"models": models, "code": [module] if module else []}
-            results = cache.map_shards("anonymize", anonymize_shards, {"shards": own}, shard_size=1, **extra)
+            results = cache.map_shards("anonymize", _anonymize_shards, {"shards": own}, shard_size=1, **extra)
         outputs |= zip(indices, results, strict=True)
     return [outputs[index] for index in range(len(shards))]
 
@@ -123,9 +148,9 @@ def _compute(shards: list[dict], models: list) -> list[dict]:
 def _make_maps(
     faces: FaceSet, requests: list[Request], settings: config.Profile
 ) -> Callable[[AnonymizerSpec, np.ndarray], Maps]:
-    """Make the control maps of all requests, each map once; return a function that looks up those of some rows.
+    """Make each control map of the requests once; return a function that looks up the maps of rows.
 
-    Edges by the project's own annotators are made of all `edge_rows`: black-box attackers want them too.
+    The project's own edge annotators see all `edge_rows`, because black-box attackers need these maps too.
     """
     rows, bundle = {}, model_spec(settings.generator)
     for request in requests:

@@ -1,4 +1,4 @@
-"""The no-op control, and the classical anonymizers: blur, pixelation and the black mask."""
+"""The no-op control and the classical anonymizers: blur, pixelation and the black mask."""
 
 import cv2
 import numpy as np
@@ -6,24 +6,24 @@ import numpy as np
 from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.registry import BASELINE, CONTROL, register
 
-BLOCKS = 12  # across the picture, of pixelation; the sigma of the blur is one block
+BLOCKS = 12  # across the image, of pixelation; the sigma of the blur is one block
 
 
 @register("noop", group=CONTROL, cheap=True)
-def noop(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
+def _noop(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
     """Change nothing: the control with which every attacker must succeed."""
     return images.copy(), [OK] * len(images)
 
 
 @register("blur", group=BASELINE, cheap=True)
-def blur(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
+def _blur(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
     """Blur the person with a Gaussian of one twelfth of the picture's side."""
     sigma = images.shape[1] / BLOCKS
     return _inside(images, masks, np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in images]))
 
 
 @register("pixelate", group=BASELINE, cheap=True)
-def pixelate(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
+def _pixelate(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
     """Replace the person by twelve blocks across the picture."""
     size = images.shape[2:0:-1]
     small = [cv2.resize(image, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA) for image in images]
@@ -32,7 +32,7 @@ def pixelate(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[n
 
 
 @register("mask", group=BASELINE, cheap=True)
-def mask(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
+def _mask(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
     """Cover the person in black."""
     return _inside(images, masks, np.zeros_like(images))
 

@@ -1,6 +1,6 @@
-"""Annotators: batch of images -> control maps and a validity flag each. An empty or constant map is never valid.
+"""Annotators: batch of images -> control maps with a validity flag each. An empty or constant map is never valid.
 
-They look at the FULL image, masked pixels included, as Instance Augmentation's code does: what P1 attacks.
+They read the whole image, masked pixels included, as Instance Augmentation's code does; P1 attacks exactly this.
 """
 
 import warnings
@@ -12,7 +12,7 @@ import numpy as np
 
 from anonlib.assets.models import ModelRef
 from anonlib.config.errors import AnonlibError
-from anonlib.controls import hub as annotators
+from anonlib.controls import hub
 from anonlib.engine.torch_setup import autocast
 from anonlib.faces import NECK, SKIN, mask_from_classes, mesh, parse
 
@@ -23,12 +23,12 @@ PART_COLOURS = np.array(
      (128, 77, 204), (179, 51, 230), (255, 153, 255), (255, 204, 153), (255, 255, 255), (230, 26, 77), (153, 0, 51),
      (102, 51, 26), (128, 179, 179), (26, 102, 102), (77, 77, 102), (179, 179, 77)], np.uint8,
 )  # fmt: skip
-# standard deviation in grey levels of its inner half below which a map, each channel of it, counts as empty
+# a map is empty if the standard deviation of each channel in its inner half is below this, in grey levels
 MINIMUM_SPREAD = 2.0
 
 
-class Seen:
-    """Images (N, H, W, 3) uint8 RGB, and what the face parser makes of them, worked out once for several annotators."""
+class ParsedImages:
+    """Images (N, H, W, 3) uint8 RGB and their face parsing, computed once for several annotators."""
 
     def __init__(self, images: np.ndarray):
         self.images = images
@@ -39,31 +39,43 @@ class Seen:
 
     @cached_property
     def masks(self) -> np.ndarray:
-        return np.stack([mask_from_classes(one) for one in self.labels])
+        return np.stack([mask_from_classes(labels) for labels in self.labels])
 
 
-def annotate(name: str, images: np.ndarray | Seen, network: ModelRef | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return control maps (N, H, W, 3) uint8 and flags (N,) bool of images (N, H, W, 3) uint8 RGB.
+def annotate(
+    name: str, images: np.ndarray | ParsedImages, network: ModelRef | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make control maps.
 
-    name: one of ANNOTATORS, or of `annotators.NAMES` where a network is given, which then makes the maps. A map whose
-    flag is False holds no control and must not be used. Raises AnonlibError for an unknown name.
+    Args:
+        name: One of ANNOTATORS; with a network one of `hub.NAMES`.
+        images: (N, H, W, 3) uint8 RGB.
+        network: The network that makes the maps; None: the project's own annotator.
+
+    Returns:
+        Maps (N, H, W, 3) uint8, and flags (N,) bool; a map with flag False must not be used.
+
+    Raises:
+        AnonlibError: The name is unknown.
     """
-    known = annotators.NAMES if network else sorted(ANNOTATORS)
-    if name not in known:
-        raise AnonlibError(f"unknown condition {name!r}: choose one of {', '.join(known)}")
-    seen = images if isinstance(images, Seen) else Seen(images)
+    names = hub.NAMES if network else sorted(ANNOTATORS)
+    if name not in names:
+        raise AnonlibError(f"unknown condition {name!r}: choose one of {', '.join(names)}")
+    parsed = images if isinstance(images, ParsedImages) else ParsedImages(images)
     if network:
-        maps = annotators.maps(name, seen.images, network.folder)
+        maps = hub.maps(name, parsed.images, network.folder)
     else:
-        maps = ANNOTATORS[name](seen) if len(seen.images) else np.zeros(seen.images.shape[:3], np.uint8)
+        maps = ANNOTATORS[name](parsed) if len(parsed.images) else np.zeros(parsed.images.shape[:3], np.uint8)
     rows, columns = maps.shape[1] // 4, maps.shape[2] // 4
-    inner = maps[:, rows : 3 * rows, columns : 3 * columns]  # a network's map glows at the border of a flat picture too
+    inner = maps[
+        :, rows : 3 * rows, columns : 3 * columns
+    ]  # the border of a flat picture is not empty in a network's map
     spread = inner.reshape(len(maps), inner.shape[1] * inner.shape[2], -1).std(1).max(1)
     valid = spread >= MINIMUM_SPREAD
     return maps if maps.ndim == 4 else np.repeat(maps[..., None], 3, axis=3), valid
 
 
-def canny(images: np.ndarray) -> np.ndarray:
+def _canny(images: np.ndarray) -> np.ndarray:
     """Return Canny edges (N, H, W) uint8, 0 or 255, by controlnet_aux's detector."""
     detector = _canny_detector()
     height, width = images.shape[1:3]
@@ -79,10 +91,10 @@ def canny(images: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _canny_detector():
-    return annotators.library().CannyDetector()
+    return hub.library().CannyDetector()
 
 
-def hed(images: np.ndarray, batch: int = 8) -> np.ndarray:
+def _hed(images: np.ndarray, batch: int = 8) -> np.ndarray:
     """Return HED soft edges (N, H, W) uint8 in 0..255."""
     import torch
 
@@ -97,47 +109,28 @@ def hed(images: np.ndarray, batch: int = 8) -> np.ndarray:
     return np.concatenate(maps)
 
 
-def depth(seen: Seen) -> np.ndarray:
-    """Return relative nearness (N, 128, 128) uint8 of aligned images, 255 = nearest, 0 = background or no face.
-
-    A stand-in for a depth network: the 468-point face mesh gives the face's relief, the parser the person's outline.
-    """
-    return mesh.inverse_depth_maps(seen.images, seen.masks)
+def _segmentation(parsed: ParsedImages) -> np.ndarray:
+    """Return the parsed classes in colours; pixels of a person without a class are skin."""
+    return PART_COLOURS[np.where((parsed.labels == 0) & (parsed.masks > 0), SKIN[0], parsed.labels)]
 
 
-def normal(seen: Seen) -> np.ndarray:
-    """Return surface normals (N, 128, 128, 3) uint8 of aligned images, of the same stand-in as `depth`."""
-    return mesh.normal_maps(seen.images, seen.masks)
-
-
-def segmentation(seen: Seen) -> np.ndarray:
-    """Return the parts of face and person (N, 128, 128, 3) uint8 of aligned images, each in its colour.
-
-    What the parser leaves blank inside of a person is skin.
-    """
-    return PART_COLOURS[np.where((seen.labels == 0) & (seen.masks > 0), SKIN[0], seen.labels)]
-
-
-def openpose(seen: Seen) -> np.ndarray:
-    """Return OpenPose's drawing of aligned heads (N, 128, 128, 3) uint8: the face from its mesh, the neck as parsed."""
-    return mesh.pose_maps(seen.images, np.isin(seen.labels, NECK))
-
-
-def lineart(images: np.ndarray) -> np.ndarray:
+def _lineart(images: np.ndarray) -> np.ndarray:
     """Return line art (N, H, W) uint8, white on black, by controlnet_aux's standard detector, which has no weights."""
-    detector = annotators.library().LineartStandardDetector()
+    detector = hub.library().LineartStandardDetector()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a picture without lines
+        warnings.simplefilter("ignore")  # for a picture without lines
         return np.stack([np.asarray(detector(image, output_type="np"))[..., 0] for image in images])
 
 
-ANNOTATORS: dict[str, Callable[[Seen], np.ndarray]] = {
-    "canny": lambda seen: canny(seen.images),
-    "hed": lambda seen: hed(seen.images),
-    "lineart": lambda seen: lineart(seen.images),
-    "depth": depth,
-    "normal": normal,
-    "segmentation": segmentation,
-    "openpose": openpose,
+# -> (N, H, W) or (N, H, W, 3) uint8. Those that parse need aligned images; depth and normals stand in for networks:
+# the face mesh gives the relief of the face, the parser the outline of the person.
+ANNOTATORS: dict[str, Callable[[ParsedImages], np.ndarray]] = {
+    "canny": lambda parsed: _canny(parsed.images),
+    "hed": lambda parsed: _hed(parsed.images),
+    "lineart": lambda parsed: _lineart(parsed.images),
+    "depth": lambda parsed: mesh.inverse_depth_maps(parsed.images, parsed.masks),  # 255 = nearest, 0 = background
+    "normal": lambda parsed: mesh.normal_maps(parsed.images, parsed.masks),
+    "segmentation": _segmentation,
+    "openpose": lambda parsed: mesh.pose_maps(parsed.images, np.isin(parsed.labels, NECK)),
 }
-PARSED = ("depth", "normal", "segmentation", "openpose")  # that ask the parser
+PARSED = ("depth", "normal", "segmentation", "openpose")  # annotators that need the parser

@@ -1,4 +1,4 @@
-"""Control maps made weaker before they reach the generator: blurred, coarser, or blank in one region of the face."""
+"""Degradation of control maps: blur, lower resolution, or a hidden region of the face."""
 
 import cv2
 import numpy as np
@@ -7,8 +7,8 @@ from anonlib.config.errors import AnonlibError
 from anonlib.faces import GLASSES, HAIR, HAT, parse
 from anonlib.faces.mesh import face_mesh
 
-PARSED = {"hair": (*HAIR, *HAT), "eyes": GLASSES}  # the parser's classes: the rims of glasses hang below the eyes
-# Points of the face mesh whose hulls are a region: both eyes with their brows, the nose, the lips, the face.
+PARSED = {"hair": (*HAIR, *HAT), "eyes": GLASSES}  # classes of the parser; rims of glasses lie below the eyes
+# The convex hulls of these face mesh points make a region: both eyes with their brows, the nose, the lips, the face.
 POINTS: dict[str, list[list[int]]] = {
     "eyes": [[33, 7, 163, 144, 145, 153, 154, 155, 133, 70, 63, 105, 66, 107, 55],
              [263, 249, 390, 373, 374, 380, 381, 382, 362, 300, 293, 334, 296, 336, 285]],
@@ -18,36 +18,54 @@ POINTS: dict[str, list[list[int]]] = {
                  149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]],
 }  # fmt: skip
 REGIONS = tuple(POINTS | PARSED)
-GROW = 4  # px around a region, whose edges lie on its border; half the width of the outline
+GROW = 4  # px added around a region, because its edges lie on its border; half the width of the outline
 
 
-def weakened(
+def degrade_control(
     maps: np.ndarray, images: np.ndarray, blur: float = 0.0, pixels: int | None = None, hidden: str | None = None
 ) -> np.ndarray:
-    """Return control maps (N, H, W, 3) uint8 with less in them.
+    """Degrade control maps.
 
-    images: what the maps were made of, (N, H, W, 3) uint8. blur: sigma of a Gaussian in px. pixels: the side that a map
-    is reduced to before it is enlarged again. hidden: one of REGIONS, painted black in the map. Raises AnonlibError.
+    Args:
+        maps: (N, H, W, 3) uint8.
+        images: Their images, (N, H, W, 3) uint8.
+        blur: Sigma of a Gaussian in px.
+        pixels: Side to which a map is reduced before it is enlarged again; None: no reduction.
+        hidden: One of REGIONS, black in the result.
+
+    Returns:
+        (N, H, W, 3) uint8.
+
+    Raises:
+        AnonlibError: The region is unknown, or `pixels` is out of range.
     """
     if pixels is not None and not 1 <= pixels <= maps.shape[1]:
         raise AnonlibError(f"a control map of {maps.shape[1]} px has 1 to {maps.shape[1]} pixels a side, not {pixels}")
-    found = maps.copy()
+    degraded = maps.copy()
     if hidden is not None:
-        found[region(images, hidden)] = 0
-    for row, one in enumerate(found):
+        degraded[region(images, hidden)] = 0
+    for row, control in enumerate(degraded):
         if pixels is not None:
-            small = cv2.resize(one, (pixels, pixels), interpolation=cv2.INTER_AREA)
-            one = cv2.resize(small, maps.shape[2:0:-1], interpolation=cv2.INTER_LINEAR)
-        found[row] = cv2.GaussianBlur(one, (0, 0), blur) if blur else one
-    return found
+            small = cv2.resize(control, (pixels, pixels), interpolation=cv2.INTER_AREA)
+            control = cv2.resize(small, maps.shape[2:0:-1], interpolation=cv2.INTER_LINEAR)
+        degraded[row] = cv2.GaussianBlur(control, (0, 0), blur) if blur else control
+    return degraded
 
 
 def region(images: np.ndarray, name: str) -> np.ndarray:
-    """Return where a region of the face lies in aligned images (N, 128, 128, 3) uint8: (N, 128, 128) bool.
+    """Locate a region of the face: hair and glasses by the parser, the rest by the face mesh.
 
-    Hair and glasses are what the parser says, the rest follows the face mesh: the parser misses small eyes at this
-    size. The outline is a band around the border of the face. Empty where there is none: no face is found, or it has
-    no hair. Raises AnonlibError for an unknown region.
+    The parser misses small eyes at this size. The outline is a band around the border of the face.
+
+    Args:
+        images: (N, 128, 128, 3) uint8, aligned.
+        name: One of REGIONS.
+
+    Returns:
+        (N, 128, 128) bool, all False without a face or without hair.
+
+    Raises:
+        AnonlibError: The region is unknown.
     """
     if name not in REGIONS:
         raise AnonlibError(f"unknown region {name!r}: choose one of {', '.join(REGIONS)}")
@@ -55,15 +73,15 @@ def region(images: np.ndarray, name: str) -> np.ndarray:
     inside = np.stack([_hulls(image, POINTS.get(name, [])) for image in images])
     if name in PARSED:
         inside |= np.isin(parse(images), PARSED[name])
-    grown = np.stack([cv2.dilate(one, kernel) for one in inside])
+    grown = np.stack([cv2.dilate(part, kernel) for part in inside])
     if name == "outline":
-        grown -= np.stack([cv2.erode(one, kernel) for one in inside])
+        grown -= np.stack([cv2.erode(part, kernel) for part in inside])
     return grown > 0
 
 
 def _hulls(image: np.ndarray, groups: list[list[int]]) -> np.ndarray:
-    """Return where the hulls of these groups of face mesh points lie, (H, W) uint8: 1 inside of one."""
-    found, points = np.zeros(image.shape[:2], np.uint8), face_mesh(image) if groups else None
+    """Fill the convex hulls of groups of face mesh points; return (H, W) uint8, 1 inside."""
+    inside, points = np.zeros(image.shape[:2], np.uint8), face_mesh(image) if groups else None
     for group in groups if points is not None else []:
-        cv2.fillConvexPoly(found, cv2.convexHull(np.rint(points[group, :2]).astype(np.int32)), 1)
-    return found
+        cv2.fillConvexPoly(inside, cv2.convexHull(np.rint(points[group, :2]).astype(np.int32)), 1)
+    return inside

@@ -1,7 +1,7 @@
-"""The papers' own annotators: networks of controlnet-aux and Depth-Anything, weights from the hub, whole batches.
+"""The papers' own annotators: networks of controlnet-aux and Depth-Anything with weights from the hub.
 
-controlnet-aux builds the networks and reads their files; it takes one image a call, so the few lines around each
-network are here for a batch; only around OpenPose are they its own, called in threads.
+controlnet-aux builds the networks and loads their files, but takes one image per call. This module runs the networks on
+batches. For OpenPose it calls the library's own code in threads and joins the calls of the networks.
 """
 
 import warnings
@@ -22,17 +22,21 @@ from anonlib.engine.torch_setup import autocast, device, prepare_torch
 if TYPE_CHECKING:
     import torch
 
-RESOLUTION = 512  # px of the short side at which a network looks, as in controlnet-aux
-MULTIPLE = 64  # px of which both sides are a multiple then
+RESOLUTION = 512  # px of the short side of a network's input, as in controlnet-aux
+MULTIPLE = 64  # px that divide both sides of the input
 DEPTH_RESOLUTION, DEPTH_MULTIPLE = 518, 14  # of Depth-Anything
 Maps = Callable[["torch.nn.Module", "torch.Tensor"], "torch.Tensor"]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One annotator of controlnet-aux: its class, what holds its network, and maps of a batch.
+class _Kind:
+    """An annotator of controlnet-aux.
 
-    maps: network, images (B, 3, H, W) float RGB in [0, 1] -> (B, 1 or 3, H, W) in [0, 1].
+    Attributes:
+        detector: Its class.
+        network: The attribute that holds its network.
+        files: Weights.
+        maps: (network, images (B, 3, H, W) RGB in [0, 1]) -> (B, 1 or 3, H, W) in [0, 1].
     """
 
     detector: str
@@ -76,56 +80,66 @@ def _segments(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
 def _poses(images: np.ndarray, folder: Path, batch: int) -> np.ndarray:
     from anonlib.networks.call_batcher import CallBatcher, run_batched
 
-    detector, (height, width) = pose_detector(folder), images.shape[1:3]
-    told = {"include_hand": True, "include_face": True, "output_type": "np", "detect_resolution": RESOLUTION}
+    detector, (height, width) = _pose_detector(folder), images.shape[1:3]
+    options = {"include_hand": True, "include_face": True, "output_type": "np", "detect_resolution": RESOLUTION}
 
     def draw(image: np.ndarray, batcher: CallBatcher) -> np.ndarray:
-        mine = copy(detector)
+        own = copy(detector)
         for name in ("body_estimation", "hand_estimation", "face_estimation"):
             estimation = copy(getattr(detector, name))
             estimation.model = batcher.batch(estimation.model)
-            setattr(mine, name, estimation)
-        return mine(image, image_resolution=RESOLUTION, **told)
+            setattr(own, name, estimation)
+        return own(image, image_resolution=RESOLUTION, **options)
 
     parts = [images[start : start + batch] for start in range(0, len(images), batch)]
-    drawn = [one for part in parts for one in run_batched(draw, part)]
-    return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA) for one in drawn])
+    poses = [pose for part in parts for pose in run_batched(draw, part)]
+    return np.stack([cv2.resize(pose, (width, height), interpolation=cv2.INTER_AREA) for pose in poses])
 
 
 def _midas(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
-    return _stretched(net(images * 2 - 1)[:, None])
+    values = net(images * 2 - 1)[:, None].float()
+    least, most = values.amin((2, 3), keepdim=True), values.amax((2, 3), keepdim=True)
+    return (values - least) / (most - least).clamp_min(1e-30)
 
 
-KINDS: dict[str, Kind] = {
-    "hed": Kind("HEDdetector", "netNetwork", ("ControlNetHED.pth",), _hed),
-    "sketch": Kind("PidiNetDetector", "netNetwork", ("table5_pidinet.pth",), lambda net, x: net(x.flip(1))[-1]),
-    "lineart": Kind("LineartDetector", "model", ("sk_model.pth", "sk_model2.pth"), lambda net, x: 1 - net(x)),
-    "normal": Kind("NormalBaeDetector", "model", ("scannet.pt",), _normal),
-    "midas": Kind("MidasDetector", "model", ("dpt_hybrid-midas-501f0c75.pt",), _midas),
+KINDS: dict[str, _Kind] = {
+    "hed": _Kind("HEDdetector", "netNetwork", ("ControlNetHED.pth",), _hed),
+    "sketch": _Kind("PidiNetDetector", "netNetwork", ("table5_pidinet.pth",), lambda net, x: net(x.flip(1))[-1]),
+    "lineart": _Kind("LineartDetector", "model", ("sk_model.pth", "sk_model2.pth"), lambda net, x: 1 - net(x)),
+    "normal": _Kind("NormalBaeDetector", "model", ("scannet.pt",), _normal),
+    "midas": _Kind("MidasDetector", "model", ("dpt_hybrid-midas-501f0c75.pt",), _midas),
 }
 POSE = ("body_pose_model.pth", "hand_pose_model.pth", "facenet.pth")
 NAMES = (*KINDS, "depth", "openpose", "segmentation")
 
 
 def maps(name: str, images: np.ndarray, folder: Path, batch: int = 8) -> np.ndarray:
-    """Return control maps (N, H, W) or (N, H, W, 3) uint8 of images (N, H, W, 3) uint8 RGB by a network in `folder`.
+    """Make control maps with a network of a folder, at RESOLUTION or more, and resize them to the images.
 
-    name: one of NAMES; "depth" is Depth-Anything, nearness scaled to 0..255 in each image; "segmentation" is a network
-    of transformers, ADE20K's 150 classes in their usual colours; "openpose" draws body, hands and face by the
-    library's own code, in as many threads as a batch has images, the calls of whose networks are joined. The maps are
-    made at RESOLUTION or more and brought back to the images' size. Raises AnonlibError where a file is missing or
-    unfit.
+    Args:
+        name: One of NAMES. "depth" is Depth-Anything, nearness scaled to 0..255 in each image; "segmentation" is a
+            network of transformers with ADE20K's 150 classes in their usual colours; "openpose" draws body, hands and
+            face.
+        images: (N, H, W, 3) uint8 RGB.
+        folder: Folder of the weights.
+        batch: Images per call.
+
+    Returns:
+        (N, H, W) or (N, H, W, 3) uint8.
+
+    Raises:
+        AnonlibError: A file is missing or damaged.
     """
     if not len(images):
         return np.zeros(images.shape[:3], np.uint8)
     if name == "openpose":
         return _poses(images, folder, batch)
     if name == "depth":
-        return _in_batches(images, DEPTH_RESOLUTION, DEPTH_MULTIPLE, batch, partial(_depth, depth_network(folder)))
+        return _in_batches(images, DEPTH_RESOLUTION, DEPTH_MULTIPLE, batch, partial(_depth, _depth_network(folder)))
     if name == "segmentation":
-        make = partial(_segments, segmentation_network(folder))
+        make = partial(_segments, _transformer("SemanticSegmentation", "segmentation", folder))
         return _in_batches(images, RESOLUTION, MULTIPLE, batch, make, cv2.INTER_NEAREST)
-    return _in_batches(images, RESOLUTION, MULTIPLE, batch, partial(KINDS[name].maps, network(name, folder)))
+    return _in_batches(images, RESOLUTION, MULTIPLE, batch, partial(KINDS[name].maps, _network(name, folder)))
 
 
 def _in_batches(
@@ -141,35 +155,29 @@ def _in_batches(
     height, width = images.shape[1:3]
     grow = resolution / min(height, width)
     sides = [round(side * grow / multiple) * multiple for side in (width, height)]
-    how = cv2.INTER_LANCZOS4 if grow > 1 else cv2.INTER_AREA
+    interpolation = cv2.INTER_LANCZOS4 if grow > 1 else cv2.INTER_AREA
     back = back if back is not None else cv2.INTER_AREA if grow > 1 else cv2.INTER_LINEAR
-    found = []
+    resized = []
     with torch.inference_mode(), autocast(device()):
         for start in range(0, len(images), batch):
-            part = np.stack([cv2.resize(image, sides, interpolation=how) for image in images[start : start + batch]])
+            part = images[start : start + batch]
+            part = np.stack([cv2.resize(image, sides, interpolation=interpolation) for image in part])
             x = torch.from_numpy(part).to(device()).permute(0, 3, 1, 2).float() / 255
-            made = (make(x).float().clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-            found += [cv2.resize(one, (width, height), interpolation=back) for one in made]
-    return np.stack(found)
-
-
-def _stretched(values: "torch.Tensor") -> "torch.Tensor":
-    """Return each map (B, 1, H, W) from its least value, 0, to its largest, 1; a flat one is all 0."""
-    values = values.float()
-    least, most = values.amin((2, 3), keepdim=True), values.amax((2, 3), keepdim=True)
-    return (values - least) / (most - least).clamp_min(1e-30)
+            outputs = (make(x).float().clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+            resized += [cv2.resize(output, (width, height), interpolation=back) for output in outputs]
+    return np.stack(resized)
 
 
 @lru_cache(maxsize=4)
-def network(name: str, folder: Path) -> "torch.nn.Module":
-    """Return the network of one of KINDS with its weights, ready on the device."""
+def _network(name: str, folder: Path) -> "torch.nn.Module":
+    """Load the network of one of KINDS on the device."""
     kind = KINDS[name]
     return getattr(_detector(kind.detector, kind.files, folder), kind.network).eval().to(device())
 
 
 @lru_cache(maxsize=1)
-def pose_detector(folder: Path) -> Callable[..., np.ndarray]:
-    """Return controlnet-aux's OpenPose detector of a folder, ready on the device."""
+def _pose_detector(folder: Path) -> Callable[..., np.ndarray]:
+    """Load controlnet-aux's OpenPose detector on the device."""
     return _detector("OpenposeDetector", POSE, folder).to(device())
 
 
@@ -179,12 +187,12 @@ def _detector(name: str, files: tuple[str, ...], folder: Path) -> Any:
         raise AnonlibError(f"{folder} has no {missing[0]}: `make fetch PROFILE=full` downloads the annotators")
     try:
         return getattr(library(), name).from_pretrained(folder)
-    except Exception as error:  # what a damaged or foreign file raises is anything
+    except Exception as error:  # a damaged or foreign file can raise anything
         raise AnonlibError(f"{folder / files[0]} is damaged or not for {name}: fetch it again") from error
 
 
 def library() -> ModuleType:
-    """Return controlnet-aux, imported without the complaints of every detector that it has."""
+    """Import controlnet-aux without the warnings of its detectors."""
     prepare_torch()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -192,14 +200,9 @@ def library() -> ModuleType:
     return controlnet_aux
 
 
-def depth_network(folder: Path) -> "torch.nn.Module":
-    """Return Depth-Anything of a folder, ready on the device."""
+def _depth_network(folder: Path) -> "torch.nn.Module":
+    """Load Depth-Anything on the device."""
     return _transformer("DepthEstimation", "depth", folder)
-
-
-def segmentation_network(folder: Path) -> "torch.nn.Module":
-    """Return a network of a folder that tells ADE20K's classes apart, UperNet for one, ready on the device."""
-    return _transformer("SemanticSegmentation", "segmentation", folder)
 
 
 @lru_cache(maxsize=2)
@@ -208,7 +211,7 @@ def _transformer(task: str, what: str, folder: Path) -> "torch.nn.Module":
     import transformers
 
     try:
-        found = getattr(transformers, f"AutoModelFor{task}").from_pretrained(folder, local_files_only=True)
+        net = getattr(transformers, f"AutoModelFor{task}").from_pretrained(folder, local_files_only=True)
     except Exception as error:
         raise AnonlibError(f"{folder} holds no {what} network that can be read: fetch it again") from error
-    return found.eval().to(device())
+    return net.eval().to(device())

@@ -1,27 +1,31 @@
-"""Control maps of many photos, made once for all who want them: anonymizers, figures, attackers who see edges."""
+"""Control maps of many photos, made once for anonymizers, figures and attackers."""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from anonlib.assets.models import ModelRef
-from anonlib.controls import PARSED, Seen, annotate
+from anonlib.controls import PARSED, ParsedImages, annotate
 from anonlib.engine import cache
 
-SHARD = 128  # photos; who paints fills the last batch up, so small ones waste work
-Maps = dict[str, tuple[np.ndarray, np.ndarray]]  # by condition: maps (N, 128, 128, 3) uint8 and flags (N,) bool
+SHARD = 128  # photos; a network fills up the last batch, so small shards waste work
+Maps = dict[str, tuple[np.ndarray, np.ndarray]]  # condition -> maps (N, 128, 128, 3) uint8 and flags (N,) bool
 
 
 def control_maps(photos: Mapping[str, np.ndarray], networks: Mapping[str, ModelRef] | None = None) -> Maps:
-    """Return the maps and flags of each condition's own photos (N, 128, 128, 3) uint8; see `conditions.annotate`.
+    """Make the control maps of all conditions together, in cached shards.
 
-    networks: what makes the maps of a condition instead of the project's own annotator. All of them are made together,
-    in shards that are cached.
+    Args:
+        photos: Condition -> its photos, (N, 128, 128, 3) uint8.
+        networks: Condition -> network that makes its maps instead of the project's own annotator.
+
+    Returns:
+        Maps and flags of each condition, see `controls.annotate`.
     """
     networks, groups = networks or {}, {}
-    for name, images in photos.items():  # those that share the parser's work are made together
-        together = name in PARSED and name not in networks
-        groups.setdefault(id(images) if together else name, []).append(name)
+    for name, images in photos.items():  # conditions that share the parser's work are made together
+        joint = name in PARSED and name not in networks
+        groups.setdefault(id(images) if joint else name, []).append(name)
     shards = [
         {
             "conditions": names,
@@ -34,30 +38,28 @@ def control_maps(photos: Mapping[str, np.ndarray], networks: Mapping[str, ModelR
     ]
     models = sorted({source.label for source in networks.values()}, key=str)
     items = {"shards": shards}
-    made = cache.map_shards("annotate", annotate_shards, items, shard_size=1, models=models) if shards else []
-    found = {}
+    outputs = cache.map_shards("annotate", _annotate_shards, items, shard_size=1, models=models) if shards else []
+    result = {}
     for names in groups.values():
         images = photos[names[0]]
         count = -(-len(images) // SHARD)
-        own, made = made[:count], made[count:]
+        own, outputs = outputs[:count], outputs[count:]
         for name in names:
             maps = np.concatenate([images[:0], *(part[name]["maps"] for part in own)])
-            found[name] = maps, np.concatenate([np.zeros(0, bool), *(part[name]["valid"] for part in own)])
-    return found
-
-
-def annotate_shards(shards: list[dict]) -> list[dict]:
-    """Annotate each shard: by condition its maps and their validity flags."""
-    made = []
-    for one in shards:
-        seen = Seen(one["images"])
-        told = {name: annotate(name, seen, one["networks"][name]) for name in one["conditions"]}
-        made.append({name: dict(zip(("maps", "valid"), found, strict=True)) for name, found in told.items()})
-    return made
+            result[name] = maps, np.concatenate([np.zeros(0, bool), *(part[name]["valid"] for part in own)])
+    return result
 
 
 def lookup(images: np.ndarray, maps: Maps) -> Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return an annotator, as `conditions.annotate`, that looks its maps up; KeyError for an image not among these."""
+    """Create an annotator that looks up finished maps.
+
+    Args:
+        images: Images of the maps.
+        maps: Maps and flags by condition.
+
+    Returns:
+        The annotator, see `controls.annotate`. It raises KeyError for another image.
+    """
     place = {image.tobytes(): row for row, image in enumerate(images)}
 
     def annotator(name: str, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,3 +67,15 @@ def lookup(images: np.ndarray, maps: Maps) -> Callable[[str, np.ndarray], tuple[
         return maps[name][0][rows], maps[name][1][rows]
 
     return annotator
+
+
+def _annotate_shards(shards: list[dict]) -> list[dict]:
+    """Return maps and flags by condition for each shard."""
+    outputs = []
+    for shard in shards:
+        parsed, output = ParsedImages(shard["images"]), {}
+        for name in shard["conditions"]:
+            maps, valid = annotate(name, parsed, shard["networks"][name])
+            output[name] = {"maps": maps, "valid": valid}
+        outputs.append(output)
+    return outputs

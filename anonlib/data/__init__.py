@@ -1,4 +1,4 @@
-"""Faces of known people from anywhere, in one form and with one check: `load(name or folder)`."""
+"""Data sets of labelled faces in one form, checked on every load: `load(name or folder)`."""
 
 import hashlib
 import warnings
@@ -29,16 +29,26 @@ SOURCES: dict[str, tuple[Callable[..., FaceSet], Callable[[], list[Path]]]] = {
 def load(
     name_or_folder: str | Path, people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0
 ) -> FaceSet:
-    """Return a data set by name, or the faces of a folder of person/image, its splits checked.
+    """Load a data set by name, or the faces of a folder of person/image, and check its splits.
 
-    people: how many people in all, or split -> how many; images: the most of one person; seed draws the people and,
-    where a data set has none of its own, the splits. Raises AnonlibError for an unknown name or folder, too few people,
-    or a photo that leaks from one split into another; warns of one filed under two people of one split. Finding and
-    masking thousands of faces takes minutes, so what was read and checked once is kept, by the files' contents.
+    The result is cached by the contents of the files, because detecting and masking thousands of faces takes minutes.
+    A photo filed under two people of one split gives a warning.
+
+    Args:
+        name_or_folder: One of SOURCES, or a folder.
+        people: Number of people in all, or by split.
+        images: Maximum per person.
+        seed: Draws the people, and the splits of a data set that has none.
+
+    Returns:
+        The faces.
+
+    Raises:
+        AnonlibError: The name or folder is unknown, there are too few people, or a photo leaks into another split.
     """
     part = {"people": people, "images": images, "seed": seed, "content": fingerprint(name_or_folder)}
     step = f"faces of {Path(name_or_folder).name}"
-    faces, pairs = cache.step(step, read, {"name_or_folder": str(name_or_folder)} | part)
+    faces, pairs = cache.step(step, _read, {"name_or_folder": str(name_or_folder)} | part)
     if len(pairs):
         first = pairs.iloc[0]
         warnings.warn(
@@ -49,27 +59,34 @@ def load(
     return faces
 
 
-def read(
-    name_or_folder: str, people: int | dict[str, int] | None, images: int | None, seed: int, content: str
-) -> tuple[FaceSet, pd.DataFrame]:
-    """Return a data set as `load` does and what `check_splits` says of it; content: its `fingerprint`."""
-    reader, _ = _source(name_or_folder)
-    faces = reader(people=people, images=images, seed=seed)
-    return faces, check_splits(faces)
-
-
 def fingerprint(name_or_folder: str | Path) -> str:
-    """Return the SHA-256 (64 hex digits) of a data set's input files, names and contents, without reading a face."""
+    """Hash the names and contents of a data set's input files without reading a face.
+
+    Args:
+        name_or_folder: See `load`.
+
+    Returns:
+        SHA-256, 64 hex digits.
+    """
     _, files = _source(name_or_folder)
     digest, root = hashlib.sha256(), Path(name_or_folder).expanduser()
     for path in files():
         try:
             content = sha256_of(path)
-        except OSError:  # a broken link or no permission: `load` names it as unreadable
+        except OSError:  # a broken link or no permission: `load` reports the file
             content = "unreadable"
         inside = path.relative_to(root).as_posix() if path.is_relative_to(root) else f"{path.parent.name}/{path.name}"
         digest.update(f"{inside} {content}\n".encode())
     return digest.hexdigest()
+
+
+def _read(
+    name_or_folder: str, people: int | dict[str, int] | None, images: int | None, seed: int, content: str
+) -> tuple[FaceSet, pd.DataFrame]:
+    """Read and check a data set with this `fingerprint`."""
+    reader, _ = _source(name_or_folder)
+    faces = reader(people=people, images=images, seed=seed)
+    return faces, check_splits(faces)
 
 
 def _source(name_or_folder: str | Path) -> tuple[Callable[..., FaceSet], Callable[[], list[Path]]]:

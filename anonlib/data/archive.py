@@ -1,6 +1,6 @@
-"""Real faces already aligned to 128 px, a tar of photos beside a CSV: parts of LFW and CelebA, never shown.
+"""Parts of LFW and CelebA, aligned to 128 px: a tar of photos beside a CSV. Figures never show these real faces.
 
-They are not part of this project: ANONLIB_REAL_FACES names the folder that holds them.
+They are not part of this project: ANONLIB_REAL_FACES names their folder.
 """
 
 import hashlib
@@ -31,31 +31,44 @@ LEFT_OUT = {
 
 
 def load_lfw(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Return a part of LFW: test = the people with 4 photos or more, at most 10 each (610 in the full part).
+    """Load a part of LFW: test = the people with 4 photos or more, at most 10 each (610 people in the full part).
 
-    train and validation (9 to 1, by seed) are the other people of LFW with 2 or 3 photos, and CelebA's, named
-    celeba-...: LFW alone has too few photos a person to train on. Parameters as in `splits.subset`.
+    Train and validation (9 to 1, by seed) are the other people of LFW with 2 or 3 photos, and those of CelebA, named
+    celeba-..., because LFW alone has too few photos per person to train on.
+
+    Args:
+        people: See `splits.subset`, also for images and seed.
+
+    Returns:
+        The faces.
     """
     test = _table(LFW_TEST).assign(split="test")
-    others, skipped = _kept(pd.concat([_table(LFW_OTHERS), _table(CELEBA)], ignore_index=True))
+    others, skipped = _drop_left_out(pd.concat([_table(LFW_OTHERS), _table(CELEBA)], ignore_index=True))
     others["split"] = assign_splits(others["identity"].to_numpy(dtype=str), seed, {"train": 0.9, "validation": 0.1})
     return _read("lfw", pd.concat([test, others], ignore_index=True), skipped, people, images, seed)
 
 
 def load_celeba(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Return a part of CelebA (278 people, at most 12 photos each), splits by seed; parameters: `splits.subset`."""
-    table, skipped = _kept(_table(CELEBA))
+    """Load a part of CelebA: 278 people, at most 12 photos each, split by seed.
+
+    Args:
+        people: See `splits.subset`, also for images and seed.
+
+    Returns:
+        The faces.
+    """
+    table, skipped = _drop_left_out(_table(CELEBA))
     table["split"] = assign_splits(table["identity"].to_numpy(dtype=str), seed)
     return _read("celeba", table, skipped, people, images, seed)
 
 
 def files_lfw() -> list[Path]:
-    """Return the files that `load_lfw` reads."""
+    """List the files that `load_lfw` reads."""
     return [path for archive in (LFW_TEST, LFW_OTHERS, CELEBA) for path in _paths(archive)]
 
 
 def files_celeba() -> list[Path]:
-    """Return the files that `load_celeba` reads."""
+    """List the files that `load_celeba` reads."""
     return _paths(CELEBA)
 
 
@@ -67,8 +80,8 @@ def _paths(archive: str) -> list[Path]:
     table, photos = _folder() / f"{archive}.csv", _folder() / f"{archive}.tar"
     if not table.is_file() or not photos.is_file():
         raise AnonlibError(
-            f"real faces not found: {table.name} and {photos.name} are looked for in {_folder()}; "
-            f"set {VARIABLE} to the folder that holds them"
+            f"real faces not found: {_folder()} has no {table.name} and {photos.name}; "
+            f"set {VARIABLE} to the folder that has them"
         )
     return [table, photos]
 
@@ -80,7 +93,7 @@ def _table(archive: str) -> pd.DataFrame:
     return table.assign(archive=archive, licence=LICENCES[archive])
 
 
-def _kept(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+def _drop_left_out(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     reason = table["identity"].map(LEFT_OUT).fillna(table["file"].map(LEFT_OUT))
     out = reason.notna()
     rest, singles = without_singles(table[~out], "the only photo of this person")

@@ -1,6 +1,6 @@
-"""Caltech Faces (Weber, 1999): 429 colour photos of 26 people, for comparison only, never shown.
+"""Caltech Faces (Weber, 1999): 429 colour photos of 26 people; figures never show them.
 
-The photos come without names; caltech_labels.csv is this project's own annotation (-1: left out).
+The photos have no names; caltech_labels.csv is this project's own annotation (-1: left out).
 """
 
 import zipfile
@@ -16,7 +16,14 @@ LABELS = Path(__file__).with_name("caltech_labels.csv")
 
 
 def load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Return the Caltech faces, found, aligned and masked; parameters as in `splits.subset`, splits by seed."""
+    """Load the Caltech faces: detected, aligned, masked, split by seed.
+
+    Args:
+        people: See `splits.subset`, also for images and seed.
+
+    Returns:
+        The faces.
+    """
     labels = pd.read_csv(LABELS)
     labels = labels[labels["identity"] >= 0]
     with zipfile.ZipFile(asset_path("caltech")) as archive:
@@ -30,5 +37,5 @@ def load(people: int | dict[str, int] | None = None, images: int | None = None, 
 
 
 def files() -> list[Path]:
-    """Return the archive of photos, fetched when it is not there yet, and the labels."""
+    """List the archive of photos, which is downloaded if missing, and the labels."""
     return [asset_path("caltech"), LABELS]

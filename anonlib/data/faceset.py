@@ -1,4 +1,4 @@
-"""FaceSet: aligned faces of known people, with masks and a manifest; the one thing that every step takes and gives."""
+"""FaceSet: aligned faces of labelled people, with masks and a manifest; the input of every step."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -13,15 +13,18 @@ SPLITS = ("generator", "train", "validation", "test")
 COLUMNS = ("file", "identity", "split", "sha256", "licence")
 
 
-def no_skipped() -> pd.DataFrame:
-    """Return the empty table of unusable images: columns file, reason."""
+def _no_skipped() -> pd.DataFrame:
     return pd.DataFrame({"file": pd.Series(dtype=str), "reason": pd.Series(dtype=str)})
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
-    """What another tool made of N photos: images (N, 128, 128, 3) uint8, aligned, all zero where status (N,) is not
-    "ok": "error" where the tool left no file that can be read, "no_face" where it cannot be told where the face is."""
+class ToolOutput:
+    """The output of another tool for N photos.
+
+    Attributes:
+        images: (N, 128, 128, 3) uint8, aligned, all zero where the status is not "ok".
+        status: (N,) "ok", "error" without a readable file, or "no_face" if the face cannot be aligned.
+    """
 
     images: np.ndarray
     status: np.ndarray
@@ -29,13 +32,16 @@ class Given:
 
 @dataclass(frozen=True, eq=False)
 class FaceSet:
-    """Aligned faces: images (N, 128, 128, 3) uint8 RGB, masks (N, 128, 128) uint8 in {0, 255}, table of N rows.
+    """Aligned faces. Raises AnonlibError for wrong shapes, types, split names or identities.
 
-    images[:, 10:122, 8:120] is the 112x112 ArcFace crop; 255 in a mask is the person (hair, skin, clothes).
-    table has at least file, identity, split (generator, train, validation, test), sha256 and licence.
-    shareable says whether a figure may show these faces; skipped (file, reason) names what could not be used. given:
-    what other tools made of the same photos, by their names.
-    Raises AnonlibError where shapes, types, split names or identities are not so.
+    Attributes:
+        name: Name of the data set.
+        images: (N, 128, 128, 3) uint8 RGB; images[:, 10:122, 8:120] is the 112x112 ArcFace crop.
+        masks: (N, 128, 128) uint8, 255 on the person (hair, skin, clothes), else 0.
+        table: N rows with at least file, identity, split (one of SPLITS), sha256 and licence.
+        shareable: Whether a figure may show these faces.
+        skipped: Unusable photos: file, reason.
+        given: Output of other tools for the same photos, by tool.
     """
 
     name: str
@@ -43,8 +49,8 @@ class FaceSet:
     masks: np.ndarray
     table: pd.DataFrame
     shareable: bool = False
-    skipped: pd.DataFrame = field(default_factory=no_skipped)
-    given: dict[str, Given] = field(default_factory=dict)
+    skipped: pd.DataFrame = field(default_factory=_no_skipped)
+    given: dict[str, ToolOutput] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problem = _problem(self)
@@ -57,16 +63,23 @@ class FaceSet:
 
     @property
     def identity(self) -> np.ndarray:
-        """Identity of each row, (N,) str."""
+        """Return the identity of each row, (N,) str."""
         return self.table["identity"].to_numpy(dtype=str)
 
     @property
     def split(self) -> np.ndarray:
-        """Split of each row, (N,) str."""
+        """Return the split of each row, (N,) str."""
         return self.table["split"].to_numpy(dtype=str)
 
     def left_out(self, most: int = 30) -> str:
-        """Return a sentence that counts the photos that could not be used and names the first `most`, with reasons."""
+        """Describe the unusable photos in a sentence.
+
+        Args:
+            most: Photos that are named with their reasons.
+
+        Returns:
+            The sentence.
+        """
         if self.skipped.empty:
             return "Every photo could be used."
         named = [f"{row.file} ({row.reason})" for row in self.skipped.head(most).itertuples()]
@@ -75,7 +88,18 @@ class FaceSet:
         return f"{len(self.skipped)} photos could not be used: {'; '.join(named)}."
 
     def select(self, rows: np.ndarray | list[int] | None = None, split: str | None = None) -> "FaceSet":
-        """Return the rows given (indices or (N,) bool) or those of one split, in the order given."""
+        """Select faces by rows or by split.
+
+        Args:
+            rows: Indices or (N,) bool.
+            split: One of SPLITS.
+
+        Returns:
+            The faces, in the order of the rows.
+
+        Raises:
+            AnonlibError: The split is unknown.
+        """
         if (rows is None) == (split is None):
             raise ValueError("select takes rows or split, one of the two")
         if split is not None:
@@ -84,16 +108,17 @@ class FaceSet:
             rows = self.split == split
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
-        given = {name: Given(one.images[rows], one.status[rows]) for name, one in self.given.items()}
-        return replace(self, images=self.images[rows], masks=self.masks[rows], table=self.table.iloc[rows], given=given)
+        others = {name: ToolOutput(tool.images[rows], tool.status[rows]) for name, tool in self.given.items()}
+        table = self.table.iloc[rows]
+        return replace(self, images=self.images[rows], masks=self.masks[rows], table=table, given=others)
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 (64 hex digits) of pixels, masks and table: what a cache key needs to know of the data."""
+        """Return the SHA-256 (64 hex digits) of pixels, masks and table, for cache keys."""
         digest = hashlib.sha256(self.name.encode())
-        for name, one in self.given.items():
-            digest.update(f"{name}\0{one.status.tolist()}".encode())
-        for array in (self.images, self.masks, *(one.images for one in self.given.values())):
+        for name, tool in self.given.items():
+            digest.update(f"{name}\0{tool.status.tolist()}".encode())
+        for array in (self.images, self.masks, *(tool.images for tool in self.given.values())):
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).data)
         digest.update(self.table.to_csv(index=False, lineterminator="\n").encode())
@@ -108,8 +133,8 @@ def _problem(faces: FaceSet) -> str | None:
     ):
         if array.dtype != np.uint8 or array.shape != shape:
             return f"{label} must be uint8 {shape} for a table of {n} rows, not {array.dtype} {array.shape}"
-    for name, one in faces.given.items():
-        if one.images.shape != faces.images.shape or one.images.dtype != np.uint8 or one.status.shape != (n,):
+    for name, tool in faces.given.items():
+        if tool.images.shape != faces.images.shape or tool.images.dtype != np.uint8 or tool.status.shape != (n,):
             return f"{name} gives no image and status for each of {n} photos"
     if not ((faces.masks == 0) | (faces.masks == 255)).all():
         return "masks must be 0 or 255"

@@ -1,4 +1,4 @@
-"""A folder of person/image.*: every photo read, its face found, aligned and masked; what cannot be used is named."""
+"""A folder of person/image.*: reads every photo, detects, aligns and masks its face, and lists unusable photos."""
 
 import hashlib
 import io
@@ -17,18 +17,27 @@ from anonlib.data.splits import FRACTIONS, assign_splits, drop_copies, subset
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
 UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError)
-SMALLEST_FACE = 32  # pixels of the shorter side of the detector's box: below, the aligned face is enlarged over 3 times
-CROWD = 1536  # long side at which a large photo is searched again when no face was found at the ordinary size
+SMALLEST_FACE = 32  # px of the shorter side of its box; a smaller face would be enlarged more than 3 times
+CROWD = 1536  # px of the long side for a second detection in a large photo without a face
 
 
 def load(
     folder: str | Path, people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0
 ) -> FaceSet:
-    """Return the faces of folder/person/image.* (jpg, png, webp, bmp, tif), the person's name being the identity.
+    """Load the faces of folder/person/image.* (jpg, png, webp, bmp, tif); the person's folder names the identity.
 
-    people, images, seed: the part to take, see `splits.subset`; splits are assigned by seed over the people that
-    remain. Unreadable photos, photos without a face or with one under 32 px, copies and people with fewer than two
-    usable photos are left out and named in `skipped`. Raises AnonlibError where fewer than two people remain.
+    Splits are assigned by seed over the usable people. Unreadable photos, photos without a face or with a face under
+    32 px, copies, and people with fewer than two usable photos are left out and listed in `skipped`.
+
+    Args:
+        folder: Folder of people.
+        people: See `splits.subset`, also for images and seed.
+
+    Returns:
+        The faces.
+
+    Raises:
+        AnonlibError: Fewer than two people are usable.
     """
     folder = Path(folder)
     photos = files(folder)
@@ -41,17 +50,25 @@ def load(
 
 
 def files(folder: str | Path) -> list[Path]:
-    """Return the images person/image.* of a folder, sorted; hidden files are passed over.
+    """List the images person/image.* of a folder without hidden files.
 
-    Raises AnonlibError where the folder or the images are missing.
+    Args:
+        folder: Folder of people.
+
+    Returns:
+        Sorted paths.
+
+    Raises:
+        AnonlibError: The folder is missing or has no images.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise AnonlibError(f"{folder} is {'a file, not a folder' if folder.exists() else 'not there'}")
-    photos = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES and visible(path, folder))
+    images = (path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES)
+    photos = sorted(path for path in images if _is_visible(path, folder))
     if not photos:
         loose = any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
-        hint = "its images lie loose, not in one folder a person: " if loose else ""
+        hint = "its images are not in one folder per person: " if loose else ""
         raise AnonlibError(f"folder {folder} has no images: {hint}expected person/image.jpg, png, webp, bmp or tif")
     return photos
 
@@ -65,10 +82,20 @@ def from_photos(
     seed: int,
     licence: str,
 ) -> FaceSet:
-    """Return the FaceSet, not shareable, of photos that are neither aligned nor split.
+    """Detect, align, mask and split photos. The largest face of a photo is used; the column `faces` counts all.
 
-    table: columns file, identity. read: file -> the bytes of an image file. The rest as in `load`. Of several faces in
-    a photo the largest is taken; the column `faces` says how many were found.
+    Args:
+        name: Name of the data set.
+        table: Columns file and identity.
+        read: File -> bytes of the image file.
+        people: See `splits.subset`, also for images and seed.
+        licence: Licence of the photos.
+
+    Returns:
+        The faces, not shareable.
+
+    Raises:
+        AnonlibError: Fewer than two people are usable.
     """
     everyone = table["identity"].nunique()
     if everyone < 2:
@@ -101,10 +128,17 @@ def from_photos(
 def usable(
     aligned: np.ndarray, table: pd.DataFrame
 ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, list[tuple[str, str]]]:
-    """Return images, masks and rows of aligned photos fit for use, and (file, reason) of the others.
+    """Mask aligned photos and drop the unusable ones.
 
-    aligned: (N, 128, 128, 3) uint8; table: N rows numbered from 0, columns file, identity. Left out: second copies of a
-    photo, photos in which the parser sees no person (they would stay unmasked), then people with a single photo.
+    These are copies of a photo, photos in which the parser detects no person (they would stay unmasked), and then
+    people with a single photo.
+
+    Args:
+        aligned: (N, 128, 128, 3) uint8.
+        table: N rows numbered from 0: file, identity.
+
+    Returns:
+        Images, masks and rows of the others, and (file, reason) of the dropped ones.
     """
     keep, skipped = drop_copies(aligned, table)
     masks = np.zeros(aligned.shape[:3], np.uint8)
@@ -117,7 +151,14 @@ def usable(
 
 
 def read_rgb(data: bytes) -> np.ndarray:
-    """Return the image in a file's bytes as (H, W, 3) uint8 RGB, upright by its EXIF, transparency laid on white."""
+    """Decode an image, turned upright by its EXIF data, with white behind transparency.
+
+    Args:
+        data: Bytes of an image file.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -130,13 +171,21 @@ def read_rgb(data: bytes) -> np.ndarray:
 
 
 def without_singles(table: pd.DataFrame, reason: str) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Return the rows of people with two photos or more, and (file, reason) of the others. table: file, identity."""
+    """Drop people with a single photo.
+
+    Args:
+        table: Columns file and identity.
+        reason: Reason for each dropped file.
+
+    Returns:
+        The other rows, and (file, reason) of the dropped ones.
+    """
     alone = table.groupby("identity")["file"].transform("size") < 2
     return table[~alone], [(file, reason) for file in table["file"][alone]]
 
 
 class _UnusableError(Exception):
-    """Why one photo is left out; never leaves this module."""
+    """The reason why a photo is left out; never leaves this module."""
 
 
 def _face_of(read: Callable[[str], bytes], file: str) -> tuple[np.ndarray, dict]:
@@ -145,31 +194,38 @@ def _face_of(read: Callable[[str], bytes], file: str) -> tuple[np.ndarray, dict]
         rgb = read_rgb(data)
     except UNREADABLE as error:
         raise _UnusableError(f"unreadable: {' '.join(str(error).split())[:80]}") from error
-    found = _largest_first(rgb)
-    if not found:
+    detected = _largest_first(rgb)
+    if not detected:
         raise _UnusableError("no face found")
-    face = found[0]
+    face = detected[0]
     side = float(min(face.box[2:]))
     if side < SMALLEST_FACE:
         raise _UnusableError(f"face too small: {side:.0f} px, at least {SMALLEST_FACE} needed")
     matrix = faces.alignment_matrix(face.points)
     points = face.points @ matrix[:, :2].T + matrix[:, 2]
     places = {f"{axis}{k}": round(float(points[k, i]), 2) for k in range(5) for i, axis in enumerate("xy")}
-    facts = {"sha256": hashlib.sha256(data).hexdigest(), "faces": len(found), **places}
+    facts = {"sha256": hashlib.sha256(data).hexdigest(), "faces": len(detected), **places}
     return faces.align(rgb, face.points), facts
 
 
 def points_of(rgb: np.ndarray) -> np.ndarray | None:
-    """Return the five points (5, 2) by which a photo's largest face is aligned; None where no face is found."""
-    found = _largest_first(rgb)
-    return found[0].points if found else None
+    """Find the five points that align a photo's largest face.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+
+    Returns:
+        (5, 2); None without a face.
+    """
+    detected = _largest_first(rgb)
+    return detected[0].points if detected else None
 
 
 def _largest_first(rgb: np.ndarray) -> list[faces.Face]:
-    found = faces.detect(rgb)
-    if not found and max(rgb.shape) > CROWD // 2:
-        found = faces.detect(rgb, longest=CROWD)
-    return found
+    detected = faces.detect(rgb)
+    if not detected and max(rgb.shape) > CROWD // 2:
+        detected = faces.detect(rgb, longest=CROWD)
+    return detected
 
 
 def _two_people(name: str, table: pd.DataFrame, skipped: list[tuple[str, str]]) -> None:
@@ -182,19 +238,33 @@ def _two_people(name: str, table: pd.DataFrame, skipped: list[tuple[str, str]]) 
 
 
 def photos_in(folder: Path) -> list[Path]:
-    """Return all images under a folder, however deep, sorted; hidden files are passed over."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and visible(file, folder))
+    """List all images under a folder at any depth, without hidden files.
+
+    Args:
+        folder: Any folder.
+
+    Returns:
+        Sorted paths.
+    """
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and _is_visible(file, folder))
 
 
 def read_photo(file: Path) -> np.ndarray | None:
-    """Return a photo (H, W, 3) uint8 RGB, None where the file is none that can be read."""
+    """Read a photo.
+
+    Args:
+        file: Image file.
+
+    Returns:
+        (H, W, 3) uint8 RGB; None if it is unreadable.
+    """
     try:
         return read_rgb(file.read_bytes())
     except UNREADABLE:
         return None
 
 
-def visible(path: Path, folder: Path) -> bool:
-    """Return whether a path in a folder is a file, and neither it nor a folder on the way is hidden."""
+def _is_visible(path: Path, folder: Path) -> bool:
+    """Return whether a path in a folder is a file without a hidden part."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return not hidden and (path.is_file() or path.is_symlink())

@@ -1,4 +1,4 @@
-"""Twelve heads of nobody under CC0, two photos each: a second gallery that anybody may show."""
+"""Twelve rendered heads of no real person under CC0, two photos each: a second gallery that figures may show."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +11,18 @@ LICENCE = "CC0 (drawn from MakeHuman's body model)"
 
 
 def load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Return the heads, found, aligned and masked, all of them test people; parameters as in `splits.subset`."""
-    found = folder.load(HEADS, people, images, seed)
-    return replace(found, name="heads", table=found.table.assign(licence=LICENCE, split="test"), shareable=True)
+    """Load the heads: detected, aligned, masked, all of them test people.
+
+    Args:
+        people: See `splits.subset`, also for images and seed.
+
+    Returns:
+        The faces.
+    """
+    faces = folder.load(HEADS, people, images, seed)
+    return replace(faces, name="heads", table=faces.table.assign(licence=LICENCE, split="test"), shareable=True)
 
 
 def files() -> list[Path]:
-    """Return the photos."""
+    """List the photos."""
     return folder.files(HEADS)

@@ -1,4 +1,4 @@
-"""ORL (AT&T, Cambridge, 1992 to 1994): 40 people x 10 grey photos of 92x112, for comparison only, never shown."""
+"""ORL (AT&T, Cambridge, 1992 to 1994): 40 people x 10 grey photos of 92x112; figures never show them."""
 
 from pathlib import Path
 
@@ -10,7 +10,14 @@ from anonlib.data.folder import from_photos
 
 
 def load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Return ORL's faces, found, aligned and masked; parameters as in `splits.subset`, splits assigned by seed."""
+    """Load ORL's faces: detected, aligned, masked, split by seed.
+
+    Args:
+        people: See `splits.subset`, also for images and seed.
+
+    Returns:
+        The faces.
+    """
     folder, photos = asset_path("orl"), files()
     table = pd.DataFrame(
         {
@@ -24,6 +31,6 @@ def load(people: int | dict[str, int] | None = None, images: int | None = None, 
 
 
 def files() -> list[Path]:
-    """Return the 400 photos, fetched when they are not there yet, in the order of their numbers."""
+    """List the 400 photos, which are downloaded if missing, in the order of their numbers."""
     photos = asset_path("orl").glob("s*/*.pgm")
     return sorted(photos, key=lambda path: (int(path.parent.name[1:]), int(path.stem)))

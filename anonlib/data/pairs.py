@@ -1,4 +1,4 @@
-"""A folder of pairs: original/person/image.* beside <tool>/person/image.*, what any tool made of the same photos."""
+"""A folder of pairs: original/person/image.* beside <tool>/person/image.*, the output of any tool for them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,62 +8,85 @@ import numpy as np
 from anonlib import faces
 from anonlib.config.errors import AnonlibError
 from anonlib.data import folder as photos
-from anonlib.data.faceset import FaceSet, Given
+from anonlib.data.faceset import FaceSet, ToolOutput
 
 ORIGINAL = "original"
 OK, NO_FACE, ERROR = "ok", "no_face", "error"
-Placed = tuple[tuple[int, ...], np.ndarray | None]  # a photo's shape, and the points by which it is aligned
+Alignment = tuple[tuple[int, ...], np.ndarray | None]  # of a photo: shape, and the five points of its face
 
 
 def is_pairs(folder: Path) -> bool:
-    """Return whether a folder holds originals beside what tools made of them."""
+    """Return whether a folder has a subfolder of originals.
+
+    Args:
+        folder: Any folder.
+
+    Returns:
+        True if it has.
+    """
     return (folder / ORIGINAL).is_dir()
 
 
 def load(folder: Path, people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Return the faces of folder/original, as `folder.load` does, and what each tool made of them in `FaceSet.given`.
+    """Load the faces of folder/original, and the output of each tool as `FaceSet.given`.
 
-    An anonymized photo has the name of its original, whatever its suffix. One of the same size is aligned as the
-    original is; in one of another size the face is looked for. Raises AnonlibError where no tool has a folder.
+    An anonymized photo has the name of its original, with any suffix. If it has the same size, it is aligned like the
+    original; else its face is detected.
+
+    Args:
+        folder: Folder of pairs.
+        people: See `splits.subset`, also for images and seed.
+
+    Returns:
+        The faces.
+
+    Raises:
+        AnonlibError: No tool has a folder.
     """
-    found = photos.load(folder / ORIGINAL, people, images, seed)
-    known = {name: _placed(folder / ORIGINAL / name) for name in found.table["file"]}
-    given = {tool: _given(folder / tool, found, known) for tool in tools(folder)}
-    return replace(found, name=folder.resolve().name, given=given)
-
-
-def tools(folder: Path) -> list[str]:
-    """Return the names of the tools whose photos are in a folder of pairs, sorted."""
-    names = sorted(one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
-    names = [name for name in names if name != ORIGINAL]
-    if not names:
-        raise AnonlibError(f"{folder} has originals only: put what a tool made of them into a folder of its name")
-    return names
+    originals = photos.load(folder / ORIGINAL, people, images, seed)
+    alignments = {name: _alignment(folder / ORIGINAL / name) for name in originals.table["file"]}
+    outputs = {tool: _tool_output(folder / tool, originals, alignments) for tool in _tools(folder)}
+    return replace(originals, name=folder.resolve().name, given=outputs)
 
 
 def files(folder: Path) -> list[Path]:
-    """Return all photos of a folder of pairs, sorted, the originals first."""
-    return photos.files(folder / ORIGINAL) + [file for tool in tools(folder) for file in photos.files(folder / tool)]
+    """List all photos of a folder of pairs, the originals first.
+
+    Args:
+        folder: Folder of pairs.
+
+    Returns:
+        Sorted paths.
+    """
+    return photos.files(folder / ORIGINAL) + [file for tool in _tools(folder) for file in photos.files(folder / tool)]
 
 
-def _placed(file: Path) -> Placed:
+def _tools(folder: Path) -> list[str]:
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = [name for name in names if name != ORIGINAL]
+    if not names:
+        raise AnonlibError(f"{folder} has originals only: put the photos of a tool into a folder of its name")
+    return names
+
+
+def _alignment(file: Path) -> Alignment:
     photo = photos.read_photo(file)
     return photo.shape, photos.points_of(photo)
 
 
-def _given(folder: Path, originals: FaceSet, known: dict[str, Placed]) -> Given:
-    """Return what a tool, whose photos are in a folder, made of each of the originals; known: by their names."""
-    made = {file.relative_to(folder).with_suffix("").as_posix(): file for file in photos.files(folder)}
+def _tool_output(folder: Path, originals: FaceSet, alignments: dict[str, Alignment]) -> ToolOutput:
+    """Read and align a tool's photo of each original; the alignments are by file name."""
+    file_of = {file.relative_to(folder).with_suffix("").as_posix(): file for file in photos.files(folder)}
     images = np.zeros_like(originals.images)
     status = np.full(len(originals), ERROR, dtype="<U8")
     for row, name in enumerate(originals.table["file"]):
-        file = made.get(Path(name).with_suffix("").as_posix())
+        file = file_of.get(Path(name).with_suffix("").as_posix())
         photo = photos.read_photo(file) if file else None
         if photo is None:
             continue
-        shape, points = known[name]
+        shape, points = alignments[name]
         points = points if shape == photo.shape else photos.points_of(photo)
         status[row] = NO_FACE if points is None else OK
         if points is not None:
             images[row] = faces.align(photo, points)
-    return Given(images, status)
+    return ToolOutput(images, status)

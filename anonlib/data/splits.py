@@ -1,4 +1,4 @@
-"""Splits by identity: assigning them, taking a part, and checking on every load that none leaks into another."""
+"""Splits by identity: assignment, subsets, and the check on every load that no split leaks into another."""
 
 import hashlib
 from collections import Counter
@@ -12,19 +12,26 @@ from anonlib.data.faceset import SPLITS, FaceSet
 
 FRACTIONS = {"train": 0.5, "validation": 0.1, "test": 0.4}
 
-NEAR_DUPLICATE = 0.75  # correlation from which photos of two people are one photo; see docs/decisions.md
+NEAR_DUPLICATE = 0.75  # correlation from which photos of two people are one photo; see docs/decisions.md, "Data"
 CANDIDATE = 0.7  # of a quicker measure at 32 px
 SAME_PHOTO = 0.9  # correlation from which two photos of one person are one photo, saved twice
 
 
 def assign_splits(identity: np.ndarray, seed: int = 0, fractions: dict[str, float] = FRACTIONS) -> np.ndarray:
-    """Return a split name for each row, (N,) str, the same for all rows of an identity.
+    """Assign a split to each identity.
 
-    identity: (N,) str. fractions: split -> share of the identities, of any sum (counts work too).
-    Identities are ranked by a hash of seed and name, so that a new person moves few others. Where a test split is
-    wanted it gets at least 2 people, and train is left empty rather than given a single person.
+    Identities are ranked by a hash of seed and name, so that a new person moves few others. The test split, if it has a
+    share, gets at least 2 people, and train stays empty rather than getting a single person.
+
+    Args:
+        identity: (N,) str.
+        seed: Changes the ranking.
+        fractions: Split -> share of the identities; the shares (or counts) may have any sum.
+
+    Returns:
+        (N,) str.
     """
-    _known_splits(fractions)
+    _check_splits_exist(fractions)
     people = _ranked(np.unique(identity), f"split/{seed}")
     order = ("test", "validation", "generator", "train")
     shares = np.cumsum([fractions.get(split, 0) for split in order])
@@ -41,11 +48,17 @@ def assign_splits(identity: np.ndarray, seed: int = 0, fractions: dict[str, floa
 def subset(
     table: pd.DataFrame, people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0
 ) -> np.ndarray:
-    """Return the row numbers, ascending, of a part of a data set.
+    """Draw a part of a data set by seed; a larger draw contains the smaller one.
 
-    table: columns identity and split. people: how many in all, shared out as the splits are, or split -> how many
-    (a split that is not named is left out); more than there are means all. images: the most of one person, the first
-    in the table's order. The people are drawn by seed; a larger draw contains the smaller one.
+    Args:
+        table: Columns identity and split.
+        people: Number of people in all, divided in proportion to the splits, or split -> number (0 for a missing
+            split); a number above the size means all.
+        images: Maximum per person, the first in the table's order.
+        seed: Draws the people.
+
+    Returns:
+        Ascending row numbers.
     """
     _check_part(people, images)
     first = table.drop_duplicates("identity")
@@ -55,26 +68,25 @@ def subset(
     elif isinstance(people, dict):
         counts = people
     else:
-        # Sainte-Laguë: as the splits' shares are, and one more person never takes a place from another split.
+        # Sainte-Laguë: proportional, and one more person never removes a person of another split
         seats = sorted(((place + 0.5) / size, split) for split, size in sizes.items() for place in range(size))
         counts = Counter(split for _, split in seats[:people])
-    kept: set[str] = set()
+    drawn: set[str] = set()
     for split, count in counts.items():
-        kept.update(_ranked(first["identity"][first["split"] == split], f"subset/{seed}")[: max(0, count)])
-    rows = table["identity"].isin(kept).to_numpy()
+        drawn.update(_ranked(first["identity"][first["split"] == split], f"subset/{seed}")[: max(0, count)])
+    rows = table["identity"].isin(drawn).to_numpy()
     if images is not None:
         rows = rows & (table.groupby("identity").cumcount() < images).to_numpy()
     return np.flatnonzero(rows)
 
 
-def near_duplicates(
+def _near_duplicates(
     images: np.ndarray, identity: np.ndarray, threshold: float = NEAR_DUPLICATE, same_person: bool = False
 ) -> pd.DataFrame:
-    """Return the pairs of images that show the same photo, also mirrored, the most alike first.
+    """Find pairs of images that show the same photo, also mirrored, among different people or within one person.
 
-    images: (N, 128, 128, 3) uint8 aligned; identity: (N,) str, pairs being sought between different people or, with
-    `same_person`, within one. The measure, in [-1, 1], is the correlation of the two photos at 64 px after their coarse
-    shading is taken away, the best over shifts of 8 px. Columns: a < b (row numbers), correlation, mirrored.
+    The measure is the correlation, in [-1, 1], of two photos at 64 px without their coarse shading, the maximum over
+    shifts of 8 px. Returns rows a < b, correlation and mirrored, the highest correlation first.
     """
     small = np.stack([_detail(image, 32) for image in images])
     small -= small.mean(axis=(1, 2), keepdims=True)
@@ -82,7 +94,7 @@ def near_duplicates(
     small = np.divide(small, length, out=np.zeros_like(small), where=length > 1e-3)
     plain, mirrored = small.reshape(len(small), -1), small[:, :, ::-1].reshape(len(small), -1)
     person = np.unique(identity, return_inverse=True)[1]
-    found = []
+    matches = []
     for start in range(0, len(images), 512):
         for flag, rows in ((False, plain), (True, mirrored)):
             i, j = np.nonzero(rows[start : start + 512] @ plain[start:].T > CANDIDATE)
@@ -90,19 +102,25 @@ def near_duplicates(
             for a, b in zip(*(x[(j > i) & ((person[i] == person[j]) == same_person)] for x in (i, j)), strict=True):
                 correlation = _aligned_correlation(images[a][:, ::-1] if flag else images[a], images[b])
                 if correlation > threshold:
-                    found.append((a, b, correlation, flag))
-    pairs = pd.DataFrame(found, columns=["a", "b", "correlation", "mirrored"])
+                    matches.append((a, b, correlation, flag))
+    pairs = pd.DataFrame(matches, columns=["a", "b", "correlation", "mirrored"])
     return pairs.astype({"a": int, "b": int}).sort_values("correlation", ascending=False, ignore_index=True)
 
 
 def drop_copies(images: np.ndarray, table: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, str]]]:
-    """Return the row numbers without second copies of one photo of one person, and (file, reason) of those left out.
+    """Drop copies of one photo of one person, because a copy in the gallery would reveal a probe's source photo.
 
-    A copy among the references would let an attacker find a probe's own source photo. images: (N, 128, 128, 3) uint8;
-    table: N rows, columns file, identity. Copies under two names are not touched: `check_splits` refuses them.
+    Copies under two names stay; `check_splits` refuses them.
+
+    Args:
+        images: (N, 128, 128, 3) uint8.
+        table: N rows: file, identity.
+
+    Returns:
+        Row numbers without copies, and (file, reason) of the copies.
     """
     identity, file = table["identity"].to_numpy(dtype=str), table["file"].to_numpy(dtype=str)
-    pairs = near_duplicates(images, identity, SAME_PHOTO, same_person=True)
+    pairs = _near_duplicates(images, identity, SAME_PHOTO, same_person=True)
     copy_of: dict[int, int] = {}
     for a, b in sorted(zip(pairs["a"], pairs["b"], strict=True)):
         if a not in copy_of:
@@ -112,10 +130,17 @@ def drop_copies(images: np.ndarray, table: pd.DataFrame) -> tuple[np.ndarray, li
 
 
 def check_splits(faces: FaceSet) -> pd.DataFrame:
-    """Raise AnonlibError unless the splits are disjoint by identity, by file content and by near-duplicates.
+    """Check that splits are disjoint by identity, by file content and by near-duplicates.
 
-    Also refused: one file under two names, or twice under one name. Returns near-duplicates of two people inside one
-    split, columns file_a, file_b, split, correlation: likely one photo filed under two people, for the caller to show.
+    Args:
+        faces: Data set.
+
+    Returns:
+        Near-duplicates of two people inside one split, probably one photo filed under two people: file_a, file_b,
+        split, correlation.
+
+    Raises:
+        AnonlibError: A split leaks into another, or one file occurs twice.
     """
     table = faces.table
     spread = table.groupby("identity")["split"].nunique()
@@ -124,7 +149,7 @@ def check_splits(faces: FaceSet) -> pd.DataFrame:
     copies = table[table.duplicated("sha256", keep=False)].sort_values("sha256", kind="stable")
     if len(copies):
         raise AnonlibError(f"data set {faces.name!r}: the same photo more than once: {_few(copies['file'])}")
-    pairs = near_duplicates(faces.images, faces.identity)
+    pairs = _near_duplicates(faces.images, faces.identity)
     file, split = table["file"].to_numpy(dtype=str), faces.split
     a, b = pairs["a"].to_numpy(), pairs["b"].to_numpy()
     leaks = [
@@ -153,15 +178,15 @@ def _ranked(people: "np.ndarray | pd.Series", salt: str) -> list[str]:
 
 def _check_part(people: int | dict[str, int] | None, images: int | None) -> None:
     if isinstance(people, dict):
-        _known_splits(people)
+        _check_splits_exist(people)
     counts = people.values() if isinstance(people, dict) else [] if people is None else [people]
     if any(count < 0 for count in counts) or (counts and sum(counts) < 2):
         raise AnonlibError(f"people={people}: at least 2 people are needed")
     if images is not None and images < 2:
-        raise AnonlibError(f"images={images}: at least 2 images a person are needed")
+        raise AnonlibError(f"images={images}: at least 2 images per person are needed")
 
 
-def _known_splits(names: dict[str, float]) -> None:
+def _check_splits_exist(names: dict[str, float]) -> None:
     for name in names:
         if name not in SPLITS:
             raise AnonlibError(f"unknown split {name!r}: choose one of {', '.join(SPLITS)}")

@@ -1,4 +1,4 @@
-"""The embedded faces of nobody: one tar of WebP images with packed masks and a manifest, checked on every load."""
+"""The embedded synthetic faces: one tar of WebP images with packed masks and a manifest, checked on every load."""
 
 import hashlib
 import io
@@ -26,16 +26,23 @@ COLUMNS = (
 
 
 def load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Return the embedded faces; parameters as in `splits.subset`. Everybody in them was drawn by a network.
+    """Load the embedded faces, all generated, and check the SHA-256 of every image.
 
-    Every image's SHA-256 is checked, whatever part is taken. Raises AnonlibError for a missing or altered file.
+    Args:
+        people: See `splits.subset`, also for images and seed.
+
+    Returns:
+        The faces.
+
+    Raises:
+        AnonlibError: The file is missing or altered.
     """
-    encoded, masks, table = read_pack(EMBEDDED)
+    encoded, masks, table = _read_pack(EMBEDDED)
     for data, file, expected in zip(encoded, table["file"], table["sha256"], strict=True):
-        found = hashlib.sha256(data).hexdigest()
-        if found != expected:
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != expected:
             raise AnonlibError(
-                f"{EMBEDDED.name}: {file} has SHA-256 {found[:16]}..., the manifest says {expected[:16]}...: "
+                f"{EMBEDDED.name}: {file} has SHA-256 {actual[:16]}..., the manifest says {expected[:16]}...: "
                 "restore the file (git checkout) or rebuild it (make data)"
             )
     rows = subset(table, people, images, seed)
@@ -48,16 +55,19 @@ def load(people: int | dict[str, int] | None = None, images: int | None = None, 
 
 
 def files() -> list[Path]:
-    """Return the file that `load` reads."""
+    """List the file that `load` reads."""
     return [EMBEDDED]
 
 
 def write_pack(path: Path, encoded: list[bytes], masks: np.ndarray, table: pd.DataFrame) -> None:
-    """Write the pack, the same bytes for the same content, under a temporary name and then renamed.
+    """Write the pack under a temporary name and rename it; the same content gives the same bytes.
 
-    encoded: N WebP files (128x128 RGB). masks: (N, 128, 128) bool or uint8, not 0 = person. table: N rows, COLUMNS but
-    for file and sha256, which are set here (NNNNN.webp, in the order given), and any further columns; edit may be a
-    dict or its JSON text.
+    Args:
+        path: Tar file.
+        encoded: N WebP files, 128x128 RGB.
+        masks: (N, 128, 128) bool or uint8, nonzero on the person.
+        table: N rows with COLUMNS except file and sha256, which are set here, and any further columns; edit may be a
+            dict or its JSON text.
     """
     if not len(encoded) == len(masks) == len(table):
         raise ValueError(f"{len(encoded)} images, {len(masks)} masks and {len(table)} rows: all must be as many")
@@ -84,11 +94,8 @@ def write_pack(path: Path, encoded: list[bytes], masks: np.ndarray, table: pd.Da
         part.unlink(missing_ok=True)
 
 
-def read_pack(path: Path) -> tuple[list[bytes], np.ndarray, pd.DataFrame]:
-    """Return what `write_pack` wrote: N WebP files, masks (N, 128, 128) bool, the manifest with its COLUMNS.
-
-    Raises AnonlibError where the file is missing, is not such a pack, or was cut short.
-    """
+def _read_pack(path: Path) -> tuple[list[bytes], np.ndarray, pd.DataFrame]:
+    """Read a pack: N WebP files, masks (N, 128, 128) bool, and the manifest. Raises AnonlibError if it is damaged."""
     if not path.is_file():
         raise AnonlibError(f"the embedded faces are missing ({path}): restore the file (git checkout) or run make data")
     try:

@@ -33,7 +33,7 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
     reading of the paper's equation is ours.
 
     Args:
-        vae, text_encoder, tokenizer, unet, scheduler: As in diffusers; the UNet may be an inpainting one (9 channels).
+        vae, text_encoder, tokenizer, unet, scheduler: As in diffusers; the UNet may be for inpainting (9 channels).
         controlnet: One net per control map.
         identity: The identity function.
     """
@@ -112,7 +112,7 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
             The images, as diffusers' pipelines return them.
 
         Raises:
-            AnonlibError: A scale is below 0, or maps, scales or generators are not as many as they must be.
+            AnonlibError: A scale is below 0, or the number of maps, scales or generators is wrong.
         """
         images = self.image_processor.preprocess(image).float() / 2 + 0.5
         maps = [self.control_image_processor.preprocess(batch).float() for batch in control_image]
@@ -121,7 +121,7 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
         weights = _each(controlnet_conditioning_scale, nets, "controlnet_conditioning_scale")
         generators = _each(generator if generator is not None else torch.Generator(), count, "generator")
         if min(scales) < 0:
-            raise AnonlibError(f"anonymization_scale is {min(scales):g}: it is 0, the original, or more")
+            raise AnonlibError(f"anonymization_scale is {min(scales):g}: it must be 0 (the original) or more")
         if len(maps) != nets or any(len(batch) != count for batch in maps):
             raise AnonlibError(f"{nets} ControlNets and {count} images: give {nets} maps of each image")
         names = [str(number) for number in range(nets)]
@@ -150,7 +150,7 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
         return StableDiffusionPipelineOutput(output, None) if return_dict else (output, None)
 
     def _inpainter(self, names: list[str]) -> Inpainter:
-        """Return the inpainter of the present networks; a new one where a network was exchanged or moved."""
+        """Return the inpainter of the present networks; a new one if a network was exchanged or moved."""
         nets = dict(zip(names, self.controlnet.nets, strict=True))
         key = (*map(id, (self.vae, self.unet, self.text_encoder, self.identity, *nets.values())), str(self.device))
         if self._cached_inpainter is None or self._cached_inpainter[0] != key:

@@ -25,12 +25,12 @@ LARGE = 200e6  # parameters from which a CPU runs torch itself: a second copy of
 class CompiledModule:
     """A network from tensors to one or several tensors, compiled; it always returns a tuple of float32 tensors.
 
-    On a CPU OpenVINO runs it, with products in `torch_setup.fast_dtype`. On a GPU, and where it is LARGE or in half
+    On a CPU OpenVINO runs it, with products in `torch_setup.fast_dtype`. On a GPU, or if it is LARGE or in half
     precision, torch runs it in the type of its weights; products of float32 weights are in the fast type.
 
     Args:
         network: The network.
-        device: Where the network lies when it is called.
+        device: Device of the network.
         compiled: Whether to compile it with torch at its first call, which takes a minute.
         exact: Whether products of float32 weights stay in float32.
     """

@@ -1,7 +1,8 @@
-"""How a UNet follows a control map: a ControlNet at each step, or a T2I-Adapter once per image."""
+"""Controls of a UNet by a map: a ControlNet at each step, or a T2I-Adapter once per image."""
 
 from collections.abc import Iterable
 from copy import copy
+from typing import Protocol
 
 import torch
 from diffusers import T2IAdapter
@@ -11,19 +12,14 @@ from anonlib.config.errors import AnonlibError
 from anonlib.diffusion.compiling import CompiledModule
 
 
-class ControlNet:
-    """A ControlNet: embeds its condition once per image and runs the rest at each step.
+class Control(Protocol):
+    """A network through which a UNet follows a control map.
 
-    The condition is a control map, or for CAMOUFLaGE's identity function the photo's latents.
+    Attributes:
+        adapter: Whether it is a T2I-Adapter.
     """
 
-    adapter = False
-
-    def __init__(self, net: nn.Module, device: str, compiled: bool):
-        rest = copy(net)  # the same weights, without the condition's embedding
-        rest._modules = net._modules | {"controlnet_cond_embedding": nn.Identity()}
-        self.embedding = CompiledModule(net.controlnet_cond_embedding, device)
-        self.net = CompiledModule(_EmbeddedControlNet(rest), device, compiled)
+    adapter: bool
 
     def prepare(self, maps: Tensor, scale: float, cfg_copies: int) -> list[Tensor]:
         """Compute what is the same at each step.
@@ -34,27 +30,43 @@ class ControlNet:
             cfg_copies: Copies of the batch, for classifier-free guidance.
 
         Returns:
-            What `residuals` takes as `prepared`.
+            The argument `prepared` of `residuals`.
         """
-        return [repeat_batch(self.embedding(maps)[0], cfg_copies), torch.tensor([scale], device=maps.device)]
 
     def residuals(self, sample: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
-        """Compute the residuals of the UNet's down blocks and, last, of its middle block.
+        """Compute the residuals of the UNet's down blocks and, for a ControlNet, of its middle block as the last.
 
         Args:
             sample: Latents (B, C, h, w).
             time: (1,).
             states: Text states.
-            prepared: Of `prepare`.
+            prepared: Result of `prepare`.
 
         Returns:
             Residuals by block.
         """
+
+
+class _ControlNet:
+    """Embeds its condition (a map, or the photo's latents) once per image and runs the rest at each step."""
+
+    adapter = False
+
+    def __init__(self, net: nn.Module, device: str, compiled: bool):
+        rest = copy(net)  # the same weights, without the condition's embedding
+        rest._modules = net._modules | {"controlnet_cond_embedding": nn.Identity()}
+        self.embedding = CompiledModule(net.controlnet_cond_embedding, device)
+        self.net = CompiledModule(_EmbeddedControlNet(rest), device, compiled)
+
+    def prepare(self, maps: Tensor, scale: float, cfg_copies: int) -> list[Tensor]:
+        return [repeat_batch(self.embedding(maps)[0], cfg_copies), torch.tensor([scale], device=maps.device)]
+
+    def residuals(self, sample: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
         return list(self.net(sample, time, states, *prepared))
 
 
-class Adapter:
-    """A T2I-Adapter: its residuals are the same at each step."""
+class _Adapter:
+    """A T2I-Adapter, with residuals that are the same at each step."""
 
     adapter = True
 
@@ -62,54 +74,33 @@ class Adapter:
         self.channels, self.net = net.config.in_channels, CompiledModule(net, device)
 
     def prepare(self, maps: Tensor, scale: float, cfg_copies: int) -> list[Tensor]:
-        """Compute features times the scale.
-
-        Args:
-            maps: (B, 3, H, W) in [0, 1]; for an identity function latents.
-            scale: Conditioning scale.
-            cfg_copies: Copies of the batch, for classifier-free guidance.
-
-        Returns:
-            What `residuals` takes as `prepared`.
-        """
         return [repeat_batch(feature, cfg_copies) * scale for feature in self.net(maps[:, : self.channels])]
 
     def residuals(self, sample: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
-        """Return the residuals inside of the UNet's down blocks.
-
-        Args:
-            sample: Latents (B, C, h, w).
-            time: (1,).
-            states: Text states.
-            prepared: Of `prepare`.
-
-        Returns:
-            Residuals by block.
-        """
         return prepared
 
 
-def control_of(net: nn.Module, device: str, compiled: bool) -> ControlNet | Adapter:
+def control_of(net: nn.Module, device: str, compiled: bool) -> Control:
     """Wrap a T2I-Adapter or a ControlNet for its device.
 
     Args:
-        net: A T2I-Adapter or a ControlNet.
-        device: Where it lies.
+        net: The network.
+        device: Its device.
         compiled: Whether torch compiles a ControlNet.
 
     Returns:
         The control.
     """
-    return Adapter(net, device) if isinstance(net, T2IAdapter) else ControlNet(net, device, compiled)
+    return _Adapter(net, device) if isinstance(net, T2IAdapter) else _ControlNet(net, device, compiled)
 
 
-def are_adapters(name: str, controls: list[ControlNet | Adapter], large: bool) -> bool:
+def are_adapters(name: str, controls: list[Control], large: bool) -> bool:
     """Return whether the controls are T2I-Adapters.
 
     Args:
-        name: Of the model, for messages.
+        name: Model name, for messages.
         controls: Its controls.
-        large: Whether it is Stable Diffusion XL.
+        large: Whether the model is Stable Diffusion XL.
 
     Returns:
         True for T2I-Adapters, False for ControlNets or no controls.
@@ -120,8 +111,8 @@ def are_adapters(name: str, controls: list[ControlNet | Adapter], large: bool) -
     kinds = {control.adapter for control in controls}
     if len(kinds) > 1 or (large and False in kinds):
         raise AnonlibError(
-            f"{name} is to follow several maps: it wants all of its controls as "
-            f"{'T2I-Adapters' if large else 'ControlNets, or all as T2I-Adapters'}"
+            f"{name} is to follow several maps: all of its controls must be "
+            f"{'T2I-Adapters' if large else 'ControlNets, or all T2I-Adapters'}"
         )
     return kinds == {True}
 

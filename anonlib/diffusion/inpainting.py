@@ -20,7 +20,7 @@ from anonlib.diffusion.request import DenoisingInputs, InpaintRequest
 from anonlib.diffusion.unet import Unet
 from anonlib.engine.torch_setup import device
 
-StepCallback = Callable[[int, Tensor, Tensor], Tensor]  # (step, time, latents) -> the latents to go on with
+StepCallback = Callable[[int, Tensor, Tensor], Tensor]  # (step, time, latents) -> next latents
 
 
 class Inpainter:
@@ -33,10 +33,10 @@ class Inpainter:
 
     Args:
         parts: The pipeline and its controls.
-        batch: Images at once, fewer where memory is short: see `memory_plan.batch`.
+        batch: Images at once, fewer if memory is short: see `memory_plan.batch`.
         size: Side of an image in pixels, for the memory plan.
         compiled: Whether torch compiles the networks on a GPU.
-        at: Where it works; None: on the GPU where there is one.
+        at: Device; None: the GPU if there is one.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Inpainter:
         adapters = are_adapters(parts.name, controls, self.large)
         self.identity = controls.pop() if parts.identity else None
         self.controls = controls
-        # these two work beside the main thread, where no CUDA graph may be recorded: they are not compiled
+        # not compiled, because they run outside the main thread, where no CUDA graph may be recorded
         self.encoder = CompiledModule(nn.Sequential(vae.encoder, vae.quant_conv), kind, exact=exact)
         self.decoder = CompiledModule(nn.Sequential(vae.post_quant_conv, vae.decoder), kind, exact=exact)
         self.unet = CompiledModule(Unet(unet, adapters), kind, self.compiled)
@@ -128,7 +128,7 @@ class Inpainter:
         """Denoise a batch.
 
         Args:
-            inputs: Of `prepare`.
+            inputs: Result of `prepare`.
             callback: Called after each step.
 
         Returns:
@@ -208,7 +208,7 @@ class Inpainter:
         return torch.tensor(values, device=self.device, dtype=torch.float32)[:, None, None, None]
 
     def _texts(self, request: InpaintRequest, size: torch.Size) -> list[Tensor]:
-        """Return text states, then sizes and image embeddings where the UNet takes them, for all copies of a batch."""
+        """Return text states, then sizes and image embeddings if the UNet takes them, for all copies of a batch."""
         negative = [request.negative] * len(request.texts) * (self.cfg_copies - 1)
         empty = [""] * len(request.texts) if self.identity else []
         encoded = [self._encode_text(text) for text in negative + request.texts + empty]
@@ -232,7 +232,7 @@ class Inpainter:
 
     @contextlib.contextmanager
     def _on_device(self, part: str) -> Iterator[None]:
-        """Have a part on the device; where parts are offloaded it leaves again."""
+        """Keep a part on the device; if parts are offloaded, move it back afterwards."""
         nets = self.parts[part] if self.memory_plan.offloaded else []
         for net in nets:
             net.to(self.device)
@@ -248,7 +248,7 @@ class Inpainter:
         return (posterior.mean + posterior.std * sample) * self.pipeline.vae.config.scaling_factor
 
     def _in_slices(self, network: CompiledModule, batch: Tensor) -> Tensor:
-        """Run a network on a batch, or image by image where memory is short."""
+        """Run a network on a batch, or image by image if memory is short."""
         return torch.cat([network(part)[0] for part in batch.split(1 if self.memory_plan.sliced else len(batch))])
 
 
@@ -266,7 +266,7 @@ def load_inpainter(
     Args:
         bundle: The models.
         conditions: Control maps to follow; "identity" is CAMOUFLaGE's identity function, "attributes" its adapters.
-        batch: Images at once, the most.
+        batch: Maximum images at once.
         size: Side of an image in pixels.
         compiled: Whether torch compiles the networks on a GPU.
         use_lcm: Whether to fuse the model's LCM LoRA, for a few steps.

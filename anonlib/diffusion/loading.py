@@ -45,7 +45,7 @@ def load_pipeline(bundle: ModelSpec, conditions: tuple[str, ...] = (), use_lcm: 
     """
     pipeline = read_pipeline(bundle, conditions, use_lcm=use_lcm)
     if conditions:
-        nets = [read_control(bundle, name) for name in conditions]
+        nets = [_read_control(bundle, name) for name in conditions]
         components = pipeline.components | {"controlnet": nets, "requires_safety_checker": False}
         pipeline = StableDiffusionControlNetInpaintPipeline(**components)
         pipeline.set_progress_bar_config(disable=True)
@@ -57,10 +57,10 @@ class Parts:
     """A pipeline and its controls, on the CPU.
 
     Attributes:
-        name: Of the pipeline, for messages.
+        name: Name of the pipeline, for messages.
         pipeline: diffusers' inpainting pipeline, without controls.
         controls: ControlNets or T2I-Adapters by condition.
-        identity: CAMOUFLaGE's identity function, where it is asked for.
+        identity: CAMOUFLaGE's identity function, if requested.
         use_lcm: Whether an LCM LoRA is fused into the UNet.
     """
 
@@ -72,7 +72,7 @@ class Parts:
 
 
 def read_parts(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = False) -> Parts:
-    """Read a model's parts in the type that they are run in.
+    """Read a model's parts in the type in which they run.
 
     Args:
         bundle: The models.
@@ -87,9 +87,9 @@ def read_parts(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = F
     """
     check(bundle, conditions, use_lcm)
     dtype = _dtype(bundle)
-    check_memory(bundle.pipeline.name, weights_bytes(bundle, conditions, dtype))
+    check_memory(bundle.pipeline.name, _weights_bytes(bundle, conditions, dtype))
     pipeline = read_pipeline(bundle, conditions, dtype, use_lcm)
-    nets = {name: read_control(bundle, name, dtype) for name in conditions}
+    nets = {name: _read_control(bundle, name, dtype) for name in conditions}
     return Parts(bundle.pipeline.name, pipeline, nets, nets.pop(IDENTITY, None), use_lcm)
 
 
@@ -110,7 +110,7 @@ def read_pipeline(
     Args:
         bundle: The models.
         conditions: Control maps that must be there too; with "attributes" the UNet gets CAMOUFLaGE-Light's IP-Adapter.
-        dtype: Of the weights.
+        dtype: Type of the weights.
         use_lcm: Whether to fuse the LCM LoRA.
 
     Raises:
@@ -157,20 +157,8 @@ def _load_ip_adapter(pipeline: DiffusionPipeline, camouflage: ModelRef) -> None:
         ) from error
 
 
-def read_control(bundle: ModelSpec, condition: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Read the ControlNet or T2I-Adapter of a condition, on the CPU.
-
-    Args:
-        bundle: The models.
-        condition: Its control map.
-        dtype: Of the weights.
-
-    Returns:
-        The network.
-
-    Raises:
-        AnonlibError: It is damaged.
-    """
+def _read_control(bundle: ModelSpec, condition: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Read the ControlNet or T2I-Adapter of a condition, on the CPU. Raises AnonlibError if it is damaged."""
     model = bundle.control(condition)
     class_name = json.loads((model.folder / "config.json").read_text()).get("_class_name", "")
     kind = T2IAdapter if class_name == "T2IAdapter" else ControlNetModel
@@ -182,7 +170,7 @@ def save_net(net: nn.Module, folder: Path) -> None:
 
     Args:
         net: A network of diffusers or transformers, moved to the CPU.
-        folder: Where it is written.
+        folder: Target.
     """
     net.to("cpu", torch.float16).save_pretrained(folder, safe_serialization=True)
     forget_places(folder)
@@ -192,24 +180,15 @@ def forget_places(folder: Path) -> None:
     """Remove from all configurations the folders of this machine that networks were loaded from.
 
     Args:
-        folder: Of a saved model.
+        folder: Saved model.
     """
     for file in folder.rglob("*.json"):
         lines = [line for line in file.read_text().splitlines(keepends=True) if '"_name_or_path"' not in line]
         file.write_text("".join(lines))
 
 
-def weights_bytes(bundle: ModelSpec, conditions: tuple[str, ...], dtype: torch.dtype) -> float:
-    """Estimate from their files the bytes of the weights of a model and its controls.
-
-    Args:
-        bundle: The models.
-        conditions: Controls besides the pipeline.
-        dtype: Of the weights.
-
-    Returns:
-        Bytes.
-    """
+def _weights_bytes(bundle: ModelSpec, conditions: tuple[str, ...], dtype: torch.dtype) -> float:
+    """Estimate from their files the bytes of the weights of a model and its controls."""
     folder = bundle.pipeline.folder
     parts = [part for part in folder.iterdir() if part.is_dir() and not part.name.startswith("controlnet-")]
     controls = [bundle.control(name).folder for name in conditions]
@@ -222,7 +201,7 @@ def _parameters(folder: Path) -> float:
 
 
 def _read(name: str, kind: type, folder: Path, dtype: torch.dtype, **options) -> object:
-    """Read a model or pipeline from a folder, its half-precision weights where it has such files."""
+    """Read a model or pipeline from a folder, with half-precision weights if it has them."""
     variant = "fp16" if any(folder.glob("**/*.fp16.*")) else None
     try:
         return kind.from_pretrained(folder, local_files_only=True, dtype=dtype, variant=variant, **options)

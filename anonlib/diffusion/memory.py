@@ -19,7 +19,7 @@ UNET_VALUES, VAE_VALUES = 64, 16
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes that a pipeline takes: of its parts' weights, and of the activations of one image.
+    """Bytes of a pipeline: the weights of its parts, and the activations of one image.
 
     Attributes:
         texts: Weights of the text encoders.
@@ -37,7 +37,7 @@ class MemoryNeed:
 
     @property
     def weights(self) -> float:
-        """Bytes of all weights."""
+        """Return the bytes of all weights."""
         return self.texts + self.vae + self.unet
 
 
@@ -47,7 +47,7 @@ class MemoryPlan:
 
     Attributes:
         batch: Images at once.
-        sliced: Whether the VAE takes them one by one.
+        sliced: Whether the VAE runs image by image.
         offloaded: Whether only the part that works (texts, VAE or UNet) is on the GPU; then no stages overlap.
     """
 
@@ -60,7 +60,7 @@ def check_memory(name: str, weights: float) -> None:
     """Check that a model fits into the free memory of a CPU.
 
     Args:
-        name: Of the model.
+        name: Model name.
         weights: Bytes of its weights.
 
     Raises:
@@ -74,20 +74,8 @@ def check_memory(name: str, weights: float) -> None:
         )
 
 
-def image_bytes(size: int, width: int, values: int, itemsize: int, factor: int = 1, cfg_copies: int = 1) -> float:
-    """Return the bytes of a network's activations for one image.
-
-    Args:
-        size: Side of the image in pixels.
-        width: Channels of the network's first feature map.
-        values: UNET_VALUES or VAE_VALUES.
-        itemsize: Bytes of a value.
-        factor: How much smaller the network's input is than the image.
-        cfg_copies: Copies of the image, for classifier-free guidance.
-
-    Returns:
-        Bytes.
-    """
+def _image_bytes(size: int, width: int, values: int, itemsize: int, factor: int = 1, cfg_copies: int = 1) -> float:
+    """Return the bytes of a network's activations for one image."""
     return cfg_copies * (size / factor) ** 2 * width * values * itemsize
 
 
@@ -110,8 +98,8 @@ def memory_need(
         for name, part in parts.items()
     }
     vae, unet, factor = pipeline.vae, pipeline.unet, pipeline.vae_scale_factor
-    vae_image = image_bytes(size, vae.config.block_out_channels[0], VAE_VALUES, vae.dtype.itemsize)
-    unet_image = image_bytes(
+    vae_image = _image_bytes(size, vae.config.block_out_channels[0], VAE_VALUES, vae.dtype.itemsize)
+    unet_image = _image_bytes(
         size, unet.config.block_out_channels[0], UNET_VALUES, unet.dtype.itemsize, factor, cfg_copies
     )
     return MemoryNeed(**weights, vae_image=vae_image, unet_image=unet_image)
@@ -121,7 +109,7 @@ def planned_bytes(need: MemoryNeed, plan: MemoryPlan) -> float:
     """Return the bytes that a plan takes.
 
     Args:
-        need: What the pipeline takes.
+        need: Memory of the pipeline.
         plan: How it runs.
 
     Returns:
@@ -138,7 +126,7 @@ def plan_memory(free: float, need: MemoryNeed, batch: int) -> MemoryPlan:
 
     Args:
         free: Bytes of free GPU memory.
-        need: What the pipeline takes.
+        need: Memory of the pipeline.
         batch: The wanted batch size.
 
     Raises:
@@ -149,8 +137,9 @@ def plan_memory(free: float, need: MemoryNeed, batch: int) -> MemoryPlan:
             return plan
     least = planned_bytes(need, MemoryPlan(1, sliced=True, offloaded=True))
     raise AnonlibError(
-        f"the model takes {least / 1e9:.1f} GB of GPU memory and {free / 1e9:.1f} GB are free: end what else uses the "
-        "GPU, follow fewer conditions, choose a smaller generator.size, or CUDA_VISIBLE_DEVICES=-1 to run on the CPU"
+        f"the model takes {least / 1e9:.1f} GB of GPU memory and {free / 1e9:.1f} GB are free: close other programs "
+        "on the GPU, follow fewer conditions, choose a smaller generator.size, or run on the CPU with "
+        "CUDA_VISIBLE_DEVICES=-1"
     )
 
 

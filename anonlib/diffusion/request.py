@@ -1,4 +1,4 @@
-"""A batch to inpaint, and what of it is the same at every denoising step."""
+"""A batch to inpaint, and its inputs that are the same at every denoising step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class InpaintRequest:
 
     Attributes:
         images: (B, 3, H, W) in [0, 1].
-        masks: (B, 1, H, W), 1 where to inpaint, else 0.
+        masks: (B, 1, H, W), 1 in the inpainted region, else 0.
         controls: Control maps (B, C, H, W) in [0, 1] by condition.
         scales: Conditioning scales by condition.
         guidance: B guidance scales.
@@ -21,9 +21,9 @@ class InpaintRequest:
         negative: The negative prompt of all images.
         steps: Denoising steps.
         seeds: B seeds, or B generators.
-        strength: In (0, 1]: start from the photo with the noise that is left after this share of the way; None: from
-            noise alone.
-        anonymization_scale: B scales a_s >= 0 of CAMOUFLaGE, where the model has an identity function.
+        strength: Share of the noise schedule in (0, 1] at which denoising starts from the noisy photo; None: it
+            starts from noise alone.
+        anonymization_scale: B scales a_s >= 0 of CAMOUFLaGE, if the model has an identity function.
         embeds: Image embeddings (B, D) for an IP-Adapter.
     """
 
@@ -42,7 +42,7 @@ class InpaintRequest:
 
     @property
     def generators(self) -> list[torch.Generator]:
-        """The random generators of the noise, one per image."""
+        """Return the random generators of the noise, one per image."""
         return [
             seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed) for seed in self.seeds
         ]
@@ -54,16 +54,16 @@ class DenoisingInputs:
 
     Attributes:
         request: The request.
-        generators: Of the noise that is drawn later, one per image.
+        generators: Generators of later noise, one per image.
         noise: Initial noise (B, C, h, w).
         mask: (B, 1, h, w) at the latents' resolution.
-        context_latents: Latents of what the UNet may see: the photo without the masked pixels, or all of the photo for
+        context_latents: Latents of the UNet's context: the photo without the masked pixels, or all of the photo for
             a UNet of 4 channels.
         photo_latents: Latents of the whole photo.
-        texts: Text states; then, where the UNet takes them, pooled states, sizes and image embeddings. Repeated for
+        texts: Text states; then, if the UNet takes them, pooled states, sizes and image embeddings. Repeated for
             classifier-free guidance, as `controls`.
-        controls: What each control computed once.
-        identity: What CAMOUFLaGE's identity function computed once.
+        controls: Result of `Control.prepare` for each control.
+        identity: The same for CAMOUFLaGE's identity function.
     """
 
     request: InpaintRequest
@@ -78,7 +78,7 @@ class DenoisingInputs:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All tensors, for streams that use them."""
+        """Return all tensors, for streams that use them."""
         nested = [*self.controls, self.identity]
         latents = [self.noise, self.mask, self.context_latents, self.photo_latents]
         return [*latents, *self.texts, *(tensor for part in nested for tensor in part)]

@@ -91,7 +91,7 @@ def similarity_transform(points: np.ndarray, places: np.ndarray) -> np.ndarray:
 
     Args:
         points: (N, 2).
-        places: (N, 2), where they go.
+        places: (N, 2), their targets.
 
     Returns:
         (2, 3).
@@ -153,7 +153,7 @@ def person_mask(images: np.ndarray) -> np.ndarray:
         images: (N, 128, 128, 3) uint8.
 
     Returns:
-        (N, 128, 128) uint8, 255 = person, 0 = background; all zero where the parser finds no person.
+        (N, 128, 128) uint8, 255 = person, 0 = background; all zero if the parser finds no person.
     """
     masks = [mask_from_classes(classes) for classes in parse(images)]
     return np.stack(masks) if masks else np.zeros(images.shape[:3], np.uint8)
@@ -166,7 +166,7 @@ def mask_from_classes(classes: np.ndarray) -> np.ndarray:
         classes: (128, 128) of `parse`.
 
     Returns:
-        (128, 128) uint8, 255 = person; all zero where less than 5 % is a person.
+        (128, 128) uint8, 255 = person; all zero if the person covers less than 5 %.
     """
     person = classes > 0
     if person.mean() < 0.05:
@@ -191,7 +191,7 @@ def dilate_masks(masks: np.ndarray) -> np.ndarray:
         masks: (N, 128, 128) uint8.
 
     Returns:
-        Of the same shape.
+        Masks of the same shape.
     """
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * DILATION + 1,) * 2)
     return np.stack([cv2.dilate(mask, kernel) for mask in masks]) if len(masks) else masks

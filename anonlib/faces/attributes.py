@@ -18,7 +18,7 @@ ENCODER = "encoder"  # the folder of the demo's network inside that of CAMOUFLaG
 
 
 class AttributePredictor(Protocol):
-    """What predicts attributes and embeddings of aligned photos."""
+    """A predictor of attributes and embeddings of aligned photos."""
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict attributes and embeddings.
@@ -69,20 +69,12 @@ class SmallAttributePredictor:
 
 
 @dataclass(frozen=True)
-class FarlAttributePredictor:
+class _FarlAttributePredictor:
     """FaRL's embedding and FACER's 40 attributes, from a folder with their files."""
 
     folder: Path
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict attributes and embeddings.
-
-        Args:
-            images: (N, 128, 128, 3) uint8.
-
-        Returns:
-            As `AttributePredictor.predict`.
-        """
         from anonlib.networks.farl import POINTS, read_farl
 
         return read_farl(images, similarity_transform(FRAME_POINTS, POINTS), self.folder)
@@ -95,15 +87,15 @@ def attribute_predictor(bundle: ModelSpec) -> AttributePredictor:
         bundle: The models.
 
     Returns:
-        FaRL and FACER where their files are named, else the demo's network.
+        FaRL and FACER if the model names their files, else the demo's network.
 
     Raises:
         AnonlibError: The model has neither.
     """
     if bundle.reader:
-        return FarlAttributePredictor(bundle.reader.folder)
+        return _FarlAttributePredictor(bundle.reader.folder)
     if not bundle.camouflage:
-        raise AnonlibError(f"{bundle.pipeline.name} has nothing that reads faces: name a folder, generator.camouflage")
+        raise AnonlibError(f"{bundle.pipeline.name} has no attribute network: name a folder, generator.camouflage")
     return SmallAttributePredictor(bundle.camouflage.folder / ENCODER)
 
 

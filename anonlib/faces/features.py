@@ -68,7 +68,7 @@ def extract_features(sets: dict[str, np.ndarray], bundle: ModelSpec) -> dict[str
     """
     bundle = bundle.reading()
     models = [model.label for model in (bundle.reader, bundle.camouflage) if model]
-    shards = _map_sets("image features", feature_shards, sets, params={"bundle": bundle}, models=models)
+    shards = _map_sets("image features", _feature_shards, sets, params={"bundle": bundle}, models=models)
     return {
         name: ImageFeatures(**{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
         for name, parts in shards.items()
@@ -84,7 +84,7 @@ def extract_parser_features(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray
     Returns:
         (N, D) float16 by name.
     """
-    shards = _map_sets("parser features", parser_feature_shards, sets)
+    shards = _map_sets("parser features", _parser_feature_shards, sets)
     return {name: np.concatenate(parts) for name, parts in shards.items()}
 
 
@@ -99,30 +99,15 @@ def _map_sets(step: str, function: Callable[..., list], sets: dict[str, np.ndarr
     return by_set
 
 
-def parser_feature_shards(images: list[np.ndarray]) -> list[np.ndarray]:
-    """Compute the parser's features of each shard of photos.
-
-    Args:
-        images: Shards (N, 128, 128, 3) uint8.
-
-    Returns:
-        (N, D) float16 for each shard.
-    """
+def _parser_feature_shards(images: list[np.ndarray]) -> list[np.ndarray]:
+    """Compute the parser's features (N, D) float16 of each shard of photos."""
     from anonlib.networks.attributes import parser_features
 
     return [parser_features(shard).half().numpy() for shard in images]
 
 
-def feature_shards(images: list[np.ndarray], bundle: ModelSpec) -> list[dict[str, np.ndarray]]:
-    """Compute the fields of `ImageFeatures` of each shard of photos.
-
-    Args:
-        images: Shards (N, 128, 128, 3) uint8.
-        bundle: The models that predict attributes.
-
-    Returns:
-        Fields by name for each shard.
-    """
+def _feature_shards(images: list[np.ndarray], bundle: ModelSpec) -> list[dict[str, np.ndarray]]:
+    """Compute the fields of `ImageFeatures` of each shard of photos."""
     return [_features(shard, bundle) for shard in images]
 
 

@@ -52,16 +52,8 @@ def _model() -> tuple[Callable, int]:
     return run, int(model.inputs[0].get_shape()[1])
 
 
-def inverse_depth(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Estimate the inverse depth of an aligned image from the face's mesh and the person's outline.
-
-    Args:
-        image: (H, W, 3) uint8.
-        mask: (H, W) uint8, the person; inside, inverse depth falls off towards the outline.
-
-    Returns:
-        (H, W) float in [0, 1], 1 nearest; 0 behind the person, or without a face.
-    """
+def _inverse_depth(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the inverse depth (H, W) in [0, 1], 1 nearest, from the face's mesh and the person's outline."""
     from scipy.interpolate import LinearNDInterpolator
 
     points = face_mesh(image) if mask.any() else None
@@ -87,7 +79,7 @@ def inverse_depth_maps(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     Returns:
         (N, H, W) uint8, 255 = nearest.
     """
-    near = [cv2.GaussianBlur(inverse_depth(*pair), (0, 0), 0.8) for pair in zip(images, masks, strict=True)]
+    near = [cv2.GaussianBlur(_inverse_depth(*pair), (0, 0), 0.8) for pair in zip(images, masks, strict=True)]
     return np.rint(np.stack(near) * 255).astype(np.uint8)
 
 
@@ -106,7 +98,7 @@ def normal_maps(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def _normals(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    near = inverse_depth(image, mask)
+    near = _inverse_depth(image, mask)
     if not near.any():
         return np.zeros(image.shape, np.uint8)
     height = cv2.GaussianBlur(near, (0, 0), SMOOTHING) * DEPTH_RANGE

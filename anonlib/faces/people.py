@@ -1,4 +1,4 @@
-"""CAMOUFLaGE-Light's spatial code: where each person of an image is, with attributes and points of the face."""
+"""CAMOUFLaGE-Light's spatial code: the regions of an image's people with their attributes and face points."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Person:
     """A person in an image.
 
     Attributes:
-        attributes: (40,) in [0, 1], 0.5 where nothing is known.
+        attributes: (40,) in [0, 1], 0.5 if unknown.
         points: (68, 2) of the face in the image's pixels.
     """
 
@@ -62,8 +62,8 @@ def spatial_code(people: list[Person], height: int, width: int) -> np.ndarray:
 
     Args:
         people: The people of the image.
-        height: Of the code, in px.
-        width: Of the code, in px.
+        height: Height of the code in px.
+        width: Width of the code in px.
 
     Returns:
         (CHANNELS, height, width) float32 in [0, 1]; all zero without people.

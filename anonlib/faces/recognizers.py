@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 BATCH = 16  # faces per call of an ONNX network: larger batches leave the CPU's cache
 RECOGNIZERS = ("mobilefacenet", "sface", "w600k", "dlib")
-JUDGES = {"w600k": "w600k_mbf", "sface": "SFace"}  # those in no loss, the best first, and what captions call them
+JUDGES = {
+    "w600k": "w600k_mbf",
+    "sface": "SFace",
+}  # recognizers outside every loss, the best first, with their names in captions
 WIDTHS = {"sface": 128, "dlib": 128}  # of an embedding; 512 of the others
 UNMIRRORED = ("dlib",)  # embed the photo only: its mirror image adds nothing on real faces
 FACE_BOX = (8, 14, 104, 110)  # px: left, top, right, bottom of a face in the crop, where dlib fits its points
 
 
 def judge() -> str:
-    """Return the recognizer that judges images: w600k, or SFace where w600k's licence was not accepted.
+    """Return the recognizer that judges images: w600k, or SFace if w600k's licence was not accepted.
 
     SFace filtered the embedded faces, w600k had no part in them.
     """
@@ -33,10 +36,10 @@ def judge() -> str:
 
 
 def embed(name: str, images: np.ndarray, batch: int = 64, threads: int = 1) -> np.ndarray:
-    """Compute embeddings of aligned faces: of the photo plus of its mirror image, L2-normalized.
+    """Compute L2-normalized embeddings of aligned faces: the sum of the photo's and its mirror image's.
 
     Args:
-        name: One of RECOGNIZERS; those of UNMIRRORED without the mirror image.
+        name: One of RECOGNIZERS; those in UNMIRRORED use no mirror image.
         images: (N, 128, 128, 3) uint8 RGB, aligned.
         batch: Images per call.
         threads: CPU threads of this call.

@@ -90,7 +90,7 @@ def save_head(head: AttributeHead, folder: Path) -> None:
 
     Args:
         head: The head.
-        folder: Where WEIGHTS is written.
+        folder: Target of WEIGHTS.
     """
     weights = {name: value.half().contiguous() for name, value in head.state_dict().items() if "words" not in name}
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def load_head(folder: Path) -> AttributeHead:
     """Load a head, once.
 
     Args:
-        folder: Where WEIGHTS is.
+        folder: Folder of WEIGHTS.
 
     Returns:
         The head, in evaluation mode.

@@ -30,7 +30,7 @@ def generate_captions(images: np.ndarray, folder: Path, batch: int = 16) -> list
 
     Args:
         images: (N, H, W, 3) uint8 RGB.
-        folder: Of BLIP's files.
+        folder: Folder of BLIP.
         batch: Images per call.
 
     Returns:

@@ -1,4 +1,4 @@
-"""DeepPrivacy2's generator (Hukkelås & Lindseth, 2023), small: it generates a face where one was removed.
+"""DeepPrivacy2's generator (Hukkelås & Lindseth, 2023), small: it generates a face in the place of a removed one.
 
 A U-Net takes the rest of the picture, the mask and five points of the removed face; a style from noise modulates its
 decoder (Karras et al., 2020). No pixel under the mask reaches it.
@@ -35,7 +35,7 @@ class Modulated(nn.Module):
 class DeepPrivacy2Generator(nn.Module):
     """Generate a face under the mask; outside of it pictures are unchanged.
 
-    forward: pictures (B, 3, H, W) in [-1, 1], H and W multiples of 16; mask (B, 1, H, W), 1 where to generate; points
+    forward: pictures (B, 3, H, W) in [-1, 1], H and W multiples of 16; mask (B, 1, H, W), 1 where generated; points
     (B, POINTS, H, W) in [0, 1]; normal noise (B, NOISE) -> pictures (B, 3, H, W).
     """
 

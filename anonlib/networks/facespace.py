@@ -80,7 +80,7 @@ class FaceSpace(nn.Module):
 
         Args:
             styles: (B, LAYERS, WIDTH).
-            levels: Of the generator, one of VIEWS.
+            levels: Levels of the generator, one of VIEWS.
             synthesis: The generator.
 
         Returns:
@@ -90,19 +90,11 @@ class FaceSpace(nn.Module):
             pictures = F.interpolate(synthesis(styles).float(), size=(2 * SIZE, 2 * SIZE), mode="area")
         else:
             pictures = self.views[str(levels)](synthesis(styles, levels), styles[:, 3 * levels + 1]).float()
-        return align_pictures(pictures, self.frame)
+        return _align_pictures(pictures, self.frame)
 
 
-def align_pictures(pictures: Tensor, frame: Tensor) -> Tensor:
-    """Align the generator's pictures to the frame of photos.
-
-    Args:
-        pictures: (B, 3, S, S), of any size S.
-        frame: (2, 3), see `FaceSpace`.
-
-    Returns:
-        (B, 3, SIZE, SIZE).
-    """
+def _align_pictures(pictures: Tensor, frame: Tensor) -> Tensor:
+    """Align the generator's pictures (B, 3, S, S) to the frame (2, 3) of photos; see `FaceSpace`."""
     ticks = torch.arange(SIZE, device=pictures.device, dtype=torch.float32)
     places = torch.stack(
         [*torch.meshgrid(ticks, ticks, indexing="xy"), torch.ones(SIZE, SIZE, device=pictures.device)], -1

@@ -58,18 +58,8 @@ class Farl(nn.Module):
 
 
 @lru_cache(maxsize=1)
-def load_farl(folder: Path) -> Farl:
-    """Load both networks onto the device, once.
-
-    Args:
-        folder: Of the published files.
-
-    Returns:
-        The networks, frozen.
-
-    Raises:
-        AnonlibError: A file is missing, damaged or another network's.
-    """
+def _load_farl(folder: Path) -> Farl:
+    """Load both networks, frozen, onto the device. Raises AnonlibError for missing, damaged or foreign files."""
     if missing := [name for name in (IMAGE, ATTRIBUTES) if not (folder / name).exists()]:
         raise AnonlibError(f"{folder} has no {missing[0]}: put the files of FaRL's and FACER's releases there")
     try:
@@ -79,9 +69,9 @@ def load_farl(folder: Path) -> Farl:
         image = _part(image["state_dict"], "visual.")
         width, embedding = image["proj"].shape
         layers = len({name.split(".")[2] for name in image if name.startswith("transformer.resblocks.")})
-        net = Farl(vision_config(width, layers), embedding)
-        _load(net.image, to_transformers(image))
-        _load(net.trunk, to_transformers(_part(heads, "backbone.")))
+        net = Farl(_vision_config(width, layers), embedding)
+        _load(net.image, _to_transformers(image))
+        _load(net.trunk, _to_transformers(_part(heads, "backbone.")))
         net.head.load_state_dict(_part(heads, "head."))
         net.proj.data.copy_(image["proj"])
     except Exception as error:  # damaged or foreign files raise any exception
@@ -89,16 +79,8 @@ def load_farl(folder: Path) -> Farl:
     return net.eval().requires_grad_(False).to(device())
 
 
-def vision_config(width: int, layers: int) -> CLIPVisionConfig:
-    """Build the configuration of CLIP's image encoder with ViT-B/16's patches.
-
-    Args:
-        width: Hidden size.
-        layers: Transformer blocks.
-
-    Returns:
-        transformers' configuration.
-    """
+def _vision_config(width: int, layers: int) -> CLIPVisionConfig:
+    """Build the configuration of CLIP's image encoder with ViT-B/16's patches."""
     return CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=4 * width,
@@ -110,15 +92,8 @@ def vision_config(width: int, layers: int) -> CLIPVisionConfig:
     )
 
 
-def to_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of CLIP's image encoder from OpenAI's layout to transformers'.
-
-    Args:
-        weights: By OpenAI's names.
-
-    Returns:
-        By transformers' names.
-    """
+def _to_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of CLIP's image encoder from OpenAI's layout to that of transformers."""
     renamed = {}
     for name, value in weights.items():
         if name in FLAT:
@@ -172,13 +147,13 @@ def read_farl(images: np.ndarray, matrix: np.ndarray, folder: Path, batch: int =
     Args:
         images: (N, H, W, 3) uint8.
         matrix: (2, 3), the affine map from their pixels to those in which a face has POINTS; black outside.
-        folder: Of the published files.
+        folder: Folder of the published files.
         batch: Images per forward pass.
 
     Returns:
         Attributes (N, 40) in [0, 1] and embeddings (N, D), float32.
     """
-    net = load_farl(folder)
+    net = _load_farl(folder)
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
     parts = [(torch.zeros(0, len(NAMES)), torch.zeros(0, net.proj.shape[1]))]
     for start in range(0, len(images), batch):

@@ -58,7 +58,7 @@ def lpips_distance(first: np.ndarray, second: np.ndarray, batch: int = 16) -> np
 
     Args:
         first: (N, H, W, 3) uint8.
-        second: Of the same shape.
+        second: The same shape.
         batch: Pairs per forward pass.
 
     Returns:

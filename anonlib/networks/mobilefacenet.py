@@ -68,7 +68,7 @@ class ConvBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Expand by 1x1, filter by a depthwise 3x3, project linearly; with a shortcut where the shapes allow one."""
+    """Expand by 1x1, filter by a depthwise 3x3, project linearly; with a shortcut if the shapes allow it."""
 
     def __init__(self, inputs: int, outputs: int, width: int, stride: int):
         super().__init__()

@@ -130,7 +130,7 @@ def _inputs(node: "ov.Node") -> list[Tensor]:
 
 
 def _fill(net: Synthesis, weights: list[Tensor]) -> None:
-    """Copy the weights, in the order of the graph, into the network; ValueError where they do not fit."""
+    """Copy the weights, in the order of the graph, into the network; ValueError if they do not fit."""
     remaining, affine = iter(weights), iter(net.affine)
 
     def put(*targets: Tensor) -> None:

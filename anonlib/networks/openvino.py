@@ -9,7 +9,7 @@ def compile_model(model: Any, threads: int = 1, precision: str = "f32") -> Any:
     Args:
         model: A path, or a model that `openvino.Core.read_model` returns.
         threads: CPU threads of a call.
-        precision: Of its products, "f32" or "bf16".
+        precision: Type of its products, "f32" or "bf16".
 
     Returns:
         The compiled model.

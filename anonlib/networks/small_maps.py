@@ -8,7 +8,7 @@ MAX_POSITIONS = 4  # of an output map; see docs/decisions.md
 
 
 class SmallMapConv(nn.Conv2d):
-    """A 3x3 convolution with padding 1 that skips the padding where its output has MAX_POSITIONS or fewer."""
+    """A 3x3 convolution with padding 1 that skips the padding if its output has MAX_POSITIONS or fewer."""
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = ((side - 1) // stride + 1 for side, stride in zip(x.shape[2:], self.stride, strict=True))

@@ -12,7 +12,7 @@ from anonlib import config
 from anonlib.anonymizers import image_seed, registry
 from anonlib.anonymizers.camouflage import BASE, WEIGHTS, CamouflageBase
 from anonlib.anonymizers.seed_keys import seed_parameters
-from anonlib.controls import Seen, annotate
+from anonlib.controls import ParsedImages, annotate
 from anonlib.controls.maps import Maps, lookup
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Studio:
     def __init__(self, image: np.ndarray, settings: config.Profile):
         self.image, self.name = image, "camouflage-base"
         self.options = registry.get(self.name).options(settings) | {"batch": 1}
-        parsed, bundle = Seen(image[None]), self.options["bundle"]
+        parsed, bundle = ParsedImages(image[None]), self.options["bundle"]
         self.maps: Maps = {name: annotate(name, parsed, bundle.annotator(name)) for name in BASE}
         self.seed = image_seed(image, self.name, seed_parameters(self.options))
 

@@ -8,7 +8,7 @@ import torch
 
 from anonlib import config
 from anonlib.anonymizers.diffusion import resize
-from anonlib.anonymizers.multi_face import faces_of, people_of
+from anonlib.anonymizers.multi_face import detect_faces, read_people
 from anonlib.assets import models
 from anonlib.config.errors import AnonlibError
 from anonlib.config.paths import cache_root
@@ -32,7 +32,7 @@ def train_on(photos: Path, target: Path, generator: config.Generator, plan: Plan
     reads, images = attribute_predictor(bundle), squares(photos, generator.size)
     pipeline, told = read_pipeline(bundle), [str(bundle.pipeline.label), str(photos.resolve()), generator.size]
     both = with_mirrors(images)
-    people, embeds = people_of(both, [faces_of(one) for one in both], reads)
+    people, embeds = read_people(both, [detect_faces(one) for one in both], reads)
     checkpoints = cache_root() / "camouflage" / config.digest(told)[:16]
     part = target.with_name(f".{target.name}.part")
     train_camouflage(pipeline, latents_of(pipeline, images), people, torch.from_numpy(embeds), plan, checkpoints, part)

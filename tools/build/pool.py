@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anonlib.controls import ANNOTATORS, Seen
+from anonlib.controls import ANNOTATORS, ParsedImages
 from anonlib.faces import align, detect, with_mirrors
 from tools.build.render import TRUNCATION, looks_young
 from tools.build.stylespace import LAYERS, Generator, load_generator
@@ -41,7 +41,7 @@ def annotated(images: np.ndarray) -> dict[str, np.ndarray]:
     parser classes and control maps of each photo and its mirror image in turn (2N, 128, 128[, 3])."""
     from anonlib.faces.captions import caption
 
-    seen = Seen(with_mirrors(images))
+    seen = ParsedImages(with_mirrors(images))
     told = zip(images, seen.labels[::2], strict=True)
     found = {"masks": seen.masks[::2], "captions": np.array([caption(*one) for one in told]), "labels": seen.labels}
     return found | {name: annotator(seen) for name, annotator in ANNOTATORS.items()}

@@ -73,7 +73,7 @@ def train_deepprivacy2(
     """
     both = with_mirrors(images)
     told = holes(both)
-    rows = np.flatnonzero(told.found)
+    rows = np.flatnonzero(told.has_face)
     both, told = both[rows], Holes(told.hole[rows], told.points[rows])
     torch.manual_seed(11)
     pair = torch.nn.ModuleDict({"g": DeepPrivacy2Generator(), "d": Discriminator()}).to(device())
