@@ -38,7 +38,15 @@ class Caption:
     needs: tuple[str, ...] = ()
 
     def merged(self, formats: Mapping[str, str], options: Mapping[str, Any]) -> "Caption":
-        """Return the caption with the formats and options that a call adds or replaces."""
+        """Add what a call gives.
+
+        Args:
+            formats: columns that it adds or replaces.
+            options: options that it adds or replaces.
+
+        Returns:
+            The caption with both.
+        """
         formats = {**(self.formats or {}), **formats} or None
         return replace(self, formats=formats, options={**self.options, **options})
 

@@ -1,4 +1,4 @@
-"""Figures inside a notebook: small enough that code hosts show the notebook."""
+"""What a notebook displays: texts, and figures small enough that code hosts show the notebook."""
 
 import io
 from pathlib import Path
@@ -31,6 +31,20 @@ def preview(file: Path) -> Any:
         if fitting := [image for image in (min(encoded[:2], key=len), *encoded[2:]) if len(image) <= BYTES]:
             break
     return display.Image(data=(fitting or encoded)[0], width=width)
+
+
+def markdown(text: str) -> Any:
+    """Return a text that the notebook displays.
+
+    Args:
+        text: Markdown.
+
+    Returns:
+        A displayable object.
+    """
+    from IPython.display import Markdown
+
+    return Markdown(text)
 
 
 def _encoded(picture: Any, kind: str, **options: Any) -> bytes:

@@ -90,9 +90,9 @@ def publish() -> None:
                 f"not published: code cell {number}, as the notebook is saved, has not run to its end; what there is "
                 f"lies in {here.scratch}"
             )
-    files = publishing.publish(Path(here.scratch), Path(here.output), here.notebook)
-    html_report.write(Path(here.output))
-    progress.say(f"published {len(files)} files in {here.output}")
+    output = Path(here.output)
+    progress.say(f"published {len(publishing.publish(Path(here.scratch), output, here.notebook))} files in {output}")
+    html_report.write(output)
 
 
 def fill(template: str, /, **values: Any) -> str:
@@ -130,22 +130,18 @@ def prose(name: str, /, **values: Any) -> Any:
     Returns:
         What the notebook displays.
     """
-    filled = fill(text(name), **values)
-    _list({"kind": "text", "name": name, "text": filled})
-    return _markdown(filled)
+    _list({"kind": "text", "name": name, "text": (filled := fill(text(name), **values))})
+    return preview.markdown(filled)
 
 
 def text(name: str) -> str:
-    """Return a sentence of the notebook's YAML file, not filled.
+    """Return a sentence of the notebook's YAML file as a template.
 
     Args:
         name: of the sentence.
 
     Returns:
-        A template.
-
-    Raises:
-        AnonlibError: there is none.
+        The template.
     """
     return captions.find(context().notebook, name, str)
 
@@ -162,9 +158,8 @@ def verdict(name: str, passed: bool, template: str, /, **values: Any) -> Any:
     Returns:
         What the notebook displays.
     """
-    filled = fill(template, **values)
-    _list({"kind": "verdict", "name": name, "passed": bool(passed), "text": filled})
-    return _markdown(f"**{'VALID' if passed else 'INVALID'}** ({name}): {filled}")
+    _list({"kind": "verdict", "name": name, "passed": bool(passed), "text": (filled := fill(template, **values))})
+    return preview.markdown(f"**{'VALID' if passed else 'INVALID'}** ({name}): {filled}")
 
 
 def save_table(
@@ -257,9 +252,9 @@ def _caption(texts: captions.Caption, values: Mapping[str, Any]) -> dict[str, st
     if texts.setting:
         filled["setting"] = fill(captions.SETTING, **values)
     if provenance.shell():
-        from IPython.display import display
+        from IPython import display
 
-        display(_markdown("  \n".join(f"*{line}*" for line in filled.values())))
+        display.display(display.Markdown("  \n".join(f"*{line}*" for line in filled.values())))
     return filled
 
 
@@ -284,12 +279,6 @@ def _list(item: dict[str, Any]) -> None:
 def _blank(array: np.ndarray) -> np.ndarray:
     """Return mid-grey in place of images (uint8, three axes or more): photos of real people are not published."""
     return np.full_like(array, 128) if array.dtype == np.uint8 and array.ndim >= 3 else array
-
-
-def _markdown(text: str) -> Any:
-    from IPython.display import Markdown
-
-    return Markdown(text)
 
 
 def _watch_cells() -> None:
