@@ -130,11 +130,11 @@ def removed(untrained):
 
 
 def test_deepprivacy2_leaves_all_but_the_face_as_it_was(removed, photos):
-    from anonlib.anonymizers.face_box import holes
+    from anonlib.anonymizers.face_box import find_face_boxes
 
     masks = np.full(photos.shape[:3], 255, np.uint8)
     made, status = removed(photos, masks, [1, 2, 3])
-    hole = holes(photos).hole > 0
+    hole = find_face_boxes(photos).hole > 0
     assert status == [OK] * 3 and 0.2 < hole.mean() < 0.7
     np.testing.assert_array_equal(made[~hole], photos[~hole])
     assert np.abs(made[hole].astype(int) - photos[hole]).mean() > 10
@@ -143,10 +143,10 @@ def test_deepprivacy2_leaves_all_but_the_face_as_it_was(removed, photos):
 def test_deepprivacy2_sees_nothing_of_the_face_but_box_and_points(untrained, photos, monkeypatch):
     """Another face in the same box, with the same points, is given the same face."""
     from anonlib.anonymizers import deepprivacy2, face_box
-    from anonlib.anonymizers.face_box import holes
+    from anonlib.anonymizers.face_box import find_face_boxes
 
-    told = holes(photos)
-    monkeypatch.setattr(face_box, "holes", lambda images: told)
+    told = find_face_boxes(photos)
+    monkeypatch.setattr(face_box, "find_face_boxes", lambda images: told)
     method, masks = deepprivacy2.DeepPrivacy2(weights=untrained), np.full(photos.shape[:3], 255, np.uint8)
     other = np.where(told.hole[..., None] > 0, 255 - photos, photos)
     np.testing.assert_array_equal(method(photos, masks, [1, 2, 3])[0], method(other, masks, [1, 2, 3])[0])

@@ -87,7 +87,7 @@ def _writes_into_its_input(images, masks, seeds):
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
-        (_of_the_batch, "company"),
+        (_of_the_batch, "other images"),
         (_draws_without_a_seed, "same seeds"),
         (lambda images, masks, seeds: (255 - images, ["fine"] * len(images)), "status"),
         (lambda images, masks, seeds: (255 - images, ["error"] * len(images)), "nothing is ok"),

@@ -81,7 +81,7 @@ def test_archives_give_aligned_faces_in_disjoint_splits(name):
 @pytest.mark.real_faces
 def test_an_aligned_archive_taken_as_a_folder_is_aligned_the_same(tmp_path):
     faces = loaded("celeba", people=3, images=2)
-    with tarfile.open(archive.files_celeba()[1]) as tar:
+    with tarfile.open(archive.CELEBA.files()[1]) as tar:
         for row in faces.table.itertuples():
             path = tmp_path / "album" / row.identity / row.file.split("/")[-1]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,8 +105,8 @@ def test_absent_archives_are_one_clear_line(tmp_path, monkeypatch):
 def test_a_photo_missing_from_the_archive_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv(archive.VARIABLE, str(tmp_path))
     rows = [(f"{person}/{photo}.jpg", str(person)) for person in range(4) for photo in range(2)]
-    pd.DataFrame(rows, columns=["file", "identity"]).to_csv(tmp_path / f"{archive.CELEBA}.csv", index=False)
-    with tarfile.open(tmp_path / f"{archive.CELEBA}.tar", "w") as tar:
+    pd.DataFrame(rows, columns=["file", "identity"]).to_csv(tmp_path / f"{archive.CELEBA_ALL}.csv", index=False)
+    with tarfile.open(tmp_path / f"{archive.CELEBA_ALL}.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("unrelated.txt"), io.BytesIO())
     with pytest.raises(AnonlibError, match="lacks 8 photos that its CSV names: 0/0.jpg"):
         anonlib.data.load("celeba")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from anonlib.anonymizers.face_box import batch_of, holes
+from anonlib.anonymizers.face_box import find_face_boxes, make_batch
 from anonlib.faces import with_mirrors
 from anonlib.networks.deepprivacy2 import NOISE, POINTS, DeepPrivacy2Generator
 from anonlib.networks.pictures import to_images as to_photos
@@ -61,13 +61,13 @@ def test_a_stopped_training_comes_to_the_same_end(pool, tmp_path):
 def test_the_generator_learns_to_fill_a_hole(photos, tmp_path):
     """Shown three faces sixty times, it draws them nearer than before."""
     images = with_mirrors(photos)
-    told, folder = holes(images), tmp_path / "run"
+    told, folder = find_face_boxes(images), tmp_path / "run"
 
     def away(steps: int) -> float:
         phases = Schedule(steps, 4, 5e-4), Schedule(0, 4, 5e-4)
         net = train_deepprivacy2(photos, *phases, folder / str(steps), folder / "x.safetensors")
         with torch.inference_mode():
-            made = net(*batch_of(images, told, np.arange(len(images))), torch.zeros(len(images), NOISE))
+            made = net(*make_batch(images, told, np.arange(len(images))), torch.zeros(len(images), NOISE))
         return float(np.abs(to_photos(made).astype(int) - images)[told.hole > 0].mean())
 
     assert away(60) < 0.93 * away(1)
@@ -75,7 +75,7 @@ def test_the_generator_learns_to_fill_a_hole(photos, tmp_path):
 
 def test_a_face_of_the_look_or_the_code_that_was_asked_for_costs_nothing(photos):
     images = with_mirrors(photos)
-    given, codes = batch_of(images, holes(images), np.arange(len(images))), WhitenedIdentity().fit(images)
+    given, codes = make_batch(images, find_face_boxes(images), np.arange(len(images))), WhitenedIdentity().fit(images)
     pair = torch.nn.ModuleDict({"g": Copying(), "d": Discriminator()})
     noise, own, random = codes(given[0]), 2, torch.Generator()
     _, right = painted(pair, codes, given, noise, own, random)
@@ -103,7 +103,7 @@ class Copying(torch.nn.Module):
 def test_styles_that_begin_anew_are_felt(photos):
     torch.manual_seed(0)
     net, noise = DeepPrivacy2Generator(), torch.randn(2, 1, NOISE)
-    ema, given = Ema(net, 0.9), batch_of(photos[:1], holes(photos[:1]), np.arange(1))
+    ema, given = Ema(net, 0.9), make_batch(photos[:1], find_face_boxes(photos[:1]), np.arange(1))
 
     def apart() -> float:
         with torch.no_grad():

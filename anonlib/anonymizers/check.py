@@ -34,7 +34,7 @@ def check_anonymizer(anonymizer: Anonymizer, images: np.ndarray, masks: np.ndarr
     _require(np.array_equal(backwards[::-1], result) and reverse[::-1] == status, "the order in a batch matters")
     for row in (0, len(images) - 1):
         single, (word,) = anonymizer(images[row : row + 1], masks[row : row + 1], seeds[row : row + 1])
-        _require(np.array_equal(single[0], result[row]) and word == status[row], "the company in a batch matters")
+        _require(np.array_equal(single[0], result[row]) and word == status[row], "the other images of a batch matter")
 
     masks[0] = 0
     blank, status = anonymizer(images, masks, seeds)

@@ -38,16 +38,16 @@ class DeepPrivacy2:
         """Generate a face in each hole with noise from the image's seed; an image without a face is an error."""
         import torch
 
-        from anonlib.anonymizers.face_box import batch_of, holes
+        from anonlib.anonymizers.face_box import find_face_boxes, make_batch
         from anonlib.networks.deepprivacy2 import NOISE
         from anonlib.networks.pictures import to_images
 
-        regions, result = holes(images), np.zeros_like(images)
+        regions, result = find_face_boxes(images), np.zeros_like(images)
         net, device = _loaded(self.weights), compat.device()
         for part, padded in full_batches(np.flatnonzero(regions.has_face), self.batch):
             noise = [torch.randn(NOISE, generator=torch.Generator().manual_seed(seeds[row])) for row in padded]
             with torch.inference_mode():
-                inputs = (*batch_of(images, regions, padded), torch.stack(noise))
+                inputs = (*make_batch(images, regions, padded), torch.stack(noise))
                 faces = to_images(net(*(tensor.to(device) for tensor in inputs)))[: len(part)]
             result[part] = np.where(regions.hole[part, ..., None] > 0, faces, images[part])
         return result, [OK if has_face else ERROR for has_face in regions.has_face]

@@ -15,7 +15,7 @@ SPREAD = 2.0  # px: sigma of the dot of a point
 
 
 @dataclass(frozen=True, eq=False)
-class Holes:
+class FaceBoxes:
     """Face boxes and points of N images, all zero where no face was detected.
 
     Attributes:
@@ -32,7 +32,7 @@ class Holes:
         return self.hole.any((1, 2))
 
 
-def holes(images: np.ndarray) -> Holes:
+def find_face_boxes(images: np.ndarray) -> FaceBoxes:
     """Find the boxes and points of faces.
 
     Args:
@@ -54,10 +54,10 @@ def holes(images: np.ndarray) -> Holes:
         eyes = [flat[list(corners)].mean(0) for corners in EYE_CORNERS]
         for dot, point in zip(dots, [*eyes, flat[NOSE], *flat[list(MOUTH_CORNERS)]], strict=True):
             dot[:] = _dot(point, dot.shape)
-    return Holes(hole, points)
+    return FaceBoxes(hole, points)
 
 
-def batch_of(images: np.ndarray, regions: Holes, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+def make_batch(images: np.ndarray, regions: FaceBoxes, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     """Make the generator's input of some images.
 
     Args:

@@ -2,7 +2,6 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,18 +10,17 @@ import pandas as pd
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import sha256_of
 from anonlib.data import archive, caltech, folder, heads, orl, pairs, synthetic
-from anonlib.data.faceset import FaceSet
+from anonlib.data.faceset import FaceSet, Source
 from anonlib.data.splits import check_splits
 from anonlib.engine import cache
 
-# name -> its loader and the files that it reads
-SOURCES: dict[str, tuple[Callable[..., FaceSet], Callable[[], list[Path]]]] = {
-    "synthetic": (synthetic.load, synthetic.files),
-    "heads": (heads.load, heads.files),
-    "orl": (orl.load, orl.files),
-    "caltech": (caltech.load, caltech.files),
-    "lfw": (archive.load_lfw, archive.files_lfw),
-    "celeba": (archive.load_celeba, archive.files_celeba),
+SOURCES = {
+    "synthetic": synthetic.SOURCE,
+    "heads": heads.SOURCE,
+    "orl": orl.SOURCE,
+    "caltech": caltech.SOURCE,
+    "lfw": archive.LFW,
+    "celeba": archive.CELEBA,
 }
 
 
@@ -68,9 +66,8 @@ def fingerprint(name_or_folder: str | Path) -> str:
     Returns:
         SHA-256, 64 hex digits.
     """
-    _, files = _source(name_or_folder)
     digest, root = hashlib.sha256(), Path(name_or_folder).expanduser()
-    for path in files():
+    for path in _source(name_or_folder).files():
         try:
             content = sha256_of(path)
         except OSError:  # a broken link or no permission: `load` reports the file
@@ -84,12 +81,11 @@ def _read(
     name_or_folder: str, people: int | dict[str, int] | None, images: int | None, seed: int, content: str
 ) -> tuple[FaceSet, pd.DataFrame]:
     """Read and check a data set with this `fingerprint`."""
-    reader, _ = _source(name_or_folder)
-    faces = reader(people=people, images=images, seed=seed)
+    faces = _source(name_or_folder).load(people=people, images=images, seed=seed)
     return faces, check_splits(faces)
 
 
-def _source(name_or_folder: str | Path) -> tuple[Callable[..., FaceSet], Callable[[], list[Path]]]:
+def _source(name_or_folder: str | Path) -> Source:
     name, path = str(name_or_folder), Path(name_or_folder).expanduser()
     if name in SOURCES:
         return SOURCES[name]
@@ -98,4 +94,4 @@ def _source(name_or_folder: str | Path) -> tuple[Callable[..., FaceSet], Callabl
             f"unknown data set {name!r}: choose {', '.join(SOURCES)}, or the path of a folder of person/image.jpg"
         )
     kind = pairs if pairs.is_pairs(path) else folder
-    return partial(kind.load, path), partial(kind.files, path)
+    return Source(partial(kind.load, path), partial(kind.files, path))

@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 
 from anonlib.config.errors import AnonlibError
-from anonlib.data.faceset import FaceSet
+from anonlib.data.faceset import FaceSet, Source
 from anonlib.data.folder import read_rgb, usable, without_singles
 from anonlib.data.splits import assign_splits, subset
 
 VARIABLE = "ANONLIB_REAL_FACES"
-LFW_TEST, LFW_OTHERS, CELEBA = "lfw_eval_ge4_cap10_128", "lfw_train_lt4_128", "celeba_ids_cap12_128"
+LFW_TEST, LFW_OTHERS, CELEBA_ALL = "lfw_eval_ge4_cap10_128", "lfw_train_lt4_128", "celeba_ids_cap12_128"
 LICENCES = {
     LFW_TEST: "LFW: research, non-commercial",
     LFW_OTHERS: "LFW: research, non-commercial",
-    CELEBA: "CelebA: research, non-commercial",
+    CELEBA_ALL: "CelebA: research, non-commercial",
 }
 LEFT_OUT = {
     "celeba-7398": "also in LFW, as Oxana_Fedorova",
@@ -30,46 +30,31 @@ LEFT_OUT = {
 }
 
 
-def load_lfw(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+def _load_lfw(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
     """Load a part of LFW: test = the people with 4 photos or more, at most 10 each (610 people in the full part).
 
     Train and validation (9 to 1, by seed) are the other people of LFW with 2 or 3 photos, and those of CelebA, named
     celeba-..., because LFW alone has too few photos per person to train on.
-
-    Args:
-        people: See `splits.subset`, also for images and seed.
-
-    Returns:
-        The faces.
     """
     test = _table(LFW_TEST).assign(split="test")
-    others, skipped = _drop_left_out(pd.concat([_table(LFW_OTHERS), _table(CELEBA)], ignore_index=True))
+    others, skipped = _drop_left_out(pd.concat([_table(LFW_OTHERS), _table(CELEBA_ALL)], ignore_index=True))
     others["split"] = assign_splits(others["identity"].to_numpy(dtype=str), seed, {"train": 0.9, "validation": 0.1})
     return _read("lfw", pd.concat([test, others], ignore_index=True), skipped, people, images, seed)
 
 
-def load_celeba(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Load a part of CelebA: 278 people, at most 12 photos each, split by seed.
-
-    Args:
-        people: See `splits.subset`, also for images and seed.
-
-    Returns:
-        The faces.
-    """
-    table, skipped = _drop_left_out(_table(CELEBA))
+def _load_celeba(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+    """Load a part of CelebA: 278 people, at most 12 photos each, split by seed."""
+    table, skipped = _drop_left_out(_table(CELEBA_ALL))
     table["split"] = assign_splits(table["identity"].to_numpy(dtype=str), seed)
     return _read("celeba", table, skipped, people, images, seed)
 
 
-def files_lfw() -> list[Path]:
-    """List the files that `load_lfw` reads."""
-    return [path for archive in (LFW_TEST, LFW_OTHERS, CELEBA) for path in _paths(archive)]
+def _files_lfw() -> list[Path]:
+    return [path for archive in (LFW_TEST, LFW_OTHERS, CELEBA_ALL) for path in _paths(archive)]
 
 
-def files_celeba() -> list[Path]:
-    """List the files that `load_celeba` reads."""
-    return _paths(CELEBA)
+def _files_celeba() -> list[Path]:
+    return _paths(CELEBA_ALL)
 
 
 def _folder() -> Path:
@@ -88,7 +73,7 @@ def _paths(archive: str) -> list[Path]:
 
 def _table(archive: str) -> pd.DataFrame:
     table = pd.read_csv(_paths(archive)[0], dtype={"file": str, "identity": str})
-    if archive == CELEBA:
+    if archive == CELEBA_ALL:
         table["identity"] = "celeba-" + table["identity"]
     return table.assign(archive=archive, licence=LICENCES[archive])
 
@@ -124,3 +109,6 @@ def _read(
     pixels, masks, table, unfit = usable(pixels, table)
     left_out = pd.DataFrame(skipped + unfit, columns=["file", "reason"])
     return FaceSet(name, pixels, masks, table, skipped=left_out)
+
+
+LFW, CELEBA = Source(_load_lfw, _files_lfw), Source(_load_celeba, _files_celeba)

@@ -9,21 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from anonlib.assets import ASSETS, asset_path
-from anonlib.data.faceset import FaceSet
+from anonlib.data.faceset import FaceSet, Source
 from anonlib.data.folder import from_photos
 
 LABELS = Path(__file__).with_name("caltech_labels.csv")
 
 
-def load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Load the Caltech faces: detected, aligned, masked, split by seed.
-
-    Args:
-        people: See `splits.subset`, also for images and seed.
-
-    Returns:
-        The faces.
-    """
+def _load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+    """Load the Caltech faces: detected, aligned, masked, split by seed."""
     labels = pd.read_csv(LABELS)
     labels = labels[labels["identity"] >= 0]
     with zipfile.ZipFile(asset_path("caltech")) as archive:
@@ -36,6 +29,9 @@ def load(people: int | dict[str, int] | None = None, images: int | None = None, 
         )
 
 
-def files() -> list[Path]:
+def _files() -> list[Path]:
     """List the archive of photos, which is downloaded if missing, and the labels."""
     return [asset_path("caltech"), LABELS]
+
+
+SOURCE = Source(_load, _files)

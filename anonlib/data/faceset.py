@@ -1,8 +1,11 @@
 """FaceSet: aligned faces of labelled people, with masks and a manifest; the input of every step."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -123,6 +126,13 @@ class FaceSet:
             digest.update(np.ascontiguousarray(array).data)
         digest.update(self.table.to_csv(index=False, lineterminator="\n").encode())
         return digest.hexdigest()
+
+
+class Source(NamedTuple):
+    """A data set: (people, images, seed) -> its faces, see `splits.subset`, and a list of the files that it reads."""
+
+    load: Callable[..., FaceSet]
+    files: Callable[[], list[Path]]
 
 
 def _problem(faces: FaceSet) -> str | None:

@@ -4,25 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from anonlib.data import folder
-from anonlib.data.faceset import FaceSet
+from anonlib.data.faceset import FaceSet, Source
 
 HEADS = Path(__file__).with_name("embedded") / "heads"
 LICENCE = "CC0 (drawn from MakeHuman's body model)"
 
 
-def load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Load the heads: detected, aligned, masked, all of them test people.
-
-    Args:
-        people: See `splits.subset`, also for images and seed.
-
-    Returns:
-        The faces.
-    """
+def _load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+    """Load the heads: detected, aligned, masked, all of them test people."""
     faces = folder.load(HEADS, people, images, seed)
     return replace(faces, name="heads", table=faces.table.assign(licence=LICENCE, split="test"), shareable=True)
 
 
-def files() -> list[Path]:
-    """List the photos."""
+def _files() -> list[Path]:
     return folder.files(HEADS)
+
+
+SOURCE = Source(_load, _files)

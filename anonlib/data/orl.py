@@ -5,20 +5,13 @@ from pathlib import Path
 import pandas as pd
 
 from anonlib.assets import ASSETS, asset_path
-from anonlib.data.faceset import FaceSet
+from anonlib.data.faceset import FaceSet, Source
 from anonlib.data.folder import from_photos
 
 
-def load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Load ORL's faces: detected, aligned, masked, split by seed.
-
-    Args:
-        people: See `splits.subset`, also for images and seed.
-
-    Returns:
-        The faces.
-    """
-    folder, photos = asset_path("orl"), files()
+def _load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+    """Load ORL's faces: detected, aligned, masked, split by seed."""
+    folder, photos = asset_path("orl"), _files()
     table = pd.DataFrame(
         {
             "file": [f"{path.parent.name}/{path.name}" for path in photos],
@@ -30,7 +23,10 @@ def load(people: int | dict[str, int] | None = None, images: int | None = None, 
     )
 
 
-def files() -> list[Path]:
+def _files() -> list[Path]:
     """List the 400 photos, which are downloaded if missing, in the order of their numbers."""
     photos = asset_path("orl").glob("s*/*.pgm")
     return sorted(photos, key=lambda path: (int(path.parent.name[1:]), int(path.stem)))
+
+
+SOURCE = Source(_load, _files)

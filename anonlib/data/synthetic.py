@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib.config.errors import AnonlibError
-from anonlib.data.faceset import FaceSet
+from anonlib.data.faceset import FaceSet, Source
 from anonlib.data.splits import subset
 
 EMBEDDED = Path(__file__).parent / "embedded" / "faces.tar"
@@ -25,18 +25,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Load the embedded faces, all generated, and check the SHA-256 of every image.
-
-    Args:
-        people: See `splits.subset`, also for images and seed.
-
-    Returns:
-        The faces.
-
-    Raises:
-        AnonlibError: The file is missing or altered.
-    """
+def _load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+    """Load the embedded faces, all generated, and check the SHA-256 of every image."""
     encoded, masks, table = _read_pack(EMBEDDED)
     for data, file, expected in zip(encoded, table["file"], table["sha256"], strict=True):
         actual = hashlib.sha256(data).hexdigest()
@@ -54,8 +44,7 @@ def load(people: int | dict[str, int] | None = None, images: int | None = None, 
     )
 
 
-def files() -> list[Path]:
-    """List the file that `load` reads."""
+def _files() -> list[Path]:
     return [EMBEDDED]
 
 
@@ -113,3 +102,6 @@ def _read_pack(path: Path) -> tuple[list[bytes], np.ndarray, pd.DataFrame]:
         raise AnonlibError(
             f"{path.name} is damaged ({type(error).__name__}): restore the file (git checkout) or run make data"
         ) from error
+
+
+SOURCE = Source(_load, _files)

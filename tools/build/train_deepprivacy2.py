@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anonlib.anonymizers.face_box import Holes, batch_of, holes
+from anonlib.anonymizers.face_box import FaceBoxes, find_face_boxes, make_batch
 from anonlib.engine.torch_setup import optimizer_step
 from anonlib.faces import with_mirrors
 from anonlib.networks.deepprivacy2 import INPUTS, NOISE, WIDTHS, DeepPrivacy2Generator, conv_block
@@ -72,9 +72,9 @@ def train_deepprivacy2(
     checkpoint in `folder`; `seconds`: stop after so long, leaving one.
     """
     both = with_mirrors(images)
-    told = holes(both)
+    told = find_face_boxes(both)
     rows = np.flatnonzero(told.has_face)
-    both, told = both[rows], Holes(told.hole[rows], told.points[rows])
+    both, told = both[rows], FaceBoxes(told.hole[rows], told.points[rows])
     torch.manual_seed(11)
     pair = torch.nn.ModuleDict({"g": DeepPrivacy2Generator(), "d": Discriminator()}).to(device())
     pair.to(memory_format=torch.channels_last)
@@ -102,7 +102,7 @@ def train_deepprivacy2(
             rule.param_groups[0]["lr"] = schedule.rate
         part = next(batches(len(both), schedule.batch, 11, done))
         random.manual_seed(step)
-        real, hole, points = given = [one.to(device()) for one in batch_of(both, told, part.numpy())]
+        real, hole, points = given = [one.to(device()) for one in make_batch(both, told, part.numpy())]
         noise, own = torch.randn(len(part), NOISE, generator=random).to(device()), len(part)
         if heeds:
             own = len(part) // 2
