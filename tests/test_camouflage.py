@@ -324,7 +324,7 @@ def test_a_reader_says_half_of_what_it_never_learned(bundle, photos):
 
 def test_the_identity_function_needs_controlnets_beside_it(bundle):
     parts = read_parts(bundle, (ATTRIBUTES,))
-    with pytest.raises(AnonlibError, match="ControlNets, or all as T2I-Adapters"):
+    with pytest.raises(AnonlibError, match="ControlNets, or all T2I-Adapters"):
         Inpainter(
             replace(parts, identity=ControlNetModel.from_config(read_parts(bundle, ("hed",)).controls["hed"].config))
         )

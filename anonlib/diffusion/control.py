@@ -111,7 +111,7 @@ def are_adapters(name: str, controls: list[Control], large: bool) -> bool:
     kinds = {control.adapter for control in controls}
     if len(kinds) > 1 or (large and False in kinds):
         raise AnonlibError(
-            f"{name} is to follow several maps: all of its controls must be "
+            f"{name} follows several maps: all of its controls must be "
             f"{'T2I-Adapters' if large else 'ControlNets, or all T2I-Adapters'}"
         )
     return kinds == {True}
