@@ -38,7 +38,15 @@ class Caption:
     needs: tuple[str, ...] = ()
 
     def merged(self, formats: Mapping[str, str], options: Mapping[str, Any]) -> "Caption":
-        """Return the caption with the formats and options that a call adds or replaces."""
+        """Add or replace formats and options.
+
+        Args:
+            formats: of printed columns.
+            options: of the function that draws.
+
+        Returns:
+            The new caption.
+        """
         formats = {**(self.formats or {}), **formats} or None
         return replace(self, formats=formats, options={**self.options, **options})
 
