@@ -41,11 +41,11 @@ def test_eer_interval_holds_the_rate_and_narrows_with_people():
 
 def test_rank1_is_perfect_without_noise_and_chance_without_identity():
     rows, identity = people(20, 3, 0.01)
-    rate, lo, hi = datacard.one_reference_rank1(rows, identity)
+    rate, lo, hi = datacard._one_reference_rank1(rows, identity)
     assert (rate, hi) == (1, 1) and 0.8 < lo < 0.9, "20 people who are all found do not make it certain"
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((600, 64))
-    rate, lo, hi = datacard.one_reference_rank1(
+    rate, lo, hi = datacard._one_reference_rank1(
         noise / np.linalg.norm(noise, axis=1, keepdims=True), np.repeat(np.arange(20), 30)
     )
     assert lo <= 1 / 20 <= hi and rate < 0.12

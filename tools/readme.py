@@ -2,9 +2,9 @@
 
 A page names its blocks in comments; what stands between the comment and `<!-- end -->` is written here:
 `<!-- figures/NAME.md -->` that table; `<!-- finding -->`, `<!-- datasets -->`, `<!-- profiles -->` and `<!-- bench -->`
-the tables of these functions; `<!-- = KEY FORMAT -->` one result inside a sentence. KEY is a key of
-figures/results.json, with `lfw:`, `celeba:` or `smoke:` before it a key of that folder's results, with `@lo`, `@hi`,
-`@n` or `@interval` after it that part of the entry; FORMAT is a Python format, or `min` for seconds shown as minutes.
+the tables of these functions; `<!-- = KEY FORMAT -->` one result inside a sentence. KEY and FORMAT are those of a field
+of `anonlib.paper.templates`; `lfw:`, `celeba:` or `smoke:` before the key selects that folder's results, and the format
+`min` shows seconds as minutes.
 """
 
 import json
@@ -22,15 +22,15 @@ from anonlib.paper.experiments import boundary
 from anonlib.paper.provenance import results
 from anonlib.paper.published import RICHEST
 from anonlib.paper.tables import BLACKBOX
+from anonlib.paper.templates import fill
 from anonlib.plotting.text import EM_DASH as DASH
-from anonlib.plotting.text import format_interval, format_value
+from anonlib.plotting.text import format_value
 from tools import picture
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- (figures/\S+\.md|= \S+ \S+|[a-z]+) -->\n?)(?:(?!<!--).)*?(<!-- end -->)", re.DOTALL)
 PROFILES = {"smoke": "figures/smoke", "demo": "figures"}
 DATASETS = {"people who do not exist": "figures", "LFW": "figures/lfw", "CelebA": "figures/celeba"}
-ENTRY = {"full": "value", "full_lo": "lo", "full_hi": "hi"}  # columns of the headline -> parts of a results entry
 COSTS = (("seconds", "{:.0f} min", 60), ("cached_seconds", "{:.0f} s", 1), ("peak_gib", "{:.1f} GiB", 1))
 RANK = "mean rank"
 FINDING = {  # anonymizer -> what it does, for the README's table
@@ -118,15 +118,10 @@ def number(root: Path, key: str, form: str) -> str:
         AnonlibError: there is no such result.
     """
     folder, colon, name = key.rpartition(":")
-    name, _, part = name.partition("@")
     recorded = results(root / "figures" / folder if colon else root / "figures")
-    if name not in recorded:
-        raise AnonlibError(f"no result {key!r}: {config.nearest(name, recorded)}")
-    entry = recorded[name]
-    if part == "interval":
-        return format_interval(entry, form)
-    value = entry[part or "value"]
-    return f"{value / 60:.0f}" if form == "min" else format_value(value, form)
+    if form == "min" and name in recorded:
+        recorded, form = {name: {"value": recorded[name]["value"] / 60}}, ".0f"
+    return fill(f"{{{name}:{form}}}", {}, recorded)
 
 
 def profiles(root: Path) -> str:
@@ -194,10 +189,8 @@ def finding(root: Path) -> str:
     first = next(iter(tables.values()))
     for name in sorted(FINDING, key=lambda name: -first.full.get(name, 0)):
         lines.append(f"| `{name}` | {FINDING[name]} | {' | '.join(_rate(table, name) for table in tables.values())} |")
-    chances = ", ".join(
-        f"{entries['data/chance_top1']['n']} people ({format_value(entries['data/chance_top1']['value'], '.1%')})"
-        for entries in recorded.values()
-    )
+    gallery = "{data/chance_top1@n} people ({data/chance_top1:.1%})"
+    chances = ", ".join(fill(gallery, {}, entries) for entries in recorded.values())
     level = format_value(config.load("demo").evaluate.confidence, ".0%")
     return "\n".join(lines) + (
         "\n\nTop-1 re-identification rate of the strongest attacker; the gallery holds all other photos of each person "
@@ -215,19 +208,15 @@ def datasets(root: Path) -> str:
         Markdown.
     """
     recorded, tables = _headlines(root)
-    chances = {name: entries["data/chance_top1"] for name, entries in recorded.items()}
-    headings = [
-        f"{name}: gallery of {chance['n']}, chance {format_value(chance['value'], '.2%')}"
-        for name, chance in chances.items()
-    ]
+    heading = "{name}: gallery of {data/chance_top1@n}, chance {data/chance_top1:.2%}"
+    headings = [fill(heading, {"name": name}, entries) for name, entries in recorded.items()]
     lines = [f"| anonymizer | {' | '.join(headings)} |", "|---" * (1 + len(headings)) + "|"]
     for anonymizer in next(iter(tables.values())).index:
         lines.append(f"| {anonymizer} | {' | '.join(_rate(table, anonymizer) for table in tables.values())} |")
     extra = [row for row in _extra_rows() if any(row.key in entries for entries in recorded.values())]
     for row in extra:
-        cells = [
-            format_interval(entries[row.key], row.form) if row.key in entries else DASH for entries in recorded.values()
-        ]
+        field = f"{{{row.key}@interval:{row.form}}}"
+        cells = [fill(field, {}, entries) if row.key in entries else DASH for entries in recorded.values()]
         lines.append(f"| {row.heading} | {' | '.join(cells)} |")
     demo = config.load("demo")
     seeds = _joined(demo.attack.seeds)
@@ -247,7 +236,7 @@ def _headlines(root: Path) -> tuple[dict[str, dict], dict[str, pd.DataFrame]]:
 
 
 def _setting(tables: dict[str, pd.DataFrame]) -> str:
-    """Say what every privacy table says: the people, the photos by status, the attackers and their seeds."""
+    """Describe the setting of a privacy table: people, photos by status, attackers and their seeds."""
     facts = [
         f"{name}: {table.people.max()} people searched for, status ok for {format_value(table.painted.min(), '.1%')} "
         f"of the photos or more, strongest attacker trained on {', '.join(dict.fromkeys(table.trained_on))}"
@@ -258,7 +247,7 @@ def _setting(tables: dict[str, pd.DataFrame]) -> str:
 
 
 def _rate(table: pd.DataFrame, anonymizer: str) -> str:
-    return format_interval(table.loc[anonymizer].rename(ENTRY), ".1%") if anonymizer in table.index else DASH
+    return fill("{full@interval:.1%}", table.loc[anonymizer].to_dict()) if anonymizer in table.index else DASH
 
 
 def _extra_rows() -> list[ExtraRow]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anonlib import config
 from anonlib.anonymizers.diffusion import DiffusionAnonymizer, generator_options, resize, unit
 from anonlib.anonymizers.registry import CAMOUFLAGE, AnonymizerSpec, add
 from anonlib.assets.models import ATTRIBUTES, IDENTITY
@@ -138,9 +139,13 @@ def _within(name: str, value: float, least: float, most: float) -> None:
         raise AnonlibError(f"{name} is {value:g}: it must lie between {least:g} and {most:g}")
 
 
-for _name, _factory, _controls, _parts in (
-    ("camouflage-base", CamouflageBase, BASE, (IDENTITY,)),
-    ("camouflage-light", CamouflageLight, (), (ATTRIBUTES,)),
+def _scales(compare: config.Compare) -> list[dict]:
+    return [{"anonymization_scale": scale} for scale in compare.varied_scales]
+
+
+for _name, _factory, _controls, _parts, _variations in (
+    ("camouflage-base", CamouflageBase, BASE, (IDENTITY,), _scales),
+    ("camouflage-light", CamouflageLight, (), (ATTRIBUTES,), lambda compare: []),
 ):
     add(
         AnonymizerSpec(
@@ -153,6 +158,7 @@ for _name, _factory, _controls, _parts in (
             parts=_parts,
             uses_generator=True,
             repaints_background=True,
+            variations=_variations,
             module=__name__,
         )
     )

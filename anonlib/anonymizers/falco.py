@@ -69,6 +69,12 @@ def _options(settings: config.Profile) -> dict:
     return options | {"weights": FALCO_WEIGHTS, "reader": OWN.camouflage.folder / ENCODER}
 
 
+def _variations(compare: config.Compare) -> list[dict]:
+    return [{"steps": value} for value in compare.varied_steps] + [
+        {"margin": value} for value in compare.varied_margins
+    ]
+
+
 add(
     AnonymizerSpec(
         name="falco",
@@ -78,6 +84,7 @@ add(
         options=_options,
         shard=32,  # seconds per photo: a few large shards would leave cores idle
         repaints_background=True,
+        variations=_variations,
         module=__name__,
     )
 )

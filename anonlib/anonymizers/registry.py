@@ -37,6 +37,8 @@ class AnonymizerSpec:
         cheap: Whether it takes milliseconds per photo: then it runs in this process, without the cache.
         shard: Photos per shard. Slow anonymizers need small shards, or cores would stay idle.
         repaints_background: Whether it changes the picture around the person too.
+        reversible: Whether a restoration network is expected to undo it.
+        variations: `compare` of the profile -> options that replace its own, one dict per row of the table of settings.
         k: For a k-anonymous anonymizer of a set with one photo per person: at most 1 / k are re-identified.
         module: The module that registered it; its code is part of the cache key.
     """
@@ -52,6 +54,8 @@ class AnonymizerSpec:
     cheap: bool = False
     shard: int = 128
     repaints_background: bool = False
+    reversible: bool = False
+    variations: Callable[[config.Compare], list[dict]] = lambda compare: []
     k: int | None = None
     module: str = ""
 

@@ -15,14 +15,14 @@ def _noop(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.n
     return images.copy(), [OK] * len(images)
 
 
-@register("blur", group=BASELINE, cheap=True)
+@register("blur", group=BASELINE, cheap=True, reversible=True)
 def _blur(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
     """Blur the person with a Gaussian of one twelfth of the picture's side."""
     sigma = images.shape[1] / BLOCKS
     return _inside(images, masks, np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in images]))
 
 
-@register("pixelate", group=BASELINE, cheap=True)
+@register("pixelate", group=BASELINE, cheap=True, reversible=True)
 def _pixelate(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
     """Replace the person by twelve blocks across the picture."""
     size = images.shape[2:0:-1]

@@ -142,11 +142,10 @@ def evaluate(
         top1, top5, mean_rank with interval bounds (_lo, _hi; resampled by identity), chance, gallery, people, counts
         by status.
     """
-    numbers = (profile or settings()).evaluate
-    ranks = ranking.ranks(faces, anonymized, results, numbers)
-    return tables.attack_table(
-        ranks, attack_registry.threat_models(attack_registry.MAIN), numbers.confidence, numbers.draws
-    )
+    protocol = (profile or settings()).evaluate
+    ranks = ranking.ranks(faces, anonymized, results, protocol)
+    knows = attack_registry.threat_models(attack_registry.MAIN)
+    return tables.attack_table(ranks, knows, protocol.confidence, protocol.draws)
 
 
 def list_anonymizers() -> dict[str, AnonymizerSpec]:

@@ -9,14 +9,7 @@ from typing import NoReturn
 
 from anonlib import assets, config
 from anonlib.config.errors import AnonlibError
-from anonlib.config.paths import (
-    DEFAULT_DATASET,
-    DEFAULT_PROFILE,
-    cache_root,
-    dataset_name,
-    figures_root,
-    output_folder,
-)
+from anonlib.config.paths import DEFAULT_DATASET, DEFAULT_PROFILE, cache_root, dataset_name, figures_root, output_folder
 from anonlib.engine import progress
 
 
@@ -102,8 +95,8 @@ def _fetch(options: argparse.Namespace) -> int:
             print(f"{name}: {assets.ASSETS[name].use}; licence: {assets.ASSETS[name].licence}")
         return 0
     refused = []
-    for number, name in enumerate(names, 1):
-        progress.status(f"asset {number} of {len(names)}: {name}")
+    for position, name in enumerate(names, 1):
+        progress.status(f"asset {position} of {len(names)}: {name}")
         try:
             assets.asset_path(name)
         except AnonlibError as error:

@@ -1,6 +1,6 @@
 """Paired comparisons of rates: conditioning, references, options; and seeds against people."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,11 @@ from anonlib.anonymizers import registry
 from anonlib.metrics.identification import hits, probe_values
 from anonlib.metrics.statistics import holm, paired_test
 from anonlib.metrics.variance import two_sources
-from anonlib.paper.results import Number, ResultTable
+from anonlib.paper.results import Number, ResultTable, table_numbers
 from anonlib.paper.tables import MAXIMUM, select, strongest
 
-UNCONDITIONED = "ia-none"
+UNCONDITIONED = f"{registry.IA}-none"
+KEY = "attack/{anonymizer}/{attacker}/full"
 PROTOCOL_STEPS = (("full", "few"), ("few", "single"), ("full", "single"))
 
 
@@ -48,7 +49,7 @@ def conditioning_table(
         for attacker in dict.fromkeys(full.loc[other].index):
             parts = [select(ranks, name, full.strongest[name, attacker]) for name in (other, base)]
             labels = {"anonymizer": other, "attacker": attacker}
-            rows.append(labels | _paired(parts, confidence, n_resamples)[0])
+            rows.append(labels | _paired(*parts, confidence, n_resamples)[0])
     frame = pd.DataFrame(rows, columns=["anonymizer", "attacker", "difference", "lo", "hi", "p", "people"])
     frame = frame.assign(p_holm=frame.groupby("attacker", sort=False).p.transform(holm).astype(float))
     return ResultTable(frame, _gain_numbers(frame, base))
@@ -98,7 +99,7 @@ def references_table(
         for more, fewer in PROTOCOL_STEPS:
             parts = [select(ranks, anonymizer, attacker, protocol) for protocol in (more, fewer)]
             labels = {"anonymizer": anonymizer, "attacker": attacker, "step": f"{more} to {fewer}"}
-            rows.append(labels | _paired(parts, confidence, n_resamples)[0])
+            rows.append(labels | _paired(*parts, confidence, n_resamples)[0])
     frame = pd.DataFrame(rows)
     whole = frame[frame.step == "full to single"].assign(attacker=MAXIMUM)
     return ResultTable(frame, _gain_numbers(whole, "single", "p"))
@@ -111,7 +112,7 @@ def gains_table(
 
     Args:
         ranks: of `attacks.ranking.ranks`.
-        attacker: whose gain is computed.
+        attacker: the attacker with the gain.
         base: the attacker that is compared with.
         confidence: coverage of the intervals, in (0, 1).
         n_resamples: number of sign flips of a test.
@@ -123,9 +124,9 @@ def gains_table(
     attacked = ranks[(ranks.protocol == "full") & (ranks.attacker == attacker)]
     rows = []
     for anonymizer in dict.fromkeys(attacked.anonymizer):
-        test, means = _paired([select(ranks, anonymizer, name) for name in (attacker, base)], confidence, n_resamples)
-        labels = {"anonymizer": anonymizer, "attacker": attacker, "top1": means[0], "base_top1": means[1]}
-        rows.append(labels | test)
+        parts = [select(ranks, anonymizer, name) for name in (attacker, base)]
+        test, means = _paired(*parts, confidence, n_resamples)
+        rows.append({"anonymizer": anonymizer, "attacker": attacker} | means | test)
     frame = pd.DataFrame(rows)
     frame = frame.assign(p_holm=holm(frame.p.to_numpy())) if rows else frame
     return ResultTable(frame, _gain_numbers(frame, base))
@@ -153,23 +154,16 @@ def seeds_table(ranks: pd.DataFrame, confidence: float = 0.95) -> ResultTable:
             rows.append(labels | two_sources(hit.to_numpy(), confidence))
     columns = "anonymizer attacker seeds lowest highest mean lo hi people_error seed_error seed_sd".split()
     frame = pd.DataFrame(rows, columns=columns)
-    numbers = {
-        f"attack/{row['anonymizer']}/{row['attacker']}/full/top1_seed_sd": Number(row["seed_sd"], n=row["seeds"])
-        for row in frame.to_dict("records")
-    }
-    return ResultTable(frame, numbers)
+    return ResultTable(frame, table_numbers(frame, f"{KEY}/top1_seed_sd", "seed_sd", n="seeds"))
 
 
-def _paired(parts: Iterable[pd.DataFrame], confidence: float, n_resamples: int) -> tuple[dict, tuple[float, float]]:
+def _paired(a: pd.DataFrame, b: pd.DataFrame, confidence: float, n_resamples: int) -> tuple[dict, dict]:
     """Return `paired_test` of two attacks' ranks on the same probes, and their top-1."""
-    (a, identity), (b, _) = (probe_values(part, 1) for part in parts)
-    return paired_test(a, b, identity, confidence, n_resamples), (a.mean(), b.mean())
+    (first, identity), (second, _) = probe_values(a, 1), probe_values(b, 1)
+    means = {"top1": first.mean(), "base_top1": second.mean()}
+    return paired_test(first, second, identity, confidence, n_resamples), means
 
 
 def _gain_numbers(frame: pd.DataFrame, base: str, p: str = "p_holm") -> dict[str, Number]:
-    numbers = {}
-    for row in frame.to_dict("records"):
-        key = f"attack/{row['anonymizer']}/{row['attacker']}/full/gain_over_{base}"
-        numbers[key] = Number(row["difference"], row["lo"], row["hi"], row["people"])
-        numbers[f"{key}_p"] = Number(row[p], n=row["people"])
-    return numbers
+    gain = f"{KEY}/gain_over_{base}"
+    return table_numbers(frame, gain, "difference", lo="lo", hi="hi") | table_numbers(frame, f"{gain}_p", p)

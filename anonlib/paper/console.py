@@ -129,22 +129,19 @@ def failure(plan_: Plan, name: str, error: Any, failed: Path, seconds: float) ->
     first = max(at - 4, 0)
     shown = [f"{'>' if n == at else ' '} {n:3d}  {source[n - 1]}"[:118] for n in range(first + 1, len(source) + 1)][:8]
     message = f"{error.ename}: {error.evalue}".splitlines()
-    return NotebookFailedError(
-        "\n".join(
-            [
-                f"{name} failed in {cell}, after {progress.about(seconds)}",
-                "",
-                *shown,
-                "",
-                *[line[:118] for line in message[:6]],
-                *[f"    at {short(Path(file))}:{line} in {function}" for file, line, function in frames[-4:]],
-                "",
-                f"The notebook up to there: {short(failed)}",
-                "Finished steps and published results are kept; go on with:",
-                f"    {_command(plan_)}",
-            ]
-        )
-    )
+    parts = [
+        f"{name} failed in {cell}, after {progress.about(seconds)}",
+        "",
+        *shown,
+        "",
+        *[line[:118] for line in message[:6]],
+        *[f"    at {short(Path(file))}:{line} in {function}" for file, line, function in frames[-4:]],
+        "",
+        f"The notebook up to there: {short(failed)}",
+        "Finished steps and published results are kept; go on with:",
+        f"    {_command(plan_)}",
+    ]
+    return NotebookFailedError("\n".join(parts))
 
 
 def _command(plan_: Plan) -> str:

@@ -43,19 +43,12 @@ def _step(name: str, keys: list[str]) -> str:
     count = f" ({len(keys)} shards)" if len(keys) > 1 else ""
     reasons = [f"{gone} of {len(keys)} results are gone from the cache"] if gone else []
     if header := next((entry for entry in headers if entry), None):
-        reasons += step_changes(header["components"])
+        reasons += _step_changes(header["components"])
     return f"{name}{count}: {'stale: ' + '; '.join(reasons) if reasons else 'in the cache'}"
 
 
-def step_changes(old: dict[str, Any]) -> list[str]:
-    """Compare a stored result with the present code.
-
-    Args:
-        old: components of a stored result.
-
-    Returns:
-        What differs now: code, models or the lock file. (Changed parameters and inputs show in the notebook's line.)
-    """
+def _step_changes(old: dict[str, Any]) -> list[str]:
+    """Return which code, models or lock file differ from a stored result; parameters show in the notebook's line."""
     try:
         code = sources.code_hashes(old["modules"], without=sources.MACHINERY)
     except AnonlibError as error:

@@ -25,6 +25,28 @@ class ResultTable:
     numbers: Mapping[str, Number] = field(default_factory=dict)
 
 
+def table_numbers(
+    frame: pd.DataFrame, key: str, measure: str, n: str = "people", unit: str = "", lo: str = "", hi: str = ""
+) -> dict[str, Number]:
+    """Return one number per row of a table.
+
+    Args:
+        frame: the table.
+        key: the result key, with columns as fields.
+        measure: the column of the value.
+        n: the column of what the value rests on.
+        unit: of the value.
+        lo: the column of the interval's lower end; by default `measure`_lo, or no interval without that column.
+        hi: the column of its upper end, accordingly.
+
+    Returns:
+        Result key -> number.
+    """
+    lo, hi = lo or f"{measure}_lo", hi or f"{measure}_hi"
+    rows = frame.to_dict("records")
+    return {key.format_map(row): Number(row[measure], row.get(lo), row.get(hi), row[n], unit) for row in rows}
+
+
 def interval_number(row: Mapping, measure: str, n: int | None = None, unit: str = "") -> Number:
     """Return the number of a row with its interval.
 

@@ -73,7 +73,15 @@ def headline_formats() -> dict[str, str]:
 
 
 def group(results: Results, *groups: str) -> pd.DataFrame:
-    """Return all recorded numbers of these groups ("data", "bundle") as texts: result, value, interval, n, unit."""
+    """List all recorded numbers of some groups as texts.
+
+    Args:
+        results: of results.json.
+        *groups: "data", "bundle" ...
+
+    Returns:
+        result, value, interval, n, unit.
+    """
     rows = []
     for key, entry in sorted(results.items()):
         if key.split("/")[0] in groups:

@@ -47,37 +47,53 @@ class Variant:
 
 
 def variants(anonymizer: str, settings: config.Profile) -> list[Variant]:
-    """Return all variants: backbones from scratch, on originals too; temperatures and batches of contrastive-face.
+    """List all variants: backbones from scratch, on originals too; temperatures and batches of contrastive-face.
 
-    They train on what the profile's attackers of this anonymizer train on. Every batch size trains on as many pairs,
-    so a larger one makes fewer steps (P1, ablations).
+    They train on what the profile's attackers of this anonymizer train on. All batch sizes train on the same number of
+    pairs, so larger ones make fewer steps (P1, ablations).
+
+    Args:
+        anonymizer: the one that is attacked.
+        settings: the profile.
+
+    Returns:
+        The variants.
     """
     ablate, attack = settings.ablate, settings.attack
     groups = contrastive.training_groups(anonymizer_registry.selected(settings.anonymize), attack)
     (train_on,) = [group for group in groups if anonymizer in group]
-    found = []
+    chosen = []
     for backbone in ablate.backbones:
         if backbone == base_value("backbone", settings):  # trained by the benchmark, and cached there
             label, test_on = SCRATCH, None
         else:
             label, test_on = f"{SCRATCH}-backbone-{backbone}", anonymizer
-        chosen = contrastive.scratch_config(attack, backbone, attack.sizes[0], ablate.seed)
-        specs = contrastive.scratch_trainings((ORIGINALS, train_on), SCRATCH, label, chosen, attack.tune_steps)
+        training = contrastive.scratch_config(attack, backbone, attack.sizes[0], ablate.seed)
+        specs = contrastive.scratch_trainings((ORIGINALS, train_on), SCRATCH, label, training, attack.tune_steps)
         trainings = [replace(spec, test_on=test_on) if spec.train_on == train_on else spec for spec in specs]
-        found.append(Variant("backbone", backbone, anonymizer, tuple(trainings)))
+        chosen.append(Variant("backbone", backbone, anonymizer, tuple(trainings)))
     for axis, values in (("temperature", ablate.temperatures), ("batch", ablate.batches)):
         for value in values:
-            chosen = contrastive.face_config(attack, frozen=ablate.face_frozen, seed=ablate.seed, **{axis: value})
-            steps = max(1, ablate.face_pairs // chosen.batch)
-            chosen = replace(chosen, steps=steps, validate_every=-(-steps // CHECKS))
+            training = contrastive.face_config(attack, frozen=ablate.face_frozen, seed=ablate.seed, **{axis: value})
+            steps = max(1, ablate.face_pairs // training.batch)
+            training = replace(training, steps=steps, validate_every=-(-steps // CHECKS))
             label = SHORT if value == base_value(axis, settings) else f"{FACE}-{axis}-{value:g}"
-            training = TrainingSpec(train_on, FACE, label, chosen, test_on=anonymizer)
-            found.append(Variant(axis, value, anonymizer, (training,)))
-    return found
+            spec = TrainingSpec(train_on, FACE, label, training, test_on=anonymizer)
+            chosen.append(Variant(axis, value, anonymizer, (spec,)))
+    return chosen
 
 
 def run(faces: FaceSet, anonymized: dict[str, Anonymized], chosen: list[Variant]) -> list[AttackResult]:
-    """Train all variants in parallel, each cached by itself; `anonymized` includes "noop"."""
+    """Train all variants in parallel; each is cached by itself.
+
+    Args:
+        faces: the data set.
+        anonymized: by anonymizer, "noop" among them.
+        chosen: of `variants`.
+
+    Returns:
+        The results of all trainings.
+    """
     trainings = list(dict.fromkeys(spec for variant in chosen for spec in variant.trainings))  # one is on two axes
     return benchmark.run_trainings(faces, anonymized, sorted(trainings, key=contrastive.cost, reverse=True))
 
@@ -110,14 +126,9 @@ def axis_table(
         place = (variant.anonymizer, variant.label)
         (outcome,) = [outcome for outcome in outcomes if (outcome.anonymizer, outcome.attacker) == place]
         row = {"value": variant.value, "anonymizer": place[0], "attacker": place[1]} | rates.loc[place].to_dict()
-        row["noop"] = rates.top1.get(("noop", variant.label), np.nan)
-        row["verdict"] = (
-            ""
-            if np.isnan(row["noop"])
-            else "VALID"
-            if row["noop"] >= registry.get(SCRATCH).min_noop_top1
-            else "INVALID"
-        )
+        row["noop"] = noop = rates.top1.get(("noop", variant.label), np.nan)
+        verdict = "VALID" if noop >= registry.get(SCRATCH).min_noop_top1 else "INVALID"
+        row["verdict"] = "" if np.isnan(noop) else verdict
         row["published"] = published.top1(place[0], **{axis: variant.value}) if axis in PUBLISHED else np.nan
         seconds = [next(part.seconds for part in outcomes if part.training == spec) for spec in variant.trainings]
         rows.append(row | {"parameters": outcome.parameters, "seconds": sum(seconds)})
@@ -126,6 +137,14 @@ def axis_table(
 
 
 def base_value(axis: str, settings: config.Profile) -> str | float | int:
-    """Return the value of the profile's own attackers, which the others are compared with."""
+    """Look up the value of the profile's own attackers, which the others are compared with.
+
+    Args:
+        axis: "backbone", "temperature" or "batch".
+        settings: the profile.
+
+    Returns:
+        The value.
+    """
     attack = settings.attack
     return {"backbone": attack.backbones[0], "temperature": attack.temperature, "batch": attack.face_batch}[axis]

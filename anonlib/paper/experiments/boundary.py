@@ -19,16 +19,11 @@ from anonlib.engine import cache
 from anonlib.metrics.identification import probe_values
 from anonlib.paper.comparisons import difference_columns
 from anonlib.paper.experiments.datacard import attributes
-from anonlib.paper.results import Number, ResultTable
+from anonlib.paper.results import Number, ResultTable, table_numbers
 
 ATTACKER = f"{FACE}-mixed"
 RATE = 1 / 3  # of contrastive-face's learning rate, as this attacker is fine-tuned from it
-PRESERVED = (
-    "yaw",
-    "pitch",
-    "smile",
-    "brightness",
-)  # attributes that an anonymized photo should share with the original
+PRESERVED = ("yaw", "pitch", "smile", "brightness")  # attributes that an anonymized photo shares with the original
 
 
 @dataclass(frozen=True)
@@ -42,15 +37,25 @@ class Point:
 
 
 def points(boundary: config.Boundary) -> list[Point]:
-    """Return all points; those that weaken the map have the largest strength, which each of them is compared with."""
+    """List all points; those that weaken the map have the largest strength, which they are compared with.
+
+    Args:
+        boundary: of the profile.
+
+    Returns:
+        The points, strengths first.
+    """
     controls = registry.get(boundary.anonymizer).controls
     full = {"scales": dict.fromkeys(controls, max(boundary.strengths))}
-    found = [("strength", value, {"scales": dict.fromkeys(controls, value)}) for value in boundary.strengths]
-    for axis in ("blur", "pixels", "hidden", "few_steps"):
-        values = getattr(boundary, {"blur": "blurs"}.get(axis, axis))
-        option = {"few_steps": "lcm_steps"}.get(axis, axis)
-        found += [(axis, value, full | {option: value}) for value in values]
-    return [Point(f"{boundary.anonymizer}-{axis}-{value}", axis, value, options) for axis, value, options in found]
+    settings = [("strength", value, {"scales": dict.fromkeys(controls, value)}) for value in boundary.strengths]
+    for axis, option, values in (
+        ("blur", "blur", boundary.blurs),
+        ("pixels", "pixels", boundary.pixels),
+        ("hidden", "hidden", boundary.hidden),
+        ("few_steps", "lcm_steps", boundary.few_steps),
+    ):
+        settings += [(axis, value, full | {option: value}) for value in values]
+    return [Point(f"{boundary.anonymizer}-{axis}-{value}", axis, value, options) for axis, value, options in settings]
 
 
 def anonymize_points(
@@ -107,12 +112,12 @@ def attack(
     Returns:
         One outcome per point and seed.
     """
-    numbers, boundary = settings.attack, settings.boundary
-    chosen = face_config(numbers, steps=boundary.steps, lr=RATE * CONFIGS[FACE].lr)
+    boundary = settings.boundary
+    chosen = face_config(settings.attack, steps=boundary.steps, lr=RATE * CONFIGS[FACE].lr)
     train_on = ("mixed", *(name for name in anonymized if name not in ORIGINALS))
     trainings = [
         TrainingSpec(train_on, FACE, ATTACKER, replace(chosen, seed=seed), True, "mixed", (boundary.anonymizer, FACE))
-        for seed in numbers.seeds[: boundary.seeds]
+        for seed in settings.attack.seeds[: boundary.seeds]
     ]
     trained = benchmark.run_trainings(faces, anonymized | {"mixed": mixed}, trainings, benchmark_results)
     photos = {name: part.images for name, part in probes.items()}
@@ -180,21 +185,26 @@ def boundary_table(
 
 
 def _numbers(frame: pd.DataFrame, anonymizer: str) -> dict[str, Number]:
-    numbers = {
-        f"utility/{row['anonymizer']}/attributes_kept": Number(row["kept"], n=row["faces"])
-        for row in frame.to_dict("records")
-    }
+    entries = table_numbers(frame, "utility/{anonymizer}/attributes_kept", "kept", n="faces")
     strengths = frame[frame.axis == "strength"].astype({"value": float})
     weakest = strengths.loc[strengths.value.idxmin()]
     if np.isfinite(weakest.difference):  # else there is one strength only
         people, key = int(weakest.people), f"boundary/{anonymizer}/gain_of_strength"
-        numbers[key] = Number(-weakest.difference, -weakest.difference_hi, -weakest.difference_lo, people)
-        numbers[f"{key}_p"] = Number(weakest.p_holm, n=people)
-    return numbers
+        entries[key] = Number(-weakest.difference, -weakest.difference_hi, -weakest.difference_lo, people)
+        entries[f"{key}_p"] = Number(weakest.p_holm, n=people)
+    return entries
 
 
 def pareto_front(leakage: np.ndarray, utility: np.ndarray) -> np.ndarray:
-    """Return the points (N,) that no other dominates: leaks no more, preserves no less, and one of both is better."""
+    """Find the points that no other dominates: leaks no more, preserves no less, and one of both is better.
+
+    Args:
+        leakage: (N,), less is better.
+        utility: (N,), more is better.
+
+    Returns:
+        (N,) bool.
+    """
     leakage, utility = np.asarray(leakage, float), np.asarray(utility, float)
     better = (leakage[None] <= leakage[:, None]) & (utility[None] >= utility[:, None])
     better &= (leakage[None] < leakage[:, None]) | (utility[None] > utility[:, None])

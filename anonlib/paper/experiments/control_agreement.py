@@ -11,7 +11,7 @@ from anonlib.controls.maps import control_maps
 from anonlib.data.faceset import FaceSet
 from anonlib.metrics.quality import map_agreement
 from anonlib.metrics.statistics import bootstrap_interval
-from anonlib.paper.results import Number, ResultTable
+from anonlib.paper.results import ResultTable, table_numbers
 
 ORIGINAL = "original"
 
@@ -48,6 +48,9 @@ def annotate_tests(
         anonymized: by anonymizer, all of the same test photos.
         conditions: names of annotators.
         photos: number of test photos.
+
+    Returns:
+        The photos with their maps.
     """
     tests = {
         name: part.select(np.flatnonzero((faces.split[part.source] == "test") & (part.replicate == 0)))
@@ -85,7 +88,7 @@ def agreement_table(
         anonymizer, condition, agreement (mean, in [-1, 1]) with lo and hi, n photos. Numbers:
         utility/<anonymizer>/<condition>_agreement.
     """
-    rows, numbers = [], {}
+    rows = []
     for condition, maps in annotated.maps.items():
         for name in annotated.kinds[1:]:
             valid = annotated.valid[condition][ORIGINAL] & annotated.valid[condition][name]
@@ -94,8 +97,7 @@ def agreement_table(
                 agreement = map_agreement(maps[ORIGINAL][valid], maps[name][valid])
                 identity = faces.identity[annotated.source[valid]]
                 interval = bootstrap_interval(agreement, identity, confidence, n_bootstrap)
-            row = {"anonymizer": name, "condition": condition}
-            row |= dict(zip(("agreement", "lo", "hi"), interval, strict=True))
-            rows.append(row | {"n": int(valid.sum())})
-            numbers[f"utility/{name}/{condition}_agreement"] = Number(*interval, rows[-1]["n"])
-    return ResultTable(pd.DataFrame(rows), numbers)
+            rows.append((name, condition, *interval, int(valid.sum())))
+    frame = pd.DataFrame(rows, columns=["anonymizer", "condition", "agreement", "lo", "hi", "n"])
+    key = "utility/{anonymizer}/{condition}_agreement"
+    return ResultTable(frame, table_numbers(frame, key, "agreement", n="n", lo="lo", hi="hi"))

@@ -14,23 +14,14 @@ from anonlib.metrics.verification import eer_interval, pair_scores
 from anonlib.networks.head_pose import head_pose
 from anonlib.paper.results import Number, ResultTable
 
+SHOWN = 5000  # cosines of each kind of pair in a histogram
 FACE_REGION = (slice(46, 108), slice(40, 88))  # of an aligned image, in pixels
 
 
-def one_reference_rank1(
+def _one_reference_rank1(
     embeddings: np.ndarray, identity: np.ndarray, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """Compute rank-1 identification with one random reference per person; all other photos are probes.
-
-    Args:
-        embeddings: (N, d) L2-normalized.
-        identity: (N,) the person of each.
-        seed: of the draw of references and of the interval.
-        confidence: coverage of the interval by identity, in (0, 1).
-
-    Returns:
-        (rate, lo, hi).
-    """
+    """Return rank-1 (rate, lo, hi) with one random reference per person; all other photos are probes."""
     identity = np.asarray(identity).astype(str)
     people = np.unique(identity)
     rng = np.random.default_rng(seed)
@@ -48,25 +39,20 @@ def recognition(embeddings: np.ndarray, identity: np.ndarray) -> ResultTable:
         identity: (N,) the person of each.
 
     Returns:
-        `score_sample`. Numbers: data/eer, data/rank1 and data/non_mated_p99.
+        pairs, cosine: at most SHOWN cosines of each kind of pair, for a histogram. Numbers: data/eer, data/rank1,
+        data/non_mated_p99.
     """
     mated, non_mated = pair_scores(embeddings, identity)
     people = len(np.unique(identity))
-    numbers = {
+    entries = {
         "data/eer": Number(*eer_interval(embeddings, identity), people, "share"),
-        "data/rank1": Number(*one_reference_rank1(embeddings, identity), people, "share"),
+        "data/rank1": Number(*_one_reference_rank1(embeddings, identity), people, "share"),
         "data/non_mated_p99": Number(float(pd.Series(non_mated).quantile(0.99)), n=len(non_mated), unit="cosine"),
     }
-    return ResultTable(score_sample(mated, non_mated), numbers)
-
-
-def score_sample(mated: np.ndarray, non_mated: np.ndarray, most: int = 5000, seed: int = 0) -> pd.DataFrame:
-    """Return at most `most` cosines of each kind of pair, for a histogram: columns pairs, cosine."""
-    rng = np.random.default_rng(seed)
-    parts = {"same person": mated, "two people": non_mated}
-    drawn = {name: rng.permutation(scores)[:most] for name, scores in parts.items()}
-    frames = [pd.DataFrame({"pairs": name, "cosine": scores}) for name, scores in drawn.items()]
-    return pd.concat(frames, ignore_index=True)
+    rng = np.random.default_rng(0)
+    parts = {"same person": mated, "two people": non_mated}.items()
+    frames = [pd.DataFrame({"pairs": name, "cosine": rng.permutation(scores)[:SHOWN]}) for name, scores in parts]
+    return ResultTable(pd.concat(frames, ignore_index=True), entries)
 
 
 def attributes(images: np.ndarray) -> pd.DataFrame:
@@ -91,24 +77,46 @@ def attributes(images: np.ndarray) -> pd.DataFrame:
 
 
 def spread(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return mean and standard deviation of each attribute by data set: columns attribute, dataset, mean, sd, n."""
+    """Summarize each attribute by data set.
+
+    Args:
+        sets: name -> `attributes`.
+
+    Returns:
+        attribute, dataset, mean, sd, n.
+    """
     rows = [
-        {"attribute": name, "dataset": dataset, "mean": column.mean(), "sd": column.std(), "n": int(column.count())}
+        (name, dataset, column.mean(), column.std(), int(column.count()))
         for dataset, frame in sets.items()
         for name, column in frame.items()
     ]
-    return pd.DataFrame(rows).sort_values(["attribute", "dataset"], kind="stable", ignore_index=True)
+    table = pd.DataFrame(rows, columns=["attribute", "dataset", "mean", "sd", "n"])
+    return table.sort_values(["attribute", "dataset"], kind="stable", ignore_index=True)
 
 
 def long_form(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the attributes of several data sets in one frame: columns dataset, attribute, value."""
+    """Join the attributes of several data sets.
+
+    Args:
+        sets: name -> `attributes`.
+
+    Returns:
+        dataset, attribute, value.
+    """
     frame = pd.concat([frame.assign(dataset=name) for name, frame in sets.items()])
     frame = frame.melt(id_vars="dataset", var_name="attribute")
     return frame[["dataset", "attribute", "value"]].dropna(ignore_index=True)
 
 
 def split_counts(faces: FaceSet) -> ResultTable:
-    """Count people and photos by split; numbers: data/identities and data/images."""
+    """Count people and photos by split.
+
+    Args:
+        faces: the data set.
+
+    Returns:
+        split, people, photos. Numbers: data/identities and data/images.
+    """
     groups = faces.table.groupby("split", sort=False)
     counts = groups.agg(people=("identity", "nunique"), photos=("file", "size")).reset_index()
     totals = {"data/identities": counts.people.sum(), "data/images": counts.photos.sum()}
@@ -127,10 +135,10 @@ def shortcut_control(faces: FaceSet, settings: config.Profile) -> tuple[bool, fl
         data/background_only_top1.
     """
     ranks = benchmark.data_control(faces, settings).query("protocol == 'full'")
-    guess, numbers = chance(ranks.people.max()), {}
+    guess, entries = chance(ranks.people.max()), {}
     for attacker, name in {SCRATCH: "whole_photo", BACKGROUND: "background_only"}.items():
         part = ranks[ranks.attacker == attacker]
         rate = rate_interval(hits(part), part.identity, settings.evaluate.confidence)
-        numbers[f"data/{name}_top1"] = Number(*rate, part.identity.nunique(), "share")
-    control = numbers["data/background_only_top1"]
-    return control.lo <= guess <= control.hi, guess, numbers
+        entries[f"data/{name}_top1"] = Number(*rate, part.identity.nunique(), "share")
+    control = entries["data/background_only_top1"]
+    return control.lo <= guess <= control.hi, guess, entries

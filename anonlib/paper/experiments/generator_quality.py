@@ -88,24 +88,11 @@ def sample(
     return np.concatenate(samples)
 
 
-def inpaint_controlled(
+def _inpaint_controlled(
     images: np.ndarray, masks: np.ndarray, seeds: list[int], condition: list[str | None], steps: int = STEPS,
     model: str = str(SMALL), batch: int = 8,
 ) -> np.ndarray:  # fmt: skip
-    """Inpaint the person of each image under its one control at scale 1, or under none; a shard function.
-
-    Args:
-        images: (N, 128, 128, 3) uint8.
-        masks: (N, 128, 128) uint8, 255 where the person is.
-        seeds: N seeds.
-        condition: N names of a control, or None.
-        steps: Denoising steps.
-        model: The bundle's folder.
-        batch: Images per forward pass.
-
-    Returns:
-        (N, 128, 128, 3) uint8.
-    """
+    """Inpaint the person of each image under its own control at scale 1, or under none; a shard function."""
     inpainted = np.zeros_like(images)
     for name in dict.fromkeys(condition):
         rows = [row for row, other in enumerate(condition) if other == name]
@@ -121,7 +108,18 @@ def inpaint_controlled(
 def inpaint_under_each_control(
     images: np.ndarray, masks: np.ndarray, seeds: list[int], options: dict, **shards: Any
 ) -> dict[str | None, np.ndarray]:
-    """Inpaint all images under each of CONTROLS, None first; see `inpaint_controlled`. shards: of the cached step."""
+    """Inpaint all images under each of CONTROLS at scale 1.
+
+    Args:
+        images: (N, 128, 128, 3) uint8.
+        masks: (N, 128, 128) uint8, 255 where the person is.
+        seeds: N seeds.
+        options: steps, model and batch, see `_inpaint_controlled`.
+        **shards: of the cached step.
+
+    Returns:
+        Control -> (N, 128, 128, 3) uint8, None first.
+    """
     n, times = len(images), len(CONTROLS)
     items = {
         "images": np.tile(images, (times, 1, 1, 1)),
@@ -129,12 +127,20 @@ def inpaint_under_each_control(
         "seeds": seeds * times,
         "condition": [name for name in CONTROLS for _ in range(n)],
     }
-    inpainted = cache.map_shards("repaint", inpaint_controlled, items, options, **shards)
+    inpainted = cache.map_shards("repaint", _inpaint_controlled, items, options, **shards)
     return {name: inpainted[k * n : (k + 1) * n] for k, name in enumerate(CONTROLS)}
 
 
 def weights_hash(model: Path, name: str) -> str:
-    """Hash the weights that measurements depend on: without ControlNets for "samples", with its own for "controls"."""
+    """Hash the weights that measurements depend on.
+
+    Args:
+        model: The bundle's folder.
+        name: "samples", which need no ControlNet, or "controls".
+
+    Returns:
+        The hash.
+    """
     controlnets = [controlnet_folder(model, control) for control in CONTROLS if control and name == "controls"]
     parts = [part for part in sorted(model.iterdir()) if part in controlnets or not part.name.startswith("controlnet-")]
     return config.digest([[part.name, keys.model_hash(part)] for part in parts])
@@ -146,7 +152,17 @@ def attribute_weights_hash() -> str:
 
 
 def measured(model: Path) -> dict:
-    """Read what `make models` measured of a bundle; AnonlibError where it measured other weights."""
+    """Read what `make models` measured of a bundle.
+
+    Args:
+        model: The bundle's folder.
+
+    Returns:
+        The measurements.
+
+    Raises:
+        AnonlibError: Other weights were measured.
+    """
     stored = read_json(MEASURED)
     for name in ("samples", "controls"):
         if stored.get(name, {}).get("weights") != weights_hash(model, name):

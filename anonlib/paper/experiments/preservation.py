@@ -18,10 +18,10 @@ from anonlib.metrics.downstream import train_on_anonymized
 from anonlib.networks.celeba_attributes import NAMES
 from anonlib.networks.lpips import lpips_distance
 from anonlib.paper.experiments.systems import Systems
-from anonlib.paper.results import Number, ResultTable
+from anonlib.paper.results import ResultTable, table_numbers
 from anonlib.paper.tables import interval_format
 
-GROUPS = ("Male", "Young", "Pale_Skin", "Eyeglasses")  # attributes whose people are compared
+GROUPS = ("Male", "Young", "Pale_Skin", "Eyeglasses")  # attributes; people with and without each are compared
 YOUNG = NAMES.index("Young")
 _DIGITS = {"share": ".1%", "degrees": ".1f", "grey levels": ".1f"}  # of a unit; others have three
 FORMATS = {"anonymizer": ""} | {  # how `table` is printed
@@ -59,7 +59,16 @@ class UtilityInputs:
 
 
 def utility_inputs(faces: FaceSet, systems: Systems, settings: config.Profile) -> UtilityInputs:
-    """Read the features of the first `settings.compare.photos` of the probes, through every system."""
+    """Read the features of the first `settings.compare.photos` of the probes, through every system.
+
+    Args:
+        faces: the data set.
+        systems: of `systems.anonymize`.
+        settings: the profile.
+
+    Returns:
+        The photos with their features.
+    """
     asked, rows = systems.rows, systems.rows[: settings.compare.photos]
     parts = {name: part.of(rows) for name, part in systems.probes.items() if name != "noop"}
     sets = {"": faces.images[asked]} | {name: part.images for name, part in parts.items()}
@@ -130,22 +139,30 @@ def table(
         for name, photos in anonymized.items()
     }
     frame = measures.preservation_table(by_photo, features, identity, evaluate.confidence, evaluate.draws)
-    numbers = {}
-    for row in frame.to_dict("records"):
-        key = f"utility/{row['anonymizer']}/"
-        for name, unit in measures.MEASURES.items():
-            numbers[key + name] = Number(row[name], row[f"{name}_lo"], row[f"{name}_hi"], row[f"{name}_n"], unit)
-        numbers |= {key + name: Number(row[name], n=row["photos"] - row["failed"]) for name in ("fid", "kid")}
-    return ResultTable(frame, numbers)
+    entries, ok = {}, frame.assign(ok=frame.photos - frame.failed)
+    for name, unit in measures.MEASURES.items():
+        entries |= table_numbers(frame, f"utility/{{anonymizer}}/{name}", name, f"{name}_n", unit)
+    for name in ("fid", "kid"):
+        entries |= table_numbers(ok, f"utility/{{anonymizer}}/{name}", name, "ok")
+    return ResultTable(frame, entries)
 
 
 def preservation(faces: FaceSet, inputs: UtilityInputs, evaluate: config.Evaluate) -> ResultTable:
-    """Return `table` of the photos of `utility_inputs`."""
+    """Measure what each system preserves of the photos of `utility_inputs`.
+
+    Args:
+        faces: the data set.
+        inputs: of `utility_inputs`.
+        evaluate: confidence and number of resamples.
+
+    Returns:
+        `table`.
+    """
     masks, identity = faces.masks[inputs.rows], faces.identity[inputs.rows]
     return table(inputs.original, masks, identity, inputs.anonymized, evaluate)
 
 
-def labels(faces: FaceSet, rows: np.ndarray, features: ImageFeatures) -> np.ndarray:
+def _labels(faces: FaceSet, rows: np.ndarray, features: ImageFeatures) -> np.ndarray:
     """Return the 40 attributes (n, 40) of photos: 0, 1, or nan where unknown.
 
     The labels of the data set; where it has none, those that are predicted from the originals.
@@ -157,7 +174,9 @@ def labels(faces: FaceSet, rows: np.ndarray, features: ImageFeatures) -> np.ndar
 
 
 def attributes_table(faces: FaceSet, inputs: UtilityInputs, evaluate: config.Evaluate) -> ResultTable:
-    """Measure how well attributes are predicted from anonymized photos, against `labels`.
+    """Measure how well attributes are predicted from anonymized photos.
+
+    The truth is the data set's labels, or the predictions on originals where it has none.
 
     Args:
         faces: the data set.
@@ -168,7 +187,7 @@ def attributes_table(faces: FaceSet, inputs: UtilityInputs, evaluate: config.Eva
         anonymizer ("original" for the predictor on originals), balanced_accuracy (mean over attributes) with lo and hi
         by identity, attributes (number), photos. Numbers: utility/<anonymizer>/attribute_balanced_accuracy.
     """
-    truth, rows = labels(faces, inputs.rows, inputs.original.features), []
+    truth, rows = _labels(faces, inputs.rows, inputs.original.features), []
     for name, photos in {"original": inputs.original, **inputs.anonymized}.items():
         predicted, identity = photos.features.attributes[photos.ok], faces.identity[inputs.rows][photos.ok]
         accuracy = attribute_table(
@@ -199,8 +218,8 @@ def downstream_table(faces: FaceSet, systems: Systems, inputs: UtilityInputs, se
     features = {"original": original.parser_features} | extract_parser_features(
         {name: part.images for name, part in parts.items()}
     )
-    truth, tested = labels(faces, rows, original), inputs.original.features
-    test = (tested.parser_features, labels(faces, inputs.rows, tested), list(NAMES), faces.identity[inputs.rows])
+    truth, tested = _labels(faces, rows, original), inputs.original.features
+    test = (tested.parser_features, _labels(faces, inputs.rows, tested), list(NAMES), faces.identity[inputs.rows])
     accuracies = []
     for name, part in {"original": None, **parts}.items():
         ok = np.ones(len(rows), bool) if part is None else part.status == OK
@@ -211,20 +230,23 @@ def downstream_table(faces: FaceSet, systems: Systems, inputs: UtilityInputs, se
 
 
 def groups(faces: FaceSet, inputs: UtilityInputs) -> pd.DataFrame:
-    """Return for each test person, by identity, whether most photos have each of GROUPS: "yes", "no" or None."""
-    present = pd.DataFrame(labels(faces, inputs.asked, inputs.asked_features), columns=NAMES)[list(GROUPS)]
+    """Find for each test person whether most photos have each of GROUPS.
+
+    Args:
+        faces: the data set.
+        inputs: of `utility_inputs`.
+
+    Returns:
+        "yes", "no" or None, one row per person and one column per attribute.
+    """
+    present = pd.DataFrame(_labels(faces, inputs.asked, inputs.asked_features), columns=NAMES)[list(GROUPS)]
     share = present.groupby(faces.identity[inputs.asked]).mean()
     return share.map(lambda value: None if np.isnan(value) else "yes" if value > 0.5 else "no")
 
 
 def _accuracy_table(rows: list[dict], measure: str) -> ResultTable:
-    numbers = {
-        f"utility/{row['anonymizer']}/{measure}": Number(
-            row["balanced_accuracy"], row["lo"], row["hi"], row["photos"], "share"
-        )
-        for row in rows
-    }
-    return ResultTable(pd.DataFrame(rows), numbers)
+    frame, key = pd.DataFrame(rows), f"utility/{{anonymizer}}/{measure}"
+    return ResultTable(frame, table_numbers(frame, key, "balanced_accuracy", "photos", "share", lo="lo", hi="hi"))
 
 
 def _mean(accuracy: pd.DataFrame) -> dict:

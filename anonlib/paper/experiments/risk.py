@@ -14,7 +14,7 @@ from anonlib.metrics.identification import hits, mated, person_scores, rank_of_t
 from anonlib.metrics.linkage import linkage
 from anonlib.metrics.openset import fnir_at, searches, smallest_fpir
 from anonlib.metrics.statistics import bootstrap_interval, interval_columns, rate_interval
-from anonlib.paper.results import Number, ResultTable, interval_number
+from anonlib.paper.results import ResultTable, table_numbers
 from anonlib.paper.tables import MAXIMUM, select, strongest
 
 FPIRS = {"fnir_at_fpir_1e-2": 0.01, "fnir_at_fpir_1e-3": 0.001}
@@ -55,7 +55,17 @@ class StrongestAttack:
 def strongest_attacks(
     faces: FaceSet, anonymized: dict[str, Anonymized], outcomes: list[AttackResult], table: pd.DataFrame
 ) -> list[StrongestAttack]:
-    """Score all test people with each anonymizer's strongest attacker in Full-Ref; table: of `tables.attack_table`."""
+    """Score all test people with each anonymizer's strongest attacker in Full-Ref.
+
+    Args:
+        faces: the data set.
+        anonymized: by anonymizer.
+        outcomes: of the attackers.
+        table: `tables.attack_table` of them.
+
+    Returns:
+        One attack per anonymizer.
+    """
     attacks, test = [], np.flatnonzero(faces.split == "test")
     for anonymizer, attacker in strongest(table).items():
         part = anonymized[anonymizer]
@@ -100,17 +110,22 @@ def privacy_table(attacks: list[StrongestAttack], ranks: pd.DataFrame, evaluate:
         row["worst_decile"] = float(np.mean([worst_decile(part) for part in seeds]))
         row["top1"] = float(np.mean([hits(part).mean() for part in seeds]))
         rows.append(row | {"people": len(set(attack.identity))})
-    numbers = {}
-    for row in rows:
-        key = f"attack/{row['anonymizer']}/{MAXIMUM}/full/"
-        numbers |= {key + name: interval_number(row, name, row["people"]) for name in MEASURES}
-        numbers[f"{key}worst_decile_top1"] = Number(row["worst_decile"], n=row["people"])
-        numbers[f"{key}smallest_fpir"] = Number(row["smallest_fpir"], n=row["people"])
-    return ResultTable(pd.DataFrame(rows), numbers)
+    frame, entries = pd.DataFrame(rows), {}
+    recorded = {name: name for name in (*MEASURES, "smallest_fpir")} | {"worst_decile_top1": "worst_decile"}
+    for key, column in recorded.items():
+        entries |= table_numbers(frame, f"attack/{{anonymizer}}/{MAXIMUM}/full/{key}", column)
+    return ResultTable(frame, entries)
 
 
 def candidate_curve(attacks: list[StrongestAttack]) -> pd.DataFrame:
-    """Return the distribution of k over people: columns anonymizer, attacker, k, rate (people with k or fewer)."""
+    """Compute the distribution of k over people.
+
+    Args:
+        attacks: of `strongest_attacks`.
+
+    Returns:
+        anonymizer, attacker, k, rate (people with k or fewer).
+    """
     parts = []
     for attack in attacks:
         sizes, ks = _set_sizes(attack), np.arange(1, attack.scores[0][0].shape[1] + 1)
@@ -120,9 +135,15 @@ def candidate_curve(attacks: list[StrongestAttack]) -> pd.DataFrame:
 
 
 def gallery_table(ranks: pd.DataFrame, attacks: list[StrongestAttack], sizes: int = 9) -> pd.DataFrame:
-    """Return top-1 by the number of people in the gallery, 10 to all: columns anonymizer, attacker, people, rate.
+    """Compute top-1 by the number of people in the gallery, 10 to all.
 
-    The last rows, anonymizer "chance", are the rate of guessing.
+    Args:
+        ranks: of `attacks.benchmark.ranks`.
+        attacks: of `strongest_attacks`.
+        sizes: number of gallery sizes.
+
+    Returns:
+        anonymizer, attacker, people, rate. The last rows, anonymizer "chance", are the rate of guessing.
     """
     parts = []
     for attack in attacks:
@@ -135,9 +156,15 @@ def gallery_table(ranks: pd.DataFrame, attacks: list[StrongestAttack], sizes: in
 
 
 def reference_table(faces: FaceSet, attacks: list[StrongestAttack], evaluate: config.Evaluate) -> pd.DataFrame:
-    """Return top-1 by the number of references per person: anonymizer, attacker, references, rate, lo, hi.
+    """Compute top-1 by the number of references per person; with fewer photos, all of them are references.
 
-    A person with fewer photos than that brings all of them.
+    Args:
+        faces: the data set.
+        attacks: of `strongest_attacks`.
+        evaluate: confidence, number of resamples, seed of the references.
+
+    Returns:
+        anonymizer, attacker, references, rate, lo, hi.
     """
     rows, test = [], np.flatnonzero(faces.split == "test")
     identity = faces.identity[test]
@@ -154,9 +181,8 @@ def reference_table(faces: FaceSet, attacks: list[StrongestAttack], evaluate: co
             values = np.mean([hits(part) for part in by_seed], axis=0)
             people = mated(by_seed[0]).identity.to_numpy()
             interval = rate_interval(values, people, evaluate.confidence, evaluate.draws)
-            row = attack.labels | {"references": limit}
-            rows.append(row | dict(zip(("rate", "lo", "hi"), interval, strict=True)))
-    return pd.DataFrame(rows)
+            rows.append((attack.anonymizer, attack.attacker, limit, *interval))
+    return pd.DataFrame(rows, columns=["anonymizer", "attacker", "references", "rate", "lo", "hi"])
 
 
 def _set_sizes(attack: StrongestAttack) -> pd.Series:

@@ -18,10 +18,11 @@ from anonlib.engine import cache
 from anonlib.faces.recognizers import JUDGES, embed, judge
 from anonlib.metrics.statistics import bootstrap_interval
 from anonlib.networks.lpips import lpips_distance
-from anonlib.paper.results import Number, ResultTable
+from anonlib.paper.results import Number, ResultTable, table_numbers
 
 NAME = "camouflage-base"  # the anonymizer of the second paper's scale
 SHARD, ROUNDS = 8, 3  # photos per shard; times that an anonymizer is timed
+COLUMNS = ("anonymizer", "seconds", "least", "most", "n")
 MEASURES = {"lpips": "LPIPS", "cosine": "1 - cosine of {judge}"}
 
 
@@ -43,7 +44,16 @@ class Sweep:
 
 
 def sweep(images: np.ndarray, scales: tuple[float, ...], settings: config.Profile) -> Sweep:
-    """Anonymize aligned photos (N, 128, 128, 3) uint8 with CAMOUFLaGE-Base at each scale, with the same noise."""
+    """Anonymize photos with CAMOUFLaGE-Base at each scale, with the same noise.
+
+    Args:
+        images: (N, 128, 128, 3) uint8, aligned.
+        scales: S scales.
+        settings: the profile.
+
+    Returns:
+        The anonymized photos.
+    """
     kwargs, controls = _used_options(NAME, settings), registry.get(NAME).controls
     maps = control_maps(dict.fromkeys(controls, images), kwargs["bundle"].networks(controls))
     rows = np.flatnonzero(np.all([valid for _, valid in maps.values()], axis=0))
@@ -54,7 +64,7 @@ def sweep(images: np.ndarray, scales: tuple[float, ...], settings: config.Profil
         own = {name: (drawn[part], valid[part]) for name, (drawn, valid) in maps.items()}
         shards.append({"images": images[part], "maps": own, "seeds": seeds, "scales": scales, "options": kwargs})
     models = _model_labels({NAME: kwargs})
-    swept = cache.map_shards("sweep", sweep_shards, {"shards": shards}, shard_size=1, models=models)
+    swept = cache.map_shards("sweep", _sweep_shards, {"shards": shards}, shard_size=1, models=models)
     return Sweep(scales, np.concatenate(swept, axis=1), rows, maps)
 
 
@@ -69,7 +79,7 @@ def _model_labels(by_name: dict[str, dict]) -> list:
     return sorted(set().union(*(resolve(registry.get(name), kwargs)[1] for name, kwargs in by_name.items())), key=str)
 
 
-def sweep_shards(shards: list[dict]) -> list[np.ndarray]:
+def _sweep_shards(shards: list[dict]) -> list[np.ndarray]:
     """Anonymize each shard at each of its scales, (S, n, 128, 128, 3) uint8; a shard function."""
     from anonlib.anonymizers.camouflage import CamouflageBase
 
@@ -84,7 +94,15 @@ def sweep_shards(shards: list[dict]) -> list[np.ndarray]:
 
 
 def distances(originals: np.ndarray, swept: Sweep) -> dict[str, np.ndarray]:
-    """Compute the distance (S, N) of each image from its original (N, 128, 128, 3), by measure."""
+    """Compute the distance of each image from its original.
+
+    Args:
+        originals: (N, 128, 128, 3) uint8.
+        swept: of `sweep`, of the same N photos.
+
+    Returns:
+        Measure -> (S, N).
+    """
     first = embed(judge(), originals)
     cosines = [1 - (embed(judge(), images) * first).sum(1) for images in swept.images]
     lpips = [lpips_distance(originals, images) for images in swept.images]
@@ -112,22 +130,19 @@ def distance_table(
         increase over the previous scale, paired by photo (nan for the first). Numbers:
         camouflage/scale_<scale>/<key>, and camouflage/least_step/<key>, the smallest step.
     """
-    rows, numbers = [], {}
+    rows, least = [], {}
     for key, values in by_measure.items():
-        steps, n = [], values.shape[1]
-        for place, scale in enumerate(scales):
-            interval = bootstrap_interval(values[place], identity, confidence, n_bootstrap)
-            step = (np.nan,) * 3
-            if place:
-                step = bootstrap_interval(values[place] - values[place - 1], identity, confidence, n_bootstrap)
-                steps.append(step)
-            row = {"key": key, "measure": MEASURES[key].format(judge=JUDGES[judge()]), "scale": scale, "n": n}
-            row |= dict(zip(("distance", "lo", "hi"), interval, strict=True))
-            rows.append(row | dict(zip(("step", "step_lo", "step_hi"), step, strict=True)))
-            numbers[f"camouflage/scale_{scale:g}/{key}"] = Number(*interval, n)
+        measure, n = MEASURES[key].format(judge=JUDGES[judge()]), values.shape[1]
+        means = [bootstrap_interval(part, identity, confidence, n_bootstrap) for part in values]
+        steps = [bootstrap_interval(part, identity, confidence, n_bootstrap) for part in np.diff(values, axis=0)]
+        for scale, mean, step in zip(scales, means, [(np.nan,) * 3, *steps], strict=True):
+            rows.append((key, measure, scale, n, *mean, *step))
         if steps:
-            numbers[f"camouflage/least_step/{key}"] = Number(*min(steps), n)
-    return ResultTable(pd.DataFrame(rows), numbers)
+            least[f"camouflage/least_step/{key}"] = Number(*min(steps), n)
+    columns = ["key", "measure", "scale", "n", "distance", "lo", "hi", "step", "step_lo", "step_hi"]
+    frame = pd.DataFrame(rows, columns=columns)
+    by_scale = table_numbers(frame, "camouflage/scale_{scale:g}/{key}", "distance", n="n", lo="lo", hi="hi")
+    return ResultTable(frame, by_scale | least)
 
 
 def seconds(images: np.ndarray, settings: config.Profile, names: tuple[str, ...] | None = None) -> ResultTable:
@@ -144,34 +159,24 @@ def seconds(images: np.ndarray, settings: config.Profile, names: tuple[str, ...]
     """
     by_name = {name: _used_options(name, settings) for name in names or registry.names(registry.CAMOUFLAGE)}
     step = {"items": {"images": [images]}, "params": {"named": by_name}, "models": _model_labels(by_name)}
-    frame = pd.DataFrame(cache.map_shards("seconds", seconds_shards, **step, shard_size=1)[0])
-    numbers = {
-        f"camouflage/{row.anonymizer}/seconds": Number(row.seconds, row.least, row.most, int(row.n), "s")
-        for row in frame.itertuples()
-    }
-    return ResultTable(frame, numbers)
+    frame = pd.DataFrame(cache.map_shards("seconds", _seconds_shards, **step, shard_size=1)[0])
+    key = "camouflage/{anonymizer}/seconds"
+    return ResultTable(frame, table_numbers(frame, key, "seconds", "n", "s", lo="least", hi="most"))
 
 
-def seconds_shards(images: list[np.ndarray], named: dict[str, dict]) -> list[list[dict]]:
+def _seconds_shards(images: list[np.ndarray], named: dict[str, dict]) -> list[list[dict]]:
     """Time anonymizers, by name with their options, on each set of photos; a shard function, see `seconds`."""
     timed = []
     for part in images:
-        masks, seeds, taken = (
-            np.full(part.shape[:3], 255, np.uint8),
-            list(range(len(part))),
-            {name: [] for name in named},
-        )
+        masks, seeds = np.full(part.shape[:3], 255, np.uint8), list(range(len(part)))
+        taken: dict[str, list[float]] = {name: [] for name in named}
         methods = {name: registry.create(name, **kwargs) for name, kwargs in named.items()}
-        for number in range(ROUNDS + 1):
+        for timed_round in range(ROUNDS + 1):
             for name, method in methods.items():
                 start = time.perf_counter()
                 method(part, masks, seeds)
-                if number:  # the first round loads the models
+                if timed_round:  # the first round loads the models
                     taken[name].append((time.perf_counter() - start) / len(part))
-        timed.append(
-            [
-                {"anonymizer": name, "seconds": float(np.median(t)), "least": min(t), "most": max(t), "n": len(part)}
-                for name, t in taken.items()
-            ]
-        )
+        rows = [(name, float(np.median(each)), min(each), max(each), len(part)) for name, each in taken.items()]
+        timed.append([dict(zip(COLUMNS, row, strict=True)) for row in rows])
     return timed

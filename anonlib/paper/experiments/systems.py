@@ -18,7 +18,7 @@ from anonlib.metrics.fairness import by_group
 from anonlib.metrics.statistics import interval_columns, rate_interval
 from anonlib.metrics.verification import impostor_scores, matches, threshold_at
 from anonlib.paper import tables
-from anonlib.paper.results import Number, ResultTable, interval_number
+from anonlib.paper.results import Number, ResultTable, interval_number, table_numbers
 
 EDGE = "hed"  # the black-box attackers of this edge map are tested here
 FMRS = {"1e-2": 0.01, "1e-3": 0.001}
@@ -46,7 +46,15 @@ class Systems:
 
 
 def anonymize(faces: FaceSet, settings: config.Profile) -> Systems:
-    """Anonymize with every system; photos that another tool anonymized come from the data set, where it has them."""
+    """Anonymize with every system; photos that another tool anonymized come from the data set, where it has them.
+
+    Args:
+        faces: the data set.
+        settings: the profile.
+
+    Returns:
+        The anonymized photos.
+    """
     own = dataset.anonymize_all(faces, settings)
     rows = dataset.select_rows(faces, settings.compare)
     others = tuple(name for name in (*settings.compare.systems, *faces.given) if name not in own)
@@ -59,7 +67,15 @@ def recognizers() -> tuple[str, ...]:
 
 
 def trainings(names: tuple[str, ...], settings: config.Attack) -> list[TrainingSpec]:
-    """Return the trainings on the compared systems: one seed, and one attacker of a kind for all systems together."""
+    """List the trainings on the compared systems: one seed, and one attacker of a kind for all systems jointly.
+
+    Args:
+        names: the compared systems.
+        settings: of the profile.
+
+    Returns:
+        The trainings.
+    """
     first = {name: getattr(settings, name)[:1] for name in ("seeds", "scratch_seeds", "backbones", "sizes")}
     return benchmark.trainings(names, replace(settings, together=True, **first))
 
@@ -68,6 +84,15 @@ def attack(
     faces: FaceSet, systems: Systems, restored: dict[str, Restored], settings: config.Profile
 ) -> list[AttackResult]:
     """Embed `Systems.probes` with every attacker; those of the papers' own systems are the benchmark's.
+
+    Args:
+        faces: the data set.
+        systems: of `anonymize`.
+        restored: of `restore`.
+        settings: the profile.
+
+    Returns:
+        One result per system, attacker and seed.
 
     Raises:
         AnonlibError: as `benchmark.run` does.
@@ -82,7 +107,16 @@ def attack(
 
 
 def restore(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[str, Restored]:
-    """Restore the probes of each anonymizer; one network is trained for the own systems, and one for the compared."""
+    """Restore the probes of each anonymizer; one network is trained for the own systems, and one for the compared.
+
+    Args:
+        faces: the data set.
+        systems: of `anonymize`.
+        settings: the profile.
+
+    Returns:
+        Restored probes by anonymizer.
+    """
     wanted = np.isin(np.arange(len(faces)), systems.rows) | (faces.split != "test")
     groups = [
         {name: part.select(np.flatnonzero(wanted[part.source])) for name, part in group.items() if name != "noop"}
@@ -92,18 +126,35 @@ def restore(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[
 
 
 def ranks(faces: FaceSet, systems: Systems, outcomes: list[AttackResult], settings: config.Profile) -> pd.DataFrame:
-    """Return `benchmark.ranks` of the outcomes and of the black-box attackers on EDGE."""
-    known = ranking.ranks(faces, systems.probes, outcomes, settings.evaluate)
+    """Rank the outcomes, and the black-box attackers on EDGE.
+
+    Args:
+        faces: the data set.
+        systems: of `anonymize`.
+        outcomes: of `attack`.
+        settings: the profile.
+
+    Returns:
+        `ranking.ranks`.
+    """
+    informed = ranking.ranks(faces, systems.probes, outcomes, settings.evaluate)
     edges = replace(settings, attack=replace(settings.attack, edges=(EDGE,)))
     unseen = blackbox.ranks(faces, systems.own | systems.compared, edges)
-    return pd.concat([known, unseen[unseen.source.isin({str(row) for row in systems.rows})]], ignore_index=True)
+    return pd.concat([informed, unseen[unseen.source.isin({str(row) for row in systems.rows})]], ignore_index=True)
 
 
 def new_numbers(table: pd.DataFrame, systems: Systems) -> dict[str, Number]:
-    """Return the numbers of the compared systems, and of attackers that no other notebook runs.
+    """Select the numbers of the compared systems, and of attackers that no other notebook runs.
 
     The own systems' other numbers rest on more photos, and are recorded by other notebooks. The maximum is over
     attackers that know the anonymizer or are not trained; black-box attackers have a maximum of their own.
+
+    Args:
+        table: of `tables.attack_table`.
+        systems: of `anonymize`.
+
+    Returns:
+        Result key -> number.
     """
     rows = table[table.attacker != tables.MAXIMUM]
     compared = rows.anonymizer.isin(list(systems.compared))
@@ -117,7 +168,14 @@ def new_numbers(table: pd.DataFrame, systems: Systems) -> dict[str, Number]:
 
 
 def is_blackbox(table: pd.DataFrame) -> pd.Series:
-    """Return which rows are of black-box attackers, that know edge maps only."""
+    """Find the rows of black-box attackers, which know edge maps only.
+
+    Args:
+        table: with a column attacker.
+
+    Returns:
+        A bool for each row.
+    """
     return table.attacker.map(registry.kind_of) == "blackbox"
 
 
@@ -138,7 +196,7 @@ def verification(
         (false match rate on the probes), people; nan where so few pairs cannot resolve it. Numbers:
         attack/<anonymizer>/<recognizer>/verification/tmr_at_fmr_<rate>.
     """
-    others, rows, numbers = faces.select(split="validation"), [], {}
+    others, rows, entries = faces.select(split="validation"), [], {}
     embeddings = benchmark.embed_sets([others.images], list(recognizers()))
     impostors = {name: impostor_scores(own, others.identity) for name, (own,) in embeddings.items()}
     test = np.flatnonzero(faces.split == "test")
@@ -160,29 +218,42 @@ def verification(
                 row |= dict.fromkeys(("tmr", "tmr_lo", "tmr_hi", "found_fmr"), np.nan)
             rows.append(row | {"people": len(set(people))})
             key = f"attack/{outcome.anonymizer}/{outcome.attacker}/verification/tmr_at_fmr_{name}"
-            numbers[key] = interval_number(rows[-1], "tmr", rows[-1]["people"])
-    return ResultTable(pd.DataFrame(rows), numbers)
+            entries[key] = interval_number(rows[-1], "tmr", rows[-1]["people"])
+    return ResultTable(pd.DataFrame(rows), entries)
 
 
 def fairness(ranks: pd.DataFrame, table: pd.DataFrame, groups: pd.DataFrame, evaluate: config.Evaluate) -> pd.DataFrame:
-    """Return `fairness.by_group` of the strongest attackers, Full-Ref; groups: of `preservation.groups`."""
+    """Compare groups of people under the strongest attackers, Full-Ref.
+
+    Args:
+        ranks: of `ranks`.
+        table: `tables.attack_table` of them.
+        groups: of `preservation.groups`.
+        evaluate: confidence and number of resamples.
+
+    Returns:
+        `fairness.by_group`.
+    """
     full = ranks[ranks.protocol == "full"]
     return by_group(full, tables.strongest(table), groups, evaluate.confidence, evaluate.draws)
 
 
 def cost_table(systems: Systems) -> ResultTable:
-    """Return the cost of each system: anonymizer, seconds (median per photo of one core), ok (share of photos).
+    """Measure the cost of each system.
 
-    Numbers: utility/<anonymizer>/seconds_per_image and /ok of the compared systems.
+    Args:
+        systems: of `anonymize`.
+
+    Returns:
+        anonymizer, seconds (median per photo of one core), ok (share of photos). Numbers:
+        utility/<anonymizer>/seconds_per_image and /ok of the compared systems.
     """
-    rows, numbers, n = [], {}, len(systems.rows)
-    for name, part in systems.probes.items():
-        row = {"anonymizer": name, "seconds": np.median(part.seconds), "ok": (part.status == "ok").mean()}
-        if name in systems.compared:
-            numbers[f"utility/{name}/seconds_per_image"] = Number(row["seconds"], n=n, unit="s")
-            numbers[f"utility/{name}/ok"] = Number(row["ok"], n=n, unit="share")
-        rows.append(row)
-    return ResultTable(pd.DataFrame(rows), numbers)
+    parts = systems.probes.items()
+    rows = [(name, np.median(part.seconds), (part.status == "ok").mean()) for name, part in parts]
+    frame = pd.DataFrame(rows, columns=["anonymizer", "seconds", "ok"])
+    compared = frame[frame.anonymizer.isin(list(systems.compared))].assign(photos=len(systems.rows))
+    entries = table_numbers(compared, "utility/{anonymizer}/seconds_per_image", "seconds", "photos", "s")
+    return ResultTable(frame, entries | table_numbers(compared, "utility/{anonymizer}/ok", "ok", "photos", "share"))
 
 
 def _compared_probes(faces: FaceSet, systems: Systems, outcome: AttackResult) -> AttackResult:

@@ -16,7 +16,7 @@ from anonlib.metrics.statistics import bootstrap_interval, interval_columns, rat
 from anonlib.paper import tables
 from anonlib.paper.experiments import preservation
 from anonlib.paper.experiments.systems import Systems, recognizers
-from anonlib.paper.results import Number, ResultTable, interval_number
+from anonlib.paper.results import ResultTable, table_numbers
 
 AVERAGED = "averaged"  # a protocol: the gallery holds exactly the photos that k-Same averaged
 RATE = ["top1", "top1_lo", "top1_hi"]
@@ -25,7 +25,13 @@ RATE = ["top1", "top1_lo", "top1_hi"]
 def vary(faces: FaceSet, systems: Systems, settings: config.Profile) -> Systems:
     """Anonymize one photo each of some test people with other settings, those of the profile's `compare.varied_*`.
 
-    Rows are named as "falco, steps 5". k-Same's photos are those of `systems`.
+    Args:
+        faces: the data set.
+        systems: of `systems.anonymize`, its k-anonymous photos are used again.
+        settings: the profile.
+
+    Returns:
+        The anonymized photos, named as "falco, steps 5".
     """
     rows, varied = _first_photos(faces, systems)[: settings.compare.varied], {}
     for name, options in _options(systems, settings.compare).items():
@@ -39,10 +45,9 @@ def vary(faces: FaceSet, systems: Systems, settings: config.Profile) -> Systems:
 
 def _options(systems: Systems, compare: config.Compare) -> dict[str, list[dict]]:
     """Return the settings of each anonymizer that is compared, one value at a time."""
-    falco = [{"steps": steps} for steps in compare.varied_steps]
-    falco += [{"margin": margin} for margin in compare.varied_margins]
-    options = {"falco": falco, "camouflage-base": [{"anonymization_scale": scale} for scale in compare.varied_scales]}
-    return {name: each for name, each in options.items() if name in systems.probes}
+    names = (*registry.names(registry.COMPARED), *registry.names(registry.CAMOUFLAGE, registry.USER))
+    options = {name: registry.get(name).variations(compare) for name in names if name in systems.probes}
+    return {name: each for name, each in options.items() if each}
 
 
 def _k_anonymous(systems: Systems) -> dict[str, int]:
@@ -63,7 +68,7 @@ def table(faces: FaceSet, varied: Systems, settings: config.Profile) -> ResultTa
         One row per setting: seconds (median), cosine and top1 with _lo and _hi by identity, people, gallery, and the
         columns of `preservation.table`. Numbers: ablation/<anonymizer>/<setting>/<measure>.
     """
-    evaluate, rows, numbers = settings.evaluate, [], {}
+    evaluate, rows = settings.evaluate, []
     outcomes = benchmark.run_recognizers(faces, varied.probes, (judge(),))
     ranks = ranking.ranks(faces, varied.probes, outcomes, evaluate)
     rates = tables.attack_table(ranks, None, evaluate.confidence, evaluate.draws)
@@ -79,14 +84,11 @@ def table(faces: FaceSet, varied: Systems, settings: config.Profile) -> ResultTa
     inputs = preservation.utility_inputs(faces, varied, settings)
     preserved = preservation.preservation(faces, inputs, evaluate).frame
     frame = pd.DataFrame(rows).merge(preserved, on="anonymizer")
-    for row in frame.to_dict("records"):
-        name, _, setting = row["anonymizer"].partition(", ")
-        place = "/".join(["ablation", name, *([setting.replace(" ", "_")] if setting else [])])
-        numbers |= {
-            f"{place}/{measure}": interval_number(row, measure, row["people"]) for measure in ("top1", "cosine")
-        }
-        numbers[f"{place}/seconds"] = Number(row["seconds"], n=row["photos"], unit="s")
-    return ResultTable(frame, numbers)
+    placed = frame.assign(place=[name.replace(", ", "/").replace(" ", "_") for name in frame.anonymizer])
+    entries = table_numbers(placed, "ablation/{place}/seconds", "seconds", "photos", "s")
+    for measure in ("top1", "cosine"):
+        entries |= table_numbers(placed, f"ablation/{{place}}/{measure}", measure)
+    return ResultTable(frame, entries)
 
 
 def bound(faces: FaceSet, systems: Systems, evaluate: config.Evaluate) -> ResultTable:
@@ -117,11 +119,8 @@ def bound(faces: FaceSet, systems: Systems, evaluate: config.Evaluate) -> Result
             results.append(row | interval_columns("top1", interval) | {"failed": int((status != OK).sum())})
     frame = pd.DataFrame(results)
     best = frame.loc[frame.groupby("anonymizer").top1.idxmax()].assign(attacker=tables.MAXIMUM)
-    numbers = {
-        f"attack/{row['anonymizer']}/{row['attacker']}/{AVERAGED}/top1": interval_number(row, "top1", row["people"])
-        for row in pd.concat([frame, best]).to_dict("records")
-    }
-    return ResultTable(frame, numbers)
+    entries = table_numbers(pd.concat([frame, best]), f"attack/{{anonymizer}}/{{attacker}}/{AVERAGED}/top1", "top1")
+    return ResultTable(frame, entries)
 
 
 def _first_photos(faces: FaceSet, systems: Systems) -> np.ndarray:
