@@ -36,7 +36,7 @@ BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULE
     "anonlib/metrics": (0, 0, 25, 0),
     "anonlib/networks": (0, 0, 0, 0),
     "anonlib/paper": (2, 1, 11, 0),
-    "anonlib/plotting": (4, 2, 20, 0),
+    "anonlib/plotting": (0, 0, 0, 0),
     "tools/bench": (32, 1, 25, 7),
     "tools/build": (75, 12, 85, 6),
 }
