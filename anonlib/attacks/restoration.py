@@ -82,8 +82,8 @@ for _name, _title in JUDGES.items():
     add(
         AttackerSpec(
             name=f"restored-{_name}",
-            knows="Owns the anonymizer and photos of other people: learns to give back the originals of what was "
-            f"anonymized, and shows what he makes to the public recognizer {_title}.",
+            knows="Owns the anonymizer and photos of other people: trains a model that restores originals from "
+            f"anonymized photos, and identifies the restored photos by the public recognizer {_title}.",
             kind="restoration",
             suite=OWN,
             results=_results,
