@@ -11,6 +11,13 @@ from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.config import paths
 from anonlib.engine import pool
 
+# Parameters of the smallest run that is still whole.
+SMALL = {
+    "data.train_people": 8, "data.validation_people": 4, "data.test_people": 6, "data.images": 3, "generator.steps": 1,
+    "anonymize.train_photos": 8, "anonymize.validation_photos": 4, "anonymize.train_conditions": None,
+    "attack.steps": 2, "attack.tune_steps": 2, "attack.batch": 4, "attack.face_steps": 2, "attack.face_batch": 4,
+    "attack.seeds": [0],
+}  # fmt: skip
 GPUS = pool.gpus()
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what tests compare with is exact in float32, so a GPU is for those marked gpu
 

@@ -12,15 +12,10 @@ import pytest
 
 import anonlib
 from anonlib.config.errors import AnonlibError
+from tests.conftest import SMALL
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "torchvision", "diffusers", "transformers", "pandas", "numpy", "cv2"}
-SMALL = {
-    "data.train_people": 8, "data.validation_people": 4, "data.test_people": 6, "data.images": 3, "generator.steps": 1,
-    "anonymize.train_photos": 8, "anonymize.validation_photos": 4, "anonymize.train_conditions": None,
-    "attack.steps": 2, "attack.tune_steps": 2, "attack.batch": 4, "attack.face_steps": 2, "attack.face_batch": 4,
-    "attack.seeds": [0],
-}  # fmt: skip
 
 
 def imports(folder: Path) -> tuple[set[str], float]:

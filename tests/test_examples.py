@@ -8,7 +8,7 @@ import pytest
 
 from anonlib.config import paths
 from anonlib.paper import plan, run
-from tests.test_api import SMALL
+from tests.conftest import SMALL
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 ANONYMIZER, ATTACKER = "noisy-blur", "my-attacker"

@@ -272,6 +272,16 @@ def test_a_method_of_the_user_gets_a_folder_of_its_own(paper, monkeypatch):
     assert plan.make("smoke", str(paper / "faces"), [], []).output == paper / "figures/faces/smoke"
 
 
+def test_changed_captions_make_their_notebook_stale(paper):
+    plan_, captions = plan.make("smoke", str(paper / "faces"), [], []), paper / "notebooks" / "00_data.yaml"
+    assert plan.stale(plan_, "00_data") == []
+    captions.write_text("numbers: {caption: Other words.}")
+    try:
+        assert plan.stale(plan_, "00_data") == ["the notebook itself changed"]
+    finally:
+        captions.unlink()
+
+
 def test_explain_says_what_is_stale_and_why(paper):
     plan_ = plan.make("smoke", str(paper / "faces"), [], [])
     assert explain.explain(plan_).splitlines()[1:] == [

@@ -67,9 +67,8 @@ def annotate(
     else:
         maps = ANNOTATORS[name](parsed) if len(parsed.images) else np.zeros(parsed.images.shape[:3], np.uint8)
     rows, columns = maps.shape[1] // 4, maps.shape[2] // 4
-    inner = maps[
-        :, rows : 3 * rows, columns : 3 * columns
-    ]  # the border of a flat picture is not empty in a network's map
+    # without the border, which is not empty in a network's map of a flat picture
+    inner = maps[:, rows : 3 * rows, columns : 3 * columns]
     spread = inner.reshape(len(maps), inner.shape[1] * inner.shape[2], -1).std(1).max(1)
     valid = spread >= MINIMUM_SPREAD
     return maps if maps.ndim == 4 else np.repeat(maps[..., None], 3, axis=3), valid

@@ -252,9 +252,9 @@ def _caption(texts: captions.Caption, values: Mapping[str, Any]) -> dict[str, st
     if texts.setting:
         filled["setting"] = fill(captions.SETTING, **values)
     if provenance.shell():
-        from IPython import display
+        from IPython.display import display
 
-        display.display(display.Markdown("  \n".join(f"*{line}*" for line in filled.values())))
+        display(preview.markdown("  \n".join(f"*{line}*" for line in filled.values())))
     return filled
 
 

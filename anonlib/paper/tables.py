@@ -12,10 +12,8 @@ from anonlib.paper import published
 from anonlib.paper.results import Number, interval_number
 
 MAXIMUM = "maximum"  # the headline: the strongest attacker
-TRANSFER, BLACKBOX = (
-    "transfer",
-    "blackbox",
-)  # the strongest of those that know another anonymizer, and of those that know none
+# The strongest of the attackers that know another anonymizer, and of those that know none.
+TRANSFER, BLACKBOX = "transfer", "blackbox"
 STATUSES = ("ok", "no_face", "filtered", "error")
 MEASURES = ("top1", "top5", "mean_rank")
 KEYS = ["anonymizer", "attacker", "protocol"]
