@@ -97,6 +97,22 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
+def registered():
+    """Restore both registries after a test that adds to them; a file loaded in an earlier test registers again."""
+    from anonlib.anonymizers import registry as anonymizers
+    from anonlib.attacks import registry as attacks
+    from anonlib.engine import plugins
+
+    anonymizers.anonymizers(), attacks.attackers()  # what the package registers is there
+    before = {registry: dict(registry._specs) for registry in (anonymizers, attacks)}
+    plugins._load_file.cache_clear()
+    yield
+    for registry, specs in before.items():
+        registry._specs.clear()
+        registry._specs.update(specs)
+
+
+@pytest.fixture
 def beside_a_gpu() -> dict[str, str]:
     """Return the environment of a process that sees the GPUs."""
     if not GPUS:

@@ -13,23 +13,11 @@ from anonlib.anonymizers.contract import ERROR, OK, fail_closed
 from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.config.errors import AnonlibError
 from anonlib.config.paths import METHOD
-from anonlib.engine import plugins
 from anonlib.faces import person_mask, with_mirrors
 
 EXAMPLE = "examples/my_anonymizer.py"
 HEAVY = ("falco",)  # seconds a photo
 NEEDS_MORE = ("sketch", "normal", "openpose", "segmentation", "lineart")  # maps that the small model does not follow
-
-
-@pytest.fixture
-def registered():
-    """Restore the registry after a test that adds to it; a file loaded in an earlier test registers again."""
-    registry.anonymizers()
-    before = dict(registry._specs)
-    plugins._load_file.cache_clear()
-    yield registry._specs
-    registry._specs.clear()
-    registry._specs.update(before)
 
 
 @pytest.fixture(scope="session")

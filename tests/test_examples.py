@@ -21,7 +21,7 @@ def test_an_example_is_one_screen_long():
 
 
 @pytest.mark.slow
-def test_a_users_methods_are_in_every_table_and_figure(tmp_path, monkeypatch):
+def test_a_users_methods_are_in_every_table_and_figure(tmp_path, monkeypatch, registered):
     monkeypatch.setenv("ANONLIB_FIGURES", str(tmp_path))
     monkeypatch.setenv(paths.METHOD, ",".join(str(EXAMPLES / f"my_{kind}.py") for kind in ("anonymizer", "attacker")))
     for name, value in plan.environment().items():

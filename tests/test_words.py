@@ -2,6 +2,9 @@
 
 A budget is the number of places that still break a rule. It may shrink, never grow: lower it with the code. To list the
 places of a package: `python tests/test_words.py anonlib/faces`.
+
+Sections (Args, Returns or Raises) are for the reader who does not see the code: a function that another package, a
+notebook or an example uses has them. A function that only its own package uses is one or two plain sentences.
 """
 
 import ast
@@ -10,6 +13,7 @@ import sys
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,17 +32,17 @@ RULES = ("names", "persons", "sections", "imperative")
 BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULES, in that order
     "anonlib/anonymizers": (0, 0, 0, 0),
     "anonlib/assets": (0, 0, 0, 0),
-    "anonlib/attacks": (4, 11, 70, 0),
+    "anonlib/attacks": (4, 11, 37, 0),
     "anonlib/controls": (0, 0, 0, 0),
     "anonlib/data": (1, 0, 0, 0),
     "anonlib/diffusion": (0, 0, 0, 0),
-    "anonlib/engine": (1, 1, 29, 0),
-    "anonlib/metrics": (0, 0, 25, 0),
+    "anonlib/engine": (1, 1, 23, 0),
+    "anonlib/metrics": (0, 0, 19, 0),
     "anonlib/networks": (0, 0, 0, 0),
-    "anonlib/paper": (2, 1, 11, 0),
+    "anonlib/paper": (2, 1, 9, 0),
     "anonlib/plotting": (0, 0, 0, 0),
-    "tools/bench": (32, 1, 25, 7),
-    "tools/build": (75, 12, 85, 6),
+    "tools/bench": (32, 1, 10, 6),
+    "tools/build": (75, 12, 13, 6),
 }
 
 
@@ -55,8 +59,25 @@ def packages() -> list[str]:
     return ["anonlib/", "tools/", *(str(folder.relative_to(ROOT)) for folder in inner if folder.is_dir())]
 
 
+@cache
+def words_beside(package: str) -> frozenset[str]:
+    """Return every word of the code beside a package that may call it: of anonlib, of tools, and the notebooks'."""
+    top = package.split("/")[0]
+    callers = {*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "examples").glob("*.py")} if top == "anonlib" else set()
+    callers |= {*(ROOT / top).rglob("*.py")} - set(files(package))
+    return frozenset(word for file in callers for word in re.findall(r"\w+", file.read_text()))
+
+
+def places(package: str) -> Iterator[tuple[Path, str, int, str]]:
+    """Yield what breaks a rule in a package: file, rule, line, words."""
+    for file in files(package):
+        for rule, line, words in violations(file.read_text()):
+            if rule != "sections" or words in words_beside(package):
+                yield file, rule, line, words
+
+
 def violations(source: str) -> Iterator[tuple[str, int, str]]:
-    """Yield what breaks a rule in a source text: rule, line, words."""
+    """Yield what breaks a rule in a source text, as if others used all its functions: rule, line, words."""
     tree = ast.parse(source)
     for parent in ast.walk(tree):
         for child in ast.iter_child_nodes(parent):
@@ -146,7 +167,7 @@ def prose(source: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def counts(package: str) -> Counter[str]:
     """Count the violations of each rule in a package."""
-    return Counter(rule for file in files(package) for rule, *_ in violations(file.read_text()))
+    return Counter(rule for _, rule, *_ in places(package))
 
 
 @pytest.mark.parametrize("package", packages())
@@ -158,6 +179,11 @@ def test_a_package_stays_within_its_budget(package):
 
 def test_budgets_name_packages():
     assert set(BUDGETS) <= set(packages())
+
+
+def test_functions_that_others_use_are_known():
+    assert {"map_shards", "AnonlibError"} <= words_beside("anonlib/engine"), "of the attacks, for one"
+    assert "_compute_shard" not in words_beside("anonlib/engine")
 
 
 def test_what_breaks_a_rule_is_found():
@@ -196,6 +222,5 @@ if __name__ == "__main__":
     for name in sys.argv[1:] or packages():
         print(f'    "{name}": {tuple(counts(name)[rule] for rule in RULES)},')
         if sys.argv[1:]:
-            for path in files(name):
-                for rule, line, words in violations(path.read_text()):
-                    print(f"{path.relative_to(ROOT)}:{line}: {rule}: {words}")
+            for path, rule, line, words in places(name):
+                print(f"{path.relative_to(ROOT)}:{line}: {rule}: {words}")
