@@ -13,9 +13,11 @@ import pandas as pd
 import psutil
 import pytest
 
+from anonlib.config import paths
 from anonlib.config.errors import AnonlibError
 from anonlib.engine import cache, engines, keys, ledger, pool, store
 from anonlib.engine import code as sources
+from anonlib.engine.plugins import load_plugins
 from anonlib.paper import provenance
 
 HELPER = """
@@ -149,6 +151,21 @@ def test_code_of_imported_modules_counts(tmp_path, monkeypatch):
     assert set(sources.code_hashes(["pack.one"], without=frozenset({"pack.two"}))) == {"pack.one"}
     with pytest.raises(AnonlibError, match="pack.six"):
         sources.code_hashes(["pack.six"])
+
+
+def test_code_beside_a_users_file_counts(tmp_path, monkeypatch, registered):
+    (tmp_path / "mine.py").write_text("import beside, numpy\nfrom folder import inner")
+    (tmp_path / "beside.py").write_text("x = 1")
+    (tmp_path / "folder").mkdir()
+    for name in ("__init__", "inner"):
+        (tmp_path / "folder" / f"{name}.py").write_text("y = 1")
+    monkeypatch.setenv(paths.METHOD, str(tmp_path / "mine.py"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (module,) = load_plugins()
+    before = sources.code_hashes([module])
+    assert set(before) == {module, "beside", "folder.inner"}
+    (tmp_path / "beside.py").write_text("x = 22")
+    assert sources.code_hashes([module])["beside"] != before["beside"]
 
 
 def test_a_damaged_result_is_done_again(helper, capsys):

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import importlib.util
 import sys
+import sysconfig
 from collections.abc import Iterable
 from functools import cache as memoize
 from pathlib import Path
@@ -12,12 +13,14 @@ from anonlib.config.errors import AnonlibError
 
 # How a step is run, stored and printed does not change what it computes; its numbers and weights are hashed as such.
 MACHINERY = ("anonlib.config", "anonlib.engine", "anonlib.assets")
+INSTALLED = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
 
 
 def code_hashes(modules: Iterable[str], without: tuple[str, ...] = ()) -> dict[str, str]:
     """Return the hash of the code of each module and of all that they import from the same packages, by name.
 
-    Comments, layout and docstrings do not count.
+    A module that is one file, such as a user's method, imports its own code from beside it. Comments, layout and
+    docstrings do not count.
 
     Args:
         modules: Names of modules.
@@ -28,7 +31,8 @@ def code_hashes(modules: Iterable[str], without: tuple[str, ...] = ()) -> dict[s
     """
     hashes: dict[str, str] = {}
     waiting = sorted(set(modules))
-    roots = {name.split(".")[0] for name in waiting}
+    roots = {name.split(".")[0]: _root(name.split(".")[0]) for name in waiting}
+    folders = {file.parent for file in roots.values() if file and file.name != "__init__.py"} - INSTALLED
     while waiting:
         name = waiting.pop()
         if name in hashes or any(f"{name}.".startswith(f"{package}.") for package in without):
@@ -38,7 +42,7 @@ def code_hashes(modules: Iterable[str], without: tuple[str, ...] = ()) -> dict[s
             raise AnonlibError(f"no source for module {name!r}: name modules that are files")
         stat = path.stat()
         hashes[name], imported = _read(path, name, stat.st_size, stat.st_mtime_ns)
-        waiting.extend(module for module in imported if module.split(".")[0] in roots)
+        waiting.extend(name for name in imported if name.split(".")[0] in roots or _lies_in(folders, name))
     return dict(sorted(hashes.items()))
 
 
@@ -78,6 +82,11 @@ def module_file(name: str) -> Path | None:
     path = file.parent.joinpath(*rest)
     candidates = (path.with_name(path.name + ".py"), path / "__init__.py")
     return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _lies_in(folders: set[Path], module: str) -> bool:
+    root = _root(module.split(".")[0]) if folders else None
+    return bool(root) and (root.parent.parent if root.name == "__init__.py" else root.parent) in folders
 
 
 def _root(name: str) -> Path | None:

@@ -21,6 +21,7 @@ from anonlib.config.paths import (
 )
 from anonlib.engine import code as sources
 from anonlib.engine import keys, ledger
+from anonlib.engine.plugins import load_plugins
 from anonlib.paper import captions, notebooks, provenance
 
 OPTIONAL = "08_camouflage"  # left out where the profile does not run CAMOUFLaGE
@@ -118,7 +119,7 @@ def components(plan: Plan, notebook: str) -> dict[str, Any]:
     cells = [[cell["type"], cell["source"], cell["tags"]] for cell in notebooks.cells(notebook)]
     return {
         "notebook": config.digest([cells, captions.text(notebook)]),
-        "code": sources.code_hashes(_own_imports(notebook)),
+        "code": sources.code_hashes([*_own_imports(notebook), *load_plugins()]),
         "parameters": parameters | config.values(plan.profile),
         "data": plan.data,
         "models": _models(plan.profile),
