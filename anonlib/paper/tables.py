@@ -228,3 +228,18 @@ def _at_chance(name: str, attacker: str, family: pd.DataFrame, confidence: float
     text += "chance is {data/chance_top1:.2%}."
     text += f" Above chance: {', '.join(outside)}." if outside else ""
     return {"name": name, "passed": not outside, "text": text}
+
+
+def extremes(table: pd.DataFrame, value: str) -> dict[str, object]:
+    """Return the rows with the highest and the lowest value of a column as facts of a sentence.
+
+    Args:
+        table: One row per anonymizer.
+        value: A numeric column.
+
+    Returns:
+        Every column as highest_<column> and lowest_<column>; None where no value is known.
+    """
+    known = table.dropna(subset=[value]).sort_values(value, kind="stable")
+    ends = {"lowest": known.head(1), "highest": known.tail(1)}
+    return {f"{end}_{name}": next(iter(row[name]), None) for end, row in ends.items() for name in table.columns}
