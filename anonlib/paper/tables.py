@@ -240,6 +240,6 @@ def extremes(table: pd.DataFrame, value: str) -> dict[str, object]:
     Returns:
         Every column as highest_<column> and lowest_<column>; None where no value is known.
     """
-    known = table.dropna(subset=[value]).sort_values(value, kind="stable")
-    ends = {"lowest": known.head(1), "highest": known.tail(1)}
+    valid = table.dropna(subset=[value]).sort_values(value, kind="stable")
+    ends = {"lowest": valid.head(1), "highest": valid.tail(1)}
     return {f"{end}_{name}": next(iter(row[name]), None) for end, row in ends.items() for name in table.columns}
