@@ -172,6 +172,7 @@ def install(python: Path, candidates: list[Plan], options: list[str], variables:
     reason = ""
     for lock, extra in candidates:
         sync = [_uv(python), "pip", "sync", "--python", python, "--require-hashes", *options, *extra]
+        sync.append("--compile-bytecode")  # as pip does: every kernel and worker would compile diffusers by itself
         if before not in (None, lock):
             sync += ["--reinstall-package", "torch", "--reinstall-package", "torchvision"]
         sync.append(ROOT / "requirements" / f"{lock}.lock")
