@@ -37,7 +37,7 @@ BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULE
     "anonlib/data": (1, 0, 0, 0),
     "anonlib/diffusion": (0, 0, 0, 0),
     "anonlib/engine": (1, 1, 23, 0),
-    "anonlib/metrics": (0, 0, 19, 0),
+    "anonlib/metrics": (0, 0, 0, 0),
     "anonlib/networks": (0, 0, 0, 0),
     "anonlib/paper": (2, 1, 9, 0),
     "anonlib/plotting": (0, 0, 0, 0),
