@@ -26,7 +26,14 @@ def load_plugins() -> None:
 
 
 def is_plugin(module: str) -> bool:
-    """Return whether `load_plugins` imports a module, as it does in every worker process too."""
+    """Return whether `load_plugins` imports a module, as it does in every worker process too.
+
+    Args:
+        module: The module's name.
+
+    Returns:
+        True if it does.
+    """
     return module.split(".")[0] in _roots
 
 

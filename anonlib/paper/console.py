@@ -81,7 +81,7 @@ def shown_progress(plan_: Plan, position: int, channel: Path) -> Iterator[None]:
                 if ended:
                     return
                 left = max(expected[0] - (time.monotonic() - begun), 0) + sum(expected[1:])
-                _show("status", f"{head}, {progress.about(left)} left in all" + (f": {now}" if now else ""))
+                _show("status", f"{head}, {progress.format_duration(left)} left in all" + (f": {now}" if now else ""))
                 over.wait(0.5)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -130,7 +130,7 @@ def failure(plan_: Plan, name: str, error: Any, failed: Path, seconds: float) ->
     shown = [f"{'>' if n == at else ' '} {n:3d}  {source[n - 1]}"[:118] for n in range(first + 1, len(source) + 1)][:8]
     message = f"{error.ename}: {error.evalue}".splitlines()
     parts = [
-        f"{name} failed in {cell}, after {progress.about(seconds)}",
+        f"{name} failed in {cell}, after {progress.format_duration(seconds)}",
         "",
         *shown,
         "",
