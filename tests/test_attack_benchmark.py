@@ -417,7 +417,7 @@ def test_a_training_that_goes_on_begins_with_the_weights_of_the_one_on_photos(fi
     (found,) = [
         one for one in benchmark.run_trainings(faces, made, [still, photos.training]) if one.anonymizer == "blur"
     ]
-    (again,) = benchmark.run_trainings(faces, made, [still], known=[photos])
+    (again,) = benchmark.run_trainings(faces, made, [still], trained=[photos])
     np.testing.assert_array_equal(found.probes, again.probes)
     for name, value in photos.weights.items():
         if "running" not in name and "num_batches" not in name:

@@ -166,7 +166,7 @@ def test_products_are_of_the_type_that_the_machine_is_faster_in(cpu: dict, faste
 
 
 def test_schedule() -> None:
-    shares = [tr.schedule(step, 100, 10) for step in range(100)]
+    shares = [tr.lr_schedule(step, 100, 10) for step in range(100)]
     assert shares[0] == 0.1 and shares[9] == shares[10] == 1 and shares[99] < 0.001
     assert np.all(np.diff(shares[10:]) < 0)
 

@@ -32,7 +32,7 @@ RULES = ("names", "persons", "sections", "imperative")
 BUDGETS: dict[str, tuple[int, int, int, int]] = {  # package: violations of RULES, in that order
     "anonlib/anonymizers": (0, 0, 0, 0),
     "anonlib/assets": (0, 0, 0, 0),
-    "anonlib/attacks": (4, 11, 37, 0),
+    "anonlib/attacks": (0, 0, 0, 0),
     "anonlib/controls": (0, 0, 0, 0),
     "anonlib/data": (0, 0, 0, 0),
     "anonlib/diffusion": (0, 0, 0, 0),
