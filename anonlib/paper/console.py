@@ -54,15 +54,9 @@ def short(path: Path) -> str:
 
 @contextlib.contextmanager
 def shown_progress(plan_: Plan, position: int, channel: Path) -> Iterator[None]:
-    """Print the progress of a running notebook, with the time left for the whole run.
+    """Print the progress of the notebook at `position` of those to run, with the time left for the whole run.
 
-    Args:
-        plan_: the command.
-        position: of the running notebook among those to run.
-        channel: file that the notebook writes its progress into.
-
-    Yields:
-        Nothing.
+    The notebook writes its progress into the file `channel`.
     """
     over, begun = threading.Event(), time.monotonic()
     expected = [_expected(plan_, name) for name in plan_.chosen[position:]]

@@ -235,7 +235,7 @@ def fairness(ranks: pd.DataFrame, table: pd.DataFrame, groups: pd.DataFrame, eva
         `fairness.by_group`.
     """
     full = ranks[ranks.protocol == "full"]
-    return by_group(full, tables.strongest(table), groups, evaluate.confidence, evaluate.draws)
+    return by_group(full, tables.strongest_attackers(table), groups, evaluate.confidence, evaluate.draws)
 
 
 def cost_table(systems: Systems) -> ResultTable:
