@@ -69,7 +69,7 @@ def test_the_memory_forgets_what_was_not_asked_for_longest() -> None:
     memory, runs = activation_cache.TensorCache(2 * 40), []
 
     def ask(key: int) -> torch.Tensor:
-        return memory.get((key,), lambda: (runs.append(key), torch.full((10,), float(key)))[1])
+        return memory.get_or_run((key,), lambda: (runs.append(key), torch.full((10,), float(key)))[1])
 
     for key in (1, 2, 1, 3):  # 2 has to go
         assert ask(key)[0] == key

@@ -21,7 +21,7 @@ from anonlib.config.errors import AnonlibError
 from anonlib.controls import annotate
 from anonlib.data.faceset import FaceSet
 from anonlib.engine.ledger import LEDGER
-from anonlib.metrics.identification import top1
+from anonlib.metrics.identification import rank1_rate
 from anonlib.paper import tables
 from anonlib.paper.experiments import ablation, boundary
 from anonlib.paper.experiments import control_agreement as fidelity
@@ -274,7 +274,7 @@ def test_the_probes_own_photo_is_never_a_reference(finished) -> None:
     source = made["noop"].source[faces.split[made["noop"].source] == "test"]
     seen = AttackResult("noop", "sface", 0, told_apart[np.searchsorted(test, source)], told_apart)
     ranks = ranking.ranks(faces, made, [seen], numbers.evaluate)
-    assert top1(ranks[ranks.protocol == "full"]) == pytest.approx(1 / 4), "1 would mean that it found the probe itself"
+    assert rank1_rate(ranks[ranks.protocol == "full"]) == pytest.approx(1 / 4), "1 means that it found the probe itself"
     other = np.searchsorted(test, source) // PHOTOS  # every photo is like those of its person
     like_person = np.eye(4, dtype=np.float32)
     seen = replace(
@@ -417,7 +417,7 @@ def test_a_training_that_goes_on_begins_with_the_weights_of_the_one_on_photos(fi
     (found,) = [
         one for one in benchmark.run_trainings(faces, made, [still, photos.training]) if one.anonymizer == "blur"
     ]
-    (again,) = benchmark.run_trainings(faces, made, [still], known=[photos])
+    (again,) = benchmark.run_trainings(faces, made, [still], trained=[photos])
     np.testing.assert_array_equal(found.probes, again.probes)
     for name, value in photos.weights.items():
         if "running" not in name and "num_batches" not in name:

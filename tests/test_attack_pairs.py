@@ -86,23 +86,23 @@ def test_views_that_cannot_be() -> None:
     with pytest.raises(AnonlibError, match="unknown view"):
         pr.apply_view("infrared", faces(1))
     with pytest.raises(AnonlibError, match="unknown frame"):
-        pr.resize(faces(1), "half", 64)
+        pr.resize_frame(faces(1), "half", 64)
 
 
 def test_face_frame_is_the_arcface_crop() -> None:
     images = faces(2)
-    stored = pr.resize(images, "face", 112)
+    stored = pr.resize_frame(images, "face", 112)
     crop = torch.from_numpy(np.ascontiguousarray(images[:, 10:122, 8:120].transpose(0, 3, 1, 2)))
-    assert torch.equal(pr.crop(stored, "face", 112), crop)
-    moved = pr.crop(stored, "face", 112, torch.tensor([3, 0]), torch.tensor([-4, 0]), torch.tensor([False, True]))
+    assert torch.equal(pr.crop_frame(stored, "face", 112), crop)
+    moved = pr.crop_frame(stored, "face", 112, torch.tensor([3, 0]), torch.tensor([-4, 0]), torch.tensor([False, True]))
     np.testing.assert_array_equal(moved[0].permute(1, 2, 0), images[0, 13:125, 4:116])
     assert torch.equal(moved[1], crop[1].flip(2))
-    assert pr.resize(images, "full", 32).shape == (2, 3, 32, 32)
-    assert pr.crop(pr.resize(images, "face", 56), "face", 56).shape == (2, 3, 56, 56)
+    assert pr.resize_frame(images, "full", 32).shape == (2, 3, 32, 32)
+    assert pr.crop_frame(pr.resize_frame(images, "face", 56), "face", 56).shape == (2, 3, 56, 56)
 
 
 def test_augmentation_is_seeded_bounded_and_varied() -> None:
-    stored = pr.resize(faces(6), "full", 32)
+    stored = pr.resize_frame(faces(6), "full", 32)
 
     def again(seed: int) -> torch.Tensor:
         changes = pr.sample_augmentation(6, 32, 0.1, 0.3, torch.Generator().manual_seed(seed))
@@ -111,7 +111,7 @@ def test_augmentation_is_seeded_bounded_and_varied() -> None:
     assert torch.equal(again(1), again(1)) and not torch.equal(again(1), again(2))
     assert again(1).min() >= 0 and again(1).max() <= 255 and again(1).dtype == torch.float32
     changes = pr.sample_augmentation(6, 32, 0.1, 0.3, torch.Generator().manual_seed(1))
-    assert torch.equal(pr.augment(stored[2:5], "full", 32, changes.select(slice(2, 5))), again(1)[2:5])
+    assert torch.equal(pr.augment(stored[2:5], "full", 32, changes.select_photos(slice(2, 5))), again(1)[2:5])
     still = pr.augment(stored, "full", 32, pr.sample_augmentation(6, 32, 0.0, 0.0, torch.Generator().manual_seed(0)))
     flipped = [torch.equal(a, b.flip(2).float()) for a, b in zip(still.round(), stored, strict=True)]
     kept = [torch.equal(a, b.float()) for a, b in zip(still.round(), stored, strict=True)]

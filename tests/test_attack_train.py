@@ -13,7 +13,7 @@ from anonlib.attacks.pairs import PhotoPairs
 from anonlib.attacks.registry import AttackConfig
 from anonlib.config.errors import AnonlibError
 from anonlib.engine.torch_setup import fast_dtype
-from anonlib.metrics.identification import rank_of_true, top1
+from anonlib.metrics.identification import rank1_rate, rank_of_true
 
 TINY = AttackConfig(image_size=32, steps=4, batch=6, warmup=1, validate_every=2, projection_dim=16, lr=2e-3)
 
@@ -88,7 +88,7 @@ def test_it_learns_to_see_through_an_anonymizer() -> None:
     def identified(attacker: tr.TrainedAttacker) -> float:
         probes, references = attacker.embed(test.anonymized), attacker.embed(test.originals)
         assert probes.dtype == np.float32 and np.linalg.norm(probes, axis=1) == pytest.approx(1, abs=1e-5)
-        return top1(rank_of_true(probes, test.identity, test.source, references, test.identity, test.source))
+        return rank1_rate(rank_of_true(probes, test.identity, test.source, references, test.identity, test.source))
 
     assert identified(trained) > 0.25, "chance is 0.08"
     assert identified(replace(trained, network=tr.seeded_network(config))) < 0.15
@@ -166,7 +166,7 @@ def test_products_are_of_the_type_that_the_machine_is_faster_in(cpu: dict, faste
 
 
 def test_schedule() -> None:
-    shares = [tr.schedule(step, 100, 10) for step in range(100)]
+    shares = [tr.lr_schedule(step, 100, 10) for step in range(100)]
     assert shares[0] == 0.1 and shares[9] == shares[10] == 1 and shares[99] < 0.001
     assert np.all(np.diff(shares[10:]) < 0)
 

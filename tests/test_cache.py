@@ -183,12 +183,12 @@ def test_a_damaged_result_is_done_again(helper, capsys):
 
 
 def test_a_killed_writer_leaves_nothing_visible(helper):
-    entry = cache.Entry("scale", keys.components(helper.scaled, {}, {"values": np.arange(3)}))
+    entry = cache.Entry("scale", keys.key_components(helper.scaled, {}, {"values": np.arange(3)}))
     half = entry.folder.with_suffix(".tmp")
     half.mkdir(parents=True)
     (half / "entry.json").write_text("{}")
     (half / "rubbish.npy").write_text("half")
-    assert cache.read(entry.folder) is None
+    assert cache.read_header(entry.folder) is None
     cache.step("scale", helper.scaled, inputs={"values": np.arange(3)})
     assert not half.exists() and [file.name for file in entry.folder.glob("*.npy")] == ["0000.npy"]
 
@@ -339,8 +339,8 @@ def test_values_come_back_as_they_were(tmp_path):
         "indexed": pd.DataFrame({"v": [1.0, 2.0]}, index=["p", "q"]),
         "empty": pd.DataFrame({"file": pd.Series(dtype=str)}),
     }
-    store.save(value, tmp_path)
-    back = store.load(tmp_path)
+    store.save_value(value, tmp_path)
+    back = store.load_value(tmp_path)
     assert np.array_equal(back["record"].images, value["record"].images) and back["record"].note == "x"
     pd.testing.assert_frame_equal(back["record"].table, frame)
     pd.testing.assert_frame_equal(back["indexed"], value["indexed"])
@@ -349,12 +349,12 @@ def test_values_come_back_as_they_were(tmp_path):
     assert all(torch.equal(back["weights"][key], tensor) for key, tensor in value["weights"].items())
     assert back["weights"]["a.b"].dtype == torch.float16
     assert store.digest(back["record"]) == store.digest(value["record"])
-    mapped = store.load(tmp_path, mapped=True)["record"].images
+    mapped = store.load_value(tmp_path, mapped=True)["record"].images
     with pytest.raises(ValueError, match="read-only"):
         mapped[0] = 0
     for bad in (object(), {1: 2}, np.array([object()])):
         with pytest.raises(TypeError):
-            store.save(bad, tmp_path)
+            store.save_value(bad, tmp_path)
 
 
 def test_digest_sees_every_part():
@@ -421,7 +421,7 @@ def test_a_second_clone_finds_the_results_of_the_first(helper, tmp_path, monkeyp
         monkeypatch.setenv("ANONLIB_PROJECT", str(clone))
         params, inputs = {"folder": str(clone / "model")}, {"paths": [str(clone / "model")], "file": clone / "model"}
         models = [clone / "model", "owner/model@abc"]
-        entries_of.append(cache.Entry("x", keys.components(helper.scaled, params, inputs, models=models)))
+        entries_of.append(cache.Entry("x", keys.key_components(helper.scaled, params, inputs, models=models)))
     assert entries_of[0].key == entries_of[1].key
     assert str(tmp_path) not in json.dumps(entries_of[0].components)
 

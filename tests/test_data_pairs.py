@@ -30,15 +30,15 @@ def album(tmp_path, portraits):  # noqa: F811
 
 def test_a_photo_of_the_same_size_is_aligned_as_its_original_is(album):
     faces = anonlib.data.load(album)
-    assert set(faces.given) == {"negative", "swap"} and faces.name == "pairs" and len(faces) == 8
-    one = faces.given["negative"]
+    assert set(faces.tool_outputs) == {"negative", "swap"} and faces.name == "pairs" and len(faces) == 8
+    one = faces.tool_outputs["negative"]
     assert (one.status == "ok").all()
     assert np.abs((255 - one.images.astype(int)) - faces.images).max() <= 1, "no face is found in a negative"
 
 
 def test_in_a_photo_of_another_size_the_face_is_looked_for(album, portraits):  # noqa: F811
     faces = anonlib.data.load(album)
-    one = faces.given["swap"]
+    one = faces.tool_outputs["swap"]
     assert (one.status == "ok").all()
     for file, made in zip(faces.table["file"], one.images, strict=True):
         k = 2 * int(file[1]) + int(file[3])
@@ -50,7 +50,7 @@ def test_what_is_missing_or_shows_no_face_is_counted_and_black(album):
     (album / "swap" / "p1" / "1.jpg").write_bytes(b"no photo")
     save(album / "swap" / "p2" / "0.jpg", np.full((90, 70, 3), 120, np.uint8))
     faces = anonlib.data.load(album)
-    one = faces.given["swap"]
+    one = faces.tool_outputs["swap"]
     told = dict(zip(faces.table["file"], one.status, strict=True))
     assert [told[f"{name}.png"] for name in ("p0/0", "p1/1", "p2/0", "p3/0")] == ["error", "error", "no_face", "ok"]
     assert not one.images[one.status != "ok"].any()
@@ -60,11 +60,11 @@ def test_the_tools_stand_among_the_anonymizers(album):
     faces = anonlib.data.load(album)
     rows = np.array([5, 0, 3])
     made = dataset.anonymize(faces, rows, ("blur", "swap"), config.load("smoke"))
-    np.testing.assert_array_equal(made["swap"].images, faces.given["swap"].images[rows])
+    np.testing.assert_array_equal(made["swap"].images, faces.tool_outputs["swap"].images[rows])
     np.testing.assert_array_equal(made["swap"].source, rows)
     assert np.isnan(made["swap"].seconds).all() and (made["blur"].status == "ok").all()
     part = faces.select(rows=rows)
-    np.testing.assert_array_equal(part.given["swap"].images, made["swap"].images)
+    np.testing.assert_array_equal(part.tool_outputs["swap"].images, made["swap"].images)
     assert part.content_hash != faces.content_hash
 
 
@@ -86,4 +86,4 @@ def test_another_tool_s_name_is_another_data_set(album):
     before = anonlib.data.fingerprint(album)
     (album / "swap").rename(album / "swop")
     assert anonlib.data.fingerprint(album) != before
-    assert set(anonlib.data.load(album).given) == {"negative", "swop"}
+    assert set(anonlib.data.load(album).tool_outputs) == {"negative", "swop"}

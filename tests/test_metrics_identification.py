@@ -61,15 +61,15 @@ def test_ties_count_as_their_average_over_random_order() -> None:
     g = gallery(people=4, photos=2)
     g["ref_emb"] = np.ones_like(g["ref_emb"]) / np.sqrt(3).astype(np.float32)  # nobody can be told from anybody
     ranks = ident.rank_of_true(**g)
-    assert (ranks["rank"] == 2.5).all() and ident.top1(ranks) == pytest.approx(ident.chance(4))
+    assert (ranks["rank"] == 2.5).all() and ident.rank1_rate(ranks) == pytest.approx(ident.chance(4))
     np.testing.assert_allclose(ident.cmc(ranks).rate, [0.25, 0.5, 0.75, 1.0])
 
 
 def test_own_photo_is_never_a_reference() -> None:
     g = gallery(people=30, photos=2, width=8)
     g["probe_emb"] = g["ref_emb"]  # anonymizer "noop" on photos that are unrelated within a person
-    assert ident.top1(ident.rank_of_true(**(g | {"probe_source": None, "ref_source": None}))) == 1
-    assert ident.top1(ident.rank_of_true(**g)) < 0.4
+    assert ident.rank1_rate(ident.rank_of_true(**(g | {"probe_source": None, "ref_source": None}))) == 1
+    assert ident.rank1_rate(ident.rank_of_true(**g)) < 0.4
     scores, people = ident.person_scores(g["probe_emb"], g["ref_emb"], g["ref_id"], g["probe_source"], g["ref_source"])
     assert scores.shape == (60, 30) and scores.max() < 0.999
 
@@ -109,7 +109,7 @@ def test_a_failed_probe_is_listed_and_not_identified() -> None:
     status[2], status[7] = "no_face", "error"
     ranks = ident.rank_of_true(**g, status=status)
     assert len(ranks) == 15 and ident.counts(ranks) == {"error": 1, "no_face": 1, "ok": 13}
-    assert ident.top1(ranks) == pytest.approx(13 / 15)
+    assert ident.rank1_rate(ranks) == pytest.approx(13 / 15)
     assert ranks["rank"][[2, 7]].tolist() == [5, 5] and ident.mated(ranks)["rank"].mean() == pytest.approx(
         (13 + 10) / 15
     )
@@ -131,7 +131,7 @@ def test_people_without_another_photo_are_no_mated_search() -> None:
 def test_cmc_rises_from_top1_to_one() -> None:
     ranks = ident.rank_of_true(**gallery(people=12, photos=3))
     curve = ident.cmc(ranks)
-    assert curve.rate[0] == ident.top1(ranks) and curve.rate[4] == pytest.approx(ident.hits(ranks, 5).mean())
+    assert curve.rate[0] == ident.rank1_rate(ranks) and curve.rate[4] == pytest.approx(ident.hits(ranks, 5).mean())
     assert curve.rate.is_monotonic_increasing and curve.rate.iloc[-1] == 1
 
 
@@ -142,7 +142,7 @@ def test_more_references_help_when_embeddings_mean_something() -> None:
     identity, source = np.repeat(np.arange(60), 6), np.arange(360)
     top = {
         fusion: [
-            ident.top1(ident.rank_of_true(emb, identity, source, emb, identity, source, k, fusion=fusion))
+            ident.rank1_rate(ident.rank_of_true(emb, identity, source, emb, identity, source, k, fusion=fusion))
             for k in (1, 3, None)
         ]
         for fusion in FUSIONS

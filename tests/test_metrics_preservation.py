@@ -132,7 +132,7 @@ def test_groups_add_up_and_a_group_that_is_found_more_often_shows():
     ranks = pd.concat(rows, ignore_index=True)
     groups = pd.DataFrame({"skin": np.where(dark, "dark", "light"), "hat": ["yes"] * 3 + ["no"] * 37}, index=people)
     found = fairness.by_group(
-        ranks, tables.strongest(tables.attack_table(ranks, n_bootstrap=50)), groups, n_bootstrap=50
+        ranks, tables.strongest_attackers(tables.attack_table(ranks, n_bootstrap=50)), groups, n_bootstrap=50
     )
     x = found[found.anonymizer == "x"].set_index(["attribute", "group"])
     assert x.top1["skin", "dark"] == 1 and x.top1["skin", "light"] == 0

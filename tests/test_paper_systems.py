@@ -113,7 +113,7 @@ def blocks(count: int) -> np.ndarray:
 def test_what_is_the_same_for_everybody_is_undone():
     """In the negative: a network that saw it done to others gives the picture back."""
     others, mine = blocks(28)[:24], blocks(28)[24:]
-    found = inversion.apply_network(inversion.train([(255 - others, others)], 60, 4), 255 - mine)
+    found = inversion.apply_network(inversion.train_restorer([(255 - others, others)], 60, 4), 255 - mine)
     before = np.abs((255 - mine).astype(int) - mine).mean()
     assert np.abs(found.astype(int) - mine).mean() < 0.8 * before
 
@@ -126,23 +126,23 @@ def test_a_linear_map_undoes_what_is_linear():
         return 255 - images[:, ::-1, :, [2, 0, 1]] // 2
 
     maps = inversion.fit_linear(changed(others), others)
-    assert np.abs(maps.apply(changed(mine), 1e-6).astype(int) - mine).mean() < 2
-    shy = maps.apply(changed(mine), 1e6)
+    assert np.abs(maps.apply_map(changed(mine), 1e-6).astype(int) - mine).mean() < 2
+    shy = maps.apply_map(changed(mine), 1e6)
     assert np.abs(shy.astype(int) - others.mean(0)).mean() < 2, "who trusts no photo sees the mean"
 
 
 def test_a_map_is_chosen_that_tells_validation_people_apart(photos):
-    own = inversion.resized(photos, inversion.SIDE)
+    own = inversion.resize_photos(photos, inversion.SIDE)
     upside = own[:, ::-1].copy()
     data = inversion.InversionData(upside, own, upside, own, upside)
     found = inversion.restore_probes(data, Restorer().eval(), judge())
     assert found.by.startswith("linear"), "an untrained network leaves faces on their heads"
-    near = (embed(judge(), found.images) * embed(judge(), inversion.enlarge(own))).sum(1)
+    near = (embed(judge(), found.images) * embed(judge(), inversion.upsample(own))).sum(1)
     assert near.min() > 0.8
 
 
 def test_probes_that_failed_closed_stay_black_and_so_do_all_where_nothing_was_learned(photos):
-    own = inversion.resized(photos, inversion.SIDE)
+    own = inversion.resize_photos(photos, inversion.SIDE)
     failed = own.copy()
     failed[1] = 0
     data = inversion.InversionData(own, own, own[:0], own[:0], failed)

@@ -141,7 +141,7 @@ def test_paired_differences_by_hand_and_holm_over_an_attackers_rows() -> None:
     assert by.p["sface"] == 1 and by.p_holm["contrastive"] == pytest.approx(2 * by.p["contrastive"])
     assert by.lo["contrastive"] > 0 and by.people["contrastive"] == PEOPLE
     alone = comparisons.conditioning_table(ranks[ranks.anonymizer == "blur"], table[table.anonymizer == "blur"])
-    assert alone.frame.empty and not alone.numbers
+    assert alone.frame.empty and not alone.entries
 
 
 def test_fewer_references_cost_by_hand() -> None:
@@ -185,15 +185,15 @@ def written(tmp_path, monkeypatch):
     provenance.record("boundary/ia-hed/gain_of_strength", 0.3, 0.2, 0.4, 20)
     provenance.record("boundary/ia-hed/gain_of_strength_p", 0.001, n=20)
     record_numbers(tables.attack_numbers(table) | tables.chance_number(table))
-    record_numbers(comparisons.conditioning_table(ranks, table).numbers)
+    record_numbers(comparisons.conditioning_table(ranks, table).entries)
     found = [told(name, claims.EDGES, 0.1) for name in ("ia-depth+hed", SCENES[0])]
     edges = joined(told("noop", claims.EDGES, 1.0), *found)
     record_numbers(
         tables.attack_numbers(tables.attack_table(edges, n_bootstrap=200).query("attacker == @claims.EDGES"))
     )
-    record_numbers(comparisons.references_table(ranks, table).numbers)
+    record_numbers(comparisons.references_table(ranks, table).entries)
     undone = [told(name, who, found) for name in ("blur", "pixelate") for who, found in UNDONE.items()]
-    record_numbers(comparisons.gains_table(joined(*undone), *UNDONE).numbers)
+    record_numbers(comparisons.gains_table(joined(*undone), *UNDONE).entries)
     for k in (2, 5, 10):
         provenance.record(f"attack/ksame-{k}/maximum/averaged/top1", 1 / k, n=20)
     yield provenance.results()

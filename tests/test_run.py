@@ -467,8 +467,8 @@ def _refused(plan_):
 
 
 def test_of_many_reasons_three_are_said():
-    assert progress.some(["code", "data", "lock"]) == "code; data; lock"
-    assert progress.some(["code", "data", "lock", "model"]) == "code; data; lock ..."
+    assert progress.join_reasons(["code", "data", "lock"]) == "code; data; lock"
+    assert progress.join_reasons(["code", "data", "lock", "model"]) == "code; data; lock ..."
 
 
 def test_time_left_comes_from_the_last_run(paper, monkeypatch):

@@ -68,7 +68,7 @@ def anonymize(
     Args:
         faces: Data set.
         rows: Photos; a generative anonymizer gets a part of the training people, see `selection.assigned_rows`.
-        names: Anonymizers of the registry, or other tools of `faces.given`.
+        names: Anonymizers of the registry, or other tools of `faces.tool_outputs`.
         settings: Profile.
 
     Returns:
@@ -78,7 +78,7 @@ def anonymize(
         AnonlibError: A name is unknown or a model is missing.
     """
     replicates, requests = settings.anonymize.replicates, []
-    for name in (name for name in names if name not in faces.given):
+    for name in (name for name in names if name not in faces.tool_outputs):
         own = assigned_rows(faces, rows, name, settings.anonymize)
         requests.append(Request(name, np.repeat(own, replicates), np.tile(np.arange(replicates), len(own))))
     results = {result.name: result for result in _run(faces, requests, settings)}
@@ -172,6 +172,6 @@ def _imported(faces: FaceSet, rows: np.ndarray, name: str) -> Anonymized:
     """Return the results of another tool for these rows."""
     if name in registry.anonymizers():
         raise AnonlibError(f"{name} is an anonymizer of this project: rename the folder of that tool")
-    result = faces.given[name]
+    result = faces.tool_outputs[name]
     unknown = np.full(len(rows), np.nan)
     return Anonymized(name, result.images[rows], result.status[rows], rows, np.zeros(len(rows), int), unknown)

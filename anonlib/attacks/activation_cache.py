@@ -14,8 +14,8 @@ class TensorCache:
     def __init__(self, limit: int):
         self.limit, self.tensors = limit, OrderedDict[tuple, Tensor]()
 
-    def get(self, key: tuple, run: Callable[[], Tensor]) -> Tensor:
-        """Return the tensor of a key; run() makes it where it is missing."""
+    def get_or_run(self, key: tuple, run: Callable[[], Tensor]) -> Tensor:
+        """Return the tensor of a key; run() computes it where it is missing."""
         value = self.tensors.pop(key, None)
         self.tensors[key] = value = run() if value is None else value  # the most recent one comes last
         while sum(tensor.nbytes for tensor in self.tensors.values()) > self.limit:
@@ -28,15 +28,10 @@ INFERENCE, TRAINING = TensorCache(2**30), TensorCache(2**28)
 
 
 def cached_activations(stages: list[nn.Module], images: Tensor, run: Callable[[], Tensor]) -> Tensor:
-    """Run the frozen stages, or reuse their output where weights, images and precision were the same before.
+    """Run the frozen stages on images (B, 3, s, s), or reuse their output for equal weights, images and precision.
 
     All attackers embed the same gallery, and two that differ in temperature only see the same batches: three quarters
     of the products or more are saved, and no number changes. Only on the CPU.
-
-    Args:
-        stages: The frozen stages; their weights are part of the key.
-        images: (B, 3, s, s), their input.
-        run: Computes the output.
     """
     with torch.no_grad():
         if images.device.type != "cpu":
@@ -44,7 +39,7 @@ def cached_activations(stages: list[nn.Module], images: Tensor, run: Callable[[]
         weights = [value for stage in stages for value in stage.state_dict().values()]
         precision = (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"))
         key = (_digest(weights), _digest([images]), tuple(images.shape), images.dtype, precision)
-        return (INFERENCE if torch.is_inference_mode_enabled() else TRAINING).get(key, run)
+        return (INFERENCE if torch.is_inference_mode_enabled() else TRAINING).get_or_run(key, run)
 
 
 def _digest(tensors: list[Tensor]) -> str:

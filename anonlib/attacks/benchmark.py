@@ -36,22 +36,21 @@ def attack(
         One result per anonymizer, attacker and training seed, for `ranking.ranks`.
 
     Raises:
-        AnonlibError: An attacker is unknown or needs other images than the anonymized photos, or there are fewer than
-            two people to train on or to identify.
+        AnonlibError: An attacker is unknown or needs other images, or fewer than two people are there to train or test.
     """
     if attackers is None:
         return run(faces, anonymized, settings.attack)
     specs = [registry.get(name) for name in ([attackers] if isinstance(attackers, str) else attackers)]
     if apart := [spec.name for spec in specs if spec.kind == "blackbox" or spec.permutes]:
         raise AnonlibError(f"{', '.join(apart)}: no attack on these photos; see attacks.blackbox and attacks.ranking")
-    given = tuple(anonymized)
-    if ORIGINALS[0] not in given:  # attackers may start from one that was trained on originals
+    names = tuple(anonymized)
+    if ORIGINALS[0] not in names:  # attackers may start from one that was trained on originals
         sources = np.unique(np.concatenate([photos.source for photos in anonymized.values()]))
         anonymized = anonymized | dataset.anonymize(faces, sources, ORIGINALS, settings)
     results = run(faces, anonymized, settings.attack, specs)
     for spec in specs:
         results += spec.results(faces, anonymized, settings) if spec.results else []
-    return [result for result in results if result.anonymizer in given]
+    return [result for result in results if result.anonymizer in names]
 
 
 def run(
@@ -63,8 +62,7 @@ def run(
     """Train and embed with attackers, each training cached by itself.
 
     Args:
-        faces: The data set.
-        anonymized: Outputs of anonymizers by name, all of the same photos.
+        faces, anonymized: The data set, and outputs of anonymizers by name, all of the same photos.
         settings: Trainings of the profile.
         attackers: None: those of the main suite.
 
@@ -87,16 +85,30 @@ def run(
 def trainings(
     anonymizers: tuple[str, ...], settings: config.Attack, attackers: Iterable[registry.AttackerSpec] | None = None
 ) -> list[TrainingSpec]:
-    """Return the trainings of attackers (None: the main suite), the longest first, so that no core idles."""
+    """List the trainings of attackers, the longest first, so that no core idles.
+
+    Args:
+        anonymizers, settings: Names of the anonymizers, and trainings of the profile.
+        attackers: None: those of the main suite.
+
+    Returns:
+        The trainings.
+    """
     specs = registry.attackers(MAIN).values() if attackers is None else attackers
     chosen = [training for spec in specs if spec.trainings for training in spec.trainings(anonymizers, settings)]
     return sorted(chosen, key=cost, reverse=True)
 
 
 def data_control(faces: FaceSet, settings: config.Profile) -> pd.DataFrame:
-    """Return the ranks of attackers from scratch on un-anonymized photos: of the whole photo, and of the background.
+    """Rank un-anonymized photos with attackers from scratch, one on the whole photo and one on the background only.
 
     The latter is the control of the data themselves. Both trainings are also the benchmark's, and are run once.
+
+    Args:
+        faces, settings: The data set and the profile.
+
+    Returns:
+        As `ranking.ranks`.
     """
     rows = dataset.select_rows(faces, settings.anonymize)
     anonymized = dataset.anonymize(faces, rows, ORIGINALS, settings)
@@ -108,31 +120,34 @@ def run_trainings(
     faces: FaceSet,
     anonymized: dict[str, Anonymized],
     trainings: list[TrainingSpec],
-    known: Iterable[AttackResult] = (),
+    trained: Iterable[AttackResult] = (),
 ) -> list[AttackResult]:
     """Train and embed the probes of each training's anonymizers, in parallel, each training cached by itself.
 
-    A training with `init_from` takes the weights from `known`, or waits for that training among `trainings`. Half of
-    the independent trainings fill idle workers meanwhile, unless all that is waited for is cached.
+    A training with `init_from` waits for that training among `trainings`. Half of the independent trainings fill idle
+    workers meanwhile, unless all that is waited for is cached.
+
+    Args:
+        faces, anonymized: The data set, and outputs of anonymizers by name, with all that the trainings name.
+        trainings: The trainings.
+        trained: Results with the weights of other trainings, for `init_from`.
+
+    Returns:
+        One result per training and anonymizer that it is tested on.
     """
+    from anonlib.attacks.steps import train_shard
+
     needed = {(*spec.init_from, spec.config.seed) for spec in trainings if spec.init_from}
     first = [spec for spec in trainings if needed & {(name, spec.label, spec.config.seed) for name in spec.train_on}]
     independent = [spec for spec in trainings if not spec.init_from and spec not in first]
-    if first and count_missing(faces, anonymized, first):
+    shards = _shards(faces, anonymized, first, [None] * len(first)) if first else {}
+    if first and cache.count_missing("attack", train_shard, **shards):
         first += independent[::2]
     results = _run_phase(faces, anonymized, first, [None] * len(first))
-    weights = {(result.anonymizer, result.attacker, result.seed): result.weights for result in (*known, *results)}
+    weights = {(result.anonymizer, result.attacker, result.seed): result.weights for result in (*trained, *results)}
     later = [spec for spec in trainings if spec not in first]
     init = [weights[*spec.init_from, spec.config.seed] if spec.init_from else None for spec in later]
     return results + _run_phase(faces, anonymized, later, init)
-
-
-def count_missing(faces: FaceSet, anonymized: dict[str, Anonymized], trainings: list[TrainingSpec]) -> int:
-    """Return how many of these trainings, which start from no other, are not cached."""
-    from anonlib.attacks.steps import train_shard
-
-    shards = _shards(faces, anonymized, trainings, [None] * len(trainings))
-    return cache.count_missing("attack", train_shard, **shards)
 
 
 def _run_phase(
@@ -158,11 +173,9 @@ def _shards(
 ) -> dict:
     """Return the arguments of the cached step: one shard per training."""
     photos = _photos(anonymized)
-    items = {
-        "training": trainings,
-        "anonymized": [{name: photos[name] for name in spec.train_on} for spec in trainings],
-    }
-    return {"items": items | {"init": init}, "inputs": {"faces": faces}, "shard_size": 1}
+    groups = [{name: photos[name] for name in spec.train_on} for spec in trainings]
+    items = {"training": trainings, "anonymized": groups, "init": init}
+    return {"items": items, "inputs": {"faces": faces}, "shard_size": 1}
 
 
 def _photos(anonymized: dict[str, Anonymized]) -> dict[str, dict[str, np.ndarray]]:
@@ -176,7 +189,15 @@ def _photos(anonymized: dict[str, Anonymized]) -> dict[str, dict[str, np.ndarray
 def run_recognizers(
     faces: FaceSet, anonymized: dict[str, Anonymized], attackers: tuple[str, ...] | None = None
 ) -> list[AttackResult]:
-    """Embed the references and all probes with attackers that are public recognizers; None: those of the main suite."""
+    """Embed the references and all probes with attackers that are public recognizers.
+
+    Args:
+        faces, anonymized: The data set, and outputs of anonymizers by name.
+        attackers: Names of attackers; None: those of the main suite.
+
+    Returns:
+        One result per attacker and anonymizer.
+    """
     attackers = registry.recognizers(MAIN) if attackers is None else attackers
     probes = [photos.images[probe_rows(faces, photos)] for photos in anonymized.values()]
     recognizers = {name: registry.get(name).recognizer for name in attackers}
@@ -222,15 +243,21 @@ def run_user_attackers(
 ) -> list[AttackResult]:
     """Train and embed with the attackers of users and of installed packages; the key of the cache holds their code.
 
-    One that trains learns from the same groups of anonymizers as the contrastive attackers do.
+    Those that train use the same groups of anonymizers as the contrastive attackers.
+
+    Args:
+        faces, anonymized: The data set, and outputs of anonymizers by name.
+        settings: Trainings of the profile.
+        attackers: None: those of the main suite; others than users' are left out.
+
+    Returns:
+        One result per attacker and anonymizer.
     """
     from anonlib.attacks.steps import user_shard
 
     specs = registry.attackers(MAIN).values() if attackers is None else attackers
     photos, results = _photos(anonymized), []
-    for spec in specs:
-        if not (spec.embed or spec.train):
-            continue
+    for spec in (spec for spec in specs if spec.embed or spec.train):
         groups = training_groups(anonymized, settings) if spec.train else [tuple(anonymized)]
         items = {
             "attacker": [spec.name] * len(groups),
@@ -250,7 +277,10 @@ def run_user_attackers(
 
 
 def curves(results: list[AttackResult]) -> pd.DataFrame:
-    """Return the training curves of all trained attackers.
+    """Join the training curves of all trained attackers.
+
+    Args:
+        results: Of `run`, one or more of them trained.
 
     Returns:
         Columns step, loss, learned (an anonymizer, or JOINT), attacker, seed, and validation_top1: Full-Ref on

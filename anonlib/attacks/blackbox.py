@@ -12,7 +12,7 @@ from anonlib.anonymizers.selection import edge_rows
 from anonlib.attacks import benchmark, ranking
 from anonlib.attacks.contrastive import FACE, ORIGINALS, SCRATCH, face_config, scratch_config
 from anonlib.attacks.ranking import probe_rows
-from anonlib.attacks.registry import OWN, AttackerSpec, TrainingSpec, add
+from anonlib.attacks.registry import OWN, AttackerSpec, TrainingSpec, add_attacker
 from anonlib.attacks.transfer import embed_all
 from anonlib.controls.maps import control_maps
 from anonlib.data.faceset import FaceSet
@@ -38,7 +38,7 @@ def ranks(faces: FaceSet, anonymized: dict[str, Anonymized], settings: config.Pr
     faces, anonymized = faces.select(rows=chosen), {name: _among(chosen, one) for name, one in anonymized.items()}
     for edge in edges:
         maps = edge_maps(edge, faces, {"noop": anonymized["noop"]})
-        results = benchmark.run_trainings(*maps, trainings(edge, settings.attack))
+        results = benchmark.run_trainings(*maps, edge_trainings(edge, settings.attack))
         trained += [(edge, result) for result in results]
     parts = []
     for edge in edges:  # one kind after the other: the maps of all photos take as much memory as the photos
@@ -46,11 +46,11 @@ def ranks(faces: FaceSet, anonymized: dict[str, Anonymized], settings: config.Pr
         photos = {"references": maps.select(split="test").images}
         photos |= {name: one.images[probe_rows(maps, one)] for name, one in anonymized_maps.items()}
         # the training has embedded these on the attacker's own kind of edges
-        known = [{"references": own.references, "noop": own.probes} if edge == kind else {} for kind, own in trained]
-        missing = [{name: photos[name] for name in photos if name not in own} for own in known]
+        ready = [{"references": own.references, "noop": own.probes} if edge == kind else {} for kind, own in trained]
+        missing = [{name: photos[name] for name in photos if name not in own} for own in ready]
         embedded = embed_all([result for _, result in trained], missing)
         results = []
-        for (kind, result), own, more in zip(trained, known, embedded, strict=True):
+        for (kind, result), own, more in zip(trained, ready, embedded, strict=True):
             embeddings = own | more
             label = result.attacker if kind == edge else f"{result.attacker}-on-{edge}"
             result = replace(result, attacker=label, references=embeddings["references"])
@@ -60,7 +60,7 @@ def ranks(faces: FaceSet, anonymized: dict[str, Anonymized], settings: config.Pr
     return table.assign(source=chosen[table.source.astype(int)].astype(str))
 
 
-def trainings(edge: str, settings: config.Attack) -> list[TrainingSpec]:
+def edge_trainings(edge: str, settings: config.Attack) -> list[TrainingSpec]:
     """Return the trainings on one kind of edge maps: from a face recognizer, all stages trained, and from scratch."""
     result = []
     for seed in settings.scratch_seeds:
@@ -92,9 +92,9 @@ def edge_maps(edge: str, faces: FaceSet, anonymized: dict[str, Anonymized]) -> t
 
 
 def _among(rows: np.ndarray, anonymized: Anonymized) -> Anonymized:
-    """Return the anonymized photos whose sources are among these rows, by their place there."""
-    kept = anonymized.select(np.flatnonzero(np.isin(anonymized.source, rows)))
-    return replace(kept, source=np.searchsorted(rows, kept.source))
+    """Select the anonymized photos made from these rows; their source becomes the place among the rows."""
+    chosen = anonymized.select(np.flatnonzero(np.isin(anonymized.source, rows)))
+    return replace(chosen, source=np.searchsorted(rows, chosen.source))
 
 
 def _maps(edge: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +103,7 @@ def _maps(edge: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return maps, valid
 
 
-add(
+add_attacker(
     AttackerSpec(
         name=BLACKBOX,
         knows="Knows that the anonymizer keeps edges, and owns photos of other people: trains on their edge maps only.",

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from anonlib import config
-from anonlib.attacks.registry import AttackConfig, AttackerSpec, TrainingSpec, add
+from anonlib.attacks.registry import AttackConfig, AttackerSpec, TrainingSpec, add_attacker
 from anonlib.config.errors import AnonlibError
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def train(
         validation: Pairs of other people, which select the best state.
         attacker: A key of CONFIGS.
         **changes: Fields of `AttackConfig`, such as steps=100, temperature=0.2, backbone="resnet50".
+
+    Returns:
+        The attacker, in memory only.
     """
     from anonlib.attacks.train import train_attacker
 
@@ -64,7 +67,11 @@ def train(
 
 
 def attack_config(attacker: str = SCRATCH, **changes: int | float | str) -> AttackConfig:
-    """Return how an attacker is trained, with some fields changed; a backbone brings its own learning rate.
+    """Change fields of an attacker's configuration; a backbone brings its own learning rate.
+
+    Args:
+        attacker: A key of CONFIGS.
+        **changes: Fields of `AttackConfig`.
 
     Raises:
         AnonlibError: The attacker is unknown or not trained with the contrastive loss.
@@ -77,7 +84,16 @@ def attack_config(attacker: str = SCRATCH, **changes: int | float | str) -> Atta
 
 
 def scratch_config(settings: config.Attack, backbone: str, image_size: int, seed: int, attacker: str = SCRATCH):
-    """Return the configuration of an attacker from scratch in a profile."""
+    """Return the configuration of an attacker from scratch in a profile.
+
+    Args:
+        settings: Trainings of the profile.
+        backbone, image_size, seed: See `AttackConfig`.
+        attacker: SCRATCH or BACKGROUND.
+
+    Returns:
+        An `AttackConfig`.
+    """
     return attack_config(
         attacker, backbone=backbone, image_size=image_size, seed=seed,
         steps=settings.steps, batch=settings.batch, temperature=settings.temperature,
@@ -85,7 +101,15 @@ def scratch_config(settings: config.Attack, backbone: str, image_size: int, seed
 
 
 def face_config(settings: config.Attack, **changes: int | float | str) -> AttackConfig:
-    """Return the configuration of an attacker from a face recognizer in a profile, with some fields changed."""
+    """Return the configuration of an attacker from a face recognizer in a profile.
+
+    Args:
+        settings: Trainings of the profile.
+        **changes: Fields of `AttackConfig`.
+
+    Returns:
+        The configuration.
+    """
     profile = {"batch": settings.face_batch, "temperature": settings.temperature, "frozen": settings.face_frozen}
     return attack_config(FACE, **{"steps": settings.face_steps} | profile | changes)
 
@@ -96,15 +120,27 @@ def finetune_config(scratch: AttackConfig, steps: int) -> AttackConfig:
 
 
 def cost(training: TrainingSpec) -> float:
-    """Return how long a training takes, in arbitrary units, to start the longest first."""
+    """Estimate how long a training takes, to start the longest first.
+
+    Args:
+        training: Its steps, batch, image size and backbone count.
+
+    Returns:
+        A time in arbitrary units.
+    """
     chosen = training.config
     return chosen.steps * chosen.batch * chosen.image_size**2 * COSTS.get(chosen.backbone, 1.0)
 
 
 def training_groups(anonymizers: Iterable[str], settings: config.Attack) -> list[tuple[str, ...]]:
-    """Return the anonymizers whose photos one attacker is trained on, for each attacker of a kind.
+    """Group anonymizers: an attacker is trained on all photos of its group.
 
-    Originals have an attacker of their own. All others share one where `settings.together`, else each has its own.
+    Args:
+        anonymizers: Their names.
+        settings: Trainings of the profile; `together` puts all but originals into one group, else each has its own.
+
+    Returns:
+        The groups; originals always have their own.
     """
     if not settings.together:
         return [(name,) for name in anonymizers]
@@ -115,14 +151,24 @@ def training_groups(anonymizers: Iterable[str], settings: config.Attack) -> list
 def scratch_trainings(
     groups: Iterable[tuple[str, ...]], attacker: str, label: str, scratch: AttackConfig, tune_steps: int
 ) -> list[TrainingSpec]:
-    """Return one training per group: from scratch, or for tune_steps > 0 continued from the one on originals."""
+    """List one training per group: from scratch, or for tune_steps > 0 continued from the one on originals.
+
+    Args:
+        groups: Of `training_groups`.
+        attacker, label: See `TrainingSpec`.
+        scratch: Configuration of a training from scratch.
+        tune_steps: Steps of a continued training.
+
+    Returns:
+        The trainings, in the order of the groups.
+    """
     trainings = []
     for group in groups:
         if group == ORIGINALS or not tune_steps:
             trainings.append(TrainingSpec(group, attacker, label, scratch, save_weights=bool(tune_steps)))
         else:
-            tuned = finetune_config(scratch, tune_steps)
-            trainings.append(TrainingSpec(group, attacker, label, tuned, init_from=(*ORIGINALS, label)))
+            finetune = finetune_config(scratch, tune_steps)
+            trainings.append(TrainingSpec(group, attacker, label, finetune, init_from=(*ORIGINALS, label)))
     return trainings
 
 
@@ -151,10 +197,10 @@ def _scratch_trainings(
 
 
 def _own_backgrounds(anonymizers: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return the anonymizers whose photos have a background worth an attacker of its own.
+    """Return the anonymizers with a background that needs an attacker of its own, one per group.
 
-    These are originals, the inpainting anonymizer with the most control maps, and all that repaint the background:
-    the other ones keep the original background.
+    These are originals, the inpainting anonymizer with the most control maps, and all that repaint the background. All
+    others keep the original background.
     """
     from anonlib.anonymizers import registry
 
@@ -164,7 +210,7 @@ def _own_backgrounds(anonymizers: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [(spec.name,) for spec in specs if spec.name in ORIGINALS or spec.repaints_background or spec in richest]
 
 
-add(
+add_attacker(
     AttackerSpec(
         name=SCRATCH,
         knows="Owns the anonymizer and photos of other people: trains a network from scratch on photo and anonymized "
@@ -175,7 +221,7 @@ add(
         order=10,
     )
 )
-add(
+add_attacker(
     AttackerSpec(
         name=FACE,
         knows="As contrastive, but starts from a public face recognizer and fine-tunes it.",
@@ -185,7 +231,7 @@ add(
         order=11,
     )
 )
-add(
+add_attacker(
     AttackerSpec(
         name=BACKGROUND,
         knows="Control, trained as contrastive: sees the pixels around the person only, so it must be at chance.",
@@ -195,7 +241,7 @@ add(
         order=90,
     )
 )
-add(
+add_attacker(
     AttackerSpec(
         name=PERMUTED,
         knows="Control: contrastive, judged with the probes' names permuted among people, so it must be at chance.",

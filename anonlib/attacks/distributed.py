@@ -32,7 +32,7 @@ class DistributedContext(SingleProcess):
         self.accelerator = Accelerator(cpu=cpu)
         self.rank, self.size = self.accelerator.process_index, self.accelerator.num_processes
 
-    def prepare(self, network: nn.Module) -> nn.Module:
+    def prepare_network(self, network: nn.Module) -> nn.Module:
         """Synchronize batch norms and average gradients over the processes, see `SingleProcess`."""
         return self.accelerator.prepare_model(with_synchronized_norms(network))
 
@@ -56,15 +56,9 @@ def processes() -> int:
 
 
 def train_distributed(count: int, config: AttackConfig, *args: Any) -> TrainedAttacker:
-    """Train in several processes: on GPUs where there are any, else on the CPU.
+    """Train in `count` processes, on GPUs where there are any, else on the CPU.
 
-    Args:
-        count: Processes.
-        config: The attacker's.
-        *args: Further arguments of `train_attacker`: training pairs, validation pairs, checkpoint, initial weights.
-
-    Raises:
-        AnonlibError: One of the processes failed; its error is in the message.
+    `args` go to `train_attacker`: training pairs, validation pairs, checkpoint, initial weights.
     """
     launch = LaunchConfig(
         1, 1, count, run_id=config.name, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="spawn",
@@ -92,11 +86,7 @@ def _train(config: AttackConfig, *args: Any) -> tuple[dict, dict] | None:
 
 
 def with_synchronized_norms(network: nn.Module) -> nn.Module:
-    """Replace batch norms by ones over the photos of all processes; names and values stay.
-
-    Raises:
-        ValueError: A kind of batch norm that is not known here.
-    """
+    """Replace batch norms (1d and 2d) by norms over the photos of all processes; names and values stay."""
     for name, child in network.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             if type(child) not in (nn.BatchNorm1d, nn.BatchNorm2d):

@@ -61,18 +61,14 @@ class Restored:
 def restore_shards(
     data: list[dict[str, InversionData]], steps: int, batch: int, judge: str
 ) -> list[dict[str, Restored]]:
-    """Train one network per group of anonymizers and restore their probes.
+    """Train one network per group of anonymizers (by name) and restore their probes.
 
-    Args:
-        data: For each group, its anonymizers by name.
-        steps: Training steps of the network.
-        batch: Photos of a step.
-        judge: The recognizer by which the model is selected on validation people.
+    A step has `batch` photos. The recognizer `judge` selects the model on validation people.
     """
     result = []
     for group in data:
         pairs = [(one.anonymized, one.originals) for one in group.values() if len(one.anonymized)]
-        network = train(pairs, steps, batch) if pairs else None
+        network = train_restorer(pairs, steps, batch) if pairs else None
         result.append({name: restore_probes(one, network, judge) for name, one in group.items()})
     return result
 
@@ -86,13 +82,13 @@ def restore_probes(data: InversionData, network: Restorer | None, judge: str) ->
         return Restored(np.zeros((len(data.probes), SIZE, SIZE, 3), np.uint8), NOTHING)
     maps = fit_linear(data.anonymized, data.originals)
     models: dict[str, Callable[[np.ndarray], np.ndarray]] = {NETWORK: partial(apply_network, network)}
-    models |= {f"linear {shrinkage:g}": partial(maps.apply, shrinkage=shrinkage) for shrinkage in SHRINKAGES}
+    models |= {f"linear {shrinkage:g}": partial(maps.apply_map, shrinkage=shrinkage) for shrinkage in SHRINKAGES}
     best = NETWORK
     if len(data.validation):
-        targets = embed(judge, enlarge(data.validation_originals))
-        best = max(models, key=lambda name: _rank1(embed(judge, enlarge(models[name](data.validation))), targets))
+        targets = embed(judge, upsample(data.validation_originals))
+        best = max(models, key=lambda name: _rank1(embed(judge, upsample(models[name](data.validation))), targets))
     not_blank = data.probes.any((1, 2, 3))
-    images = enlarge(models[best](data.probes))
+    images = upsample(models[best](data.probes))
     return Restored(np.where(not_blank[:, None, None, None], images, 0).astype(np.uint8), best)
 
 
@@ -102,13 +98,10 @@ def _rank1(embeddings: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     return float((scores.argmax(1) == np.arange(len(scores))).mean()), float(np.diagonal(scores).mean())
 
 
-def train(pairs: list[tuple[np.ndarray, np.ndarray]], steps: int, batch: int) -> Restorer:
-    """Train a network to restore originals (N, SIDE, SIDE, 3) uint8.
+def train_restorer(pairs: list[tuple[np.ndarray, np.ndarray]], steps: int, batch: int) -> Restorer:
+    """Train a network on pairs of anonymized photos and originals (N, SIDE, SIDE, 3) uint8, one pair per anonymizer.
 
-    Args:
-        pairs: Anonymized photos and originals of each anonymizer; all anonymizers are drawn equally often.
-        steps: Training steps.
-        batch: Photos of a step.
+    All anonymizers are drawn equally often; a step has `batch` photos.
     """
     torch.manual_seed(0)
     network = Restorer().to(device()).to(memory_format=torch.channels_last)
@@ -158,13 +151,8 @@ class LinearMaps:
     variance: np.ndarray
     targets: np.ndarray
 
-    def apply(self, images: np.ndarray, shrinkage: float) -> np.ndarray:
-        """Return images (N, S, S, 3) uint8 restored.
-
-        Args:
-            images: Anonymized photos.
-            shrinkage: Penalty of the ridge, as a share of the mean eigenvalue.
-        """
+    def apply_map(self, images: np.ndarray, shrinkage: float) -> np.ndarray:
+        """Restore photos (N, S, S, 3) uint8; the ridge's penalty `shrinkage` is a share of the mean eigenvalue."""
         weights = 1 / (self.variance + shrinkage * self.variance.mean())
         result = ((_pixels(images) - self.mean) @ self.axes * weights) @ self.targets + self.target_mean
         return result.clip(0, 255).round().astype(np.uint8).reshape(images.shape)
@@ -182,15 +170,15 @@ def fit_linear(anonymized: np.ndarray, originals: np.ndarray) -> LinearMaps:
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:
-    return resized(images, LINEAR_SIDE, cv2.INTER_AREA).reshape(len(images), -1).astype(np.float32)
+    return resize_photos(images, LINEAR_SIDE, cv2.INTER_AREA).reshape(len(images), -1).astype(np.float32)
 
 
-def enlarge(images: np.ndarray) -> np.ndarray:
+def upsample(images: np.ndarray) -> np.ndarray:
     """Return photos (N, SIDE, SIDE, 3) uint8 at 128 px."""
-    return resized(images, SIZE, cv2.INTER_CUBIC)
+    return resize_photos(images, SIZE, cv2.INTER_CUBIC)
 
 
-def resized(images: np.ndarray, side: int, interpolation: int = cv2.INTER_AREA) -> np.ndarray:
+def resize_photos(images: np.ndarray, side: int, interpolation: int = cv2.INTER_AREA) -> np.ndarray:
     """Return photos (N, s, s, 3) uint8 as (N, side, side, 3)."""
     result = [cv2.resize(image, (side, side), interpolation=interpolation) for image in images]
     return np.stack(result) if result else np.zeros((0, side, side, 3), np.uint8)

@@ -47,7 +47,14 @@ class AttackNetwork(nn.Module):
         return list(itertools.islice(self.backbone.children(), self.frozen))
 
     def train(self, mode: bool = True) -> "AttackNetwork":
-        """Set the mode; a recognizer keeps the batch statistics it was trained with."""
+        """Set the mode; a recognizer keeps the batch statistics that it was trained with.
+
+        Args:
+            mode: Whether to train.
+
+        Returns:
+            The network itself.
+        """
         super().train(mode)
         if self.recognizer:
             for module in self.backbone.modules():
@@ -61,18 +68,10 @@ def build_attacker(
 ) -> AttackNetwork:
     """Return an untrained network, or with init="face" (mobilefacenet only) a face recognizer to be fine-tuned.
 
-    The latter has no head (z = h) and keeps its batch statistics; see docs/decisions.md.
-
-    Args:
-        backbone: One of BACKBONES, in timm's sizes; "convnext" is its smallest, "swin" a narrow one of three stages.
-        projection_dim: Width of z.
-        init: None, or "face".
-        image_size: Side of the square input in px; a multiple of 8 for transformers (swin-tiny 32), 112 for
-            mobilefacenet.
-        frozen: First stages of the recognizer's 12 that are not trained.
-
-    Raises:
-        AnonlibError: This combination cannot be built.
+    The latter has no head (z = h) and keeps its batch statistics; see docs/decisions.md. The first `frozen` of its 12
+    stages are not trained. Backbones have timm's sizes; "convnext" is its smallest, "swin" a narrow one of three
+    stages. The square input is `image_size` px wide: a multiple of 8 for transformers (swin-tiny 32), 112 for
+    mobilefacenet.
     """
     if backbone not in BACKBONES:
         raise AnonlibError(f"unknown backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")

@@ -88,7 +88,7 @@ def background_view(images: np.ndarray, masks: np.ndarray | None, margin: int = 
 
 
 def _wide_blur(x: np.ndarray) -> np.ndarray:
-    """Return a mean whose weights fall with distance but never to 0; at a quarter of the size, for speed."""
+    """Return a blur with weights that fall with distance but never to 0; at a quarter of the size, for speed."""
     small = cv2.resize(x, (x.shape[1] // 4, x.shape[0] // 4), interpolation=cv2.INTER_AREA)
     wide = sum(cv2.GaussianBlur(small, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) / sigma for sigma in (1, 3, 7))
     return cv2.resize(wide + 1e-3 * small.mean(axis=(0, 1)), x.shape[1::-1], interpolation=cv2.INTER_LINEAR)
@@ -99,12 +99,9 @@ VIEWS: dict[str, View] = {"images": lambda images, masks: images, "background": 
 
 
 def apply_view(view: str, images: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
-    """Return the part of images (N, 128, 128, 3) uint8 that an attacker with this view gets.
+    """Return images (N, 128, 128, 3) uint8 as an attacker with this view of VIEWS gets them.
 
-    Args:
-        view: A key of VIEWS; AnonlibError for any other.
-        images: Aligned photos.
-        masks: Person masks (N, 128, 128) uint8, for the views that need them.
+    Some views need the person masks (N, 128, 128) uint8.
     """
     if view not in VIEWS:
         raise AnonlibError(f"unknown view {view!r}: an attacker sees one of {', '.join(sorted(VIEWS))}")
@@ -114,8 +111,7 @@ def apply_view(view: str, images: np.ndarray, masks: np.ndarray | None = None) -
 def rows_by_person(pairs: PhotoPairs) -> People:
     """Return each person's rows of originals and of usable anonymized photos; people without the latter are left out.
 
-    Raises:
-        AnonlibError: Fewer than two people are left.
+    Raise AnonlibError if fewer than two people are left.
     """
     names, person = np.unique(np.asarray(pairs.identity).astype(str), return_inverse=True)
     anonymized = {p: pairs.usable[person[pairs.source[pairs.usable]] == p] for p in range(len(names))}
@@ -149,20 +145,16 @@ class Augmentation:
     flips: Tensor
     light: Tensor
 
-    def select(self, rows: slice | Tensor | np.ndarray) -> "Augmentation":
+    def select_photos(self, rows: slice | Tensor | np.ndarray) -> "Augmentation":
         """Return the augmentation of these photos."""
         return Augmentation(self.moves[:, rows], self.flips[rows], self.light[:, rows])
 
 
 def sample_augmentation(count: int, size: int, shift: float, light: float, generator: torch.Generator) -> Augmentation:
-    """Draw an augmentation of `count` photos: half of them flipped, all translated, with changed light.
+    """Draw an augmentation of `count` photos of `size` px: half of them flipped, all translated, with changed light.
 
-    Args:
-        count: Photos.
-        size: Side of the photos in px.
-        shift: Largest translation, as a share of the size.
-        light: Largest relative change of brightness and of contrast.
-        generator: On the CPU, so that a seed gives the same batch on any device.
+    `shift` is the largest translation, as a share of the size; `light` the largest relative change of brightness and
+    of contrast. The generator is on the CPU, so that a seed gives the same batch on any device.
     """
     far = round(shift * size)
     moves = torch.randint(-far, far + 1, (2, count), generator=generator)
@@ -184,7 +176,7 @@ def draw_batch(
     return originals, anonymized, sample_augmentation(2 * len(originals), size, config.shift, config.light, generator)
 
 
-def resize(images: np.ndarray, frame: str, size: int) -> Tensor:
+def resize_frame(images: np.ndarray, frame: str, size: int) -> Tensor:
     """Return images as (N, 3, S, S) uint8 in which `frame` is `size` px wide; the margin stays, to translate into."""
     if frame not in FRAMES:
         raise AnonlibError(f"unknown frame {frame!r}: choose one of {', '.join(FRAMES)}")
@@ -194,7 +186,7 @@ def resize(images: np.ndarray, frame: str, size: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)  # a view: no copy of all photos
 
 
-def crop(
+def crop_frame(
     images: Tensor, frame: str, size: int, down: Tensor | int = 0, right: Tensor | int = 0, flip: Tensor | None = None
 ) -> Tensor:
     """Cut the frame out of resized images (B, 3, S, S), translated by px, flipped where `flip`; edges repeat."""
@@ -216,7 +208,7 @@ def augment(images: Tensor, frame: str, size: int, augmentation: Augmentation) -
     """Return resized photos (B, 3, S, S) augmented, (B, 3, size, size) float32 in 0..255."""
     parts = (augmentation.moves, augmentation.flips, augmentation.light)
     moves, flips, light = (part.to(images.device) for part in parts)
-    x = crop(images, frame, size, moves[0], moves[1], flips).float()
+    x = crop_frame(images, frame, size, moves[0], moves[1], flips).float()
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     return ((x - mean) * (1 + light[0]) + mean * (1 + light[1])).clamp(0, 255)
 
@@ -238,6 +230,6 @@ def batch_example(
     originals, anonymized, augmentation = draw_batch(rows_by_person(pairs), pairs.source, count, config, step)
     masks = (None, None) if pairs.masks is None else (pairs.masks[originals], pairs.anonymized_masks[anonymized])
     photos = zip((pairs.originals[originals], pairs.anonymized[anonymized]), masks, strict=True)
-    resized = [resize(apply_view(config.view, *part), config.frame, config.image_size) for part in photos]
+    resized = [resize_frame(apply_view(config.view, *part), config.frame, config.image_size) for part in photos]
     batch = augment(torch.cat(resized), config.frame, config.image_size, augmentation)
     return tuple(half.permute(0, 2, 3, 1).round().byte().numpy() for half in batch.chunk(2))

@@ -55,13 +55,19 @@ class AttackResult:
 def ranks(
     faces: FaceSet, anonymized: dict[str, Anonymized], results: list[AttackResult], settings: config.Evaluate
 ) -> pd.DataFrame:
-    """Return one row per probe, attacker, seed and protocol: the rank of its true person among all test people.
+    """Rank the true person of each probe among all test people.
 
     A control of the registry with `permutes` evaluates that attacker's results with permuted identities.
 
+    Args:
+        faces: The data set.
+        anonymized: Outputs of anonymizers by name, those that were attacked.
+        results: Of attackers.
+        settings: References of each protocol.
+
     Returns:
-        Columns anonymizer, attacker, seed, control, protocol (full, few, single), references (of the true person, the
-        probe's own photo not counted), and those of `rank_of_true`.
+        One row per probe, attacker, seed and protocol: columns anonymizer, attacker, seed, control, protocol (full,
+        few, single), references (of the true person, without the probe's own photo), and those of `rank_of_true`.
     """
     test = np.flatnonzero(faces.split == "test")
     identity = faces.identity[test]
@@ -90,7 +96,15 @@ def ranks(
 
 
 def probe_rows(faces: FaceSet, anonymized: Anonymized) -> np.ndarray:
-    """Return the rows of the anonymized photos that show test people: the probes of an attack."""
+    """Select the probes of an attack: the anonymized photos of test people.
+
+    Args:
+        faces: The data set.
+        anonymized: Output of one anonymizer, N photos.
+
+    Returns:
+        Their rows among the N.
+    """
     return np.flatnonzero(faces.split[anonymized.source] == "test")
 
 

@@ -1,8 +1,8 @@
 """Public face recognizers as attackers: they know nothing of the anonymizer and are not trained."""
 
-from anonlib.attacks.registry import SYSTEMS, AttackerSpec, add
+from anonlib.attacks.registry import SYSTEMS, AttackerSpec, add_attacker
 
-add(
+add_attacker(
     AttackerSpec(
         name="sface",
         knows="Knows nothing of the anonymizer: the public recognizer SFace as it is.",
@@ -11,7 +11,7 @@ add(
         order=20,
     )
 )
-add(
+add_attacker(
     AttackerSpec(
         name="w600k",
         knows="Knows nothing of the anonymizer: the public recognizer w600k_mbf as it is.",
@@ -21,7 +21,7 @@ add(
         order=21,
     )
 )
-add(
+add_attacker(
     AttackerSpec(
         name="dlib",
         knows="Knows nothing of the anonymizer: the public recognizer of dlib as it is; asked where systems are "

@@ -52,13 +52,13 @@ class TrainingSpec:
     """One attacker to train.
 
     Attributes:
-        train_on: Anonymizers whose photos it is trained on jointly.
+        train_on: Anonymizers; it is trained on the photos of all of them.
         attacker: Its name in the registry.
         label: Its name in tables: one attacker may have several backbones.
         config: How it is trained, the seed included.
         save_weights: Whether the result holds the network: it will embed other photos, or be trained further.
-        test_on: The only anonymizer whose probes it embeds; None: all of `train_on`.
-        init_from: Anonymizer and label of the training whose weights it starts from.
+        test_on: The only anonymizer with probes that it embeds; None: all of `train_on`.
+        init_from: Anonymizer and label of another training; it starts from those weights.
     """
 
     train_on: tuple[str, ...]
@@ -85,7 +85,7 @@ class AttackerSpec:
         train: A user's attacker with training: (training pairs, validation pairs or None) -> a function like `embed`.
         results: (faces, anonymized, settings) -> `ranking.AttackResult` list, of an attacker that works otherwise.
         control: Whether it is no attack but a control that must be at chance.
-        permutes: The attacker whose results it evaluates again with permuted identities.
+        permutes: An attacker; the control evaluates its results again with permuted identities.
         min_noop_top1: Full-Ref top-1 on photos that nobody anonymized below which it is too weak to say anything.
         needs: Assets; without their licence it is left out.
         order: Its place in tables.
@@ -131,13 +131,13 @@ def register(name: str, *, trains: bool = False, **fields) -> Callable:
     def decorate(function: Callable) -> Callable:
         knows = (inspect.getdoc(function) or name).partition("\n")[0]
         spec = {"knows": knows, "module": function.__module__, "train" if trains else "embed": function} | fields
-        add(AttackerSpec(name=name, **spec))
+        add_attacker(AttackerSpec(name=name, **spec))
         return function
 
     return decorate
 
 
-def add(spec: AttackerSpec) -> None:
+def add_attacker(spec: AttackerSpec) -> None:
     """Register a spec; a user's one may be registered again. Raises AnonlibError for a name that is taken."""
     if spec.name in _specs and not _specs[spec.name].kind == spec.kind == "user":
         raise AnonlibError(f"{spec.name!r} is an attacker of this package: name yours otherwise")
@@ -147,7 +147,7 @@ def add(spec: AttackerSpec) -> None:
 def attackers(*suites: str) -> dict[str, AttackerSpec]:
     """Return the specs by name, in the order of tables: all of them, or those of some suites that may be used.
 
-    An attacker that needs an asset whose licence was not accepted belongs to no suite.
+    An attacker belongs to no suite if it needs an asset with a licence that was not accepted.
     """
     _load_built_in()
     load_plugins()
@@ -158,7 +158,14 @@ def attackers(*suites: str) -> dict[str, AttackerSpec]:
 
 
 def get(name: str) -> AttackerSpec:
-    """Return the spec of an attacker; AnonlibError, with the nearest name, where there is none."""
+    """Return the spec of an attacker.
+
+    Args:
+        name: Its name in the registry.
+
+    Raises:
+        AnonlibError: There is no such attacker; the message has the nearest name.
+    """
     specs = attackers()
     if name not in specs:
         raise AnonlibError(f"unknown attacker {name!r}: {config.nearest(name, specs)}")
@@ -172,7 +179,14 @@ def spec_of(label: str) -> AttackerSpec | None:
 
 
 def kind_of(label: str) -> str:
-    """Return the kind of the attacker that a label belongs to; "" for none, such as the maximum over attackers."""
+    """Return the kind of the attacker that a label belongs to.
+
+    Args:
+        label: A name in tables.
+
+    Returns:
+        See `AttackerSpec`; "" for no attacker, such as the maximum over attackers.
+    """
     spec = spec_of(label)
     return spec.kind if spec else ""
 

@@ -12,7 +12,7 @@ from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks.benchmark import embed_sets
 from anonlib.attacks.ranking import AttackResult, probe_rows
-from anonlib.attacks.registry import OWN, AttackerSpec, add
+from anonlib.attacks.registry import OWN, AttackerSpec, add_attacker
 from anonlib.data.faceset import FaceSet
 from anonlib.engine import cache
 from anonlib.faces.recognizers import JUDGES, judge
@@ -45,7 +45,15 @@ def restore(faces: FaceSet, groups: list[dict[str, Anonymized]], settings: confi
 
 
 def results(faces: FaceSet, restored: dict) -> list[AttackResult]:
-    """Return the embeddings of restored probes, and of references, by the judge."""
+    """Embed restored probes, and the references, with the judge.
+
+    Args:
+        faces: The data set.
+        restored: Restored probes by anonymizer, see `restore`.
+
+    Returns:
+        One result per anonymizer.
+    """
     sets = [faces.images[faces.split == "test"], *(one.images for one in restored.values())]
     references, *probes = embed_sets(sets, [judge()])[judge()]
     return [AttackResult(name, attacker(), 0, rows, references) for name, rows in zip(restored, probes, strict=True)]
@@ -55,7 +63,7 @@ def inversion_data(faces: FaceSet, photos: Anonymized, settings: config.Profile)
     """Return the training data of an anonymizer and its probes; one that takes no time anonymizes more photos."""
     from anonlib.attacks import inversion
 
-    probes = inversion.resized(photos.images[probe_rows(faces, photos)], inversion.SIDE)
+    probes = inversion.resize_photos(photos.images[probe_rows(faces, photos)], inversion.SIDE)
     spec = registry.find(photos.name)
     if spec.cheap and not spec.k:
         more = [_spread(np.flatnonzero(faces.split == split), count) for split, count in PHOTOS.items()]
@@ -65,7 +73,7 @@ def inversion_data(faces: FaceSet, photos: Anonymized, settings: config.Profile)
     for split in ("train", "validation"):
         rows = np.flatnonzero((faces.split[photos.source] == split) & (photos.status == OK))
         columns += [photos.images[rows], faces.images[photos.source[rows]]]
-    return inversion.InversionData(*(inversion.resized(images, inversion.SIDE) for images in columns), probes)
+    return inversion.InversionData(*(inversion.resize_photos(images, inversion.SIDE) for images in columns), probes)
 
 
 def _spread(rows: np.ndarray, count: int) -> np.ndarray:
@@ -79,7 +87,7 @@ def _results(faces: FaceSet, anonymized: dict[str, Anonymized], settings: config
 
 
 for _name, _title in JUDGES.items():
-    add(
+    add_attacker(
         AttackerSpec(
             name=f"restored-{_name}",
             knows="Owns the anonymizer and photos of other people: trains a model that restores originals from "

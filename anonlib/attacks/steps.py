@@ -26,7 +26,16 @@ Weights = dict[str, np.ndarray]
 
 
 def pairs_of(faces: FaceSet, photos: Photos, split: str) -> PhotoPairs | None:
-    """Return the pairs of one split, None where it has no people."""
+    """Pair originals and anonymized photos of one split.
+
+    Args:
+        faces: The data set.
+        photos: Images, status and source of the output of an anonymizer.
+        split: One of `faceset.SPLITS`.
+
+    Returns:
+        The pairs; None where the split has no people.
+    """
     rows = np.flatnonzero(faces.split == split)
     if not len(rows):
         return None
@@ -40,16 +49,10 @@ def pairs_of(faces: FaceSet, photos: Photos, split: str) -> PhotoPairs | None:
 def train_shard(
     training: list[TrainingSpec], anonymized: list[dict[str, Photos]], init: list[Weights | None], faces: FaceSet
 ) -> dict[str, list]:
-    """Train attackers and embed the test people; a killed training continues from its last validation.
+    """Train attackers, each on its anonymizers by name, and embed the test people.
 
-    Args:
-        training: What to train.
-        anonymized: For each, the output of its anonymizers by name.
-        init: For each, the weights that it starts from, or None.
-        faces: The data set.
-
-    Returns:
-        "result": for each, the probes (P, d) by anonymizer, references (R, d), curve, and the fields of `AttackResult`.
+    `init` holds the weights that each starts from, or None. A killed training continues from its last validation.
+    "result" has for each the probes (P, d) by anonymizer, references (R, d), curve, and the fields of `AttackResult`.
     """
     return {"result": [_train(*row, faces) for row in zip(training, anonymized, init, strict=True)]}
 
@@ -118,11 +121,9 @@ def _checked(name: str, embeddings: np.ndarray, images: np.ndarray) -> np.ndarra
 
 
 def transfer_shards(trained: list[dict], photos: list[np.ndarray]) -> list[np.ndarray]:
-    """Embed each set of photos with an attacker trained before: (N, d) float32, L2-normalized.
+    """Embed each set of photos (N, 128, 128, 3) uint8 with a trained attacker: (N, d) float32, L2-normalized.
 
-    Args:
-        trained: For each set the attacker's config, weights, embedding and fusion.
-        photos: The sets, (N, 128, 128, 3) uint8 each.
+    `trained` holds for each set the attacker's config, weights, embedding and fusion.
     """
     return [load_attacker(**attacker).embed(images) for attacker, images in zip(trained, photos, strict=True)]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from anonlib.attacks.loss import contrastive_loss
 from anonlib.attacks.model import build_attacker
-from anonlib.attacks.pairs import PhotoPairs, apply_view, augment, crop, draw_batch, resize, rows_by_person
+from anonlib.attacks.pairs import PhotoPairs, apply_view, augment, crop_frame, draw_batch, resize_frame, rows_by_person
 from anonlib.attacks.registry import AttackConfig
 from anonlib.config.errors import AnonlibError
 from anonlib.engine import store
@@ -37,7 +37,7 @@ class TrainedAttacker:
         network: The network, in evaluation mode.
         embedding: The output that is the embedding, "h" (backbone) or "z" (head).
         fusion: How the references of a person are fused, one of `metrics.gallery.FUSIONS`.
-        step: The step whose weights these are.
+        step: The training step that these weights are of.
         curve: step, loss, and where validated, by output and fusion: h_max_top1, h_max_score ...
     """
 
@@ -49,12 +49,15 @@ class TrainedAttacker:
     curve: pd.DataFrame
 
     def embed(self, images: np.ndarray, masks: np.ndarray | None = None, batch: int = 64) -> np.ndarray:
-        """Return (N, d) float32, L2-normalized: the embedding of each photo plus that of its mirror image.
+        """Embed photos: the embedding of each plus that of its mirror image.
 
         Args:
             images: Aligned photos (N, 128, 128, 3) uint8; the attacker's view is applied here.
             masks: Person masks, for views that need them.
             batch: Photos of one call of the network.
+
+        Returns:
+            (N, d) float32, L2-normalized.
         """
         return l2_normalize(_outputs(self.config, self.network, images, masks, batch, mirror=True)[self.embedding])
 
@@ -69,7 +72,7 @@ class SingleProcess:
         part = count // self.size
         return slice(self.rank * part, (self.rank + 1) * part)
 
-    def prepare(self, network: nn.Module) -> nn.Module:
+    def prepare_network(self, network: nn.Module) -> nn.Module:
         """Return the network to train: its gradients are those of the joined batch."""
         return network
 
@@ -100,26 +103,17 @@ def train_attacker(
     can tell. Training stops early when all of at least STOP_PROBES validation probes are identified. Without
     validation people the result is the last state, z, and the largest cosine.
 
-    Args:
-        config: Network, view, optimization and seed.
-        train: Pairs of training people, at least two.
-        validation: Pairs of other people.
-        checkpoint: File written at every validation. A killed training continues from it to the same weights (with as
-            many threads); a finished one is only read.
-        init: Weights as `weights_of` returns them, instead of those of step 0.
-        device: "cpu" or "cuda".
-        progress: Called with (step, steps).
-        context: The processes that train together; the batch is that of all.
-
-    Raises:
-        AnonlibError: Fewer than two people, a checkpoint of another training, or a loss that is not finite.
+    The checkpoint is written at every validation. A killed training continues from it to the same weights (with as
+    many threads); a finished one is only read. `init` are weights as `weights_of` returns them, instead of those of
+    step 0. `progress` is called with (step, steps). `context` holds the processes that train one attacker; the batch
+    is that of all.
     """
     context = context or SingleProcess()
     people = rows_by_person(train)
     originals = _network_input(config, train.originals, train.masks).to(device)
     anonymized = _network_input(config, train.anonymized, train.anonymized_masks).to(device)
     network = with_weights(seeded_network(config), init).to(device, memory_format=torch.channels_last)
-    learner = context.prepare(network)
+    learner = context.prepare_network(network)
     if torch.device(device).type == "cuda" and config.steps >= COMPILED_FROM:
         learner = torch.compile(learner)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -134,11 +128,12 @@ def train_attacker(
         if validation is not None and len(validation.usable) >= STOP_PROBES and state["best"]["score"] == 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * schedule(step, config.steps, config.warmup)
+            group["lr"] = config.lr * lr_schedule(step, config.steps, config.warmup)
         *rows, augmentation = draw_batch(people, train.source, count, config, step)
         first, second = torch.from_numpy(np.stack(rows)[:, local]).to(device)
         photos = torch.cat([originals[first], anonymized[second]])
-        batch = augment(photos, config.frame, config.image_size, augmentation.select(np.append(local, count + local)))
+        augmentation = augmentation.select_photos(np.append(local, count + local))
+        batch = augment(photos, config.frame, config.image_size, augmentation)
         network.train()
         with _autocast(config, device):
             z, z_hat = learner(batch.contiguous(memory_format=torch.channels_last))[1].chunk(2)
@@ -189,7 +184,7 @@ def seeded_network(config: AttackConfig) -> nn.Module:
         return build_attacker(config.backbone, config.projection_dim, config.init, config.image_size, config.frozen)
 
 
-def schedule(step: int, steps: int, warmup: int) -> float:
+def lr_schedule(step: int, steps: int, warmup: int) -> float:
     """Return the learning rate of a step as a share of the highest: linear warm-up, then a half cosine to 0."""
     if step < warmup:
         return (step + 1) / warmup
@@ -197,7 +192,7 @@ def schedule(step: int, steps: int, warmup: int) -> float:
 
 
 def _network_input(config: AttackConfig, images: np.ndarray, masks: np.ndarray | None) -> Tensor:
-    return resize(apply_view(config.view, images, masks), config.frame, config.image_size)
+    return resize_frame(apply_view(config.view, images, masks), config.frame, config.image_size)
 
 
 def _autocast(config: AttackConfig, device: str) -> torch.autocast:
@@ -218,7 +213,8 @@ def _outputs(
     parts = []
     with torch.inference_mode(), _autocast(config, device):
         for chunk in _network_input(config, images, masks).split(batch):
-            x = crop(chunk.to(device), config.frame, config.image_size).contiguous(memory_format=torch.channels_last)
+            x = crop_frame(chunk.to(device), config.frame, config.image_size)
+            x = x.contiguous(memory_format=torch.channels_last)
             views = [x, x.flip(3).contiguous(memory_format=torch.channels_last)] if mirror else [x]
             outputs = [network(view) for view in views]
             parts.append([sum(of_views).float().cpu().numpy() for of_views in zip(*outputs, strict=True)])

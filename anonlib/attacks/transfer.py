@@ -15,7 +15,7 @@ from anonlib.data.faceset import FaceSet
 from anonlib.engine import cache
 
 
-def trainings(anonymizers: tuple[str, ...], settings: config.Attack) -> list[TrainingSpec]:
+def transfer_trainings(anonymizers: tuple[str, ...], settings: config.Attack) -> list[TrainingSpec]:
     """Return one training per anonymizer, from a face recognizer, on the photos of that one only."""
     chosen = face_config(settings, steps=settings.transfer_steps, seed=settings.seeds[0])
     return [TrainingSpec((name,), FACE, f"{FACE}-from-{name}", chosen, save_weights=True) for name in anonymizers]
@@ -26,11 +26,16 @@ def across(
 ) -> tuple[list[AttackResult], list[AttackResult]]:
     """Train one attacker per anonymizer and apply it to all anonymizers.
 
+    Args:
+        faces: The data set.
+        anonymized: Outputs of anonymizers by name.
+        settings: Trainings of the profile.
+
     Returns:
         The results on the anonymizer that an attacker was trained on, and those on all others. The attackers' names are
         contrastive-face-from-<anonymizer>.
     """
-    home = run_trainings(faces, anonymized, trainings(tuple(anonymized), settings))
+    home = run_trainings(faces, anonymized, transfer_trainings(tuple(anonymized), settings))
     probes = {name: photos.images[probe_rows(faces, photos)] for name, photos in anonymized.items()}
     others = [{name: images for name, images in probes.items() if name != result.anonymizer} for result in home]
     away = [
@@ -42,7 +47,7 @@ def across(
 
 
 def embed_all(trained: list[AttackResult], photos: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """Embed photos with attackers whose weights were saved.
+    """Embed photos with attackers that saved their weights.
 
     Args:
         trained: Results that hold weights.

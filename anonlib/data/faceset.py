@@ -44,7 +44,7 @@ class FaceSet:
         table: N rows with at least file, identity, split (one of SPLITS), sha256 and licence.
         shareable: Whether a figure may show these faces.
         skipped: Unusable photos: file, reason.
-        given: Output of other tools for the same photos, by tool.
+        tool_outputs: Output of other tools for the same photos, by tool.
     """
 
     name: str
@@ -53,7 +53,7 @@ class FaceSet:
     table: pd.DataFrame
     shareable: bool = False
     skipped: pd.DataFrame = field(default_factory=_no_skipped)
-    given: dict[str, ToolOutput] = field(default_factory=dict)
+    tool_outputs: dict[str, ToolOutput] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problem = _problem(self)
@@ -111,17 +111,17 @@ class FaceSet:
             rows = self.split == split
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
-        others = {name: ToolOutput(tool.images[rows], tool.status[rows]) for name, tool in self.given.items()}
+        others = {name: ToolOutput(tool.images[rows], tool.status[rows]) for name, tool in self.tool_outputs.items()}
         table = self.table.iloc[rows]
-        return replace(self, images=self.images[rows], masks=self.masks[rows], table=table, given=others)
+        return replace(self, images=self.images[rows], masks=self.masks[rows], table=table, tool_outputs=others)
 
     @cached_property
     def content_hash(self) -> str:
         """Return the SHA-256 (64 hex digits) of pixels, masks and table, for cache keys."""
         digest = hashlib.sha256(self.name.encode())
-        for name, tool in self.given.items():
+        for name, tool in self.tool_outputs.items():
             digest.update(f"{name}\0{tool.status.tolist()}".encode())
-        for array in (self.images, self.masks, *(tool.images for tool in self.given.values())):
+        for array in (self.images, self.masks, *(tool.images for tool in self.tool_outputs.values())):
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).data)
         digest.update(self.table.to_csv(index=False, lineterminator="\n").encode())
@@ -143,7 +143,7 @@ def _problem(faces: FaceSet) -> str | None:
     ):
         if array.dtype != np.uint8 or array.shape != shape:
             return f"{label} must be uint8 {shape} for a table of {n} rows, not {array.dtype} {array.shape}"
-    for name, tool in faces.given.items():
+    for name, tool in faces.tool_outputs.items():
         if tool.images.shape != faces.images.shape or tool.images.dtype != np.uint8 or tool.status.shape != (n,):
             return f"{name} gives no image and status for each of {n} photos"
     if not ((faces.masks == 0) | (faces.masks == 255)).all():

@@ -82,20 +82,9 @@ def from_photos(
     seed: int,
     licence: str,
 ) -> FaceSet:
-    """Detect, align, mask and split photos. The largest face of a photo is used; the column `faces` counts all.
+    """Detect, align, mask and split the photos of a table (file, identity); `read` returns the bytes of a file.
 
-    Args:
-        name: Name of the data set.
-        table: Columns file and identity.
-        read: File -> bytes of the image file.
-        people: See `splits.subset`, also for images and seed.
-        licence: Licence of the photos.
-
-    Returns:
-        The faces, not shareable.
-
-    Raises:
-        AnonlibError: Fewer than two people are usable.
+    The largest face of a photo is used; the column `faces` counts all. For people, images and seed see `splits.subset`.
     """
     everyone = table["identity"].nunique()
     if everyone < 2:
@@ -151,14 +140,7 @@ def usable(
 
 
 def read_rgb(data: bytes) -> np.ndarray:
-    """Decode an image, turned upright by its EXIF data, with white behind transparency.
-
-    Args:
-        data: Bytes of an image file.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
+    """Decode an image file: (H, W, 3) uint8 RGB, turned upright by its EXIF data, with white behind transparency."""
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -171,15 +153,7 @@ def read_rgb(data: bytes) -> np.ndarray:
 
 
 def without_singles(table: pd.DataFrame, reason: str) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Drop people with a single photo.
-
-    Args:
-        table: Columns file and identity.
-        reason: Reason for each dropped file.
-
-    Returns:
-        The other rows, and (file, reason) of the dropped ones.
-    """
+    """Drop people with a single photo; return the other rows, and (file, reason) of the dropped ones."""
     alone = table.groupby("identity")["file"].transform("size") < 2
     return table[~alone], [(file, reason) for file in table["file"][alone]]
 
@@ -209,14 +183,7 @@ def _face_of(read: Callable[[str], bytes], file: str) -> tuple[np.ndarray, dict]
 
 
 def points_of(rgb: np.ndarray) -> np.ndarray | None:
-    """Find the five points that align a photo's largest face.
-
-    Args:
-        rgb: (H, W, 3) uint8.
-
-    Returns:
-        (5, 2); None without a face.
-    """
+    """Find the five points (5, 2) that align the largest face of a photo (H, W, 3) uint8; None without a face."""
     detected = _largest_first(rgb)
     return detected[0].points if detected else None
 

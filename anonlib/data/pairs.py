@@ -16,19 +16,12 @@ Alignment = tuple[tuple[int, ...], np.ndarray | None]  # of a photo: shape, and 
 
 
 def is_pairs(folder: Path) -> bool:
-    """Return whether a folder has a subfolder of originals.
-
-    Args:
-        folder: Any folder.
-
-    Returns:
-        True if it has.
-    """
+    """Return whether a folder has a subfolder of originals."""
     return (folder / ORIGINAL).is_dir()
 
 
 def load(folder: Path, people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Load the faces of folder/original, and the output of each tool as `FaceSet.given`.
+    """Load the faces of folder/original, and the output of each tool as `FaceSet.tool_outputs`.
 
     An anonymized photo has the name of its original, with any suffix. If it has the same size, it is aligned like the
     original; else its face is detected.
@@ -46,7 +39,7 @@ def load(folder: Path, people: int | dict[str, int] | None = None, images: int |
     originals = photos.load(folder / ORIGINAL, people, images, seed)
     alignments = {name: _alignment(folder / ORIGINAL / name) for name in originals.table["file"]}
     outputs = {tool: _tool_output(folder / tool, originals, alignments) for tool in _tools(folder)}
-    return replace(originals, name=folder.resolve().name, given=outputs)
+    return replace(originals, name=folder.resolve().name, tool_outputs=outputs)
 
 
 def files(folder: Path) -> list[Path]:

@@ -18,18 +18,10 @@ SAME_PHOTO = 0.9  # correlation from which two photos of one person are one phot
 
 
 def assign_splits(identity: np.ndarray, seed: int = 0, fractions: dict[str, float] = FRACTIONS) -> np.ndarray:
-    """Assign a split to each identity.
+    """Assign a split to each identity (N,) str, by shares (or counts) of any sum.
 
     Identities are ranked by a hash of seed and name, so that a new person moves few others. The test split, if it has a
     share, gets at least 2 people, and train stays empty rather than getting a single person.
-
-    Args:
-        identity: (N,) str.
-        seed: Changes the ranking.
-        fractions: Split -> share of the identities; the shares (or counts) may have any sum.
-
-    Returns:
-        (N,) str.
     """
     _check_splits_exist(fractions)
     people = _ranked(np.unique(identity), f"split/{seed}")
@@ -110,14 +102,8 @@ def _near_duplicates(
 def drop_copies(images: np.ndarray, table: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, str]]]:
     """Drop copies of one photo of one person, because a copy in the gallery would reveal a probe's source photo.
 
-    Copies under two names stay; `check_splits` refuses them.
-
-    Args:
-        images: (N, 128, 128, 3) uint8.
-        table: N rows: file, identity.
-
-    Returns:
-        Row numbers without copies, and (file, reason) of the copies.
+    Copies under two names stay; `check_splits` refuses them. Images are (N, 128, 128, 3) uint8, the table has N rows
+    (file, identity). Return row numbers without copies, and (file, reason) of the copies.
     """
     identity, file = table["identity"].to_numpy(dtype=str), table["file"].to_numpy(dtype=str)
     pairs = _near_duplicates(images, identity, SAME_PHOTO, same_person=True)
@@ -130,17 +116,10 @@ def drop_copies(images: np.ndarray, table: pd.DataFrame) -> tuple[np.ndarray, li
 
 
 def check_splits(faces: FaceSet) -> pd.DataFrame:
-    """Check that splits are disjoint by identity, by file content and by near-duplicates.
+    """Check that splits are disjoint by identity, by file content and by near-duplicates; AnonlibError if not.
 
-    Args:
-        faces: Data set.
-
-    Returns:
-        Near-duplicates of two people inside one split, probably one photo filed under two people: file_a, file_b,
-        split, correlation.
-
-    Raises:
-        AnonlibError: A split leaks into another, or one file occurs twice.
+    Return near-duplicates of two people inside one split, probably one photo filed under two people: file_a, file_b,
+    split, correlation.
     """
     table = faces.table
     spread = table.groupby("identity")["split"].nunique()

@@ -51,12 +51,8 @@ def _files() -> list[Path]:
 def write_pack(path: Path, encoded: list[bytes], masks: np.ndarray, table: pd.DataFrame) -> None:
     """Write the pack under a temporary name and rename it; the same content gives the same bytes.
 
-    Args:
-        path: Tar file.
-        encoded: N WebP files, 128x128 RGB.
-        masks: (N, 128, 128) bool or uint8, nonzero on the person.
-        table: N rows with COLUMNS except file and sha256, which are set here, and any further columns; edit may be a
-            dict or its JSON text.
+    `encoded` are N WebP files, 128x128 RGB; masks (N, 128, 128) are nonzero on the person. The table has N rows with
+    COLUMNS except file and sha256, which are set here, and any further columns; edit may be a dict or its JSON text.
     """
     if not len(encoded) == len(masks) == len(table):
         raise ValueError(f"{len(encoded)} images, {len(masks)} masks and {len(table)} rows: all must be as many")

@@ -31,7 +31,7 @@ class Entry:
 
     Attributes:
         name: The step's name.
-        components: All that the key is made of, see `keys.components`.
+        components: All that the key is made of, see `keys.key_components`.
     """
 
     name: str
@@ -73,14 +73,14 @@ def step(
         What the function returns: arrays, frames, tensors, dataclasses, and nested lists, tuples and dictionaries.
     """
     params, inputs = dict(params or {}), dict(inputs or {})
-    entry = Entry(name, keys.components(function, params, inputs, code, models))
-    header = read(entry.folder)
+    entry = Entry(name, keys.key_components(function, params, inputs, code, models))
+    header = read_header(entry.folder)
     hit = header is not None
     if not hit:
         announce(entry)
         header = compute(entry, lambda: function(**inputs, **params))
     ledger.note_step(name, entry.key, hit, header["seconds"], entry.components["models"])
-    return store.load(entry.folder)
+    return store.load_value(entry.folder)
 
 
 def map_shards(
@@ -108,12 +108,15 @@ def map_shards(
         workers: Shards computed at once; None: what the engine chooses.
         gpus_each: GPUs that each worker has for itself.
 
+    Returns:
+        The values of all shards, joined along their first axis, see `store.concatenate_shards`.
+
     Raises:
         AnonlibError: A worker died, or there are no items.
     """
     params, inputs = dict(params or {}), dict(inputs or {})
     entries, shards = _cut(name, function, items, params, inputs, shard_size, code, models)
-    headers = [read(entry.folder) for entry in entries]
+    headers = [read_header(entry.folder) for entry in entries]
     missing = [place for place, header in enumerate(headers) if header is None]
     engine = load_engine()
     workers = min(workers or engine.default_workers(gpus_each), len(shards))
@@ -132,7 +135,7 @@ def map_shards(
     for place, (entry, header) in enumerate(zip(entries, headers, strict=True)):
         seconds = header["seconds"] / workers
         ledger.note_step(name, entry.key, place not in missing, seconds, entry.components["models"])
-    return store.concatenate([store.load(entry.folder) for entry in entries])
+    return store.concatenate_shards([store.load_value(entry.folder) for entry in entries])
 
 
 def count_missing(name: str, function: Callable[..., Any], items: Mapping[str, Sequence[Any]], **kwargs: Any) -> int:
@@ -141,9 +144,12 @@ def count_missing(name: str, function: Callable[..., Any], items: Mapping[str, S
     Args:
         name, function, items: See `map_shards`.
         kwargs: Its params, inputs, shard_size, code and models.
+
+    Returns:
+        0 to all shards.
     """
     entries, _ = _cut(name, function, items, **kwargs)
-    return sum(read(entry.folder) is None for entry in entries)
+    return sum(read_header(entry.folder) is None for entry in entries)
 
 
 def _cut(
@@ -162,7 +168,7 @@ def _cut(
         raise AnonlibError(f"{name}: items must be equally long, not {lengths}")
     if not (count := next(iter(lengths.values()))):
         raise AnonlibError(f"{name}: there is nothing to do: no items")
-    shared = keys.components(function, params or {}, inputs or {}, code, models)
+    shared = keys.key_components(function, params or {}, inputs or {}, code, models)
     starts = range(0, count, shard_size)
     shards = [{key: column[at : at + shard_size] for key, column in items.items()} for at in starts]
     return [Entry(name, shared | {"items": store.digest(shard)}) for shard in shards], shards
@@ -179,13 +185,13 @@ def compute(entry: Entry, call: Callable[[], Any]) -> dict[str, Any]:
     """Compute an entry, move it into place whole and return its header; wait for a process that already does so."""
     entry.folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(entry.folder.with_suffix(".lock")):
-        if header := read(entry.folder):
+        if header := read_header(entry.folder):
             return header
         scratch = entry.folder.with_suffix(".tmp")  # left by a killed process: the lock is ours
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         start = time.monotonic()
-        store.save(call(), scratch)
+        store.save_value(call(), scratch)
         files = {file.name: sha256_of(file) for file in sorted(scratch.iterdir())}
         header = {"name": entry.name, "components": entry.components, "files": files}
         header |= {"seconds": round(time.monotonic() - start, 3), "made": time.time()}
@@ -195,7 +201,7 @@ def compute(entry: Entry, call: Callable[[], Any]) -> dict[str, Any]:
     return header
 
 
-def read(folder: Path) -> dict[str, Any] | None:
+def read_header(folder: Path) -> dict[str, Any] | None:
     """Return an entry's header when every file has the hash that was stored, else None."""
     if not folder.exists():
         return None
@@ -209,11 +215,11 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 def announce(entry: Entry) -> None:
     """Print that a step is computed, and what has changed since its newest result."""
-    reasons = why(entry)
-    progress.say(f"{entry.name}: computing" + (f" ({progress.some(reasons)})" if reasons else ""))
+    reasons = _reasons(entry)
+    progress.say(f"{entry.name}: computing" + (f" ({progress.join_reasons(reasons)})" if reasons else ""))
 
 
-def why(entry: Entry) -> list[str]:
+def _reasons(entry: Entry) -> list[str]:
     """Return what differs between an entry and the newest result of the same name; nothing when there is none."""
     headers = [file for file in folder_of(entry.name).glob(f"*/{ENTRY}") if file.parent.suffix != ".tmp"]
     for file in sorted(headers, key=lambda file: file.stat().st_mtime, reverse=True):
@@ -223,5 +229,12 @@ def why(entry: Entry) -> list[str]:
 
 
 def folder_of(name: str) -> Path:
-    """Return the folder of all results of a step."""
+    """Return the folder of all results of a step.
+
+    Args:
+        name: The step's name.
+
+    Returns:
+        A path in the cache, there or not.
+    """
     return cache_root() / "steps" / re.sub(r"[^A-Za-z0-9+._-]+", "-", name)

@@ -53,6 +53,9 @@ def imports(source: str, module: str = "", package: bool = False) -> list[str]:
         source: The code.
         module: Its module's name, for relative imports.
         package: Whether it is a package's __init__.py.
+
+    Returns:
+        Names, sorted; those without a source file are left out.
     """
     names: list[str] = []
     for node in ast.walk(ast.parse(source)):
@@ -71,7 +74,14 @@ def imports(source: str, module: str = "", package: bool = False) -> list[str]:
 
 
 def module_file(name: str) -> Path | None:
-    """Return the source file of a module without importing it or its parents, or None."""
+    """Locate a module without importing it or its parents.
+
+    Args:
+        name: The module's name.
+
+    Returns:
+        Its source file; None for the standard library and where there is none.
+    """
     root, *rest = name.split(".")
     if root in sys.stdlib_module_names or (file := _root(root)) is None:
         return None

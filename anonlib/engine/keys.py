@@ -14,22 +14,16 @@ from anonlib.engine import code as code_of
 from anonlib.engine import ledger, store
 
 
-def components(
+def key_components(
     function: Callable[..., Any],
     params: Mapping[str, Any],
     inputs: Mapping[str, Any],
     code: Iterable[ModuleType | str] = (),
     models: Iterable[Path | str] = (),
 ) -> dict[str, Any]:
-    """Return what a step's key is made of, in readable parts, so that a change can be named.
+    """Return what a step's key is made of, for the arguments of `cache.step`, in readable parts.
 
     A path within the project counts by its place there, so that a second clone finds the same results.
-
-    Args:
-        function, params, inputs, code, models: See `step`.
-
-    Raises:
-        AnonlibError: The function is not one of a module, or a model is not there.
     """
     module, name = function.__module__, getattr(function, "__qualname__", "")
     if module == "__main__" or not hasattr(sys.modules[module], name):
@@ -49,12 +43,25 @@ def components(
 
 
 def label(model: Path | str) -> str:
-    """Return a model's name in a key: its path within the project, or what was given."""
+    """Return a model's name in a key.
+
+    Args:
+        model: Its path, or a text such as "owner/model@commit".
+
+    Returns:
+        The path within the project, or the same text.
+    """
     return str(model).removeprefix(f"{project_root()}/")
 
 
 def model_hash(model: Path | str) -> str:
-    """Return the content hash of a model's file or folder; a text such as "owner/model@commit" stands for itself.
+    """Hash the content of a model.
+
+    Args:
+        model: Its file or folder, or a text such as "owner/model@commit", which stands for itself.
+
+    Returns:
+        A SHA-256, 64 hex digits, or the same text.
 
     Raises:
         AnonlibError: There is nothing at the path.
@@ -70,7 +77,14 @@ def model_hash(model: Path | str) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return in words which components changed: code by module, parameters with both values, the others by name."""
+    """Describe which components changed: code by module, parameters with both values, the others by name.
+
+    Args:
+        old, new: Of two keys, see `key_components`.
+
+    Returns:
+        Phrases; none if both are equal.
+    """
     reasons = [f"code changed: {name}" for name in changed(old["code"], new["code"])]
     if old["function"] != new["function"]:
         reasons.append(f"function changed: {old['function']} -> {new['function']}")
@@ -84,5 +98,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return the names whose values differ between two mappings, or that only one of them has."""
+    """Compare two mappings.
+
+    Args:
+        old, new: Name -> value.
+
+    Returns:
+        The names with different values, or in one mapping only, sorted.
+    """
     return [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]

@@ -23,15 +23,7 @@ def reset() -> None:
 
 
 def note_step(name: str, key: str, hit: bool, seconds: float, models: Mapping[str, str]) -> None:
-    """Record a step that was used.
-
-    Args:
-        name: The step's name.
-        key: Its entry in the cache.
-        hit: Whether the result was in the cache.
-        seconds: What it cost to compute.
-        models: The hashes of its models, by label.
-    """
+    """Record the use of a step: `hit` if its result was in the cache, the seconds to compute it, hashes of models."""
     global saved_seconds
     used_models.update({Path(label).name: value for label, value in models.items()})
     saved_seconds += seconds if hit else 0.0

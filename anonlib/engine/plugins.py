@@ -25,8 +25,20 @@ def load_plugins() -> list[str]:
 
 
 def is_plugin(module: str) -> bool:
+<<<<<<< HEAD
     """Return whether `load_plugins` imports a module, as it does in every worker process too."""
     return module.split(".")[0] in {name.split(".")[0] for name in load_plugins()}
+=======
+    """Return whether `load_plugins` imports a module, as it does in every worker process too.
+
+    Args:
+        module: The module's name.
+
+    Returns:
+        True if it does.
+    """
+    return module.split(".")[0] in _roots
+>>>>>>> words-attacks
 
 
 @cache

@@ -44,19 +44,12 @@ def gpus() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [device.strip() for device in visible.split(",") if device.strip() not in ("", "-1")]
-    numbers = [file.name.removeprefix("nvidia") for file in DEVICES.glob("nvidia*")]
-    return sorted((number for number in numbers if number.isdecimal()), key=int)
+    suffixes = [file.name.removeprefix("nvidia") for file in DEVICES.glob("nvidia*")]
+    return sorted((suffix for suffix in suffixes if suffix.isdecimal()), key=int)
 
 
 def default_workers(gpus_each: int = 1) -> int:
-    """Return $ANONLIB_WORKERS, else one worker for every `gpus_each` GPUs, else one per core that memory has room for.
-
-    Args:
-        gpus_each: How many GPUs a worker has for itself.
-
-    Raises:
-        AnonlibError: $ANONLIB_WORKERS is not a number of processes.
-    """
+    """Return $ANONLIB_WORKERS, else one worker per `gpus_each` GPUs, else one per core that memory has room for."""
     if text := os.environ.get("ANONLIB_WORKERS"):
         if not text.isdecimal() or int(text) < 1:
             raise AnonlibError(f"ANONLIB_WORKERS must be a number of processes, 1 or more, not {text!r}")
@@ -78,13 +71,17 @@ def map_shards(
     gpus_each: int,
     log: Path,
 ) -> Iterator[tuple[int, Any]]:
-    """Yield the result of each shard when it is finished, see `engines.Engine.map_shards`.
+    """Yield the result of each shard when it is finished; workers map the inputs' arrays from one copy on disk.
 
-    Workers map the inputs' arrays from one copy on disk.
+    Args:
+        compute, shards, inputs, label, module, workers, gpus_each, log: See `engines.Engine.map_shards`.
+
+    Yields:
+        (index of the shard, result).
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, environment(WORKER_ENVIRONMENT):
-        store.save(dict(inputs), Path(folder))
+        store.save_value(dict(inputs), Path(folder))
         context = _context(module)
         groups = context.SimpleQueue()
         for group in _gpu_groups(gpus(), gpus_each, workers):
@@ -185,7 +182,7 @@ def _end_with_parent() -> None:
 def _prepare() -> tuple[Callable[[Any, Mapping[str, Any]], Any], dict[str, Any]]:
     """Return the function and the shared inputs, loaded once; the parent would not see errors of the initializer."""
     function, folder = _start
-    return pickle.loads(function), store.load(Path(folder), mapped=True)
+    return pickle.loads(function), store.load_value(Path(folder), mapped=True)
 
 
 def _compute_shard(shard: Any) -> Any:

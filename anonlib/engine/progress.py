@@ -15,38 +15,57 @@ _last = 0.0
 
 
 def say(text: str) -> None:
-    """Print one lasting line."""
+    """Print a line that stays.
+
+    Args:
+        text: The line.
+    """
     _send("say", text)
 
 
 def status(text: str) -> None:
-    """Print a line that the next one replaces."""
+    """Print a line that the next one replaces.
+
+    Args:
+        text: The line.
+    """
     _send("status", text)
 
 
 def track(items: Iterable[Item], text: str, total: int, seconds: float | None = None) -> Iterator[Item]:
-    """Yield the items and print how many are left and the time that they may take, in a line that is replaced.
+    """Yield `total` items and print how many are left ({} in `text`), and the time that they may take.
 
-    Args:
-        items: What takes its time, one after the other.
-        text: The line, with {} for the number that is left.
-        total: How many items there are.
-        seconds: What they may take together, where that is known before.
+    `seconds` is an estimate for all of them, None without one.
     """
     start = time.monotonic()
-    say(text.format(total) + (f", {about(seconds)}" if seconds is not None else ""))
+    say(text.format(total) + (f", {format_duration(seconds)}" if seconds is not None else ""))
     for done, item in enumerate(items, 1):
-        status(f"{text.format(total - done)}, {about((time.monotonic() - start) / done * (total - done))}")
+        left = format_duration((time.monotonic() - start) / done * (total - done))
+        status(f"{text.format(total - done)}, {left}")
         yield item
 
 
-def some(reasons: list[str]) -> str:
-    """Return the first three reasons on one line, and whether there are more."""
+def join_reasons(reasons: list[str]) -> str:
+    """Join the first three reasons in one line.
+
+    Args:
+        reasons: Phrases.
+
+    Returns:
+        The line; it ends in "..." if there are more.
+    """
     return "; ".join(reasons[:3]) + (" ..." if len(reasons) > 3 else "")
 
 
-def about(seconds: float) -> str:
-    """Return a time in words: "about 40 s", "about 4 min", "about 1 h 20 min"."""
+def format_duration(seconds: float) -> str:
+    """Round a duration and write it in words.
+
+    Args:
+        seconds: The duration.
+
+    Returns:
+        "about 40 s", "about 4 min", "about 1 h 20 min".
+    """
     if seconds < 90:
         return f"about {max(round(seconds), 1)} s"
     minutes = round(seconds / 60)
@@ -62,7 +81,12 @@ def _send(kind: str, text: str) -> None:
 
 
 def show(kind: str, text: str) -> None:
-    """Print a "say" or "status" line on stderr; where lines cannot be replaced, a status at most every 30 s."""
+    """Print a line on stderr; where lines cannot be replaced, print a status at most every 30 s.
+
+    Args:
+        kind: "say" for a line that stays, "status" for one that the next replaces.
+        text: The line.
+    """
     global _last
     if sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel"):
         print(f"\r\033[K{text}", end="\n" if kind == "say" else "", file=sys.stderr, flush=True)

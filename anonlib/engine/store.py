@@ -23,12 +23,8 @@ from anonlib.config.paths import project_root
 SKELETON = "value.json"
 
 
-def save(value: Any, folder: Path) -> None:
-    """Write a value into an existing folder.
-
-    Raises:
-        TypeError: It cannot be written without pickling: functions, open files, arrays of objects.
-    """
+def save_value(value: Any, folder: Path) -> None:
+    """Write a value into an existing folder; TypeError for functions, open files and arrays of objects."""
     tensors: dict[str, Any] = {}
     skeleton = _encode(value, folder, tensors)
     if tensors:
@@ -38,13 +34,8 @@ def save(value: Any, folder: Path) -> None:
     (folder / SKELETON).write_text(json.dumps(skeleton))
 
 
-def load(folder: Path, mapped: bool = False) -> Any:
-    """Return the value written into a folder.
-
-    Args:
-        folder: Where `save` wrote it.
-        mapped: Whether arrays are read-only views of the files, which processes share.
-    """
+def load_value(folder: Path, mapped: bool = False) -> Any:
+    """Return the value that `save_value` wrote; if `mapped`, arrays are read-only views that processes share."""
     tensors = {}
     if (folder / "tensors.safetensors").exists():
         from safetensors.torch import load_file
@@ -53,13 +44,13 @@ def load(folder: Path, mapped: bool = False) -> Any:
     return _decode(json.loads((folder / SKELETON).read_text()), folder, tensors, "r" if mapped else None)
 
 
-def concatenate(parts: list[Any]) -> Any:
+def concatenate_shards(parts: list[Any]) -> Any:
     """Join the values of consecutive shards along their first axis: arrays, lists, frames, tensors, dicts of those."""
     first = parts[0]
     if isinstance(first, dict):
-        return {key: concatenate([part[key] for part in parts]) for key in first}
+        return {key: concatenate_shards([part[key] for part in parts]) for key in first}
     if isinstance(first, tuple):
-        return tuple(concatenate(list(column)) for column in zip(*parts, strict=True))
+        return tuple(concatenate_shards(list(column)) for column in zip(*parts, strict=True))
     if isinstance(first, np.ndarray):
         return np.concatenate(parts)
     if isinstance(first, pd.DataFrame):
@@ -72,9 +63,15 @@ def concatenate(parts: list[Any]) -> Any:
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 of a value's content: types, shapes, names and bytes; a Path stands for the files under it.
+    """Hash a value's content: types, shapes, names and bytes.
 
     A text that is a path within the project counts by its place there: a second clone has the same digests.
+
+    Args:
+        value: As for `save_value`; also a Path, which stands for the files under it.
+
+    Returns:
+        A SHA-256, 64 hex digits.
     """
     state = hashlib.sha256()
     _feed(value, state, f"{project_root()}/")

@@ -15,18 +15,10 @@ def sortable(values: np.ndarray) -> np.ndarray:
 
 
 def reference_order(ref_id: np.ndarray, ref_source: np.ndarray, seed: int) -> np.ndarray:
-    """Draw an order of each person's references.
+    """Draw an order of references (R,): return the place (0, 1, ...) of each among its person's.
 
     The draw depends on identities, sources and the seed only, not on the row order, the attacker or the anonymizer.
     "One reference per person" is place 0 in all experiments, so comparisons are paired.
-
-    Args:
-        ref_id: (R,) the person of each reference.
-        ref_source: (R,) the photo of each reference.
-        seed: of the draw.
-
-    Returns:
-        (R,) the place (0, 1, ...) of each reference among its person's.
     """
     by_name = np.lexsort((ref_source, ref_id))
     shuffled = by_name[np.random.default_rng(seed).permutation(len(by_name))]
@@ -49,16 +41,7 @@ class Gallery:
     def __init__(
         self, emb: np.ndarray, identity: np.ndarray, photo: np.ndarray, limit: int | None, seed: int, fusion: str
     ):
-        """Sort the references.
-
-        Args:
-            emb: (R, d) L2-normalized embeddings.
-            identity: (R,) the person of each.
-            photo: (R,) int, the photo of each.
-            limit: largest number of references per person; None for all.
-            seed: of the draw of references.
-            fusion: one of FUSIONS.
-        """
+        """Sort L2-normalized embeddings (R, d) of photos (R,) int of people (R,); use at most `limit` per person."""
         place = reference_order(identity, photo, seed)
         order = np.lexsort((place, identity))
         self.emb, self.photo = emb[order].astype(np.float32, copy=False), photo[order]
@@ -77,17 +60,18 @@ class Gallery:
         at = np.minimum(np.searchsorted(self.people, identity), len(self.people) - 1)
         return np.where(self.people[at] == identity, at, -1)
 
-    def score(self, probe: np.ndarray, photo: int, row: int) -> float:
+    def score_person(self, probe: np.ndarray, photo: int, row: int) -> float:
         """Return the score of one person for one probe (d,), -inf without any reference."""
         own = slice(self.first[row], self.end[row])
         emb = self.emb[own][self.photo[own] != photo][: self.limit]
         return float(getattr(emb @ probe, self.fusion)()) if len(emb) else -np.inf
 
-    def blocks(self, probes: np.ndarray, photos: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    def score_blocks(self, probes: np.ndarray, photos: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield rows of people and their scores (rows, P) float32 for probes (P, d) made from photos (P,)."""
         rows, columns = self._own_photos(photos)
-        exact = [self.score(probes[column], photos[column], row) for row, column in zip(rows, columns, strict=True)]
-        exact, reduce = np.array(exact, np.float32), np.maximum if self.fusion == "max" else np.add
+        pairs = zip(rows, columns, strict=True)
+        exact = np.array([self.score_person(probes[column], photos[column], row) for row, column in pairs], np.float32)
+        reduce = np.maximum if self.fusion == "max" else np.add
         ends = np.cumsum(self.count)
         start = 0
         while start < len(self.people):

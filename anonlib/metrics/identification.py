@@ -42,7 +42,7 @@ def person_scores(
     scores = np.empty((len(probes), len(gallery.people)), np.float32)
 
     def fill(part: slice) -> None:
-        for span, block in gallery.blocks(probes[part], photos[part]):
+        for span, block in gallery.score_blocks(probes[part], photos[part]):
             scores[part, span] = block.T
 
     _over_probes(fill, len(probes))
@@ -64,16 +64,9 @@ def rank_of_true(
     """Rank the true person of each probe among the people of the gallery, without the whole table of scores in memory.
 
     Args:
-        probe_emb: see `person_scores`, as all arguments that are not described here.
+        probe_emb, probe_source, ref_emb, ref_id, ref_source, references, seed, fusion: see `person_scores`.
         probe_id: (P,) the person of each probe.
-        probe_source: see `person_scores`.
-        ref_emb: see `person_scores`.
-        ref_id: see `person_scores`.
-        ref_source: see `person_scores`.
-        references: see `person_scores`.
-        seed: see `person_scores`.
         status: (P,) the anonymizer's status of each probe; None for all "ok". Other probes get the last place, no hit.
-        fusion: see `person_scores`.
 
     Returns:
         One row per probe, in order: identity, source, status; mated (whether its person has a reference), better
@@ -140,9 +133,10 @@ def _places(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return for each probe the score of its true person (row `own`), and how many people are better and tie."""
     triples = zip(probes, photos, own, strict=True)
-    true = np.array([gallery.score(*triple) if triple[2] >= 0 else -np.inf for triple in triples], np.float32)
+    true = [gallery.score_person(*triple) if triple[2] >= 0 else -np.inf for triple in triples]
+    true = np.array(true, np.float32)
     better, tied = np.zeros((2, len(probes)), int)
-    for span, scores in gallery.blocks(probes, photos):
+    for span, scores in gallery.score_blocks(probes, photos):
         (inside,) = np.nonzero((own >= span.start) & (own < span.stop))
         scores[own[inside] - span.start, inside] = -np.inf  # neither better than itself nor tied
         above = np.count_nonzero(scores > true + TIE, axis=0)
@@ -152,12 +146,27 @@ def _places(
 
 
 def mated(ranks: pd.DataFrame) -> pd.DataFrame:
-    """Return the mated probes, of people in the gallery: failed ones included, unmated ones left out."""
+    """Select the mated probes: those of people in the gallery, failed ones included.
+
+    Args:
+        ranks: of `rank_of_true`.
+
+    Returns:
+        Their rows.
+    """
     return ranks[ranks.mated]
 
 
 def hits(ranks: pd.DataFrame, k: int = 1) -> np.ndarray:
-    """Return for each mated probe the probability that its person is among the first k, ties drawn at random."""
+    """Compute for each mated probe the probability that its person is among the first k, ties drawn at random.
+
+    Args:
+        ranks: of `rank_of_true`.
+        k: rank, 1 or more.
+
+    Returns:
+        One value in [0, 1] per mated probe, 0 where its status is not "ok".
+    """
     table = mated(ranks)
     among = np.clip((k - table.better) / (table.tied + 1), 0, 1)
     return np.where(table.status == "ok", among, 0.0)
@@ -184,27 +193,58 @@ def probe_values(ranks: pd.DataFrame, k: int | None) -> tuple[np.ndarray, np.nda
 
 
 def cmc(ranks: pd.DataFrame, ks: np.ndarray | None = None) -> pd.DataFrame:
-    """Return the cumulative match characteristic: columns k and rate, k = 1 to the size of the gallery unless given."""
+    """Compute the cumulative match characteristic.
+
+    Args:
+        ranks: of `rank_of_true`.
+        ks: ranks; None for 1 to the size of the gallery.
+
+    Returns:
+        Columns k and rate.
+    """
     ks = np.arange(1, int(ranks.people.max()) + 1) if ks is None else np.asarray(ks)
     return pd.DataFrame({"k": ks, "rate": [hits(ranks, int(k)).mean() for k in ks]})
 
 
-def top1(ranks: pd.DataFrame) -> float:
+def rank1_rate(ranks: pd.DataFrame) -> float:
     """Return the share of mated probes identified at rank 1."""
     return float(hits(ranks, 1).mean())
 
 
 def chance(people: int, k: int = 1) -> float:
-    """Return the top-k rate of guessing among `people`; the chance mean rank is (people + 1) / 2."""
+    """Compute the top-k rate of guessing.
+
+    Args:
+        people: number of people in the gallery.
+        k: rank, 1 or more.
+
+    Returns:
+        The rate in (0, 1].
+    """
     return min(k, people) / people
 
 
 def counts(ranks: pd.DataFrame) -> dict[str, int]:
-    """Return the number of probes by the anonymizer's status; they add up to all probes, mated or not."""
+    """Count probes by the anonymizer's status.
+
+    Args:
+        ranks: of `rank_of_true`.
+
+    Returns:
+        Status -> number of probes, mated or not.
+    """
     return {str(name): int(n) for name, n in ranks.status.value_counts().sort_index().items()}
 
 
 def permuted_identities(identity: np.ndarray, seed: int) -> np.ndarray:
-    """Return labels in which every person's probes bear the name of one person drawn without replacement."""
+    """Permute the names of people: all probes of a person get the name of one person, drawn without replacement.
+
+    Args:
+        identity: (P,) the person of each probe.
+        seed: of the draw.
+
+    Returns:
+        (P,) the new names.
+    """
     people, row = np.unique(sortable(identity), return_inverse=True)
     return people[np.random.default_rng(seed).permutation(len(people))][row]

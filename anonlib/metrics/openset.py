@@ -40,7 +40,14 @@ def searches(
 
 
 def smallest_fpir(table: pd.DataFrame) -> float:
-    """Compute the smallest false positive identification rate above 0 that these searches can resolve: one of them."""
+    """Compute the smallest false positive identification rate above 0 that these searches can resolve: one of them.
+
+    Args:
+        table: of `searches`.
+
+    Returns:
+        The rate in (0, 1].
+    """
     return 1 / max(1, int(table.ok.sum()))
 
 

@@ -13,20 +13,15 @@ def difference_error(
 ) -> float:
     """Compute the standard error of rate_a - rate_b when the same people are probes of both anonymizers.
 
-    Args:
-        people: number of people.
-        probes: photos per person, the same of both.
-        rate_a: expected rate of one anonymizer.
-        rate_b: expected rate of the other.
-        within: correlation between probes of one person; at 1 more photos add nothing.
-        paired: correlation between both anonymizers' hits on one probe; 0 is the cautious choice.
+    `within` is the correlation between probes of one person; at 1 more photos add nothing. `paired` is the correlation
+    between both anonymizers' hits on one probe; 0 is the cautious choice. `probes` counts photos per person.
     """
     a, b = rate_a * (1 - rate_a), rate_b * (1 - rate_b)
     one_probe = a + b - 2 * paired * np.sqrt(a * b)
     return float(np.sqrt(one_probe * (1 + (probes - 1) * within) / probes / people))
 
 
-def power(
+def paired_power(
     difference: float,
     people: float,
     probes: int,
@@ -45,11 +40,21 @@ def power(
 
 
 def resolvable_difference(people: float, probes: int, rate: float, target: float = 0.8, **correlations: float) -> float:
-    """Compute the smallest difference above the base `rate` with power `target`; nan if none up to 1 has it."""
+    """Compute the smallest difference of two rates that a paired test at 5 % detects.
+
+    Args:
+        people, probes: number of people, and of photos per person.
+        rate: the lower rate, in [0, 1).
+        target: power to reach, in (0, 1).
+        **correlations: `within` and `paired` of `difference_error`.
+
+    Returns:
+        The difference; nan if none up to 1 has that power.
+    """
     largest = 1 - rate - 1e-9
 
     def surplus(difference: float) -> float:
-        return power(difference, people, probes, rate, **correlations) - target
+        return paired_power(difference, people, probes, rate, **correlations) - target
 
     return float(optimize.brentq(surplus, 1e-9, largest)) if surplus(largest) > 0 else float("nan")
 

@@ -25,9 +25,15 @@ MIN_PHOTOS = 4  # for FID and KID
 
 
 def attribute_agreement(original: np.ndarray, anonymized: np.ndarray) -> np.ndarray:
-    """Compute the share (N,) of attributes on which two predictions (N, A) in [0, 1] agree.
+    """Compute the share of attributes on which two predictions agree.
 
     Attributes with a constant prediction over the originals are left out: the predictor does not know them.
+
+    Args:
+        original, anonymized: (N, A) in [0, 1]; an attribute is present above 0.5.
+
+    Returns:
+        (N,); nan where no attribute is left.
     """
     varying = np.flatnonzero(np.ptp(original, axis=0) > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -51,14 +57,29 @@ def expression_error(original: np.ndarray, aligned: np.ndarray) -> np.ndarray:
 
 
 def background_change(original: np.ndarray, anonymized: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Compute the mean absolute difference (N,) in grey levels of images (N, H, W, 3) in a region (N, H, W) bool."""
+    """Compute the mean absolute difference of images in a region.
+
+    Args:
+        original, anonymized: (N, H, W, 3) uint8.
+        background: (N, H, W) bool, the region.
+
+    Returns:
+        (N,) grey levels; nan where the region is empty.
+    """
     change = np.abs(original.astype(np.int16) - anonymized).mean(3)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (change * background).sum((1, 2)) / background.sum((1, 2))
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Compute the cosine (N,) of pairs of features (N, d)."""
+    """Compute the cosine of pairs of features.
+
+    Args:
+        first, second: (N, d).
+
+    Returns:
+        (N,) in [-1, 1].
+    """
     a, b = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (first, second))
     return (a * b).sum(1)
 

@@ -5,23 +5,23 @@ from scipy import linalg
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Compute the peak signal-to-noise ratio (N,) in dB of uint8 image pairs (N, H, W, 3); inf for equal images."""
+    """Compute the peak signal-to-noise ratio of image pairs.
+
+    Args:
+        first, second: (N, H, W, 3) uint8.
+
+    Returns:
+        (N,) dB; inf for equal images.
+    """
     error = (first.astype(np.float64) - second.astype(np.float64)) ** 2
     with np.errstate(divide="ignore"):
         return 10 * np.log10(255.0**2 / error.reshape(len(first), -1).mean(1))
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Compute the Frechet distance between Gaussians fitted to features: FID (Heusel et al., 2017).
+    """Compute the Frechet distance between Gaussians fitted to features (N, d) and (M, d): FID (Heusel et al., 2017).
 
     It is biased upwards for few images: compare values of equal N only, or use `frechet_limit`.
-
-    Args:
-        first: (N, d) features.
-        second: (M, d) features.
-
-    Raises:
-        ValueError: fewer than two rows in a set.
     """
     if min(len(first), len(second)) < 2:
         raise ValueError("the Frechet distance needs at least two images on each side")
@@ -43,16 +43,7 @@ def frechet_limit(first: np.ndarray, second: np.ndarray, sizes: int = 8, seed: i
     """Estimate the Frechet distance of infinitely many images: FID-infinity (Chong & Forsyth, 2020).
 
     The bias falls as 1 / N. The distances of random parts, from half of the rows to all, are fitted by a line in 1 / N;
-    its value at 0 is returned. Rows of the two sets may belong together in pairs.
-
-    Args:
-        first: (N, d) features.
-        second: (N, d) features.
-        sizes: number of parts.
-        seed: of their draw.
-
-    Raises:
-        ValueError: sets of unequal size, or fewer than four rows.
+    its value at 0 is returned. Rows of the two sets (N, d) may belong together in pairs; N is 4 or more.
     """
     n = len(first)
     if n != len(second) or n < 4:
@@ -65,15 +56,7 @@ def frechet_limit(first: np.ndarray, second: np.ndarray, sizes: int = 8, seed: i
 
 
 def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Compute the unbiased squared MMD with the cubic kernel of features: KID (Binkowski et al., 2018).
-
-    Args:
-        first: (N, d) features.
-        second: (M, d) features.
-
-    Raises:
-        ValueError: fewer than two rows in a set.
-    """
+    """Compute the unbiased squared MMD of features (N, d) and (M, d), cubic kernel: KID (Binkowski et al., 2018)."""
     n, m, width = len(first), len(second), first.shape[1]
     if min(n, m) < 2:
         raise ValueError("the kernel distance needs at least two images on each side")
@@ -90,8 +73,7 @@ def map_agreement(first: np.ndarray, second: np.ndarray, masks: np.ndarray | Non
     """Compute the Pearson correlation of control maps pixel by pixel.
 
     Args:
-        first: (N, H, W) maps.
-        second: (N, H, W) maps.
+        first, second: (N, H, W) maps.
         masks: (N, H, W) bool; only pixels inside count. None for all.
 
     Returns:

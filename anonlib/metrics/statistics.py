@@ -10,18 +10,7 @@ CACHED_COUNTS = 4_000_000  # resamples times people that are held in memory at a
 
 
 def by_person(values: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum values by person.
-
-    Args:
-        values: (P,) one value per probe.
-        identity: (P,) the person of each probe.
-
-    Returns:
-        (n,) sum of values and (n,) number of probes per person, people sorted.
-
-    Raises:
-        ValueError: no probe, or not one value per probe.
-    """
+    """Return the sum of values (P,) and the number of probes of each person, (n,) each, people sorted."""
     values = np.asarray(values, float)
     if values.shape != np.shape(identity) or values.ndim != 1 or len(values) == 0:
         raise ValueError(f"need one value a probe and at least one probe, not {values.shape} for {np.shape(identity)}")
@@ -92,11 +81,7 @@ def _resample_counts(people: int, n_bootstrap: int, seed: int) -> Iterator[np.nd
 
 
 def exact_interval(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Compute the Clopper-Pearson interval (1934) of a rate; successes and trials may be fractional.
-
-    Raises:
-        ValueError: not 0 <= successes <= trials, or no trial.
-    """
+    """Compute the Clopper-Pearson interval (1934) of a rate; successes and trials may be fractional."""
     if not 0 <= successes <= trials or trials <= 0:
         raise ValueError(f"need 0 <= successes <= trials and trials > 0, not {successes} of {trials}")
     tail = (1 - confidence) / 2
@@ -139,12 +124,9 @@ def rate_interval(
 
 
 def sign_flip_p(total: np.ndarray, n_resamples: int = 10_000, seed: int = 0) -> float:
-    """Compute the two-sided p-value of the sign-flip permutation test (Fisher, 1935).
+    """Compute the two-sided p-value of the sign-flip permutation test (Fisher, 1935); at least 1 / (n_resamples + 1).
 
-    Args:
-        total: (n,) one summed difference per person; under the null hypothesis its sign is arbitrary.
-        n_resamples: number of random sign flips; p is at least 1 / (n_resamples + 1).
-        seed: of the sign flips.
+    `total` (n,) is one summed difference per person; under the null hypothesis its sign is arbitrary.
     """
     signs = np.random.default_rng(seed).integers(0, 2, (n_resamples, len(total)), dtype=np.int8) * 2 - 1
     as_extreme = np.abs(signs @ total) >= abs(total.sum()) - 1e-9
@@ -184,7 +166,14 @@ def paired_test(
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Adjust p-values for multiple tests, in the given order (Holm, 1979)."""
+    """Adjust p-values for multiple tests (Holm, 1979).
+
+    Args:
+        p_values: (T,) of T tests.
+
+    Returns:
+        (T,) the adjusted ones, in the same order.
+    """
     p = np.asarray(p_values, float)
     order = np.argsort(p, kind="stable")
     adjusted = np.empty(len(p))
@@ -193,5 +182,13 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def interval_columns(name: str, interval: tuple[float, float, float]) -> dict[str, float]:
-    """Return (value, lo, hi) as the table columns `name`, `name`_lo and `name`_hi."""
+    """Name the columns of a value with its interval.
+
+    Args:
+        name: of the value.
+        interval: (value, lo, hi).
+
+    Returns:
+        Columns `name`, `name`_lo and `name`_hi.
+    """
     return dict(zip((name, f"{name}_lo", f"{name}_hi"), interval, strict=True))

@@ -12,6 +12,9 @@ def pair_scores(embeddings: np.ndarray, identity: np.ndarray) -> tuple[np.ndarra
     Args:
         embeddings: (N, d) L2-normalized.
         identity: (N,) the person of each.
+
+    Returns:
+        Both, 1-d.
     """
     labels = pd.factorize(np.asarray(identity).astype(str))[0]
     scores = embeddings @ embeddings.T

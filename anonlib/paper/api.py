@@ -86,7 +86,7 @@ def anonymize(photos, names=None, profile=None, *, target=None):
     if isinstance(photos, FaceSet):
         names = registry.selected(profile.anonymize) if names is None else names
         names = (names,) if isinstance(names, str) else tuple(names)
-        _check_names("anonymizer", names, [*registry.anonymizers(), *photos.given])
+        _check_names("anonymizer", names, [*registry.anonymizers(), *photos.tool_outputs])
         return dataset.anonymize(photos, dataset.select_rows(photos, profile.anonymize), names, profile)
     names = ANONYMIZER if names is None else names
     if not isinstance(names, str):

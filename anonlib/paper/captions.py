@@ -38,15 +38,7 @@ class Caption:
     needs: tuple[str, ...] = ()
 
     def merged(self, formats: Mapping[str, str], options: Mapping[str, Any]) -> "Caption":
-        """Add what a call gives.
-
-        Args:
-            formats: columns that it adds or replaces.
-            options: options that it adds or replaces.
-
-        Returns:
-            The caption with both.
-        """
+        """Return the caption with formats of columns and options added or replaced."""
         formats = {**(self.formats or {}), **formats} or None
         return replace(self, formats=formats, options={**self.options, **options})
 

@@ -140,13 +140,7 @@ def _clean(options: argparse.Namespace) -> int:
 def load_settings(profile: str, model: str = "", camouflage: str = "") -> config.Profile:
     """Load a profile, with models of the user in place of its own.
 
-    Args:
-        profile: its name.
-        model: the user's own pipeline, a folder or owner/model@commit.
-        camouflage: a folder with the user's own parts of CAMOUFLaGE.
-
-    Returns:
-        The profile.
+    `model` is a pipeline, a folder or owner/model@commit; `camouflage` is a folder with parts of CAMOUFLaGE.
     """
     overrides = {"generator.bundle": model, "generator.camouflage": camouflage}
     return config.load(profile, {name: value for name, value in overrides.items() if value})

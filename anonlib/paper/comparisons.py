@@ -11,7 +11,7 @@ from anonlib.metrics.identification import hits, probe_values
 from anonlib.metrics.statistics import holm, paired_test
 from anonlib.metrics.variance import two_sources
 from anonlib.paper.results import Number, ResultTable, table_numbers
-from anonlib.paper.tables import MAXIMUM, select, strongest
+from anonlib.paper.tables import MAXIMUM, select_ranks, strongest_attackers
 
 UNCONDITIONED = f"{registry.IA}-none"
 KEY = "attack/{anonymizer}/{attacker}/full"
@@ -47,7 +47,7 @@ def conditioning_table(
     rows = []
     for other in others if base in family else []:
         for attacker in dict.fromkeys(full.loc[other].index):
-            parts = [select(ranks, name, full.strongest[name, attacker]) for name in (other, base)]
+            parts = [select_ranks(ranks, name, full.strongest[name, attacker]) for name in (other, base)]
             labels = {"anonymizer": other, "attacker": attacker}
             rows.append(labels | _paired(*parts, confidence, n_resamples)[0])
     frame = pd.DataFrame(rows, columns=["anonymizer", "attacker", "difference", "lo", "hi", "p", "people"])
@@ -58,16 +58,10 @@ def conditioning_table(
 def difference_columns(
     values: Mapping[Hashable, tuple[np.ndarray, np.ndarray]], base: Hashable, evaluate: config.Evaluate
 ) -> pd.DataFrame:
-    """Compare rates with that of `base`, paired by probe; all of them are one family of tests.
+    """Compare rates with that of key `base`, paired by probe; all of them are one family of tests.
 
-    Args:
-        values: key -> values and identities of the same probes, as `probe_values` gives them.
-        base: the key that is compared with.
-        evaluate: confidence and number of resamples.
-
-    Returns:
-        One row per key, in order: difference with difference_lo and _hi, p, p_holm; nan for base, and for all without
-        base.
+    `values` has by key what `probe_values` gives for the same probes. Return one row per key, in order: difference with
+    difference_lo and _hi, p, p_holm; nan for base, and for all without base.
     """
     columns = {"difference": "difference", "lo": "difference_lo", "hi": "difference_hi", "p": "p"}
     frame = pd.DataFrame(np.nan, index=range(len(values)), columns=list(columns.values()))
@@ -95,9 +89,9 @@ def references_table(
         attack/<anonymizer>/maximum/full/gain_over_single, and its p-value.
     """
     rows = []
-    for anonymizer, attacker in strongest(table).items():
+    for anonymizer, attacker in strongest_attackers(table).items():
         for more, fewer in PROTOCOL_STEPS:
-            parts = [select(ranks, anonymizer, attacker, protocol) for protocol in (more, fewer)]
+            parts = [select_ranks(ranks, anonymizer, attacker, protocol) for protocol in (more, fewer)]
             labels = {"anonymizer": anonymizer, "attacker": attacker, "step": f"{more} to {fewer}"}
             rows.append(labels | _paired(*parts, confidence, n_resamples)[0])
     frame = pd.DataFrame(rows)
@@ -124,7 +118,7 @@ def gains_table(
     attacked = ranks[(ranks.protocol == "full") & (ranks.attacker == attacker)]
     rows = []
     for anonymizer in dict.fromkeys(attacked.anonymizer):
-        parts = [select(ranks, anonymizer, name) for name in (attacker, base)]
+        parts = [select_ranks(ranks, anonymizer, name) for name in (attacker, base)]
         test, means = _paired(*parts, confidence, n_resamples)
         rows.append({"anonymizer": anonymizer, "attacker": attacker} | means | test)
     frame = pd.DataFrame(rows)

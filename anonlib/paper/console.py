@@ -54,15 +54,9 @@ def short(path: Path) -> str:
 
 @contextlib.contextmanager
 def shown_progress(plan_: Plan, position: int, channel: Path) -> Iterator[None]:
-    """Print the progress of a running notebook, with the time left for the whole run.
+    """Print the progress of the notebook at `position` of those to run, with the time left for the whole run.
 
-    Args:
-        plan_: the command.
-        position: of the running notebook among those to run.
-        channel: file that the notebook writes its progress into.
-
-    Yields:
-        Nothing.
+    The notebook writes its progress into the file `channel`.
     """
     over, begun = threading.Event(), time.monotonic()
     expected = [_expected(plan_, name) for name in plan_.chosen[position:]]
@@ -81,7 +75,7 @@ def shown_progress(plan_: Plan, position: int, channel: Path) -> Iterator[None]:
                 if ended:
                     return
                 left = max(expected[0] - (time.monotonic() - begun), 0) + sum(expected[1:])
-                _show("status", f"{head}, {progress.about(left)} left in all" + (f": {now}" if now else ""))
+                _show("status", f"{head}, {progress.format_duration(left)} left in all" + (f": {now}" if now else ""))
                 over.wait(0.5)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -130,7 +124,7 @@ def failure(plan_: Plan, name: str, error: Any, failed: Path, seconds: float) ->
     shown = [f"{'>' if n == at else ' '} {n:3d}  {source[n - 1]}"[:118] for n in range(first + 1, len(source) + 1)][:8]
     message = f"{error.ename}: {error.evalue}".splitlines()
     parts = [
-        f"{name} failed in {cell}, after {progress.about(seconds)}",
+        f"{name} failed in {cell}, after {progress.format_duration(seconds)}",
         "",
         *shown,
         "",

@@ -12,14 +12,7 @@ from anonlib.paper.plan import Plan
 
 
 def explain(plan_: Plan) -> str:
-    """List what is out of date and why.
-
-    Args:
-        plan_: the command.
-
-    Returns:
-        One line a notebook, and one a cached step of its last run: up to date, or why not.
-    """
+    """List what is out of date and why: one line per notebook, and one per cached step of its last run."""
     lines = [f"{plan_.title} -> {console.short(plan_.output)}"]
     for name in plan_.chosen:
         reasons = plan.stale(plan_, name)

@@ -34,13 +34,9 @@ class PeakMemory:
 
 
 def tree_bytes(exact: bool = True) -> int:
-    """Measure the memory of this process and its descendants.
+    """Measure the memory of this process and its descendants in bytes.
 
-    Args:
-        exact: count shared pages once (PSS, Linux only; the processes wait meanwhile), not once per process (RSS).
-
-    Returns:
-        Bytes.
+    If `exact`, count shared pages once (PSS, Linux only; the processes wait meanwhile), not once per process (RSS).
     """
     total, own = 0, psutil.Process()
     for process in [own, *own.children(recursive=True)]:

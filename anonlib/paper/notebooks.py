@@ -150,17 +150,9 @@ def parameters(name: str) -> dict[str, tuple[type, Any]]:
 def parse_all(chosen: list[str], assignments: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Sort the command line's parameters into those of the profile and those of single notebooks.
 
-    papermill itself only warns of a misspelled parameter.
-
-    Args:
-        chosen: the notebooks of the run.
-        assignments: texts NAME=VALUE; a name is a profile's ("attack.steps") or declared by one of the notebooks.
-
-    Returns:
-        Overrides of the profile, and notebook -> its own parameters; values in JSON types.
-
-    Raises:
-        AnonlibError: for an unknown name (with the nearest one), and for a value of another type.
+    papermill itself only warns of a misspelled parameter. Assignments are texts NAME=VALUE; a name is a profile's
+    ("attack.steps") or declared by one of the chosen notebooks. Return overrides of the profile, and notebook -> its
+    own parameters, with values in JSON types.
     """
     declared = {name: parameters(name) for name in chosen}
     own = {key for known in declared.values() for key in known if key not in FILLED_BY_DRIVER}

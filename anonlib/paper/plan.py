@@ -144,15 +144,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def stale(plan: Plan, notebook: str) -> list[str]:
-    """List why a notebook has to run.
-
-    Args:
-        plan: the command.
-        notebook: its name.
-
-    Returns:
-        Reasons; none when it is up to date and all that it made is still there.
-    """
+    """List why a notebook has to run: no reasons if it is up to date and all its files are still there."""
     state = read_json(state_file(plan.output, notebook))
     if not state:
         return ["it has not run yet"]
@@ -189,15 +181,7 @@ def _passed_on(output: Path, notebook: str) -> str | None:
 
 
 def state_file(output: Path, notebook: str) -> Path:
-    """Return the path of the record of a notebook's last whole execution.
-
-    Args:
-        output: the published folder.
-        notebook: its name.
-
-    Returns:
-        A path.
-    """
+    """Return the path of the record of a notebook's last whole execution."""
     return output / "notebooks" / f"{notebook}.json"
 
 

@@ -8,14 +8,7 @@ WIDTH, BYTES = 1000, 130_000  # pixels, and bytes before base64
 
 
 def preview(file: Path) -> Any:
-    """Return a figure at screen size: a palette PNG (charts) or a JPEG (photos), whichever is smaller.
-
-    Args:
-        file: the PNG at full quality.
-
-    Returns:
-        An image that the notebook displays.
-    """
+    """Return the PNG of a figure at screen size: a palette PNG (charts) or a JPEG (photos), whichever is smaller."""
     from IPython import display
     from PIL import Image
 

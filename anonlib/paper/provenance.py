@@ -48,11 +48,7 @@ class Context:
 
 
 def set_context(context: Context | None) -> None:
-    """Label what follows, in this process and in those that it starts.
-
-    Args:
-        context: the labels; None after the end.
-    """
+    """Label what follows, in this process and in those that it starts; None ends the labels."""
     global _began
     _began = time.monotonic()
     ledger.reset()
@@ -87,11 +83,11 @@ def record(
     record_numbers({key: (value, lo, hi, n, unit)})
 
 
-def record_numbers(numbers: Mapping[str, tuple]) -> None:
+def record_numbers(entries: Mapping[str, tuple]) -> None:
     """Record several numbers in one write.
 
     Args:
-        numbers: key -> (value, lo, hi, n, unit), each as for `record`.
+        entries: key -> (value, lo, hi, n, unit), each as for `record`.
 
     Raises:
         AnonlibError: as `record`; then none is recorded.
@@ -99,8 +95,8 @@ def record_numbers(numbers: Mapping[str, tuple]) -> None:
     here = context()
     labels = {"profile": here.profile, "dataset": here.dataset, "notebook": here.notebook}
     labels |= {"cell": _cell(here.notebook)}
-    published, entries = read_json(Path(here.output) / RESULTS), {}
-    for key, (value, lo, hi, n, unit) in numbers.items():
+    published, records = read_json(Path(here.output) / RESULTS), {}
+    for key, (value, lo, hi, n, unit) in entries.items():
         if not re.fullmatch(r"[a-z0-9_]+(/[A-Za-z0-9_.+-]+)+", key):
             raise AnonlibError(f"result key {key!r}: write it as group/.../measure, without blanks")
         owner = published[key]["notebook"] if key in published else here.notebook
@@ -109,8 +105,8 @@ def record_numbers(numbers: Mapping[str, tuple]) -> None:
                 f"result {key!r} is recorded by {owner}: read it with report.results(), or record another"
             )
         entry = {"value": _number(value), "lo": _number(lo), "hi": _number(hi), "n": None if n is None else int(n)}
-        entries[key] = entry | {"unit": unit} | labels
-    update_json(Path(here.scratch) / RESULTS, lambda old: old | entries)
+        records[key] = entry | {"unit": unit} | labels
+    update_json(Path(here.scratch) / RESULTS, lambda old: old | records)
 
 
 def results(output: Path | None = None) -> dict[str, dict[str, Any]]:
@@ -132,11 +128,7 @@ def results(output: Path | None = None) -> dict[str, dict[str, Any]]:
 
 
 def add_files(files: list[Path]) -> None:
-    """Enter files into the scratch folder's manifest.json.
-
-    Args:
-        files: in the scratch folder.
-    """
+    """Enter files of the scratch folder into its manifest.json."""
     here, (git, dirty) = context(), git_state()
     label = {"profile": here.profile, "dataset": here.dataset, "git": git, "dirty": dirty, "lock": lock_hash()}
     label |= {"data": here.data, "models": dict(sorted(ledger.used_models.items())), "seeds": here.seeds}
@@ -199,14 +191,7 @@ def shell() -> Any:
 
 
 def code_cells(notebook: str) -> list[str]:
-    """Read a notebook's code cells as they are saved.
-
-    Args:
-        notebook: its name.
-
-    Returns:
-        One text a cell; none where there is no such file.
-    """
+    """Read a notebook's code cells as they are saved, one text per cell; none where there is no such file."""
     file = notebooks.path(notebook)
     return _code_cells(notebook, file.stat().st_mtime_ns) if file.exists() else []
 

@@ -18,29 +18,13 @@ RESULTS, MANIFEST = "results.json", "manifest.json"
 
 
 def scratch_folder(output: Path, notebook: str) -> Path:
-    """Return where a notebook writes until it is published.
-
-    Args:
-        output: the published folder.
-        notebook: its name.
-
-    Returns:
-        A folder in the cache, of this checkout, profile and data set.
-    """
+    """Return the folder, in the cache, that a notebook writes into until it is published in `output`."""
     label = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:8]  # two checkouts share a cache
     return cache_root() / "scratch" / f"{output.name}-{label}" / notebook
 
 
 def executed(folder: Path, notebook: str) -> Path:
-    """Return the path of a notebook's executed copy.
-
-    Args:
-        folder: scratch or published.
-        notebook: its name.
-
-    Returns:
-        A path.
-    """
+    """Return the path of a notebook's executed copy in a scratch or published folder."""
     return folder / "notebooks" / f"{notebook}.ipynb"
 
 
@@ -57,15 +41,7 @@ def contents(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def contents_file(folder: Path, notebook: str) -> Path:
-    """Return the path of a notebook's list of figures, tables and sentences.
-
-    Args:
-        folder: scratch or published.
-        notebook: its name.
-
-    Returns:
-        A path.
-    """
+    """Return the path of a notebook's list of figures, tables and sentences in a scratch or published folder."""
     return folder / render.DATA / f"{notebook}.json"
 
 
@@ -108,12 +84,7 @@ def publish(scratch: Path, output: Path, notebook: str) -> list[str]:
 
 
 def withdraw(output: Path, notebook: str) -> None:
-    """Remove a notebook's published files and numbers, but for files that another notebook makes now.
-
-    Args:
-        output: the published folder.
-        notebook: its name.
-    """
+    """Remove a notebook's published files and numbers, but for files that another notebook makes now."""
     files = set(hashes(output, notebook))
     for other in set(contents(output)) - {notebook}:
         files -= set(hashes(output, other))

@@ -15,15 +15,7 @@ DATA = "data"  # inside the run's folder: what figures are drawn from, and each 
 
 
 def render(output: Path, item: Mapping[str, Any]) -> list[Path]:
-    """Write the files of one figure or table from its saved data.
-
-    Args:
-        output: the folder.
-        item: of its contents.
-
-    Returns:
-        The files; the same data give the same bytes.
-    """
+    """Write and list the files of one item of a folder's contents; the same data give the same bytes."""
     if item["kind"] == "table":
         return _render_table(output, item)
     return _render_figure(output, item) if item["kind"] == "figure" else []
@@ -94,12 +86,7 @@ def _render_figure(output: Path, item: Mapping[str, Any]) -> list[Path]:
 
 
 def write_csv(frame: pd.DataFrame, file: Path) -> None:
-    """Write a frame with 10 significant digits, the same bytes on every machine.
-
-    Args:
-        frame: the table.
-        file: the path.
-    """
+    """Write a frame with 10 significant digits, the same bytes on every machine."""
     write_text(file, frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
 
 
@@ -109,14 +96,7 @@ def _read_csv(file: Path, texts: list[str]) -> pd.DataFrame:
 
 
 def text_columns(frame: pd.DataFrame) -> list[str]:
-    """List the columns that hold no numbers.
-
-    Args:
-        frame: a table.
-
-    Returns:
-        Their names: reading the CSV back must not make numbers of them.
-    """
+    """List the columns that hold no numbers: reading the CSV back must not make numbers of them."""
     return [str(name) for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
 
 

@@ -185,7 +185,7 @@ def save_table(
         AnonlibError: a bad name, no caption, or a template with an unknown field.
     """
     if isinstance(table, ResultTable):
-        record_numbers(table.numbers)
+        record_numbers(table.entries)
         table = table.frame
     texts = _texts(name, caption).merged(formats or {}, {})
     item = {"kind": "table", "name": name, **_caption(texts, values), "texts": render.text_columns(table)}

@@ -22,25 +22,15 @@ class ResultTable:
     """A data frame, and the numbers (result key -> `Number`) that are recorded when it is saved."""
 
     frame: pd.DataFrame
-    numbers: Mapping[str, Number] = field(default_factory=dict)
+    entries: Mapping[str, Number] = field(default_factory=dict)
 
 
 def table_numbers(
     frame: pd.DataFrame, key: str, measure: str, n: str = "people", unit: str = "", lo: str = "", hi: str = ""
 ) -> dict[str, Number]:
-    """Return one number per row of a table.
+    """Return one number per row of a table, by result key: `key` with the row's columns as fields.
 
-    Args:
-        frame: the table.
-        key: the result key, with columns as fields.
-        measure: the column of the value.
-        n: the column of what the value rests on.
-        unit: of the value.
-        lo: the column of the interval's lower end; by default `measure`_lo, or no interval without that column.
-        hi: the column of its upper end, accordingly.
-
-    Returns:
-        Result key -> number.
+    `measure` and `n` are columns; so are lo and hi, by default `measure`_lo and _hi, or no interval without them.
     """
     lo, hi = lo or f"{measure}_lo", hi or f"{measure}_hi"
     rows = frame.to_dict("records")
@@ -48,15 +38,5 @@ def table_numbers(
 
 
 def interval_number(row: Mapping, measure: str, n: int | None = None, unit: str = "") -> Number:
-    """Return the number of a row with its interval.
-
-    Args:
-        row: of a table.
-        measure: its column; the ends are in `measure`_lo and `measure`_hi.
-        n: what it rests on.
-        unit: its unit.
-
-    Returns:
-        The number.
-    """
+    """Return the number of a row in column `measure` with its interval in `measure`_lo and `measure`_hi."""
     return Number(row[measure], row[f"{measure}_lo"], row[f"{measure}_hi"], n, unit)

@@ -60,7 +60,7 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
     """Run one notebook in a scratch folder; publish what it made when it has ended, and keep what it was made from."""
     from papermill.exceptions import PapermillExecutionError
 
-    console.say(f"{name}: running ({progress.some(reasons)})")
+    console.say(f"{name}: running ({progress.join_reasons(reasons)})")
     output, components = plan_.output, plan.components(plan_, name)
     scratch = publishing.scratch_folder(output, f"{name}.run")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -100,7 +100,7 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
     update_json(plan.state_file(output, name), lambda _: state)
     profile = plan_.profile.name
     update_json(console.timings(), lambda old: old | {profile: old.get(profile, {}) | {name: state["seconds"]}})
-    console.say(f"{name}: done in {progress.about(wall).removeprefix('about ')}")
+    console.say(f"{name}: done in {progress.format_duration(wall).removeprefix('about ')}")
 
 
 def _saved_seconds(output: Path, name: str, steps: list[State]) -> float:
@@ -171,8 +171,8 @@ def _finish(plan_: Plan, ran: list[str]) -> None:
         _record_run(plan_, states, elapsed if not ran else None)
     html_report.write(output)
     console.say(
-        f"{len(ran)} notebooks ran, {len(plan_.chosen) - len(ran)} were up to date, {progress.about(elapsed)} in all: "
-        f"open {console.short(output / 'index.html')}"
+        f"{len(ran)} notebooks ran, {len(plan_.chosen) - len(ran)} were up to date, "
+        f"{progress.format_duration(elapsed)} in all: open {console.short(output / 'index.html')}"
     )
 
 

@@ -53,14 +53,21 @@ def maxima(table: pd.DataFrame, name: str = MAXIMUM) -> pd.DataFrame:
     return best.assign(strongest=best.attacker, attacker=name)
 
 
-def strongest(table: pd.DataFrame, protocol: str = "full") -> dict[str, str]:
+def strongest_attackers(table: pd.DataFrame, protocol: str = "full") -> dict[str, str]:
     """Return anonymizer -> its strongest attacker in an `attack_table`."""
     best = table[(table.attacker == MAXIMUM) & (table.protocol == protocol)]
     return dict(zip(best.anonymizer, best.strongest, strict=True))
 
 
 def attack_numbers(table: pd.DataFrame) -> dict[str, Number]:
-    """Return the numbers attack/<anonymizer>/<attacker>/<protocol>/<measure> of an `attack_table`."""
+    """List the numbers of an `attack_table`.
+
+    Args:
+        table: of `attack_table`.
+
+    Returns:
+        attack/<anonymizer>/<attacker>/<protocol>/<measure> -> number.
+    """
     return {
         f"attack/{row['anonymizer']}/{row['attacker']}/{row['protocol']}/{measure}": interval_number(
             row, measure, row["people"]
@@ -71,15 +78,27 @@ def attack_numbers(table: pd.DataFrame) -> dict[str, Number]:
 
 
 def chance_number(table: pd.DataFrame) -> dict[str, Number]:
-    """Return the number data/chance_top1, which one notebook records and the others read."""
+    """Return the chance of top-1, which one notebook records and the others read.
+
+    Args:
+        table: of `attack_table`.
+
+    Returns:
+        data/chance_top1 -> number.
+    """
     return {"data/chance_top1": Number(table.chance.iloc[0], n=table.gallery.iloc[0])}
 
 
 def setting(table: pd.DataFrame, evaluate: config.Evaluate) -> dict:
     """Return the fields of `captions.SETTING`, and of captions, for an `attack_table`, Full-Ref.
 
-    by_status counts all anonymizers' probes together; the other numbers are of one anonymizer. left_out: a sentence on
-    the recognizers whose licences were not accepted, "" where all were.
+    Args:
+        table: of `attack_table`.
+        evaluate: confidence, and references of the protocols.
+
+    Returns:
+        Fields of one anonymizer; by_status counts all anonymizers' probes together. left_out is a sentence on the
+        recognizers without an accepted licence, or "".
     """
     from anonlib.faces.recognizers import JUDGES
 
@@ -94,9 +113,16 @@ def setting(table: pd.DataFrame, evaluate: config.Evaluate) -> dict:
 
 
 def main_table(table: pd.DataFrame, anonymizers: tuple[str, ...]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return all attackers' rates on some anonymizers beside chance and published top-1, and the formats to print them.
+    """Join all attackers' rates on some anonymizers with chance and published top-1.
 
     The chance mean rank is that of a random order, the middle of the gallery.
+
+    Args:
+        table: of `attack_table`.
+        anonymizers: names of those to show.
+
+    Returns:
+        The rows, and the formats to print them.
     """
     rows = table[table.anonymizer.isin(anonymizers) & ~table.control & (table.attacker != MAXIMUM)].copy()
     rows["chance_top5"] = [chance(people, 5) for people in rows.gallery]
@@ -113,7 +139,15 @@ def main_table(table: pd.DataFrame, anonymizers: tuple[str, ...]) -> tuple[pd.Da
 
 
 def by_attacker(table: pd.DataFrame, protocol: str = "full") -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return top-1, one row per anonymizer and one column per attacker without controls, and the formats to print."""
+    """Arrange top-1 with one row per anonymizer and one column per attacker, without controls.
+
+    Args:
+        table: of `attack_table`.
+        protocol: "full", "few" or "single".
+
+    Returns:
+        The wide table, and the formats to print it.
+    """
     part = table[(table.protocol == protocol) & ~table.control]
     wide, formats = crosstable(part, "anonymizer", "attacker", ("people", "gallery", *STATUSES), protocol)
     wide["not_ok"] = wide[list(STATUSES[1:])].sum(axis=1)
@@ -128,9 +162,16 @@ def crosstable(
     facts: tuple[str, ...] = (),
     protocol: str = "full",
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return top-1, one row per value of `row` and one column per value of `column`, and the formats to print.
+    """Arrange top-1 with one row per value of a column and one column per value of another.
 
-    facts: further columns of the table, the values of each row's first line.
+    Args:
+        table: of `attack_table`.
+        row, column: names of the two columns.
+        facts: further columns, with the values of each row's first line.
+        protocol: "full", "few" or "single".
+
+    Returns:
+        The wide table, and the formats to print it.
     """
     part = table[table.protocol == protocol]
     wide = part.drop_duplicates(row)[[row, *facts]].reset_index(drop=True)
@@ -189,15 +230,24 @@ def verdicts(
 
 
 def cmc_table(ranks: pd.DataFrame, table: pd.DataFrame, protocol: str = "full") -> pd.DataFrame:
-    """Return the cumulative match characteristic of each anonymizer's strongest attacker: also columns k and rate."""
+    """Compute the cumulative match characteristic of each anonymizer's strongest attacker.
+
+    Args:
+        ranks: of `attacks.ranking.ranks`.
+        table: of `attack_table`.
+        protocol: "full", "few" or "single".
+
+    Returns:
+        Columns anonymizer, attacker, k and rate.
+    """
     parts = []
-    for anonymizer, attacker in strongest(table, protocol).items():
-        own = select(ranks, anonymizer, attacker, protocol)
+    for anonymizer, attacker in strongest_attackers(table, protocol).items():
+        own = select_ranks(ranks, anonymizer, attacker, protocol)
         parts.append(cmc(own).assign(anonymizer=anonymizer, attacker=attacker))  # over all seeds: as many probes each
     return pd.concat(parts, ignore_index=True)
 
 
-def select(ranks: pd.DataFrame, anonymizer: str, attacker: str, protocol: str = "full") -> pd.DataFrame:
+def select_ranks(ranks: pd.DataFrame, anonymizer: str, attacker: str, protocol: str = "full") -> pd.DataFrame:
     """Return the rows of one anonymizer, attacker and protocol."""
     own = (ranks.anonymizer == anonymizer) & (ranks.attacker == attacker)
     return ranks[own & (ranks.protocol == protocol)]

@@ -44,18 +44,9 @@ def fill(template: str, values: Mapping[str, Any], results: Results | None = Non
 
 
 def fill_cell(header: str, template: str, row: Mapping[str, Any]) -> str:
-    """Fill a table's cell.
+    """Fill a cell of a table's row (column -> value); it becomes an em dash where a value is missing.
 
-    Args:
-        header: the printed column's header.
-        template: text with fields, or a bare format of the column that the header names.
-        row: the table's row, column -> value.
-
-    Returns:
-        The text; an em dash where a value is missing.
-
-    Raises:
-        AnonlibError: a column that is not there.
+    The template is a text with fields, or a bare format of the column that the header names.
     """
     template = template if "{" in template else f"{{{header}:{template}}}"
     filled = list(_filled(template, row, {}))

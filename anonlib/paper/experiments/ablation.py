@@ -17,7 +17,7 @@ from anonlib.metrics.identification import probe_values
 from anonlib.paper import published
 from anonlib.paper.comparisons import difference_columns
 from anonlib.paper.results import ResultTable
-from anonlib.paper.tables import MAXIMUM, attack_numbers, attack_table, select
+from anonlib.paper.tables import MAXIMUM, attack_numbers, attack_table, select_ranks
 
 PUBLISHED = ("backbone", "batch")  # axes of which the first paper gives a value
 SHORT = f"{FACE}-short"  # with the profile's own temperature and batch, on as many pairs as the others
@@ -120,7 +120,7 @@ def axis_table(
     part = ranks[ranks.attacker.isin([variant.label for variant in own]) & (ranks.protocol == "full")]
     rates = attack_table(part, None, evaluate.confidence, evaluate.draws)
     rates = rates[rates.attacker != MAXIMUM].set_index(["anonymizer", "attacker"])
-    values = {variant.value: probe_values(select(part, variant.anonymizer, variant.label), 1) for variant in own}
+    values = {variant.value: probe_values(select_ranks(part, variant.anonymizer, variant.label), 1) for variant in own}
     rows = []
     for variant in own:
         place = (variant.anonymizer, variant.label)

@@ -132,15 +132,7 @@ def inpaint_under_each_control(
 
 
 def weights_hash(model: Path, name: str) -> str:
-    """Hash the weights that measurements depend on.
-
-    Args:
-        model: The bundle's folder.
-        name: "samples", which need no ControlNet, or "controls".
-
-    Returns:
-        The hash.
-    """
+    """Hash the weights in a bundle's folder that measurements depend on: "samples" (no ControlNet) or "controls"."""
     controlnets = [controlnet_folder(model, control) for control in CONTROLS if control and name == "controls"]
     parts = [part for part in sorted(model.iterdir()) if part in controlnets or not part.name.startswith("controlnet-")]
     return config.digest([[part.name, keys.model_hash(part)] for part in parts])

@@ -81,17 +81,11 @@ def utility_inputs(faces: FaceSet, systems: Systems, settings: config.Profile) -
 
 
 def photo_measures(original: Photos, masks: np.ndarray, anonymized: Photos) -> dict[str, np.ndarray]:
-    """Compute each of `metrics.preservation.MEASURES` for each photo.
+    """Compute each of `metrics.preservation.MEASURES` for N photos: measure -> (N,) float, nan where it does not exist.
 
-    Args:
-        original: N photos.
-        masks: (N, 128, 128) uint8, the person in each original.
-        anonymized: the same N photos through one system.
-
-    Returns:
-        Measure -> (N,) float, nan where it does not exist. A photo that is not ok has no face detected, and nothing
-        else measured. age_group_kept is the agreement on "Young", the only attribute about age; parts_kept the share of
-        pixels of the same class of the face parser.
+    Masks (N, 128, 128) uint8 show the person in each original. A photo that is not ok has no face detected, and nothing
+    else measured. age_group_kept is the agreement on "Young", the only attribute about age; parts_kept the share of
+    pixels of the same class of the face parser.
     """
     a, b, ok = original.features, anonymized.features, anonymized.ok
     aligned = np.stack([_aligned(*pair) for pair in zip(b.points, a.points, strict=True)])

@@ -15,7 +15,7 @@ from anonlib.metrics.linkage import linkage
 from anonlib.metrics.openset import fnir_at, searches, smallest_fpir
 from anonlib.metrics.statistics import bootstrap_interval, interval_columns, rate_interval
 from anonlib.paper.results import ResultTable, table_numbers
-from anonlib.paper.tables import MAXIMUM, select, strongest
+from anonlib.paper.tables import MAXIMUM, select_ranks, strongest_attackers
 
 FPIRS = {"fnir_at_fpir_1e-2": 0.01, "fnir_at_fpir_1e-3": 0.001}
 CERTAINTY = 0.95
@@ -67,7 +67,7 @@ def strongest_attacks(
         One attack per anonymizer.
     """
     attacks, test = [], np.flatnonzero(faces.split == "test")
-    for anonymizer, attacker in strongest(table).items():
+    for anonymizer, attacker in strongest_attackers(table).items():
         part = anonymized[anonymizer]
         at = probe_rows(faces, part)
         source = part.source[at]
@@ -105,7 +105,7 @@ def privacy_table(attacks: list[StrongestAttack], ranks: pd.DataFrame, evaluate:
         row = attack.labels | {"seeds": " ".join(str(outcome.seed) for outcome in attack.outcomes)}
         for name, values in measures.items():
             row |= interval_columns(name, values)
-        seeds = [part for _, part in select(ranks, attack.anonymizer, attack.attacker).groupby("seed")]
+        seeds = [part for _, part in select_ranks(ranks, attack.anonymizer, attack.attacker).groupby("seed")]
         row["smallest_fpir"] = max(smallest_fpir(table) for table in tables)
         row["worst_decile"] = float(np.mean([worst_decile(part) for part in seeds]))
         row["top1"] = float(np.mean([hits(part).mean() for part in seeds]))
@@ -147,7 +147,7 @@ def gallery_table(ranks: pd.DataFrame, attacks: list[StrongestAttack], sizes: in
     """
     parts = []
     for attack in attacks:
-        own = select(ranks, attack.anonymizer, attack.attacker)
+        own = select_ranks(ranks, attack.anonymizer, attack.attacker)
         everyone = int(own.people.min())
         people = np.unique(np.geomspace(min(10, everyone), everyone, sizes).round().astype(int))
         parts.append(pd.DataFrame(attack.labels | {"people": people, "rate": gallery_curve(own, people)}))

@@ -57,7 +57,7 @@ def anonymize(faces: FaceSet, settings: config.Profile) -> Systems:
     """
     own = dataset.anonymize_all(faces, settings)
     rows = dataset.select_rows(faces, settings.compare)
-    others = tuple(name for name in (*settings.compare.systems, *faces.given) if name not in own)
+    others = tuple(name for name in (*settings.compare.systems, *faces.tool_outputs) if name not in own)
     return Systems(own, dataset.anonymize(faces, rows, others, settings), rows[faces.split[rows] == "test"])
 
 
@@ -235,7 +235,7 @@ def fairness(ranks: pd.DataFrame, table: pd.DataFrame, groups: pd.DataFrame, eva
         `fairness.by_group`.
     """
     full = ranks[ranks.protocol == "full"]
-    return by_group(full, tables.strongest(table), groups, evaluate.confidence, evaluate.draws)
+    return by_group(full, tables.strongest_attackers(table), groups, evaluate.confidence, evaluate.draws)
 
 
 def cost_table(systems: Systems) -> ResultTable:
