@@ -23,7 +23,7 @@ SHARD = 100
 
 
 def measure_bundle(held_out: dict[str, np.ndarray], checkpoints: Path, target: Path = SMALL) -> dict:
-    """Measure a bundle on a held-out pool, write the results beside it and return them.
+    """Measure a bundle on a held-out pool, write the results to generator_quality.MEASURED and return them.
 
     Parts with unchanged weights keep their results. A Frechet distance needs 2,000 images of the pool. `checkpoints` is
     the folder of the training's checkpoints; their losses are stored too.

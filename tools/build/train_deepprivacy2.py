@@ -25,11 +25,11 @@ from tools.build.training import (
 )
 from tools.build.whitened_identity import WhitenedIdentity
 
-R1, R1_EVERY = 1.0, 16  # weight of the gradient penalty; steps between penalties, which are so many times as large
+R1, R1_EVERY = 1.0, 16  # weight of the gradient penalty; steps between two penalties, and their factor
 # The paper trains on millions of faces with the discriminator alone. Here a reconstruction loss is added: LPIPS, and
 # pixels at first. In the first phase it holds for every noise, so the generator ignores the noise. The second phase
 # (noise diversity) resets the mapping network. Half of a batch has the whitened embedding of its own face as noise, and
-# the reconstruction loss. The other half has random noise, which the embedding of the generated face must equal.
+# the reconstruction loss. The other half has random noise, which the embedding of the generated face must match.
 PIXEL_WEIGHT, LPIPS_WEIGHT, NOISE_WEIGHT = 10.0, 2.0, 3.0
 # the first share of PIXEL_WEIGHT in a phase, and the share of its steps after which it is 0
 RECONSTRUCTION, NOISE_DIVERSITY = (1.0, 0.6), (1 / 3, 1 / 3)
@@ -150,7 +150,7 @@ def generator_losses(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return generated pictures (B, 3, H, W) and the generator's losses.
 
-    The first `split` pictures have the reconstruction losses, the others that of their noise.
+    The first `split` pictures have the reconstruction losses, the others the loss of their noise.
     """
     real, mask, points = inputs
     with autocast():
