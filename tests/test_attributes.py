@@ -22,7 +22,7 @@ from tools.build import (
 
 
 @pytest.fixture
-def seen() -> labels.Measured:
+def seen() -> labels.ParsedFaces:
     """Sixty faces of one shape: the mesh's points in a circle, hair above, each a little wider than the last."""
     rng, count = np.random.default_rng(0), 60
     angle = np.linspace(0, 2 * np.pi, 468, endpoint=False)
@@ -33,17 +33,17 @@ def seen() -> labels.Measured:
     classes[:, 100:104] = 12
     images = np.full((count, 128, 128, 3), 120, np.uint8)
     images[:20, :25], images[20:40, :25], images[40:, :25] = (10, 10, 10), (110, 70, 40), (150, 148, 150)
-    return labels.Measured(images, classes, points)
+    return labels.ParsedFaces(images, classes, points)
 
 
 def test_what_can_be_measured_is_measured(seen):
-    told = labels._measured(seen)
+    told = labels._measured_labels(seen)
     assert told["Black_Hair"][:20].all() and told["Brown_Hair"][20:40].all() and told["Gray_Hair"][40:].all()
     assert (told["Black_Hair"] + told["Brown_Hair"] + told["Gray_Hair"] + told["Blond_Hair"] == 1).all()
     assert not told["Eyeglasses"].any() and not told["Wearing_Hat"].any()
     seen.classes[0, 60:70], seen.classes[1, :25] = 6, 18
     seen.points[2, [61, 291], 1] -= 5  # the corners of the mouth go up
-    told = labels._measured(seen)
+    told = labels._measured_labels(seen)
     assert told["Eyeglasses"][0] == 1 and told["Wearing_Hat"][1] == 1 and told["Smiling"][2] == 1
     assert np.isnan(told["Bald"][1]) and np.isnan(told["Black_Hair"][1]), "a hat hides the hair"
     assert set(told) < set(NAMES)
@@ -54,7 +54,7 @@ def test_what_was_told_by_eye_is_carried_over_where_it_is_sure():
     rng = np.random.default_rng(1)
     features = rng.normal(size=(400, 8))
     positive, told = features[:, 0] > 0, np.arange(400) < 200
-    found = labels._carried_over(positive & told, told, features * 5)
+    found = labels._transfer_labels(positive & told, told, features * 5)
     np.testing.assert_array_equal(found[:200], positive[:200])
     sure = np.isfinite(found[200:])
     assert 100 < sure.sum() < 200 and (found[200:][sure] == positive[200:][sure]).mean() > 0.95
@@ -96,7 +96,7 @@ def test_the_head_learns_what_has_labels_and_says_half_of_the_rest(tmp_path, mon
 def test_a_spoiled_photo_is_another_one_of_the_same_kind():
     rng = np.random.default_rng(3)
     image = np.repeat(rng.integers(0, 256, (8, 8, 3)), 16, 0).repeat(16, 1).astype(np.uint8)
-    first, second = (train_attributes.spoiled(image, rng) for _ in range(2))
+    first, second = (train_attributes.degrade(image, rng) for _ in range(2))
     assert first.shape == image.shape and first.dtype == np.uint8 and (first != second).any()
     alike = [np.corrcoef(image.mean(2).ravel(), one.mean(2).ravel())[0, 1] for one in (first, second)]
     assert min(alike) > 0.5

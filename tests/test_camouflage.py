@@ -39,7 +39,7 @@ from tools.build import (
     train_unet,
     training,  # noqa: E402
 )
-from tools.build.train_camouflage import Plan  # noqa: E402
+from tools.build.train_camouflage import CamouflagePlan  # noqa: E402
 
 CONDITIONS = ("depth", "hed")
 
@@ -251,7 +251,7 @@ def test_both_adapters_learn_and_the_rest_is_frozen(bundle, tmp_path):
     unet, text = build.build_unet(widths=(16, 32)), build.build_text_encoder(tokenizer)
     before = {name: one.clone() for name, one in (unet.state_dict() | text.state_dict()).items()}
     count, rng = len(data.clean), np.random.default_rng(0)
-    train_light.train_light(
+    train_light.train_adapters(
         unet, text, data, [[Person(rng.random(40), rng.uniform(20, 100, (68, 2)))] for _ in range(count)],
         torch.randn(count, 16), training.Schedule(3, 4, 1e-2), tmp_path, tmp_path / "light",
     )  # fmt: skip
@@ -347,7 +347,7 @@ def test_its_own_parts_are_trained_for_another_model_on_a_folder_of_photos(
     assert np.abs(middle - (64, 78)).max() < 12 and embeds.shape == (3, 128) and not embeds[1].any()
     generator = config.load("smoke", {"generator.bundle": tiny_bundle}).generator
     generator = replace(generator, camouflage=f"{tiny_bundle}-camouflage", size=64)
-    plan = Plan(training.Schedule(2, 2, 1e-2), training.Schedule(2, 2, 1e-2))
+    plan = CamouflagePlan(training.Schedule(2, 2, 1e-2), training.Schedule(2, 2, 1e-2))
     train_scenes.train_on(tmp_path / "in", tmp_path / "own", generator, plan)
     made = ModelSpec(bundle.pipeline, camouflage=ModelRef(str(tmp_path / "own")))
     for conditions in ((IDENTITY,), (ATTRIBUTES,)):
@@ -368,9 +368,9 @@ def test_a_model_that_predicts_noise_and_sees_no_mask_is_taught_noise():
         torch.randn(4, 4, 8, 8), torch.randn(4, 4, 8, 8), torch.ones(4, 1, 8, 8), torch.zeros(1, 4, 8, 8),
         torch.zeros(4, 1, 24, dtype=torch.long), torch.zeros(1, 24, dtype=torch.long),
     )  # fmt: skip
-    told = train_unet.Draws(latents, 0, 1.0, 1.0, DDPMScheduler(prediction_type="epsilon"))(torch.arange(4))
+    told = train_unet.TrainingSampler(latents, 0, 1.0, 1.0, DDPMScheduler(prediction_type="epsilon"))(torch.arange(4))
     kept = DDPMScheduler().alphas_cumprod[told["times"]].view(-1, 1, 1, 1)
     torch.testing.assert_close(told["noisy"], kept.sqrt() * latents.clean + (1 - kept).sqrt() * told["target"])
     nine = build.build_unet(widths=(16, 32))
     four = UNet2DConditionModel.from_config(dict(nine.config) | {"in_channels": 4})
-    assert train_unet.seen_by(four, told).shape[1] == 4 and train_unet.seen_by(nine, told).shape[1] == 9
+    assert train_unet.unet_input(four, told).shape[1] == 4 and train_unet.unet_input(nine, told).shape[1] == 9

@@ -165,7 +165,7 @@ def test_latents_hold_every_photo_and_its_mirror_with_matching_masks(latents):
 
 def test_draws_drop_pictures_and_captions_at_their_rates(latents):
     _, data = latents
-    draws = train_unet.Draws(data, seed=0)
+    draws = train_unet.TrainingSampler(data, seed=0)
     d = draws(torch.zeros(4000, dtype=torch.long))
     whole = (d["extra"][:, 0].mean((1, 2)) == 1).float().mean().item()
     silent = (d["tokens"] == data.no_tokens).all(1).float().mean().item()
@@ -175,7 +175,7 @@ def test_draws_drop_pictures_and_captions_at_their_rates(latents):
 
 def test_velocity_target_recovers_the_clean_latent(latents):
     _, data = latents
-    draws = train_unet.Draws(data, seed=0)
+    draws = train_unet.TrainingSampler(data, seed=0)
     d = draws(torch.arange(24))
     alpha = draws.scheduler.alphas_cumprod[d["times"]].view(-1, 1, 1, 1)
     clean = alpha.sqrt() * d["noisy"] - (1 - alpha).sqrt() * d["target"]
@@ -211,7 +211,7 @@ def test_few_steps_are_distilled_into_a_lora_that_leaves_the_unet_as_it_was(late
     assert all(torch.equal(before[name], value) for name, value in kept.items())
     saved = load_file(target / LORA)
     assert len(saved) > 20 and all(value.dtype == torch.float16 for value in saved.values())
-    jumps = train_few_steps.taught(unet, text, tokenizer, data, 32, tmp_path / "few-steps")
+    jumps = train_few_steps.teacher_jumps(unet, text, tokenizer, data, 32, tmp_path / "few-steps")
 
     def missed(net):
         with torch.no_grad():
@@ -234,7 +234,7 @@ def test_jumps_end_where_the_guided_path_does_and_begin_where_the_last_one_ended
     tokenizer, data = latents
     torch.manual_seed(0)
     unet, text = tiny_unet().eval(), build.build_text_encoder(tokenizer).eval()
-    jumps = train_few_steps.taught(unet, text, tokenizer, data, 33, tmp_path)
+    jumps = train_few_steps.teacher_jumps(unet, text, tokenizer, data, 33, tmp_path)
     n = train_few_steps.CHAINS
     assert len(jumps["x"]) == 2 * 4 * n and len(list(tmp_path.iterdir())) == 2, "whole files"
     assert (jumps["times"][:n] == 999).all() and len(set(jumps["times"].tolist())) <= 7

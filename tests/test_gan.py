@@ -10,7 +10,14 @@ from anonlib.networks.deepprivacy2 import NOISE, POINTS, DeepPrivacy2Generator
 from anonlib.networks.pictures import to_images as to_photos
 from anonlib.networks.pictures import to_pictures
 from tools.build import compared as train
-from tools.build.train_deepprivacy2 import Discriminator, begin_to_heed, moved, painted, penalty, train_deepprivacy2
+from tools.build.train_deepprivacy2 import (
+    Discriminator,
+    augment,
+    generator_losses,
+    r1_penalty,
+    reset_mapping,
+    train_deepprivacy2,
+)
 from tools.build.training import Ema, Schedule
 from tools.build.whitened_identity import WhitenedIdentity
 
@@ -33,7 +40,7 @@ def test_what_is_trained_is_what_the_anonymizers_load(pool, tmp_path):
 
     short = Schedule(1, 2, 1e-3)
     files = tmp_path / "deepprivacy2.safetensors", tmp_path / "falco.safetensors"
-    train.make_compared(train.Plan(2, short, short, short, short), pool, tmp_path / "checkpoints", *files)
+    train.make_compared(train.ComparedPlan(2, short, short, short, short), pool, tmp_path / "checkpoints", *files)
     masks = np.full(pool["images"].shape[:3], 255, np.uint8)
     told = {"levels": 3, "steps": 1, "fit_levels": 3, "fit_steps": 0, "weights": files[1]}
     for method in (
@@ -78,17 +85,17 @@ def test_a_face_of_the_look_or_the_code_that_was_asked_for_costs_nothing(photos)
     given, codes = make_batch(images, find_face_boxes(images), np.arange(len(images))), WhitenedIdentity().fit(images)
     pair = torch.nn.ModuleDict({"g": Copying(), "d": Discriminator()})
     noise, own, random = codes(given[0]), 2, torch.Generator()
-    _, right = painted(pair, codes, given, noise, own, random)
-    _, wrong = painted(pair, codes, given, noise.roll(2, 0), own, random)
+    _, right = generator_losses(pair, codes, given, noise, own, random)
+    _, wrong = generator_losses(pair, codes, given, noise.roll(2, 0), own, random)
     assert right["looks"] == right["pixels"] == 0 and abs(right["ignored"]) < 0.02
     assert wrong["ignored"] > 0.5
     pair["g"].order = [1, 0, 2, 3, 4, 5]
-    _, swapped = painted(pair, codes, given, noise, own, random)
+    _, swapped = generator_losses(pair, codes, given, noise, own, random)
     assert swapped["looks"] > 0.1 and swapped["pixels"] > 0.05 and swapped["ignored"] == right["ignored"]
     pair["g"].order = [0, 1, 4, 5, 2, 3]
-    _, swapped = painted(pair, codes, given, noise, own, random)
+    _, swapped = generator_losses(pair, codes, given, noise, own, random)
     assert swapped["looks"] == 0 and swapped["ignored"] > 0.5
-    assert "ignored" not in painted(pair, codes, given, noise, len(images), random)[1]
+    assert "ignored" not in generator_losses(pair, codes, given, noise, len(images), random)[1]
 
 
 class Copying(torch.nn.Module):
@@ -111,7 +118,7 @@ def test_styles_that_begin_anew_are_felt(photos):
         return float((first - second).abs().mean())
 
     before = apart()
-    begin_to_heed(net, ema)
+    reset_mapping(net, ema)
     assert apart() > 1.5 * before
     for name, one in net.state_dict().items():
         torch.testing.assert_close(ema.shadow[name], one)
@@ -131,7 +138,7 @@ def test_r1_is_the_squared_slope_of_the_logits():
     net = Discriminator((4, 4), size=16).double()
     real, hole, points = torch.randn(1, 3, 16, 16), torch.ones(1, 1, 16, 16), torch.rand(1, POINTS, 16, 16)
     real, hole, points = real.double(), hole.double(), points.double()
-    found = float(penalty(net, real, hole, points))
+    found = float(r1_penalty(net, real, hole, points))
     numeric, step = 0.0, 1e-2
     for place in range(real.numel()):
         ahead, behind = real.clone(), real.clone()
@@ -146,7 +153,7 @@ def test_what_the_discriminator_sees_is_moved_together():
     pictures, hole = torch.zeros(2, 3, 32, 32), torch.zeros(2, 1, 32, 32)
     hole[:, :, 10:20, 10:20] = 1
     points = hole.repeat(1, POINTS, 1, 1)
-    _, first, second = moved(pictures, hole, points, torch.Generator().manual_seed(3))
+    _, first, second = augment(pictures, hole, points, torch.Generator().manual_seed(3))
     torch.testing.assert_close(first.repeat(1, POINTS, 1, 1), second)
     assert first.sum() == hole.sum() and not torch.equal(first, hole)
 

@@ -97,16 +97,16 @@ def test_the_young_score_tells_labelled_groups_apart():
 
 def test_measures_do_not_change_with_scale_or_place():
     from anonlib.faces import FRAME_POINTS
-    from tools.build.directions import measures
+    from tools.build.directions import landmark_measures
 
-    once, twice = measures(FRAME_POINTS), measures(2 * FRAME_POINTS + 30)
+    once, twice = landmark_measures(FRAME_POINTS), landmark_measures(2 * FRAME_POINTS + 30)
     assert once == pytest.approx(twice, rel=1e-4) and abs(once["yaw"]) < 0.05
 
 
 def test_a_triangle_is_seen_from_the_front_and_the_nearer_one_hides_the_other():
     flat = np.array([(-1, -1, 0), (1, -1, 0), (0, 1, 0)], float)
     points = np.concatenate([flat, flat * 0.5 + (0, 0, 0.3)])
-    who, weight = heads.rasterized(points, np.array([(3, 4, 5), (0, 1, 2), (3, 5, 4)]))
+    who, weight = heads.rasterize(points, np.array([(3, 4, 5), (0, 1, 2), (3, 5, 4)]))
     scale = heads.DRAWN / heads.REACH
     assert (who == 0).sum() == pytest.approx(0.5 * scale**2, rel=0.03), "half of a unit's square"
     assert (who >= 0).sum() == pytest.approx(2 * scale**2, rel=0.03)

@@ -41,7 +41,7 @@ def test_measured_numbers_belong_to_the_weights_they_were_measured_on(measure, t
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "small"))
     faces = data.load("synthetic", people={"train": 0, "validation": 0, "test": 2}, images=2).select(split="test")
     texts = np.array(["photo of a person, plain, even light"] * len(faces))
-    told = measure.measure({"images": faces.images, "masks": faces.masks, "captions": texts}, tmp_path, bundle)
+    told = measure.measure_bundle({"images": faces.images, "masks": faces.masks, "captions": texts}, tmp_path, bundle)
     assert told == generator_quality.measured(bundle) == json.loads(generator_quality.MEASURED.read_text())
     samples, controls = told["samples"], told["controls"]["following"]
     assert samples["images"] == 4 and min(samples["fid"], samples["vae_fid"]) > 0 and samples["vae_psnr"] < 27
@@ -56,12 +56,12 @@ def test_new_controlnets_leave_the_samples_numbers_as_they_are(measure, tiny_bun
     monkeypatch.setattr(measure, "measure_samples", lambda held_out, target: {"fid": next(runs)})
     monkeypatch.setattr(measure, "measure_controls", lambda held_out, target: {"edges": next(runs)})
     runs = iter(range(1, 9))
-    first = measure.measure({}, tmp_path, bundle)
+    first = measure.measure_bundle({}, tmp_path, bundle)
     spoil(bundle / "controlnet-hed")
-    second = measure.measure({}, tmp_path, bundle)
+    second = measure.measure_bundle({}, tmp_path, bundle)
     assert (second["samples"], second["controls"]["edges"]) == (first["samples"], 3)
     spoil(bundle / "vae")
-    third = measure.measure({}, tmp_path, bundle)
+    third = measure.measure_bundle({}, tmp_path, bundle)
     assert (third["samples"]["fid"], third["controls"]["edges"]) == (4, 5)
 
 

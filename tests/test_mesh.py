@@ -60,9 +60,9 @@ def test_parts_have_colours_of_their_own_and_holes_are_skin(monkeypatch):
 
 
 def test_what_training_needs_is_made_of_photos_and_their_mirror_images(photos):
-    from tools.build.pool import annotated
+    from tools.build.pool import annotate_faces
 
-    told = annotated(photos[:2])
+    told = annotate_faces(photos[:2])
     assert told["masks"].shape == (2, 128, 128) and len(told["captions"]) == 2
     for name in ("labels", "hed", "canny", "depth"):
         assert told[name].shape == (4, 128, 128)

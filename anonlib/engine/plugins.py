@@ -25,10 +25,6 @@ def load_plugins() -> list[str]:
 
 
 def is_plugin(module: str) -> bool:
-<<<<<<< HEAD
-    """Return whether `load_plugins` imports a module, as it does in every worker process too."""
-    return module.split(".")[0] in {name.split(".")[0] for name in load_plugins()}
-=======
     """Return whether `load_plugins` imports a module, as it does in every worker process too.
 
     Args:
@@ -37,8 +33,7 @@ def is_plugin(module: str) -> bool:
     Returns:
         True if it does.
     """
-    return module.split(".")[0] in _roots
->>>>>>> words-attacks
+    return module.split(".")[0] in {name.split(".")[0] for name in load_plugins()}
 
 
 @cache

@@ -1,7 +1,8 @@
-"""CAMOUFLaGE's Base and Light beside each other in one process: painting alone, without what reads the photos."""
+"""Speed of CAMOUFLaGE-Base and CAMOUFLaGE-Light in one process: inpainting alone, without face analysis."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from anonlib.diffusion.inpainting import Inpainter
 from anonlib.diffusion.loading import read_parts
 from anonlib.diffusion.request import InpaintRequest
 from anonlib.faces.people import CHANNELS
-from tools.bench.race import entry
+from tools.bench.race import compare
 from tools.build.train_light import Adapters, save_adapters
 from tools.full_size import IDENTITY as IDENTITY_CONFIG
 from tools.full_size import random_network
@@ -23,55 +24,52 @@ EMBEDDING = 512  # FaRL's
 
 
 def write_camouflage(model: Path) -> ModelSpec:
-    """Return a bundle of Stable Diffusion 1.5, as `write_stable_diffusion` left it with some ControlNet, for both."""
+    """Write CAMOUFLaGE's random parts beside a folder of `write_stable_diffusion` and return the spec of both variants.
+
+    The folder's first ControlNet stands in for each of Base.
+    """
     net = min(model.glob("controlnet-*"))
     for name in BASE:
         if not (target := model / f"controlnet-{name}").exists():
             target.symlink_to(net)
-    own = model.with_name("camouflage")
-    random_network(ControlNetModel, IDENTITY_CONFIG).save_pretrained(own / PARTS[IDENTITY])
+    parts = model.with_name("camouflage")
+    random_network(ControlNetModel, IDENTITY_CONFIG).save_pretrained(parts / PARTS[IDENTITY])
     unet = UNet2DConditionModel.from_pretrained(model / "unet", variant="fp16")
-    save_adapters(Adapters(unet, EMBEDDING), own)
-    return ModelSpec(ModelRef(str(model)), camouflage=ModelRef(str(own)))
+    save_adapters(Adapters(unet, EMBEDDING), parts)
+    return ModelSpec(ModelRef(str(model)), camouflage=ModelRef(str(parts)))
 
 
-def orders(batch: int, size: int, steps: int, embedding: int) -> tuple[InpaintRequest, InpaintRequest]:
-    """Return what Base and what Light are given to paint: the whole of each picture."""
+def variant_requests(batch: int, size: int, steps: int, embedding: int) -> tuple[InpaintRequest, InpaintRequest]:
+    """Return a request for Base and one for Light: random images, masked as a whole."""
     base, light = CamouflageBase(steps=steps), CamouflageLight(steps=steps)
-    one = example_request(WEIGHTS, batch, size, steps, base.guidance, "photo of a person", "")
-    one = replace(
-        one,
-        masks=torch.ones_like(one.masks),
-        strength=base.strength,
-        anonymization_scale=[base.away] * batch,
-    )
-    told = {"controls": {ATTRIBUTES: torch.rand(batch, CHANNELS, size, size)}, "scales": {ATTRIBUTES: light.weight}}
-    told |= {"guidance": [light.guidance] * batch, "texts": [""] * batch, "embeds": torch.rand(batch, embedding)}
-    return one, replace(one, strength=None, anonymization_scale=None, **told)
+    request = example_request(WEIGHTS, batch, size, steps, base.guidance, "photo of a person", "")
+    scales = [base.anonymization_scale] * batch
+    request = replace(request, masks=torch.ones_like(request.masks), strength=base.strength, anonymization_scale=scales)
+    options = {"controls": {ATTRIBUTES: torch.rand(batch, CHANNELS, size, size)}, "scales": {ATTRIBUTES: light.weight}}
+    options |= {"guidance": [light.guidance] * batch, "texts": [""] * batch, "embeds": torch.rand(batch, embedding)}
+    return request, replace(request, strength=None, anonymization_scale=None, **options)
 
 
-def measured(
+def measure_camouflage(
     bundle: ModelSpec,
     size: int,
     steps: int,
     batch: int,
     repeats: int,
-    rate: Callable[[int, Callable], float],
+    throughput: Callable[[int, Callable], float],
     embedding: int = EMBEDDING,
 ) -> list[dict]:
-    """Return the entry of bench.json; rate: (images, what paints them) -> images a second."""
-    told: dict[str, list[dict]] = {"base": [], "light": []}
-    given = dict(zip(told, orders(batch, size, steps, embedding), strict=True))
+    """Measure both variants in turns and return their entry of bench.json; throughput: see `gpu.throughput`."""
+    results: dict[str, list[dict]] = {"base": [], "light": []}
+    requests = dict(zip(results, variant_requests(batch, size, steps, embedding), strict=True))
     conditions = {"base": (*BASE, IDENTITY), "light": (ATTRIBUTES,)}
-    paint = {who: Inpainter(read_parts(bundle, names), batch, size) for who, names in conditions.items()}
-    for who in told:
-        next(paint[who]([replace(given[who], steps=1)]))
+    inpainters = {variant: Inpainter(read_parts(bundle, names), batch, size) for variant, names in conditions.items()}
+    for variant in results:
+        next(inpainters[variant]([replace(requests[variant], steps=1)]))
     for _ in range(repeats):
-        for who, rows in told.items():
-            rows.append({"images/s": rate(batch, lambda who=who: next(paint[who]([given[who]])))})
+        for variant, rows in results.items():
+            inpaint = partial(inpainters[variant], [requests[variant]])
+            rows.append({"images/s": throughput(batch, lambda inpaint=inpaint: next(inpaint()))})
     name = f"GPU, CAMOUFLaGE-Light beside Base, {size} px, {steps} steps"
-    return [
-        entry(
-            name, told, "light", "base", "CAMOUFLaGE-Base: 5 ControlNets and the identity function", *["images/s"] * 2
-        )
-    ]
+    peer = "CAMOUFLaGE-Base: 5 ControlNets and the identity function"
+    return [compare(name, results, "light", "base", peer, "images/s", "images/s")]

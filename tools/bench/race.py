@@ -1,4 +1,4 @@
-"""Contenders in processes of their own, in turns, and what their times say."""
+"""Run contenders in separate processes, in turns, and write their measurements into bench.json."""
 
 import json
 import os
@@ -17,26 +17,27 @@ REPEATS = 5
 SMALL = ("s", "GiB", "GB", "grey levels")
 
 
-class Watch(PeakMemory):
-    """The most memory of this process and all it starts while the block runs, in GiB above what it had before."""
+class AddedMemory(PeakMemory):
+    """Measure the peak memory in GiB of this process and its children above that before the `with` block."""
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "AddedMemory":
         self.before = tree_bytes() / 2**30
         super().__enter__()
         return self
 
     @property
     def gib(self) -> float:
+        """Return the peak in GiB above the memory before the block."""
         return self.peak - self.before
 
 
 def serve(contenders: dict[str, Callable[[], dict]]) -> None:
-    """Run the contender that the command line names and print what it tells, the last line of its output."""
+    """Run the contender that the command line names and print its measurements as the last line of output."""
     print(json.dumps(contenders[sys.argv[1]]()), flush=True)
 
 
-def measured(module: str, contender: str) -> dict:
-    """Return what a contender of a module tells: run in a new process, with as many threads as there are cores."""
+def run_contender(module: str, contender: str) -> dict:
+    """Run a contender of a module in a new process, one thread per core, and return its measurements."""
     threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
     command = [sys.executable, "-m", module, contender]
     done = subprocess.run(command, env=os.environ | threads, capture_output=True, text=True)
@@ -46,24 +47,24 @@ def measured(module: str, contender: str) -> dict:
 
 
 def race(module: str, contenders: list[str], repeats: int = REPEATS) -> dict[str, list[dict]]:
-    """Return what each contender tells in each repeat; they take turns, so that a busy machine slows all of them."""
-    told: dict[str, list[dict]] = {name: [] for name in contenders}
+    """Measure each contender `repeats` times; contenders take turns, so that a busy machine slows all of them."""
+    results: dict[str, list[dict]] = {name: [] for name in contenders}
     for turn in range(repeats):
         for name in contenders:
-            told[name].append(measured(module, name))
-            print(f"{module.rpartition('.')[2]} {turn + 1}/{repeats} {name}: {told[name][-1]}", flush=True)
-    return told
+            results[name].append(run_contender(module, name))
+            print(f"{module.rpartition('.')[2]} {turn + 1}/{repeats} {name}: {results[name][-1]}", flush=True)
+    return results
 
 
-def entry(
-    name: str, told: dict[str, list[dict]], ours: str, peer: str, peer_name: str, measure: str, unit: str
+def compare(
+    name: str, results: dict[str, list[dict]], ours: str, peer: str, peer_name: str, measure: str, unit: str
 ) -> dict:
-    """Return one line of bench.json: medians and their ratio, above 1 where ours is better, and the spread of both.
+    """Compare two contenders in a measure and return the entry of bench.json.
 
-    unit: of the measure; those of SMALL are better when small, all others when large.
+    It has the medians, the ranges, and the medians' ratio, above 1 if ours is better. Units of SMALL are better small.
     """
-    numbers = {who: [one[measure] for one in told[who]] for who in (ours, peer)}
-    first, second = (statistics.median(numbers[who]) for who in (ours, peer))
+    values = {contender: [result[measure] for result in results[contender]] for contender in (ours, peer)}
+    first, second = (statistics.median(values[contender]) for contender in (ours, peer))
     return {
         "name": name,
         "ours": first,
@@ -71,19 +72,19 @@ def entry(
         "peer_name": peer_name,
         "ratio": second / first if unit in SMALL else first / second,
         "unit": unit,
-        "repeats": len(numbers[ours]),
-        "spread": {"ours": [min(numbers[ours]), max(numbers[ours])], "peer": [min(numbers[peer]), max(numbers[peer])]},
+        "repeats": len(values[ours]),
+        "spread": {"ours": [min(values[ours]), max(values[ours])], "peer": [min(values[peer]), max(values[peer])]},
     }
 
 
-def write(entries: list[dict], file: Path, packages: list[str], gpu: str | None = None) -> None:
-    """Put entries into bench.json, in the place of older ones of the same names."""
+def write_entries(entries: list[dict], file: Path, packages: list[str], gpu: str | None = None) -> None:
+    """Write entries into bench.json in place of older ones of the same names."""
     from importlib.metadata import version
 
     machine, git = provenance.machine() | ({"gpu": gpu} if gpu else {}), provenance.git_state()[0]
-    told = {"machine": machine, "versions": {name: version(name) for name in packages}, "git": git}
-    new = [one | told for one in entries]
+    origin = {"machine": machine, "versions": {name: version(name) for name in packages}, "git": git}
+    new = [entry | origin for entry in entries]
     old = json.loads(file.read_text()) if file.exists() else []
-    names = {one["name"] for one in new}
-    kept = [one for one in old if one["name"] not in names]
-    write_text(file, json.dumps(sorted(kept + new, key=lambda one: one["name"]), indent=1) + "\n")
+    names = {entry["name"] for entry in new}
+    others = [entry for entry in old if entry["name"] not in names]
+    write_text(file, json.dumps(sorted(others + new, key=lambda entry: entry["name"]), indent=1) + "\n")

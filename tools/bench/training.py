@@ -8,30 +8,27 @@ from collections.abc import Callable
 import numpy as np
 
 from anonlib.engine.torch_setup import autocast, prepare_torch
-from tools.bench.race import Watch, serve
+from tools.bench.race import AddedMemory, serve
 
-PEOPLE, PHOTOS, SIZE, BATCH = (
-    256,
-    4,
-    48,
-    128,
-)  # photos of 128 px; pixels a side the network sees; pairs a step: the demo's
+PEOPLE, PHOTOS = 256, 4  # photos of 128 px per person
+SIZE, BATCH = 48, 128  # side of the network's input in px, pairs per step, as in the demo
 WARM, STEPS, TEMPERATURE, RATE = 3, 12, 0.1, 1e-3
-WORKERS = 0  # processes of the peers' data loaders, the fastest of 0, 1 and 2 on 2 cores, and the leanest
+WORKERS = 0  # processes of the peers' data loaders; of 0, 1 and 2 the fastest on 2 cores, with the least memory
 
 
 def photos() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return originals and anonymized photos (N, 128, 128, 3) uint8, noise both, and people (N,)."""
+    """Return originals and anonymized photos (N, 128, 128, 3) uint8, both of noise, and people (N,)."""
     rng = np.random.default_rng(0)
     count = PEOPLE * PHOTOS
     both = rng.integers(0, 256, (2, count, 128, 128, 3), np.uint8)
     return both[0], both[1], np.repeat(np.arange(PEOPLE), PHOTOS)
 
 
-Race = Callable[[], list[float]]  # runs a training and returns when each step ended
+Training = Callable[[], list[float]]  # runs a training and returns the time at the end of each step
 
 
-def ours(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -> Race:
+def train_ours(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -> Training:
+    """Return our training."""
     from anonlib.attacks.pairs import PhotoPairs
     from anonlib.attacks.registry import AttackConfig
     from anonlib.attacks.train import train_attacker
@@ -47,7 +44,7 @@ def ours(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -> R
 
 
 def network():
-    """Return the network of the contest, from images (B, 3, SIZE, SIZE) in 0..255 to what the loss compares."""
+    """Return the network of all contenders: images (B, 3, SIZE, SIZE) in 0..255 to projections (B, 128)."""
     import torch
 
     from anonlib.attacks.model import build_attacker
@@ -64,7 +61,8 @@ def network():
     return Projected()
 
 
-def lightly(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -> Race:
+def train_lightly(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -> Training:
+    """Return lightly's training: its SimCLR loss and transform in a plain loop."""
     import torch
     from lightly.loss import NTXentLoss
     from lightly.transforms import SimCLRTransform
@@ -72,9 +70,9 @@ def lightly(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -
 
     import anonlib.attacks.model  # noqa: F401
 
-    # our augmentations in its words: crops that move, brightness and contrast, mirrored half of the time
-    told = {"cj_prob": 1.0, "cj_strength": 1.0, "cj_bright": 0.2, "cj_contrast": 0.2, "cj_sat": 0, "cj_hue": 0}
-    change = SimCLRTransform(SIZE, min_scale=0.8, random_gray_scale=0, gaussian_blur=0, normalize=None, **told)
+    # our augmentations: random crops, brightness and contrast, a mirror image half of the time
+    jitter = {"cj_prob": 1.0, "cj_strength": 1.0, "cj_bright": 0.2, "cj_contrast": 0.2, "cj_sat": 0, "cj_hue": 0}
+    transform = SimCLRTransform(SIZE, min_scale=0.8, random_gray_scale=0, gaussian_blur=0, normalize=None, **jitter)
 
     class Views(torch.utils.data.Dataset):
         def __len__(self):
@@ -82,7 +80,7 @@ def lightly(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -
 
         def __getitem__(self, row):
             first, second = (Image.fromarray(images[row]) for images in (originals, anonymized))
-            return change.transforms[0](first), change.transforms[1](second)
+            return transform.transforms[0](first), transform.transforms[1](second)
 
     def run() -> list[float]:
         model, criterion = network(), NTXentLoss(temperature=TEMPERATURE)
@@ -101,7 +99,8 @@ def lightly(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -
     return run
 
 
-def metric_learning(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -> Race:
+def train_metric_learning(originals: np.ndarray, anonymized: np.ndarray, people: np.ndarray) -> Training:
+    """Return the training of pytorch-metric-learning: its trainer, sampler and NT-Xent loss."""
     import logging
 
     import torch
@@ -112,7 +111,7 @@ def metric_learning(originals: np.ndarray, anonymized: np.ndarray, people: np.nd
 
     logging.disable(logging.INFO)
     labels = np.concatenate([people, people])
-    change = transforms.Compose(
+    transform = transforms.Compose(
         [
             transforms.ToPILImage(),
             transforms.RandomResizedCrop(SIZE, scale=(0.8, 1.0)),
@@ -128,7 +127,7 @@ def metric_learning(originals: np.ndarray, anonymized: np.ndarray, people: np.nd
 
         def __getitem__(self, row):
             image = originals[row] if row < len(people) else anonymized[row - len(people)]
-            return change(image) * 255, int(labels[row])
+            return transform(image) * 255, int(labels[row])
 
     def run() -> list[float]:
         model, ends = network(), []
@@ -151,20 +150,20 @@ def metric_learning(originals: np.ndarray, anonymized: np.ndarray, people: np.nd
     return run
 
 
-def timed(contender: Callable[..., Race]) -> Callable[[], dict]:
-    """Return a contender that tells its speed after the warm-up, and its memory above that of code and photos."""
+def timed(contender: Callable[..., Training]) -> Callable[[], dict]:
+    """Return a function that measures a contender: speed after the warm-up, memory above code and photos."""
 
-    def tell() -> dict:
+    def measure() -> dict:
         run = contender(*photos())
-        with Watch() as watch:
+        with AddedMemory() as watch:
             ends = run()
         seconds = ends[WARM + STEPS - 1] - ends[WARM - 1]
         return {"images/s": 2 * BATCH * STEPS / seconds, "GiB": watch.gib}
 
-    return tell
+    return measure
 
 
 if __name__ == "__main__":
     prepare_torch(int(os.environ["OMP_NUM_THREADS"]))
-    contenders = {"ours": ours, "lightly": lightly, "metric-learning": metric_learning}
-    serve({name: timed(one) for name, one in contenders.items()})
+    contenders = {"ours": train_ours, "lightly": train_lightly, "metric-learning": train_metric_learning}
+    serve({name: timed(contender) for name, contender in contenders.items()})

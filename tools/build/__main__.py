@@ -10,35 +10,42 @@ from anonlib.paper import cli
 
 
 def _faces(options: argparse.Namespace) -> None:
-    """Draw the embedded faces again; a stopped run goes on."""
+    """Draw the embedded faces again; a stopped run resumes."""
     from tools.build import faces as build
 
     build.main()
 
 
 def _models(options: argparse.Namespace) -> None:
-    """Train the small diffusion model and the compared systems' parts again; a stopped run goes on."""
+    """Train the small diffusion model and the compared systems' parts again; a stopped run resumes."""
     from tools.build import train
-    from tools.build.compared import Plan, make_compared
+    from tools.build.compared import ComparedPlan, make_compared
 
     train.main()
-    make_compared(Plan(), train.drawn(), cache_root() / "train")
+    make_compared(ComparedPlan(), train.load_training_pool(), cache_root() / "train")
 
 
 def _camouflage(options: argparse.Namespace) -> None:
-    """Train CAMOUFLaGE's own parts for a profile's model on a folder of photos; a stopped run goes on."""
+    """Train CAMOUFLaGE's own parts for a profile's model on a folder of photos; a stopped run resumes."""
     from tools.build.camouflage_photos import train_on
-    from tools.build.train_camouflage import Plan
+    from tools.build.train_camouflage import CamouflagePlan
 
     settings = cli.load_settings(options.profile, options.model)
-    train_on(Path(options.photos), Path(options.target), settings.generator, Plan())
+    train_on(Path(options.photos), Path(options.target), settings.generator, CamouflagePlan())
     names = registry.names(registry.CAMOUFLAGE)
     print(f"use them with: -p generator.camouflage={options.target} -p anonymize.systems={','.join(names)}")
     print(f"or: make anonymize PROFILE={options.profile} METHOD={names[0]} CAMOUFLAGE={options.target}")
 
 
 def main(arguments: list[str]) -> int:
-    """Parse the command line and build; return the exit code."""
+    """Parse the command line and build.
+
+    Args:
+        arguments: of the command line, without the program.
+
+    Returns:
+        The exit code.
+    """
     parser = cli.Parser(prog="python -m tools.build", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=cli.Parser)
     for function in (_faces, _models, _camouflage):
@@ -47,7 +54,7 @@ def main(arguments: list[str]) -> int:
         if function is _camouflage:
             command.add_argument("photos", help="folder of photos, searched recursively")
             command.add_argument("target", help="folder to create")
-            command.add_argument("--profile", default="full", help="the profile whose model it is for (default: full)")
+            command.add_argument("--profile", default="full", help="profile of the model (default: full)")
             command.add_argument("--model", default="", help="a diffusers folder, or owner/model@commit")
     options = parser.parse_args(arguments)
     options.function(options)

@@ -1,4 +1,4 @@
-"""Fit the directions of the style space that edits move along, and the score that keeps children out.
+"""Fit the directions of the style space that edits move along, and the score that leaves out childlike faces.
 
 Run as `python -m tools.build.directions` (half an hour on one core); its result, directions.npz, is shipped.
 """
@@ -20,7 +20,7 @@ YOUNG_BY_EYE = Path(__file__).with_name("young_by_eye.csv")  # pool seeds below 
 def direction(styles: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the step (d,) in style space that changes a linear prediction of `values` by one standard deviation.
 
-    styles: (N, d). values: (N,). Ridge regression, its penalty chosen by leave-one-out error.
+    The prediction is a ridge regression of values (N,) on styles (N, d); leave-one-out error chooses its penalty.
     """
     from sklearn.linear_model import RidgeCV
 
@@ -39,11 +39,11 @@ def young_score(styles: np.ndarray, young: np.ndarray, penalty: float = 0.03) ->
     return slope, float(fitted.intercept_[0] - styles.mean(0) @ slope)
 
 
-def measures(points: np.ndarray) -> dict[str, float]:
-    """Return yaw, pitch and smile of five landmarks (5, 2), as shares of the distance between the eyes."""
-    eyes, apart = points[:2].mean(0), np.linalg.norm(points[0] - points[1])
-    across, down = (points[2] - eyes) / apart
-    return {"yaw": across, "pitch": down, "smile": np.linalg.norm(points[3] - points[4]) / apart}
+def landmark_measures(points: np.ndarray) -> dict[str, float]:
+    """Return yaw, pitch and smile of five landmarks (5, 2) in units of the distance between the eyes."""
+    eyes, distance = points[:2].mean(0), np.linalg.norm(points[0] - points[1])
+    across, down = (points[2] - eyes) / distance
+    return {"yaw": across, "pitch": down, "smile": np.linalg.norm(points[3] - points[4]) / distance}
 
 
 def main() -> None:
@@ -53,20 +53,20 @@ def main() -> None:
     for seed in range(FACES):
         styles = pool_styles(generator, seed)
         picture = generator.draw(styles)
-        if found := detect(picture):
-            rows.append({"seed": seed, "style": styles[0], **measures(found[0].points)})
+        if faces := detect(picture):
+            rows.append({"seed": seed, "style": styles[0], **landmark_measures(faces[0].points)})
             if seed < PARSED:
-                images.append(align(picture, found[0].points))
+                images.append(align(picture, faces[0].points))
     table = pd.DataFrame(rows)
     styles = np.stack(table["style"])
-    found = {name: direction(styles, table[name].to_numpy()) for name in ("yaw", "pitch", "smile")}
+    fitted = {name: direction(styles, table[name].to_numpy()) for name in ("yaw", "pitch", "smile")}
     labels = parse(np.stack(images))
     shares = {"glasses": np.isin(labels, GLASSES).mean((1, 2)) > 0.01, "hair": np.isin(labels, HAIR).mean((1, 2))}
-    found |= {name: direction(styles[: len(labels)], share.astype(float)) for name, share in shares.items()}
+    fitted |= {name: direction(styles[: len(labels)], share.astype(float)) for name, share in shares.items()}
     labelled = (table["seed"] < LABELLED).to_numpy()
     young = table["seed"][labelled].isin(pd.read_csv(YOUNG_BY_EYE)["seed"]).to_numpy()
-    found["young"], found["young_bias"] = young_score(styles[labelled], young)
-    stored = {name: np.asarray(value, np.float32) for name, value in found.items()}
+    fitted["young"], fitted["young_bias"] = young_score(styles[labelled], young)
+    stored = {name: np.asarray(value, np.float32) for name, value in fitted.items()}
     np.savez(Path(__file__).with_name("directions.npz"), **stored)
 
 

@@ -1,6 +1,6 @@
-"""Build the embedded data: choose identities, draw their photos, keep those that recognizers call the same person.
+"""Build the embedded data: choose people, draw their photos, and keep those that recognizers match to the base photo.
 
-The judge of the data card (w600k) takes no part here: MobileFaceNet and SFace filter.
+MobileFaceNet and SFace are the filters; w600k, the judge of the data card, is not used here.
 """
 
 import os
@@ -15,31 +15,29 @@ from anonlib.data.synthetic import EMBEDDED, write_pack
 from anonlib.faces import person_mask
 from anonlib.faces.recognizers import embed
 from tools.build.heads import draw_heads
-from tools.build.render import PERSON, draw_face, draw_recipe, finish, looks_young, plain_recipe, style, weaker
+from tools.build.render import PERSON, draw_face, draw_recipe, finish, looks_young, plain_recipe, sample_style, weaker
 from tools.build.stylespace import Generator, load_generator
 
-SPLITS = {"test": (200, 10), "validation": (50, 6), "train": (750, 6)}  # people, photos a person
-DRAWN = {"test": 212, "validation": 53, "train": 795}  # people drawn, so that some can be dropped by eye
-LOOKALIKE = 0.42  # MobileFaceNet cosine between two people's base photos above which the second is not taken
+SPLITS = {"test": (200, 10), "validation": (50, 6), "train": (750, 6)}  # people, photos per person
+DRAWN = {"test": 212, "validation": 53, "train": 795}  # people drawn: more, because some are dropped by eye
+LOOKALIKE = 0.42  # MobileFaceNet cosine between two people's base photos above which the second is left out
 SAME = {"mobilefacenet": 0.60, "sface": 0.45}  # cosine to the base photo below which a photo is drawn again, weaker
 STRENGTHS = (1.0, 0.7, 0.45, 0.25)
 QUALITY = 88  # WebP
 LICENCE = "Apache-2.0 (drawn by a generator distilled under a research licence)"
-DROPPED_BY_EYE = Path(__file__).with_name(
-    "dropped_by_eye.txt"
-)  # person seeds: look like children, or are broken pictures
+DROPPED_BY_EYE = Path(__file__).with_name("dropped_by_eye.txt")  # seeds of people: childlike, or broken pictures
 
 
 def choose_people(generator: Generator, count: int, folder: Path) -> list[int]:
-    """Return the seeds of `count` people, none who may be a child and no two who look alike; resumable in `folder`."""
+    """Return the seeds of `count` people, without childlike faces and lookalikes; resume from `folder`."""
     path = folder / "people.npz"
-    seeds, embeddings, seen = [], np.zeros((0, 512), np.float32), 0
+    seeds, embeddings, tried = [], np.zeros((0, 512), np.float32), 0
     if path.exists():
         with np.load(path) as stored:
-            seeds, embeddings, seen = stored["seeds"].tolist(), stored["embeddings"], int(stored["seen"])
+            seeds, embeddings, tried = stored["seeds"].tolist(), stored["embeddings"], int(stored["seen"])
     while len(seeds) < count:
-        seed, seen = seen, seen + 1
-        if looks_young(style(generator, PERSON, seed)):
+        seed, tried = tried, tried + 1
+        if looks_young(sample_style(generator, PERSON, seed)):
             continue
         drawn = draw_face(generator, plain_recipe(np.random.default_rng([PERSON, seed]), seed))
         if drawn is None:
@@ -49,33 +47,33 @@ def choose_people(generator: Generator, count: int, folder: Path) -> list[int]:
             continue
         seeds, embeddings = [*seeds, seed], np.concatenate([embeddings, row])
         if len(seeds) % 25 == 0 or len(seeds) == count:
-            _save(path, seeds=np.array(seeds), embeddings=embeddings, seen=np.array(seen))
-            print(f"people: {len(seeds)} of {count} (seen {seen})", flush=True)
+            _save(path, seeds=np.array(seeds), embeddings=embeddings, seen=np.array(tried))
+            print(f"people: {len(seeds)} of {count} ({tried} tried)", flush=True)
     return seeds[:count]
 
 
 def draw_person(generator: Generator, seed: int, photos: int) -> dict[str, np.ndarray]:
-    """Return one person's photos (P, 128, 128, 3), masks, landmarks (P, 5, 2), recipes (JSON); the base photo first."""
+    """Return one person's photos (P, 128, 128, 3), masks, landmarks (P, 5, 2), recipes (JSON); base photo first."""
     rng = np.random.default_rng([PERSON, seed])
     recipe = plain_recipe(rng, seed)
     face, points = draw_face(generator, recipe)
     base = {name: embed(name, face[None])[0] for name in SAME}
-    kept = [(recipe, face, points)]
-    while len(kept) < photos:
-        whole = draw_recipe(rng, seed, 1.0)
+    accepted = [(recipe, face, points)]
+    while len(accepted) < photos:
+        strongest = draw_recipe(rng, seed, 1.0)
         for strength in STRENGTHS:
-            recipe = weaker(whole, strength)
+            recipe = weaker(strongest, strength)
             drawn = draw_face(generator, recipe)
             if drawn is not None and _same(base, drawn[0]):
-                kept.append((recipe, *drawn))
+                accepted.append((recipe, *drawn))
                 break
-    faces = np.stack([face for _, face, _ in kept])
+    faces = np.stack([face for _, face, _ in accepted])
     masks = person_mask(faces)
     return {
-        "images": np.stack([finish(generator, kept[k][0], faces[k], masks[k]) for k in range(photos)]),
+        "images": np.stack([finish(generator, accepted[k][0], faces[k], masks[k]) for k in range(photos)]),
         "masks": masks,
-        "points": np.stack([points for _, _, points in kept]),
-        "recipes": np.array([recipe.to_json() for recipe, _, _ in kept]),
+        "points": np.stack([points for _, _, points in accepted]),
+        "recipes": np.array([recipe.to_json() for recipe, _, _ in accepted]),
     }
 
 
@@ -84,18 +82,18 @@ def _same(base: dict[str, np.ndarray], face: np.ndarray) -> bool:
 
 
 def draw_shard(seeds: list[int], photos: list[int], path: Path) -> None:
-    """Draw some people and write them to one file; a shard that is there is not drawn again."""
+    """Draw some people and write them to one file, unless it exists."""
     if path.exists():
         return
     cv2.setNumThreads(1)
     generator = load_generator()
     people = [draw_person(generator, seed, n) for seed, n in zip(seeds, photos, strict=True)]
-    joined = {key: np.concatenate([person[key] for person in people]) for key in people[0]}
-    _save(path, seed=np.repeat(seeds, photos), replicate=np.concatenate([np.arange(n) for n in photos]), **joined)
+    arrays = {key: np.concatenate([person[key] for person in people]) for key in people[0]}
+    _save(path, seed=np.repeat(seeds, photos), replicate=np.concatenate([np.arange(n) for n in photos]), **arrays)
 
 
 def shards(folder: Path, size: int = 20) -> list[tuple[list[int], list[int], Path]]:
-    """Return (person seeds, photos a person, file) for every shard of the whole data set, the test people first."""
+    """Return (person seeds, photos per person, file) of every shard of the data set, test people first."""
     seeds = choose_people(load_generator(), sum(DRAWN.values()), folder)
     photos = [SPLITS[split][1] for split, people in DRAWN.items() for _ in range(people)]
     starts = range(0, len(seeds), size)
@@ -103,7 +101,7 @@ def shards(folder: Path, size: int = 20) -> list[tuple[list[int], list[int], Pat
 
 
 def main() -> None:
-    """`make data`: build the whole embedded set (two hours on 2 cores); a killed run goes on where it was."""
+    """Build the whole embedded set, `make data` (two hours on 2 cores); a stopped run resumes."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
@@ -113,22 +111,22 @@ def main() -> None:
     folder = cache_root() / "build"
     folder.mkdir(parents=True, exist_ok=True)
     work = shards(folder)
-    todo = [shard for shard in work if not shard[2].exists()]
-    print(f"photos: {len(work) - len(todo)} of {len(work)} shards are there", flush=True)
+    missing = [shard for shard in work if not shard[2].exists()]
+    print(f"photos: {len(work) - len(missing)} of {len(work)} shards are there", flush=True)
     with ProcessPoolExecutor(default_workers(), mp_context=get_context("spawn")) as pool:
-        for done, _ in enumerate(pool.map(draw_shard, *zip(*todo, strict=True)) if todo else [], start=1):
-            print(f"photos: shard {done} of {len(todo)} drawn", flush=True)
+        for done, _ in enumerate(pool.map(draw_shard, *zip(*missing, strict=True)) if missing else [], start=1):
+            print(f"photos: shard {done} of {len(missing)} drawn", flush=True)
     pack([path for _, _, path in work], EMBEDDED)
     draw_heads()
 
 
 def splits_of(people: list[int]) -> dict[int, str]:
-    """Return the split of every person that is kept; people: seeds in the order drawn, dropped ones included."""
+    """Return the split of every person who is not dropped; people: all drawn seeds in their order."""
     dropped = {int(line.split()[0]) for line in DROPPED_BY_EYE.read_text().splitlines() if line.strip()}
     chosen, start = {}, 0
     for split, drawn in DRAWN.items():
-        kept = [seed for seed in people[start : start + drawn] if seed not in dropped][: SPLITS[split][0]]
-        chosen.update(dict.fromkeys(kept, split))
+        selected = [seed for seed in people[start : start + drawn] if seed not in dropped][: SPLITS[split][0]]
+        chosen.update(dict.fromkeys(selected, split))
         start += drawn
     return chosen
 
@@ -136,24 +134,24 @@ def splits_of(people: list[int]) -> dict[int, str]:
 def pack(paths: list[Path], target: Path) -> Path:
     """Encode the drawn shards as WebP and write them as the embedded pack."""
     shards = [dict(np.load(path)) for path in paths]
-    joined = {key: np.concatenate([shard[key] for shard in shards]) for key in shards[0]}
-    split = splits_of(list(dict.fromkeys(joined["seed"].tolist())))
-    rows = [row for row, seed in enumerate(joined["seed"].tolist()) if seed in split]
+    arrays = {key: np.concatenate([shard[key] for shard in shards]) for key in shards[0]}
+    split = splits_of(list(dict.fromkeys(arrays["seed"].tolist())))
+    rows = [row for row, seed in enumerate(arrays["seed"].tolist()) if seed in split]
     table = pd.DataFrame(
         {
-            "identity": [f"s{joined['seed'][row]:05d}" for row in rows],
-            "split": [split[int(joined["seed"][row])] for row in rows],
-            "replicate": joined["replicate"][rows],
-            "seed": joined["seed"][rows],
-            "latent_seed": joined["seed"][rows],
-            "edit": joined["recipes"][rows],
+            "identity": [f"s{arrays['seed'][row]:05d}" for row in rows],
+            "split": [split[int(arrays["seed"][row])] for row in rows],
+            "replicate": arrays["replicate"][rows],
+            "seed": arrays["seed"][rows],
+            "latent_seed": arrays["seed"][rows],
+            "edit": arrays["recipes"][rows],
             "licence": LICENCE,
         }
     )
-    landmarks = joined["points"][rows].reshape(len(rows), 10).round(2)
+    landmarks = arrays["points"][rows].reshape(len(rows), 10).round(2)
     table = table.assign(**{f"{'xy'[k % 2]}{k // 2}": landmarks[:, k] for k in range(10)})
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_pack(target, [encode(joined["images"][row]) for row in rows], joined["masks"][rows] > 0, table)
+    write_pack(target, [encode(arrays["images"][row]) for row in rows], arrays["masks"][rows] > 0, table)
     return target
 
 

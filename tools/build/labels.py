@@ -1,8 +1,8 @@
-"""Attributes of the pool's drawn faces without a photo of anybody real: measured, or told by eye and carried over.
+"""Attributes of the pool's drawn faces, without photos of real people: measured, or labelled by eye and transferred.
 
-What a parser, a face mesh and colours can measure is measured, and the pool's quantiles say where "big" begins. What
-they cannot (sex, age, beard, waves) was told by eye of the first faces, and a linear model on what the parser's trunk
-and a recognizer see carries it over to the others; where that is unsure there is no label.
+A face parser, a face mesh and colours measure some attributes; quantiles of the pool are the thresholds. The others
+(sex, age, beard, waves) are labelled by eye for the first faces. A linear model of parser and recognizer features
+transfers these labels to the other faces; an unsure one stays without a label.
 """
 
 import colorsys
@@ -17,107 +17,109 @@ from anonlib.faces import GLASSES, HAIR, HAT, SKIN
 from anonlib.faces.mesh import EYE_CORNERS
 
 BY_EYE = Path(__file__).with_name("attributes_by_eye.csv")  # seed, sex (f, m), age (young, old), beard, hair
-EARRING, UPPER_LIP, LOWER_LIP = 9, 12, 13  # of the parser
-SURE = 0.75  # of a class, to be carried over
+EARRING, UPPER_LIP, LOWER_LIP = 9, 12, 13  # classes of the parser
+SURE = 0.75  # probability above which a label is transferred
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """What labels are made of: images (N, 128, 128, 3) uint8, parser classes (N, 128, 128), mesh points (N, 468, 3)."""
+class ParsedFaces:
+    """Faces to label: images (N, 128, 128, 3) uint8, parser classes (N, 128, 128), mesh points (N, 468, 3)."""
 
     images: np.ndarray
     classes: np.ndarray
     points: np.ndarray
 
     def share(self, *classes: int) -> np.ndarray:
-        """Return how much of each picture is of these classes, (N,)."""
+        """Return the share of each picture that has these classes, (N,)."""
         return np.isin(self.classes, classes).mean((1, 2))
 
-    def apart(self, first: int, second: int) -> np.ndarray:
-        """Return how far two points of the mesh lie from each other, (N,) px."""
+    def gap(self, first: int, second: int) -> np.ndarray:
+        """Return the distance between two points of the mesh, (N,) px."""
         return np.linalg.norm(self.points[:, first, :2] - self.points[:, second, :2], axis=1)
 
     def colour(self, channel: int, *classes: int) -> np.ndarray:
-        """Return the mean of a CIELAB channel (0 to 255) over these classes, (N,); NaN where there is too little."""
-        found = np.full(len(self.images), np.nan)
+        """Return a CIELAB channel's mean (0 to 255) over these classes, (N,); NaN if they are too small."""
+        means = np.full(len(self.images), np.nan)
         for row, (image, labels) in enumerate(zip(self.images, self.classes, strict=True)):
             inside = np.isin(labels, classes)
             if inside.sum() > 5:
-                found[row] = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)[inside][:, channel].mean()
-        return found
+                means[row] = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)[inside][:, channel].mean()
+        return means
 
 
-def labels(seen: Measured, seeds: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
-    """Return attributes by name, (N,) float: 1, 0, or NaN where it cannot be told.
+def attribute_labels(faces: ParsedFaces, seeds: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
+    """Return attributes by name, (N,) float: 1, 0, or NaN for unknown.
 
-    seeds: (N,) of the pool, by which faces were told by eye. features: (N, d), what these labels are carried over by.
+    `seeds` (N,) of the pool identify the faces labelled by eye; `features` (N, d) are the inputs of the transfer.
     """
-    return _measured(seen) | _told(seen, seeds, features)
+    return _measured_labels(faces) | _transferred_labels(faces, seeds, features)
 
 
-def _measured(seen: Measured) -> dict[str, np.ndarray]:
-    points, hair, hat = seen.points[..., :2], seen.share(*HAIR), seen.share(*HAT) > 0.02
+def _measured_labels(faces: ParsedFaces) -> dict[str, np.ndarray]:
+    points, hair, hat = faces.points[..., :2], faces.share(*HAIR), faces.share(*HAT) > 0.02
     eyes = _eyes_apart(points)
-    bangs, height = np.array([_forehead(*one) for one in zip(seen.classes, points, strict=True)]).T
-    mouth = seen.apart(61, 291)
+    bangs, height = np.array([_forehead(*face) for face in zip(faces.classes, points, strict=True)]).T
+    mouth = faces.gap(61, 291)
     lips, corners = points[:, [13, 14], 1].mean(1), points[:, [61, 291], 1].mean(1)
     smile = mouth / eyes + 1.5 * (lips - corners) / mouth
-    opening = seen.apart(159, 145) / seen.apart(33, 133) + seen.apart(386, 374) / seen.apart(263, 362)
+    opening = faces.gap(159, 145) / faces.gap(33, 133) + faces.gap(386, 374) / faces.gap(263, 362)
     arch = sum(points[:, ends, 1].mean(1) - points[:, top, 1] for ends, top in (([70, 107], 105), ([300, 336], 334)))
-    light, yellow, brows = seen.colour(0, *SKIN), seen.colour(2, *SKIN), seen.colour(0, 2, 3)
-    nose = seen.apart(129, 358) / eyes
-    colours = np.array([_hair_colour(*one) for one in zip(seen.images, seen.classes, strict=True)])
-    found = {
-        "Eyeglasses": seen.share(*GLASSES) > 0.005,
+    light, yellow, brows = faces.colour(0, *SKIN), faces.colour(2, *SKIN), faces.colour(0, 2, 3)
+    nose = faces.gap(129, 358) / eyes
+    colours = np.array([_hair_colour(*face) for face in zip(faces.images, faces.classes, strict=True)])
+    attributes = {
+        "Eyeglasses": faces.share(*GLASSES) > 0.005,
         "Wearing_Hat": hat,
-        "Wearing_Earrings": seen.share(EARRING) > 0.0006,
+        "Wearing_Earrings": faces.share(EARRING) > 0.0006,
         "Bald": _unless(hat, hair < 0.02),
         "Bangs": _unless(hat, bangs > 0.3),
         "Receding_Hairline": _unless(hat, _most(height, 0.18)),
-        "Mouth_Slightly_Open": seen.apart(13, 14) / mouth > 0.06,
+        "Mouth_Slightly_Open": faces.gap(13, 14) / mouth > 0.06,
         "Smiling": _most(smile, 0.5),
-        "High_Cheekbones": _most(smile, 0.45),  # in CelebA a matter of smiling
+        "High_Cheekbones": _most(smile, 0.45),  # in CelebA they follow the smile
         "Narrow_Eyes": _most(-opening, 0.25),
-        "Big_Lips": _most((seen.apart(0, 13) + seen.apart(14, 17)) / eyes, 0.25),
+        "Big_Lips": _most((faces.gap(0, 13) + faces.gap(14, 17)) / eyes, 0.25),
         "Big_Nose": _most(nose, 0.3),
         "Pointy_Nose": _most(-nose, 0.3),
         "Arched_Eyebrows": _most(arch / eyes, 0.3),
-        "Bushy_Eyebrows": _most((light - brows) * np.sqrt(seen.share(2, 3)), 0.28),
+        "Bushy_Eyebrows": _most((light - brows) * np.sqrt(faces.share(2, 3)), 0.28),
         "Pale_Skin": _most(light - 2 * yellow, 0.15),
-        "Bags_Under_Eyes": _most(-_under_eyes(seen), 0.3),
+        "Bags_Under_Eyes": _most(-_under_eyes(faces), 0.3),
     }
     for name in ("Black", "Blond", "Brown", "Gray"):
-        found[f"{name}_Hair"] = _unless(colours == "", colours == name)
-    return {name: np.asarray(value, float) for name, value in found.items()}
+        attributes[f"{name}_Hair"] = _unless(colours == "", colours == name)
+    return {name: np.asarray(value, float) for name, value in attributes.items()}
 
 
-def _told(seen: Measured, seeds: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
+def _transferred_labels(faces: ParsedFaces, seeds: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
     table = pd.read_csv(BY_EYE).set_index("seed").reindex(seeds)
 
-    def carried(column: str, yes: str, known: str) -> np.ndarray:
-        told = table[column].isin(list(known)).to_numpy()
-        return _carried_over(table[column].isin(list(yes)).to_numpy(), told, features)
+    def transferred(column: str, yes: str, allowed: str) -> np.ndarray:
+        labelled = table[column].isin(list(allowed)).to_numpy()
+        return _transfer_labels(table[column].isin(list(yes)).to_numpy(), labelled, features)
 
-    male, wavy = carried("sex", "m", "fm"), carried("hair", "w", "sw")
+    male, wavy = transferred("sex", "m", "fm"), transferred("hair", "w", "sw")
     beards = {"No_Beard": "n", "5_o_Clock_Shadow": "s", "Goatee": "gb", "Mustache": "tgb", "Sideburns": "b"}
-    found = {name: carried("beard", letters, "nstgb") for name, letters in beards.items()}
-    red = seen.colour(1, UPPER_LIP, LOWER_LIP) - seen.colour(1, *SKIN)
-    red -= 0.15 * (seen.colour(0, UPPER_LIP, LOWER_LIP) - seen.colour(0, *SKIN))
+    attributes = {name: transferred("beard", letters, "nstgb") for name, letters in beards.items()}
+    red = faces.colour(1, UPPER_LIP, LOWER_LIP) - faces.colour(1, *SKIN)
+    red -= 0.15 * (faces.colour(0, UPPER_LIP, LOWER_LIP) - faces.colour(0, *SKIN))
     women = np.where(male == 0, red, np.nan)
-    found |= {"Male": male, "Young": carried("age", "y", "yo"), "Wavy_Hair": wavy, "Straight_Hair": 1 - wavy}
+    attributes |= {"Male": male, "Young": transferred("age", "y", "yo"), "Wavy_Hair": wavy, "Straight_Hair": 1 - wavy}
     for name, share in {"Wearing_Lipstick": 0.65, "Heavy_Makeup": 0.4}.items():
-        found[name] = np.where(male == 1, 0.0, _most(women, share))
-    return found
+        attributes[name] = np.where(male == 1, 0.0, _most(women, share))
+    return attributes
 
 
-def _carried_over(positive: np.ndarray, told: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Return labels (N,): those that were told, and of the others those that a linear model is sure of, else NaN."""
+def _transfer_labels(positive: np.ndarray, labelled: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Return labels (N,): those given by eye, and those that a linear model is sure of, else NaN."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=0.3, max_iter=3000, class_weight="balanced").fit(features[told], positive[told])
-    chance = model.predict_proba(features)[:, 1]
-    guessed = np.where(np.maximum(chance, 1 - chance) > SURE, chance > 0.5, np.nan)
-    return np.where(told, positive, guessed)
+    model = LogisticRegression(C=0.3, max_iter=3000, class_weight="balanced").fit(
+        features[labelled], positive[labelled]
+    )
+    probability = model.predict_proba(features)[:, 1]
+    predicted = np.where(np.maximum(probability, 1 - probability) > SURE, probability > 0.5, np.nan)
+    return np.where(labelled, positive, predicted)
 
 
 def _most(values: np.ndarray, share: float) -> np.ndarray:
@@ -130,7 +132,7 @@ def _unless(hidden: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 def _forehead(classes: np.ndarray, points: np.ndarray) -> tuple[float, float]:
-    """Return how much of the forehead is hair, and how far above the brows that begins, in distances of the eyes."""
+    """Return the share of hair on the forehead, and the hairline's height above the brows in eye distances."""
     brows, left, right = points[[105, 334], 1].mean(), *sorted(points[[105, 334], 0])
     top, middle = max(0, int(points[10, 1] - 4)), int(points[10, 0])
     above = classes[top : max(top + 2, int(brows) - 3), int(left) : max(int(left) + 1, int(right))]
@@ -140,12 +142,12 @@ def _forehead(classes: np.ndarray, points: np.ndarray) -> tuple[float, float]:
 
 
 def _eyes_apart(points: np.ndarray) -> np.ndarray:
-    """Return how far the middles of both eyes lie from each other, (N,) px, by mesh points (N, 468, 2)."""
+    """Return the distance between the middles of both eyes, (N,) px, of mesh points (N, 468, 2)."""
     return np.linalg.norm(np.subtract(*(points[:, list(corners)].mean(1) for corners in EYE_CORNERS)), axis=1)
 
 
 def _hair_colour(image: np.ndarray, classes: np.ndarray) -> str:
-    """Return the colour of the hair, "" where there is too little of it."""
+    """Return the colour of the hair, "" if there is too little hair."""
     inside = np.isin(classes, HAIR)
     if inside.mean() < 0.04:
         return ""
@@ -157,14 +159,14 @@ def _hair_colour(image: np.ndarray, classes: np.ndarray) -> str:
     return "Blond" if value > 0.55 else "Brown"
 
 
-def _under_eyes(seen: Measured) -> np.ndarray:
-    """Return how much lighter it is below the eyes than on the cheeks, (N,) grey levels."""
-    found = []
-    for image, points in zip(seen.images, seen.points[..., :2].astype(int), strict=True):
+def _under_eyes(faces: ParsedFaces) -> np.ndarray:
+    """Return the brightness below the eyes minus that of the cheeks, (N,) grey levels."""
+    differences = []
+    for image, points in zip(faces.images, faces.points[..., :2].astype(int), strict=True):
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(float)
         patches = [_patch(grey, points[at]).mean() for at in (119, 348, 50, 280)]
-        found.append(sum(patches[:2]) / 2 - sum(patches[2:]) / 2)
-    return np.array(found)
+        differences.append(sum(patches[:2]) / 2 - sum(patches[2:]) / 2)
+    return np.array(differences)
 
 
 def _patch(grey: np.ndarray, point: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Measure the small bundle: reconstruction, Frechet distance of its samples, agreement of controls."""
+"""Measure the small bundle: reconstruction, Frechet distance of its samples, agreement of control maps."""
 
 import json
 from pathlib import Path
@@ -22,34 +22,27 @@ CONTROLLED = 100  # held-out photos inpainted under each control
 SHARD = 100
 
 
-def measure(held_out: dict[str, np.ndarray], checkpoints: Path, target: Path = SMALL) -> dict:
-    """Measure a bundle on images that it never saw and write the numbers beside it.
+def measure_bundle(held_out: dict[str, np.ndarray], checkpoints: Path, target: Path = SMALL) -> dict:
+    """Measure a bundle on a held-out pool, write the results to generator_quality.MEASURED and return them.
 
-    Measurements of the same weights are kept: new ControlNets leave the numbers of the samples as they are.
-
-    Args:
-        held_out: "images" (N, 128, 128, 3), "masks" and "captions" of a pool; N >= 2,000 for a Frechet distance.
-        checkpoints: Folder of the training's checkpoints, whose losses are kept.
-        target: The bundle's folder.
-
-    Returns:
-        The numbers, as `generator_quality.measured` reads them.
+    Parts with unchanged weights keep their results. A Frechet distance needs 2,000 images of the pool. `checkpoints` is
+    the folder of the training's checkpoints; their losses are stored too.
     """
     stored = read_json(generator_quality.MEASURED)
-    # the attribute network has a hash of its own
-    numbers = {key: value for key, value in stored.items() if key == generator_quality.ATTRIBUTES}
-    numbers["megabytes"] = sum(file.stat().st_size for file in target.rglob("*") if file.is_file()) / 1e6
-    numbers["losses"] = losses(checkpoints) or stored.get("losses", {})
+    # the attribute network has its own hash
+    results = {key: value for key, value in stored.items() if key == generator_quality.ATTRIBUTES}
+    results["megabytes"] = sum(file.stat().st_size for file in target.rglob("*") if file.is_file()) / 1e6
+    results["losses"] = read_losses(checkpoints) or stored.get("losses", {})
     for name, call in {"samples": measure_samples, "controls": measure_controls}.items():
         weights = weights_hash(target, name)
         same = stored.get(name, {}).get("weights") == weights
-        numbers[name] = stored[name] if same else {"weights": weights, **call(held_out, target)}
+        results[name] = stored[name] if same else {"weights": weights, **call(held_out, target)}
     # not sorted: the rows of "following" keep their order
-    write_text(generator_quality.MEASURED, json.dumps(numbers, indent=1) + "\n")
-    return numbers
+    write_text(generator_quality.MEASURED, json.dumps(results, indent=1) + "\n")
+    return results
 
 
-def losses(checkpoints: Path) -> dict[str, list[list[float]]]:
+def read_losses(checkpoints: Path) -> dict[str, list[list[float]]]:
     """Read [step, loss] of CAMOUFLaGE's trainings from their checkpoints, by name."""
     curves = {}
     for name in ("controlnet-identity", "light"):
@@ -99,15 +92,10 @@ def measure_controls(held_out: dict[str, np.ndarray], target: Path) -> dict:
 
 
 def control_agreement(images: np.ndarray, inpainted: np.ndarray, masks: np.ndarray) -> dict[str, float | None]:
-    """Correlate HED edges and depth of inpainted images with those of the originals.
+    """Correlate HED edges and depth of inpainted images with those of the originals, (N, 128, 128, 3) uint8.
 
-    Args:
-        images: Originals (N, 128, 128, 3) uint8.
-        inpainted: Of the same shape.
-        masks: (N, 128, 128) uint8; dilated as the anonymizer does, they are where maps are compared.
-
-    Returns:
-        Mean correlation by map, over photos with valid maps on both sides; None where there are none.
+    Maps are compared inside the dilated masks (N, 128, 128). Return the mean by map over photos with valid maps on both
+    sides, None without such photos.
     """
     inside, agreement = dilate_masks(masks) > 127, {}
     for name in ("hed", "depth"):

@@ -1,4 +1,4 @@
-"""Measure the demo's attribute network on photos of real people that it never saw, and keep the numbers.
+"""Measure the demo's attribute network on held-out photos of real people and store the results.
 
 Run as `python -m tools.build.measure_attributes` where LFW's photos and LFWA's labels are; see data/archive.py.
 """

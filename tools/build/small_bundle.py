@@ -15,7 +15,14 @@ CONTEXT, TEXT_WIDTH = 24, 128
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Write a byte-pair vocabulary in which every known word is one token, and return its tokenizer."""
+    """Build a byte-pair tokenizer with one token per word of the captions.
+
+    Args:
+        folder: to write the vocabulary into.
+
+    Returns:
+        The tokenizer, for texts of CONTEXT tokens.
+    """
     letters = string.ascii_lowercase + string.digits + string.punctuation
     tokens = [*letters, *(letter + "</w>" for letter in letters)]
     merges: list[tuple[str, str]] = []
@@ -52,7 +59,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_unet(widths: tuple[int, ...] = (64, 128, 192), layers: int = 1) -> UNet2DConditionModel:
-    """Return an untrained inpainting UNet: 9 input channels (latent, mask, masked latent), as Stable Diffusion's."""
+    """Return an untrained inpainting UNet: 9 input channels (latent, mask, masked latent), as in Stable Diffusion."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=9,
@@ -70,10 +77,10 @@ def build_unet(widths: tuple[int, ...] = (64, 128, 192), layers: int = 1) -> UNe
 def build_controlnet(
     unet: UNet2DConditionModel, attention: bool = True, embedding: tuple[int, ...] = (8, 16, 32, 64), channels: int = 3
 ) -> ControlNetModel:
-    """Return a ControlNet that starts as the UNet's encoder; it sees the 4 latent channels, like published ones.
+    """Return a ControlNet with the weights of the UNet's encoder; its input has the 4 latent channels, as published.
 
-    attention: without it the net has half the size. embedding: widths of what reads the map; each but the first halves
-    its sides. channels: of the map.
+    Without `attention` it has half the size. `channels`: of the map. `embedding`: widths of the map's encoder; each but
+    the first halves the sides.
     """
     blocks = unet.config.down_block_types
     net = ControlNetModel(
@@ -88,7 +95,7 @@ def build_controlnet(
         norm_num_groups=unet.config.norm_num_groups,
         conditioning_embedding_out_channels=embedding,
     )
-    started(net, {name: value for name, value in unet.state_dict().items() if not name.startswith("conv_in.")})
+    copy_matching(net, {name: value for name, value in unet.state_dict().items() if not name.startswith("conv_in.")})
     with torch.no_grad():
         net.conv_in.weight.copy_(unet.conv_in.weight[:, :4])
         net.conv_in.bias.copy_(unet.conv_in.bias)
@@ -96,17 +103,16 @@ def build_controlnet(
 
 
 def build_identity(unet: UNet2DConditionModel) -> ControlNetModel:
-    """Return CAMOUFLaGE's untrained identity function: a ControlNet whose map is the photo's latent, at its size."""
+    """Return CAMOUFLaGE's untrained identity function: a ControlNet on the photo's latent, at the latent's size."""
     width = unet.config.block_out_channels[0]
     return build_controlnet(unet, attention=False, embedding=(width,), channels=4)
 
 
-def started(net: ControlNetModel, weights: Mapping[str, torch.Tensor]) -> ControlNetModel:
-    """Return a net with those weights of another that it has a place for."""
+def copy_matching(net: ControlNetModel, weights: Mapping[str, torch.Tensor]) -> ControlNetModel:
+    """Copy the weights of another network that have the same names and shapes; return the network."""
     own = net.state_dict()
-    net.load_state_dict(
-        own | {name: one for name, one in weights.items() if name in own and own[name].shape == one.shape}
-    )
+    same = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    net.load_state_dict(own | same)
     return net
 
 

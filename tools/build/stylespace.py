@@ -1,4 +1,4 @@
-"""The face generator of the asset table (MobileStyleGAN, 1024 px), driven layer by layer in its W+ style space."""
+"""The face generator of the asset table (MobileStyleGAN, 1024 px) with a style per layer, its W+ style space."""
 
 import re
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def load_generator(threads: int = 1) -> Generator:
 
 
 def _per_layer(model):
-    """Return the model with one input (23, 512), each row feeding one layer's style transform in depth order."""
+    """Return the model with one input (23, 512): row k is the style of layer k, by depth."""
     import openvino as ov
     from openvino import opset13 as op
 
@@ -63,6 +63,6 @@ def _per_layer(model):
         row = op.gather(styles, op.constant(np.array([k], np.int64)), op.constant(np.int64(0)))
         node.input(0).replace_source_output(row.output(0))
     first_row = op.gather(styles, op.constant(np.array([0], np.int64)), op.constant(np.int64(0)))
-    for target in single.output(0).get_target_inputs():  # what is left reads only the batch size
+    for target in single.output(0).get_target_inputs():  # the remaining ones read only the batch size
         target.replace_source_output(first_row.output(0))
     return ov.Model([result.input_value(0) for result in model.get_results()], [styles], "synthesis")

@@ -1,7 +1,7 @@
-"""The autoencoder's second stage: its decoder against a patch discriminator; the encoder stays, and so do the latents.
+"""Train the autoencoder's decoder against a patch discriminator, its second stage; the encoder and latents stay.
 
-Squared error and LPIPS alone leave skin and hair smooth; the discriminator asks for texture (Esser et al., 2021). The
-UNet and ControlNets see latents only, so they need no new training.
+Squared error and LPIPS alone give smooth skin and hair; the discriminator adds texture (Esser et al., 2021). UNet and
+ControlNets depend on latents alone, so they need no new training.
 """
 
 from pathlib import Path
@@ -19,8 +19,8 @@ from tools.build.train_vae import encode, to_tensor
 from tools.build.training import Schedule, autocast, device, train
 
 LPIPS_WEIGHT, ADVERSARIAL_WEIGHT, MOST = 0.5, 0.25, 20.0
-ALONE = 300  # steps that the discriminator learns before the decoder hears of it
-SHARE = 0.8  # of the way from the first stage's weights to the second's: all of it costs 0.6 dB, this 0.4
+ALONE = 300  # steps before the discriminator's loss reaches the decoder
+SHARE = 0.8  # of the second stage in the interpolated weights; 1 costs 0.6 dB, this 0.4
 
 
 class Discriminator(nn.Sequential):
@@ -43,21 +43,17 @@ class Pair(nn.Module):
         super().__init__()
         self.post_quant_conv, self.decoder, self.judge = vae.post_quant_conv, vae.decoder, Discriminator()
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Decode latents (B, 4, H/8, W/8) to images (B, 3, H, W) in [-1, 1]."""
         return self.decoder(self.post_quant_conv(latents))
 
 
-def train_decoder(
-    vae: AutoencoderKL,
-    images: np.ndarray,
-    schedule: Schedule,
-    folder: Path,
-) -> None:
-    """Train the decoder on uint8 images (N, 128, 128, 3) and leave it SHARE of the way to the EMA weights.
+def train_decoder(vae: AutoencoderKL, images: np.ndarray, schedule: Schedule, folder: Path) -> None:
+    """Train the decoder on uint8 images (N, 128, 128, 3); it ends SHARE of the way to the EMA weights.
 
-    Loss: absolute error, LPIPS, and the hinge loss of the discriminator, weighted so that its gradient at the last
-    layer is ADVERSARIAL_WEIGHT of the others' (Esser et al., 2021, equation 7). Weights between the two stages' trade
-    texture for exactness (network interpolation: Wang et al., ESRGAN, 2018, section 3.4).
+    Loss: absolute error, LPIPS, and the discriminator's hinge loss, weighted so that its gradient at the last layer is
+    ADVERSARIAL_WEIGHT of the others' (Esser et al., 2021, equation 7). Interpolated weights trade texture for exactness
+    (ESRGAN, Wang et al., 2018, section 3.4).
     """
     vae.to(device()).eval()
     first = {name: value.clone() for name, value in vae.state_dict().items()}
@@ -69,24 +65,26 @@ def train_decoder(
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         x = to_tensor(both[rows.numpy()])
         with autocast():
-            made = net.decode(latents[rows].to(device())).float()
-            perceptual = lpips(made, x).float().mean()
-            kept = (made - x).abs().mean() + LPIPS_WEIGHT * perceptual
+            decoded = net.decode_latents(latents[rows].to(device())).float()
+            perceptual = lpips(decoded, x).float().mean()
+            content = (decoded - x).abs().mean() + LPIPS_WEIGHT * perceptual
             frozen = {name: value.detach() for name, value in net.judge.state_dict(keep_vars=True).items()}
-            fooled = -torch.func.functional_call(net.judge, frozen, made).float().mean()
-            true, false = net.judge(torch.cat([x, made.detach()])).float().chunk(2)
-        judged = F.relu(1 - true).mean() + F.relu(1 + false).mean()
+            adversarial = -torch.func.functional_call(net.judge, frozen, decoded).float().mean()
+            true, false = net.judge(torch.cat([x, decoded.detach()])).float().chunk(2)
+        hinge = F.relu(1 - true).mean() + F.relu(1 + false).mean()
         weight = 0.0
         if step >= ALONE:
-            ours, theirs = (torch.autograd.grad(part, last, retain_graph=True)[0].norm() for part in (kept, fooled))
-            weight = float((ADVERSARIAL_WEIGHT * ours / (theirs + 1e-6)).clamp(max=MOST))
-        told = {
-            "psnr": -10 * torch.log10((made.detach() - x).pow(2).mean() / 4),
+            own, other = (
+                torch.autograd.grad(part, last, retain_graph=True)[0].norm() for part in (content, adversarial)
+            )
+            weight = float((ADVERSARIAL_WEIGHT * own / (other + 1e-6)).clamp(max=MOST))
+        measures = {
+            "psnr": -10 * torch.log10((decoded.detach() - x).pow(2).mean() / 4),
             "lpips": perceptual,
             "true": true.mean(),
             "false": false.mean(),
         }
-        return kept + weight * fooled + judged, {name: value.item() for name, value in told.items()}
+        return content + weight * adversarial + hinge, {name: value.item() for name, value in measures.items()}
 
     train("decoder", net, loss, len(both), schedule, checkpoint=folder / "decoder.pt").finish(net)
     vae.load_state_dict({name: first[name].lerp(value, SHARE) for name, value in vae.state_dict().items()})

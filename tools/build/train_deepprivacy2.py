@@ -1,4 +1,4 @@
-"""DeepPrivacy2's training (Hukkelås & Lindseth, 2023), small: non-saturating loss, R1, EMA."""
+"""Train a small DeepPrivacy2 generator (Hukkelås & Lindseth, 2023): non-saturating loss, R1, EMA."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ from tools.build.training import (
     Ema,
     Schedule,
     autocast,
-    batches,
+    batch_indices,
     device,
     load_checkpoint,
     save_checkpoint,
@@ -25,15 +25,16 @@ from tools.build.training import (
 )
 from tools.build.whitened_identity import WhitenedIdentity
 
-R1, R1_EVERY = 1.0, 16  # weight of the gradient penalty, and in which steps it is taken, so many times as heavy there
-# The originals see millions of faces, and learn from the discriminator alone. Here the generator is also told what a
-# face looked like, by LPIPS and at first in pixels. Told so whatever its noise, it paints well and ignores the noise.
-# Then it begins anew what it makes of noise: half of a batch is given the code of its own face for a noise, and only
-# this half is told the look; the other half is given noise, and its faces have to have this for a code.
-PIXELS, LOOKS, HEEDED = 10.0, 2.0, 3.0
-PAINTS, HEEDS = (1.0, 0.6), (1 / 3, 1 / 3)  # how much of PIXELS at first, and after which share of the steps none
+R1, R1_EVERY = 1.0, 16  # weight of the gradient penalty; steps between two penalties, and their factor
+# The paper trains on millions of faces with the discriminator alone. Here a reconstruction loss is added: LPIPS, and
+# pixels at first. In the first phase it holds for every noise, so the generator ignores the noise. The second phase
+# (noise diversity) resets the mapping network. Half of a batch has the whitened embedding of its own face as noise, and
+# the reconstruction loss. The other half has random noise, which the embedding of the generated face must match.
+PIXEL_WEIGHT, LPIPS_WEIGHT, NOISE_WEIGHT = 10.0, 2.0, 3.0
+# the first share of PIXEL_WEIGHT in a phase, and the share of its steps after which it is 0
+RECONSTRUCTION, NOISE_DIVERSITY = (1.0, 0.6), (1 / 3, 1 / 3)
 BETAS, DECAY = (0.0, 0.99), 0.998
-SHIFT, LIGHT = 8, 0.3  # px, share: what the discriminator sees is moved and relit, or so few faces are learned by heart
+SHIFT, LIGHT = 8, 0.3  # px, share: augmentation of the discriminator's inputs against overfitting
 
 
 class Discriminator(nn.Module):
@@ -59,8 +60,8 @@ class Discriminator(nn.Module):
 
 def train_deepprivacy2(
     images: np.ndarray,
-    painting: Schedule,
-    heeding: Schedule,
+    reconstruction: Schedule,
+    noise_diversity: Schedule,
     folder: Path,
     target: Path,
     every: int = 100,
@@ -68,69 +69,70 @@ def train_deepprivacy2(
 ) -> DeepPrivacy2Generator:
     """Train the generator on faces (N, 128, 128, 3) uint8 and their mirror images, write it to `target`, return it.
 
-    painting, heeding: how long before and after it has to heed its noise. A stopped training goes on from its
-    checkpoint in `folder`; `seconds`: stop after so long, leaving one.
+    The two schedules are those of the phases, see NOISE_WEIGHT. A stopped training resumes from its checkpoint in
+    `folder`; after `seconds` it stops and leaves one.
     """
     both = with_mirrors(images)
-    told = find_face_boxes(both)
-    rows = np.flatnonzero(told.has_face)
-    both, told = both[rows], FaceBoxes(told.hole[rows], told.points[rows])
+    boxes = find_face_boxes(both)
+    rows = np.flatnonzero(boxes.has_face)
+    both, boxes = both[rows], FaceBoxes(boxes.hole[rows], boxes.points[rows])
     torch.manual_seed(11)
     pair = torch.nn.ModuleDict({"g": DeepPrivacy2Generator(), "d": Discriminator()}).to(device())
     pair.to(memory_format=torch.channels_last)
     g, d, ema = pair["g"], pair["d"], Ema(pair["g"], DECAY)
-    rules = {name: torch.optim.Adam(net.parameters(), painting.rate, BETAS) for name, net in pair.items()}
-    checkpoint, first, log, codes = folder / "inpainter.pt", 0, [], WhitenedIdentity()
+    optimizers = {name: torch.optim.Adam(net.parameters(), reconstruction.rate, BETAS) for name, net in pair.items()}
+    checkpoint, first, log, whitened = folder / "inpainter.pt", 0, [], WhitenedIdentity()
     if state := load_checkpoint(checkpoint):
         pair.load_state_dict(state["net"])
-        codes.load_state_dict(state["codes"])
-        for name, rule in rules.items():
-            rule.load_state_dict(state[name])
+        whitened.load_state_dict(state["codes"])
+        for name, optimizer in optimizers.items():
+            optimizer.load_state_dict(state[name])
         ema.shadow = {name: value.to(device()) for name, value in state["ema"].items()}
         first, ema.step, log = state["step"], state["step"], state["log"]
     else:
-        codes.fit(both)
-    codes.to(device())
+        whitened.fit(both)
+    whitened.to(device())
     began, random = time.monotonic(), torch.Generator()
-    last = painting.steps + heeding.steps
+    last = reconstruction.steps + noise_diversity.steps
     for step in range(first, last):
-        heeds = step >= painting.steps
-        schedule, done = (heeding, step - painting.steps) if heeds else (painting, step)
-        if heeds and done == 0:
-            begin_to_heed(g, ema)
-        for rule in rules.values():
-            rule.param_groups[0]["lr"] = schedule.rate
-        part = next(batches(len(both), schedule.batch, 11, done))
+        diverse = step >= reconstruction.steps
+        schedule, done = (noise_diversity, step - reconstruction.steps) if diverse else (reconstruction, step)
+        if diverse and done == 0:
+            reset_mapping(g, ema)
+        for optimizer in optimizers.values():
+            optimizer.param_groups[0]["lr"] = schedule.rate
+        part = next(batch_indices(len(both), schedule.batch, 11, done))
         random.manual_seed(step)
-        real, hole, points = given = [one.to(device()) for one in make_batch(both, told, part.numpy())]
-        noise, own = torch.randn(len(part), NOISE, generator=random).to(device()), len(part)
-        if heeds:
-            own = len(part) // 2
+        real, mask, points = inputs = [values.to(device()) for values in make_batch(both, boxes, part.numpy())]
+        noise, split = torch.randn(len(part), NOISE, generator=random).to(device()), len(part)
+        if diverse:
+            split = len(part) // 2
             with torch.no_grad():
-                noise[:own] = codes(real[:own])
+                noise[:split] = whitened(real[:split])
         d.requires_grad_(False)
-        fake, losses = painted(pair, codes, given, noise, own, random)
-        most, until = HEEDS if heeds else PAINTS
-        share = most * max(0.0, 1 - done / (until * schedule.steps))
-        weights = {"g": 1.0, "looks": LOOKS, "ignored": HEEDED, "pixels": PIXELS * share}
-        optimizer_step(rules["g"], sum(weights[name] * loss for name, loss in losses.items()))
-        ema.update(g)
+        fake, losses = generator_losses(pair, whitened, inputs, noise, split, random)
+        start, end = NOISE_DIVERSITY if diverse else RECONSTRUCTION
+        share = start * max(0.0, 1 - done / (end * schedule.steps))
+        weights = {"g": 1.0, "looks": LPIPS_WEIGHT, "ignored": NOISE_WEIGHT, "pixels": PIXEL_WEIGHT * share}
+        optimizer_step(optimizers["g"], sum(weights[name] * loss for name, loss in losses.items()))
+        ema.update_average(g)
         d.requires_grad_(True)
         with autocast():
-            seen = [d(*moved(pictures, hole, points, random)) for pictures in (real, fake.detach())]
-        losses["d"] = F.softplus(-seen[0]).mean() + F.softplus(seen[1]).mean()
-        steep = penalty(d, real, hole, points) if step % R1_EVERY == 0 else torch.zeros(())
-        optimizer_step(rules["d"], losses["d"] + R1 / 2 * R1_EVERY * steep)
-        measures = {name: float(one.detach()) for name, one in losses.items()}
+            logits = [d(*augment(pictures, mask, points, random)) for pictures in (real, fake.detach())]
+        losses["d"] = F.softplus(-logits[0]).mean() + F.softplus(logits[1]).mean()
+        r1 = r1_penalty(d, real, mask, points) if step % R1_EVERY == 0 else torch.zeros(())
+        optimizer_step(optimizers["d"], losses["d"] + R1 / 2 * R1_EVERY * r1)
+        measures = {name: float(loss.detach()) for name, loss in losses.items()}
         log.append({"step": step + 1} | measures)
         stopping = time.monotonic() - began > seconds
         if (step + 1) % every == 0 or step + 1 == last or stopping:
-            recent = {key: float(np.mean([one[key] for one in log[-every:] if key in one])) for key in measures}
+            recent = {key: float(np.mean([entry[key] for entry in log[-every:] if key in entry])) for key in measures}
             pace = (time.monotonic() - began) / (step + 1 - first)
             words = " ".join(f"{key} {number:.3f}" for key, number in recent.items())
             print(f"inpainter {step + 1}/{last} {words} | {pace:.2f} s/step", flush=True)
-            kept = {name: rule.state_dict() for name, rule in rules.items()} | {"codes": codes.state_dict()}
-            save_checkpoint(checkpoint, net=pair.state_dict(), ema=ema.shadow, step=step + 1, log=log, **kept)
+            states = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+            states["codes"] = whitened.state_dict()
+            save_checkpoint(checkpoint, net=pair.state_dict(), ema=ema.shadow, step=step + 1, log=log, **states)
         if stopping:
             break
     ema.finish(g)
@@ -138,53 +140,56 @@ def train_deepprivacy2(
     return g
 
 
-def painted(
+def generator_losses(
     pair: torch.nn.ModuleDict,
-    codes: WhitenedIdentity,
-    given: list[Tensor],
+    whitened: WhitenedIdentity,
+    inputs: list[Tensor],
     noise: Tensor,
-    own: int,
+    split: int,
     random: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return pictures (B, 3, H, W) and the generator's losses: the first `own` are told the look, others a code."""
-    real, hole, points = given
+    """Return generated pictures (B, 3, H, W) and the generator's losses.
+
+    The first `split` pictures have the reconstruction losses, the others the loss of their noise.
+    """
+    real, mask, points = inputs
     with autocast():
-        fake = pair["g"](real, hole, points, noise)
-        logits = pair["d"](*moved(fake, hole, points, random))
-        looks = load_lpips(device().type)(fake[:own], real[:own]).float().mean()
-        losses = {"g": F.softplus(-logits).mean(), "looks": looks}
-        if own < len(fake):
-            losses["ignored"] = 1 - F.cosine_similarity(codes(fake[own:]), noise[own:]).mean()
-    away = ((fake - real).abs() * hole)[:own].sum() / hole[:own].sum() / 3
-    return fake, losses | {"pixels": away}
+        fake = pair["g"](real, mask, points, noise)
+        logits = pair["d"](*augment(fake, mask, points, random))
+        perceptual = load_lpips(device().type)(fake[:split], real[:split]).float().mean()
+        losses = {"g": F.softplus(-logits).mean(), "looks": perceptual}
+        if split < len(fake):
+            losses["ignored"] = 1 - F.cosine_similarity(whitened(fake[split:]), noise[split:]).mean()
+    pixels = ((fake - real).abs() * mask)[:split].sum() / mask[:split].sum() / 3
+    return fake, losses | {"pixels": pixels}
 
 
-def begin_to_heed(g: DeepPrivacy2Generator, ema: Ema) -> None:
-    """Let the generator's styles begin anew, large enough to be felt: those of noise that was ignored are small."""
+def reset_mapping(g: DeepPrivacy2Generator, ema: Ema) -> None:
+    """Reset the mapping network with large weights: those of a generator that ignores its noise are small."""
     torch.manual_seed(13)
-    for name, one in g.mapping.named_parameters(prefix="mapping"):
-        torch.nn.init.kaiming_normal_(one, 0.2) if one.ndim > 1 else torch.nn.init.zeros_(one)
-        ema.shadow[name].copy_(one.detach())
+    for name, weights in g.mapping.named_parameters(prefix="mapping"):
+        torch.nn.init.kaiming_normal_(weights, 0.2) if weights.ndim > 1 else torch.nn.init.zeros_(weights)
+        ema.shadow[name].copy_(weights.detach())
 
 
-def moved(pictures: Tensor, hole: Tensor, points: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the pictures in another light, and all three shifted together (Zhao et al., 2020)."""
-    bright, grey, flat = (
+def augment(pictures: Tensor, mask: Tensor, points: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Vary the light of the pictures, and shift pictures, mask and points together (Zhao et al., 2020)."""
+    brightness, saturation, contrast = (
         (torch.rand(3, len(pictures), 1, 1, 1, generator=random) - 0.5).mul(2 * LIGHT).to(pictures.device)
     )
     mean = pictures.mean(1, keepdim=True)
-    pictures = mean + (pictures - mean) * (1 + grey)
+    pictures = mean + (pictures - mean) * (1 + saturation)
     mean = pictures.mean((1, 2, 3), keepdim=True)
-    pictures = mean + (pictures - mean) * (1 + flat) + bright
+    pictures = mean + (pictures - mean) * (1 + contrast) + brightness
     down, right = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=random).tolist()
-    whole = F.pad(torch.cat([pictures, hole, points], 1), (SHIFT,) * 4)
+    whole = F.pad(torch.cat([pictures, mask, points], 1), (SHIFT,) * 4)
     height, width = pictures.shape[2:]
     whole = whole[:, :, SHIFT + down : SHIFT + down + height, SHIFT + right : SHIFT + right + width]
     return whole[:, :3], whole[:, 3:4], whole[:, 4:]
 
 
-def penalty(d: Discriminator, real: Tensor, hole: Tensor, points: Tensor) -> Tensor:
-    """Return R1 (Mescheder et al., 2018): how steep the logits of photos are, squared, in pixels."""
+def r1_penalty(d: Discriminator, real: Tensor, mask: Tensor, points: Tensor) -> Tensor:
+    """Return the R1 penalty (Mescheder et al., 2018): the squared gradient of the photos' logits in pixels."""
     real = real.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(d(real, hole, points).sum(), real, create_graph=True)
-    return slope.square().sum((1, 2, 3)).mean()
+    (gradient,) = torch.autograd.grad(d(real, mask, points).sum(), real, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()

@@ -1,8 +1,8 @@
-"""A LoRA with which the small UNet paints in a few steps, each a jump to where its guided path ends.
+"""Train a few-step LoRA of the small UNet: each of its steps predicts the end of the guided sampling path.
 
-Knowledge distillation of sampling (Luhman & Luhman, 2021), not only from pure noise but from everywhere that a latent
-consistency sampler (Luo et al., 2023) stops at, so that diffusers' LCMScheduler samples with it. Consistency
-distillation itself was tried first: after 700 steps of 24 the faces were still full of cracks.
+It is knowledge distillation of sampling (Luhman & Luhman, 2021), from pure noise and from every level at which a latent
+consistency sampler (Luo et al., 2023) stops, so that diffusers' LCMScheduler samples with it. Consistency distillation
+was tried first: after 700 steps of 24 the faces still had many artifacts.
 """
 
 from pathlib import Path
@@ -15,14 +15,14 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.faces.captions import NEGATIVE
 from tools.build.small_bundle import build_scheduler
-from tools.build.train_unet import Draws, Latents, plain_attention, tokenize
+from tools.build.train_unet import Latents, TrainingSampler, plain_attention, tokenize
 from tools.build.training import Schedule, autocast, device, load_checkpoint, save_checkpoint, train
 
 RANK = 32
-GUIDANCE = (7.0, 7.5)  # that the teacher paints with, as the anonymizer does
+GUIDANCE = (7.0, 7.5)  # range of the teacher's guidance scale, the anonymizer's
 TEACHER_STEPS = 8  # of UniPC over a whole path; more change little
-STOPS = ((0,), (1, 2, 3), (4, 5), (6, 7))  # of these, where the jumps of a chain begin: one of each group
-CHAINS = 32  # in a file
+STOPS = ((0,), (1, 2, 3), (4, 5), (6, 7))  # a chain's jumps start at one of these steps per group
+CHAINS = 32  # per file
 LAYERS = [
     "to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2",
     "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj",
@@ -30,11 +30,11 @@ LAYERS = [
 
 
 class Lora(nn.Module):
-    """The trainable part of a UNet with a LoRA: its parameters alone."""
+    """The trainable parameters of a UNet with a LoRA."""
 
     def __init__(self, unet: UNet2DConditionModel):
         super().__init__()
-        self.parts = nn.ParameterList(one for one in unet.parameters() if one.requires_grad)
+        self.parts = nn.ParameterList(weights for weights in unet.parameters() if weights.requires_grad)
 
 
 def train_few_steps(
@@ -47,16 +47,16 @@ def train_few_steps(
     folder: Path,
     target: Path,
 ) -> None:
-    """Distil the guided UNet into a LoRA of itself and save that in `target`, as diffusers loads it.
+    """Distil the guided UNet into a LoRA of itself and save that in `target` in diffusers' format.
 
-    chains: how many pictures the teacher paints first; each gives one jump a group of STOPS to learn from.
+    The teacher first samples `chains` pictures; each gives one jump per group of STOPS.
     """
     from peft import LoraConfig, get_peft_model_state_dict
 
     text_encoder.to(device()).eval().requires_grad_(False)
     unet.to(device()).eval().requires_grad_(False)
     plain_attention(unet)
-    jumps = taught(unet, text_encoder, tokenizer, latents, chains, folder / "few-steps")
+    jumps = teacher_jumps(unet, text_encoder, tokenizer, latents, chains, folder / "few-steps")
     torch.manual_seed(5)
     unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=LAYERS))
     net, alphas = Lora(unet), build_scheduler().alphas_cumprod.to(device())
@@ -66,8 +66,8 @@ def train_few_steps(
         with autocast():
             states = text_encoder(jump["tokens"]).last_hidden_state
             velocity = unet(torch.cat([jump["x"], jump["extra"]], 1), jump["times"], states).sample.float()
-        kept = alphas[jump["times"]].view(-1, 1, 1, 1)
-        value = F.l1_loss(kept.sqrt() * jump["x"] - (1 - kept).sqrt() * velocity, jump["end"])
+        alpha = alphas[jump["times"]].view(-1, 1, 1, 1)
+        value = F.l1_loss(alpha.sqrt() * jump["x"] - (1 - alpha).sqrt() * velocity, jump["end"])
         return value, {"loss": value.detach().item()}
 
     ema = train("few-steps", net, loss, len(jumps["x"]), schedule, checkpoint=folder / "few-steps.pt", warmup=50)
@@ -76,7 +76,7 @@ def train_few_steps(
     StableDiffusionInpaintPipeline.save_lora_weights(target, unet_lora_layers=layers)
 
 
-def taught(
+def teacher_jumps(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
@@ -84,26 +84,26 @@ def taught(
     chains: int,
     folder: Path,
 ) -> dict[str, Tensor]:
-    """Return jumps to learn: noisy latents `x`, `times`, `extra` channels, `tokens`, and the `end` of each's path.
+    """Return the teacher's jumps: noisy latents `x`, `times`, `extra` channels, `tokens`, and the path's `end`.
 
-    A chain paints as a student would who makes no mistake: from pure noise to the end, noise again, from there to the
-    end, and so on. They are kept in files of `folder`, so that a killed run goes on.
+    A chain samples as a perfect student: from pure noise to the end, noise again, from there to the end, and so on.
+    Files in `folder` store the chains, so that a stopped run resumes.
     """
-    found = []
+    files = []
     for number in range(-(-chains // CHAINS)):
         path = folder / f"{number:04d}.pt"
         if not path.exists():
             save_checkpoint(path, **_chains(unet, text_encoder, tokenizer, latents, number))
-            print(f"few-steps: {(number + 1) * CHAINS} of {chains} chains painted", flush=True)
-        found.append(load_checkpoint(path))
-    return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+            print(f"few-steps: {(number + 1) * CHAINS} of {chains} chains sampled", flush=True)
+        files.append(load_checkpoint(path))
+    return {name: torch.cat([jumps[name] for jumps in files]) for name in files[0]}
 
 
 @torch.no_grad()
 def _chains(
     unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, latents: Latents, number: int
 ) -> dict[str, Tensor]:
-    draws = Draws(latents, seed=number)
+    draws = TrainingSampler(latents, seed=number)
     rows = torch.randint(0, len(latents.clean), (CHAINS,), generator=draws.random)
     drawn, solver = draws(rows), build_scheduler()
     extra, guidance = drawn["extra"], torch.empty(CHAINS, 1, 1, 1).uniform_(*GUIDANCE, generator=draws.random)
@@ -111,22 +111,22 @@ def _chains(
     empty = text_encoder(tokenize(tokenizer, [NEGATIVE]).to(device())).last_hidden_state.expand(CHAINS, -1, -1)
 
     def end(x: Tensor, first: int) -> Tensor:
-        """Return where the guided path from `x`, noisy as at the solver's step `first`, ends."""
+        """Return the end of the guided path from `x`, which has the noise of the solver's step `first`."""
         solver.set_begin_index(first)
         for time in solver.timesteps[first:]:
             with autocast():
                 both = unet(torch.cat([x, extra], 1).repeat(2, 1, 1, 1), time, torch.cat([empty, states])).sample
-            plain, told = both.float().chunk(2)
-            x = solver.step(plain + guidance.to(x) * (told - plain), time, x).prev_sample
+            unconditional, conditional = both.float().chunk(2)
+            x = solver.step(unconditional + guidance.to(x) * (conditional - unconditional), time, x).prev_sample
         return x
 
-    ends, found = drawn["noisy"], []
+    ends, jumps = drawn["noisy"], []
     for group in STOPS:
         first = group[int(torch.randint(0, len(group), (1,), generator=draws.random))]
-        solver.set_timesteps(TEACHER_STEPS)  # and forgets the last path
+        solver.set_timesteps(TEACHER_STEPS)  # resets the solver's history
         times = solver.timesteps[first].expand(CHAINS)
         noise = torch.randn(ends.shape, generator=draws.random)
         x = noise if first == 0 else draws.scheduler.add_noise(ends.cpu(), noise, times)
         ends = end(x.to(device()), first)
-        found.append({"x": x, "times": times, "extra": extra, "tokens": drawn["tokens"], "end": ends})
-    return {name: torch.cat([one[name].cpu() for one in found]) for name in found[0]}
+        jumps.append({"x": x, "times": times, "extra": extra, "tokens": drawn["tokens"], "end": ends})
+    return {name: torch.cat([jump[name].cpu() for jump in jumps]) for name in jumps[0]}

@@ -12,25 +12,25 @@ from transformers import CLIPTextModel
 from anonlib.assets.models import ATTRIBUTES, IP_ADAPTER, PARTS
 from anonlib.diffusion.loading import save_net
 from anonlib.faces.people import CHANNELS, Person, spatial_code
-from tools.build.train_unet import NOISE, Draws, Latents, seen_by, velocity_error
+from tools.build.train_unet import NOISE, Latents, TrainingSampler, unet_input, velocity_error
 from tools.build.training import Schedule, autocast, device, save_half, train
 
-TOKENS = 4  # that an image embedding becomes, as in IP-Adapter (Ye et al., 2023)
-SILENT, UNSEEN, UNCODED = 0.5, 0.1, 0.05  # of the samples: without caption, without embedding, without code
+TOKENS = 4  # tokens of an image embedding, as in IP-Adapter (Ye et al., 2023)
+NO_CAPTION, NO_EMBEDDING, NO_CODE = 0.5, 0.1, 0.05  # shares of the samples without them
 
 
 class Adapters(nn.Module):
-    """What is trained: the spatial code's adapter, the image's tokens, and their keys and values in the UNet."""
+    """The trained parts: the spatial code's adapter, the image tokens, and their keys and values in the UNet."""
 
     def __init__(self, unet: UNet2DConditionModel, embedding: int):
         super().__init__()
         self.adapter = build_adapter(unet)
         unet._load_ip_adapter_weights([_untrained(unet, embedding)], low_cpu_mem_usage=False)
         self.tokens = unet.encoder_hid_proj.image_projection_layers[0]
-        self.attention = nn.ModuleList(_with_own_steps(unet))
+        self.attention = nn.ModuleList(_unfuse_attention(unet))
 
 
-def train_light(
+def train_adapters(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
     latents: Latents,
@@ -41,29 +41,30 @@ def train_light(
     target: Path,
     scheduler: DDPMScheduler = NOISE,
 ) -> None:
-    """Train both adapters and save them in `target`: the IP-Adapter as diffusers loads it, the T2I-Adapter beside it.
+    """Train both adapters and save them in `target`: the IP-Adapter in diffusers' format, the T2I-Adapter beside it.
 
-    people, embeds: who is in each picture of `latents`, (2N) lists and (2N, D); points in its pixels. The UNet gets the
-    IP-Adapter; its own weights and the text encoder stay as they are. The caption is heard in training only.
+    `people` (2N lists) are those in each picture of `latents`, with points in its pixels; `embeds` (2N, D) are the
+    pictures' embeddings. The UNet gets the IP-Adapter; its own weights and the text encoder stay. Captions are used in
+    training only.
     """
     for frozen in (unet, text_encoder):
         frozen.to(device()).eval().requires_grad_(False)
     torch.manual_seed(9)
     net = Adapters(unet, embeds.shape[1]).to(device()).requires_grad_(True).train()
-    draws = Draws(latents, 3, 1.0, SILENT, scheduler)
+    draws = TrainingSampler(latents, 3, 1.0, NO_CAPTION, scheduler)
     size = 8 * latents.clean.shape[2]
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         draws.random.manual_seed(step)
         d, chance = draws(rows), torch.rand(2, len(rows), generator=draws.random)
         codes = np.stack([spatial_code(people[row], size, size) for row in rows.tolist()])
-        control = torch.from_numpy(codes) * (chance[0] >= UNCODED).view(-1, 1, 1, 1)
-        seen = embeds[rows] * (chance[1] >= UNSEEN).view(-1, 1)
+        control = torch.from_numpy(codes) * (chance[0] >= NO_CODE).view(-1, 1, 1, 1)
+        conditioned = embeds[rows] * (chance[1] >= NO_EMBEDDING).view(-1, 1)
         with autocast():
             states = text_encoder(d["tokens"]).last_hidden_state
             sample = unet(
-                seen_by(unet, d), d["times"], states,
-                added_cond_kwargs={"image_embeds": [seen[:, None].to(device())]},
+                unet_input(unet, d), d["times"], states,
+                added_cond_kwargs={"image_embeds": [conditioned[:, None].to(device())]},
                 down_intrablock_additional_residuals=list(net.adapter(control.to(device()))),
             ).sample  # fmt: skip
         return velocity_error(sample, d["target"], torch.ones_like(d["weight"]))
@@ -80,37 +81,43 @@ def build_adapter(unet: UNet2DConditionModel) -> T2IAdapter:
 
 
 def save_adapters(net: Adapters, target: Path) -> None:
-    """Write both adapters in half precision."""
-    found = {f"image_proj.{name.replace('image_embeds', 'proj')}": one for name, one in net.tokens.state_dict().items()}
+    """Write both adapters in half precision.
+
+    Args:
+        net: the adapters.
+        target: folder to write into.
+    """
+    tokens = net.tokens.state_dict()
+    weights = {f"image_proj.{name.replace('image_embeds', 'proj')}": value for name, value in tokens.items()}
     for number, processor in enumerate(net.attention):
         for name in ("to_k_ip", "to_v_ip"):
-            found[f"ip_adapter.{2 * number + 1}.{name}.weight"] = getattr(processor, name)[0].weight.detach()
-    save_half(found, target / IP_ADAPTER)
+            weights[f"ip_adapter.{2 * number + 1}.{name}.weight"] = getattr(processor, name)[0].weight.detach()
+    save_half(weights, target / IP_ADAPTER)
     save_net(net.adapter, target / PARTS[ATTRIBUTES])
 
 
 def _untrained(unet: UNet2DConditionModel, embedding: int) -> dict[str, dict[str, Tensor]]:
-    """Return an IP-Adapter as diffusers loads it, its keys and values those that the UNet has for texts."""
+    """Return an IP-Adapter in diffusers' format; its keys and values are copies of those for texts."""
     width, tokens = unet.config.cross_attention_dim, TOKENS * unet.config.cross_attention_dim
     first = nn.Linear(embedding, tokens)
     image = {"proj.weight": first.weight.detach(), "proj.bias": first.bias.detach()}
     image |= {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
-    layers, found = unet.state_dict(), {}
+    layers, projections = unet.state_dict(), {}
     cross = [name.removesuffix(".processor") for name in unet.attn_processors if name.endswith("attn2.processor")]
     for number, name in enumerate(cross):
         for part in ("to_k", "to_v"):
-            found[f"{2 * number + 1}.{part}_ip.weight"] = layers[f"{name}.{part}.weight"].clone()
-    return {"image_proj": image, "ip_adapter": found}
+            projections[f"{2 * number + 1}.{part}_ip.weight"] = layers[f"{name}.{part}.weight"].clone()
+    return {"image_proj": image, "ip_adapter": projections}
 
 
-def _with_own_steps(unet: UNet2DConditionModel) -> list[nn.Module]:
-    """Give the UNet attention in single steps, whose backward pass is faster on a CPU; return what sees the image."""
-    steps: dict[str, nn.Module] = {}
-    for name, one in unet.attn_processors.items():
-        steps[name] = AttnProcessor()
-        if isinstance(one, nn.Module):
-            steps[name] = IPAdapterAttnProcessor(one.hidden_size, one.cross_attention_dim, one.num_tokens)
-            steps[name].load_state_dict(one.state_dict())
-    found = [one for one in steps.values() if isinstance(one, nn.Module)]
-    unet.set_attn_processor(steps)
-    return found
+def _unfuse_attention(unet: UNet2DConditionModel) -> list[nn.Module]:
+    """Give the UNet unfused attention, faster in a CPU's backward pass; return the image's processors."""
+    processors: dict[str, nn.Module] = {}
+    for name, old in unet.attn_processors.items():
+        processors[name] = AttnProcessor()
+        if isinstance(old, nn.Module):
+            processors[name] = IPAdapterAttnProcessor(old.hidden_size, old.cross_attention_dim, old.num_tokens)
+            processors[name].load_state_dict(old.state_dict())
+    image_processors = [new for new in processors.values() if isinstance(new, nn.Module)]
+    unet.set_attn_processor(processors)
+    return image_processors

@@ -1,4 +1,4 @@
-"""The small inpainting UNet with its text encoder, and the ControlNets on top of it, trained on stored latents."""
+"""Train the small inpainting UNet with its text encoder, and its ControlNets, on stored latents."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,10 @@ from tools.build.training import Schedule, autocast, device, train
 
 WHOLE_SHARE, NO_CAPTION_SHARE = 0.35, 0.1
 SNR_LIMIT = 5.0
-LOOSE_CAPTIONS = 20  # of each photo
+LOOSE_CAPTIONS = 20  # per photo
 NOISE = DDPMScheduler(
     beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction"
-)  # the small bundle's
+)  # of the small bundle
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Latents:
     """Scaled latents of the training pool, each photo followed by its mirror image (2N rows)."""
 
     clean: Tensor  # (2N, 4, 16, 16)
-    masked: Tensor  # (2N, 4, 16, 16), the person painted grey
-    mask: Tensor  # (2N, 1, 16, 16), 1 = to be painted
-    blank: Tensor  # (1, 4, 16, 16), a wholly grey picture
+    masked: Tensor  # (2N, 4, 16, 16), the person covered in grey
+    mask: Tensor  # (2N, 1, 16, 16), 1 = to inpaint
+    blank: Tensor  # (1, 4, 16, 16), of a grey picture
     tokens: Tensor  # (2N, LOOSE_CAPTIONS, T)
     no_tokens: Tensor  # (1, T)
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """Return token ids (N, T), padded and cut to the tokenizer's length."""
+    """Return token ids (N, T), padded and truncated to the tokenizer's length."""
     kwargs = {"padding": "max_length", "truncation": True, "max_length": tokenizer.model_max_length}
     return tokenizer(texts, return_tensors="pt", **kwargs).input_ids
 
@@ -60,36 +60,36 @@ def prepare_latents(
 
 
 class Denoiser(nn.Module):
-    """UNet and text encoder trained together."""
+    """UNet and text encoder, trained jointly."""
 
     def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel):
         super().__init__()
         self.unet, self.text_encoder = unet, text_encoder
 
 
-class Draws:
-    """The random choices of training: which samples lose their picture or their caption, the noise and the time."""
+class TrainingSampler:
+    """Sampler of the random choices of training: whole masks, dropped captions, noise and time."""
 
     def __init__(
         self,
         latents: Latents,
         seed: int,
         whole: float = WHOLE_SHARE,
-        silent: float = NO_CAPTION_SHARE,
+        no_caption: float = NO_CAPTION_SHARE,
         scheduler: DDPMScheduler = NOISE,
     ):
         self.latents, self.random, self.scheduler = latents, torch.Generator().manual_seed(seed), scheduler
-        self.whole, self.silent = whole, silent  # of the samples: everything is masked; the caption is dropped
+        self.whole, self.no_caption = whole, no_caption  # shares of the samples: all masked; caption dropped
         snr = self.scheduler.alphas_cumprod / (1 - self.scheduler.alphas_cumprod)
         self.weight = snr.clamp(max=SNR_LIMIT) / (snr + 1)  # min-SNR for velocity (Hang et al., 2023)
 
     def __call__(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return noisy latents, times, the nine-channel extras, tokens, targets and weights for some rows."""
+        """Return noisy latents, times, the extra channels, tokens, targets and weights of some rows."""
         data, n, g = self.latents, len(rows), self.random
         velocity = self.scheduler.config.prediction_type == "v_prediction"
         whole = (torch.rand(n, generator=g) < self.whole).view(-1, 1, 1, 1)
-        silent = (torch.rand(n, generator=g) < self.silent).view(-1, 1)
-        spoken = data.tokens[rows, torch.randint(0, data.tokens.shape[1], (n,), generator=g)]
+        no_caption = (torch.rand(n, generator=g) < self.no_caption).view(-1, 1)
+        captions = data.tokens[rows, torch.randint(0, data.tokens.shape[1], (n,), generator=g)]
         clean = data.clean[rows]
         noise = torch.randn(clean.shape, generator=g)
         times = torch.randint(0, self.scheduler.config.num_train_timesteps, (n,), generator=g)
@@ -99,43 +99,39 @@ class Draws:
             "extra": torch.cat(
                 [torch.where(whole, 1.0, data.mask[rows]), torch.where(whole, data.blank, data.masked[rows])], 1
             ),
-            "tokens": torch.where(silent, data.no_tokens, spoken),
+            "tokens": torch.where(no_caption, data.no_tokens, captions),
             "target": self.scheduler.get_velocity(clean, noise, times) if velocity else noise,
             "weight": self.weight[times],
         }
         return {name: value.to(device()) for name, value in draw.items()}
 
 
-def seen_by(unet: UNet2DConditionModel, drawn: dict[str, Tensor]) -> Tensor:
-    """Return what the UNet sees of a draw: an inpainting one, of 9 channels, the mask and what is not masked too."""
+def unet_input(unet: UNet2DConditionModel, drawn: dict[str, Tensor]) -> Tensor:
+    """Return the UNet's input; one of 9 channels also takes the mask and the masked latent."""
     more = [drawn["extra"]] if unet.config.in_channels == 9 else []
     return torch.cat([drawn["noisy"], *more], 1)
 
 
 def plain_attention(net: nn.Module) -> None:
-    """Use unfused attention: on a CPU the fused kernel's backward pass takes more time than the rest of the network."""
+    """Use unfused attention: on a CPU the fused kernel's backward pass takes longer than the rest of the network."""
     if device().type == "cpu":
         net.set_attn_processor(AttnProcessor())
 
 
 def train_unet(
-    unet: UNet2DConditionModel,
-    text_encoder: CLIPTextModel,
-    latents: Latents,
-    schedule: Schedule,
-    folder: Path,
+    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, latents: Latents, schedule: Schedule, folder: Path
 ) -> None:
-    """Train UNet and text encoder in place and leave the EMA weights in them."""
+    """Train UNet and text encoder jointly and leave the EMA weights in them."""
     net = Denoiser(unet, text_encoder).to(device()).train()
     plain_attention(unet)
-    draws = Draws(latents, seed=1)
+    draws = TrainingSampler(latents, seed=1)
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         draws.random.manual_seed(step)
         d = draws(rows)
         with autocast():
             states = text_encoder(d["tokens"]).last_hidden_state
-            sample = unet(seen_by(unet, d), d["times"], states).sample
+            sample = unet(unet_input(unet, d), d["times"], states).sample
         return velocity_error(sample, d["target"], d["weight"])
 
     ema = train("unet", net, loss, len(latents.clean), schedule, checkpoint=folder / "unet.pt", decay=0.9995)
@@ -156,10 +152,9 @@ def train_controlnet(
 ) -> None:
     """Train one ControlNet (Zhang et al., 2023) on the frozen UNet.
 
-    controls: maps (2N, 128, 128[, 3]) uint8, a row a row of `latents`; None: the latent itself, without a caption,
-    which makes CAMOUFLaGE's identity function (Piano et al., 2024). whole: share of the samples of which everything is
-    masked. All times weigh the same: min-SNR would all but hide the noisiest ones, and there a control decides the
-    shape.
+    `controls` are maps (2N, 128, 128[, 3]) uint8 of the rows of `latents`. None stands for the latent itself without a
+    caption, which makes CAMOUFLaGE's identity function (Piano et al., 2024). `whole` is the share of samples with
+    everything masked. All times weigh the same: min-SNR would nearly remove the noisiest, where controls matter.
     """
     for frozen in (unet, text_encoder):
         frozen.to(device()).eval().requires_grad_(False)
@@ -167,7 +162,7 @@ def train_controlnet(
     plain_attention(unet)
     plain_attention(controlnet)
     controlnet.controlnet_cond_embedding.to(memory_format=torch.channels_last)  # half the time on a CPU
-    draws = Draws(latents, 2, whole, NO_CAPTION_SHARE if controls is not None else 1.0, scheduler)
+    draws = TrainingSampler(latents, 2, whole, NO_CAPTION_SHARE if controls is not None else 1.0, scheduler)
 
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         draws.random.manual_seed(step)
@@ -177,7 +172,7 @@ def train_controlnet(
             states = text_encoder(d["tokens"]).last_hidden_state
             down, middle = controlnet(d["noisy"], d["times"], states, controlnet_cond=control, return_dict=False)
             sample = unet(
-                seen_by(unet, d), d["times"], states,
+                unet_input(unet, d), d["times"], states,
                 down_block_additional_residuals=down, mid_block_additional_residual=middle,
             ).sample  # fmt: skip
         return velocity_error(sample, d["target"], torch.ones_like(d["weight"]))
@@ -188,12 +183,12 @@ def train_controlnet(
 
 
 def as_control(maps: np.ndarray) -> Tensor:
-    """Return maps (B, H, W[, 3]) uint8 as a ControlNet takes them: (B, 3, H, W) in [0, 1]."""
-    found = torch.from_numpy(maps).to(device()).float().div(255)
-    return found.permute(0, 3, 1, 2) if found.ndim == 4 else found[:, None].expand(-1, 3, -1, -1)
+    """Return maps (B, H, W[, 3]) uint8 as ControlNet inputs: (B, 3, H, W) in [0, 1]."""
+    control = torch.from_numpy(maps).to(device()).float().div(255)
+    return control.permute(0, 3, 1, 2) if control.ndim == 4 else control[:, None].expand(-1, 3, -1, -1)
 
 
 def velocity_error(sample: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Return the mean squared error of velocities, each image weighed by weight (B,), and that to print."""
+    """Return the mean squared error of velocities with weights (B,) per image, and the measures to print."""
     value = (weight * (sample.float() - target).pow(2).mean((1, 2, 3))).mean()
     return value, {"loss": value.detach().item()}

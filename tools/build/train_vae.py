@@ -32,15 +32,10 @@ def to_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).to(device()).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
-def train_vae(
-    vae: AutoencoderKL,
-    images: np.ndarray,
-    schedule: Schedule,
-    folder: Path,
-) -> AutoencoderKL:
+def train_vae(vae: AutoencoderKL, images: np.ndarray, schedule: Schedule, folder: Path) -> AutoencoderKL:
     """Train the autoencoder on uint8 images (N, 128, 128, 3): squared and absolute error, LPIPS, small KL; keep EMA.
 
-    The scaling factor is set so that latents have unit variance (Rombach et al., 2022, section 4.3.2).
+    The scaling factor gives latents unit variance (Rombach et al., 2022, section 4.3.2).
     """
     vae.to(device()).train()
     lpips = load_lpips(device().type)
@@ -61,15 +56,7 @@ def train_vae(
         psnr = -10 * torch.log10(squared.detach() / 4)
         return total, {"psnr": psnr.item(), "lpips": perceptual.detach().item(), "kl": kl.detach().item()}
 
-    ema = train(
-        "vae",
-        vae,
-        loss,
-        len(images),
-        schedule,
-        checkpoint=folder / "vae.pt",
-    )
-    ema.finish(vae)
+    train("vae", vae, loss, len(images), schedule, checkpoint=folder / "vae.pt").finish(vae)
     latents = encode(vae, images[:1024])
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     return vae

@@ -1,4 +1,4 @@
-"""What all trainers share: resumable checkpoints, EMA, device and precision, a progress line."""
+"""Shared parts of all trainers: resumable checkpoints, EMA, device and precision, a progress line."""
 
 import math
 import os
@@ -17,7 +17,7 @@ from anonlib.engine import torch_setup as compat
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a network is trained: steps of `batch` samples, and the highest learning rate."""
+    """Training length of a network: steps of `batch` samples, and the highest learning rate."""
 
     steps: int
     batch: int
@@ -25,7 +25,7 @@ class Schedule:
 
 
 def device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
+    """Return the GPU, or the CPU without a GPU."""
     return torch.device(compat.device())
 
 
@@ -35,7 +35,7 @@ def autocast() -> torch.autocast:
 
 
 class Ema(nn.Module):
-    """Exponential moving average of a network's weights, with a warm-up so that early steps are forgotten."""
+    """Exponential moving average of a network's weights, with a warm-up against the influence of early steps."""
 
     def __init__(self, net: nn.Module, decay: float):
         super().__init__()
@@ -43,7 +43,8 @@ class Ema(nn.Module):
         self.shadow = {name: value.detach().clone() for name, value in net.state_dict().items()}
 
     @torch.no_grad()
-    def update(self, net: nn.Module) -> None:
+    def update_average(self, net: nn.Module) -> None:
+        """Add the network's present weights to the average."""
         self.step += 1
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
         for name, value in net.state_dict().items():
@@ -53,27 +54,13 @@ class Ema(nn.Module):
                 self.shadow[name].copy_(value)
 
     def finish(self, net: nn.Module) -> None:
-        """Put the averaged weights into the network, ready for use.
-
-        Args:
-            net: The network that was averaged.
-        """
+        """Put the averaged weights into the network, ready for use."""
         net.load_state_dict(self.shadow)
         net.eval()
 
 
-def batches(count: int, size: int, seed: int, start: int) -> Iterator[Tensor]:
-    """Yield index batches of endless shuffled epochs.
-
-    Args:
-        count: Number of items.
-        size: Items per batch.
-        seed: Seed of the first epoch's order; each epoch adds one.
-        start: Steps to skip, so that a resumed run continues.
-
-    Yields:
-        Indices (size,) int64.
-    """
+def batch_indices(count: int, size: int, seed: int, start: int) -> Iterator[Tensor]:
+    """Yield index batches (size,) int64 of endless shuffled epochs from step `start`; each epoch adds 1 to the seed."""
     per_epoch = max(1, count // size)
     step = start
     while True:
@@ -84,12 +71,7 @@ def batches(count: int, size: int, seed: int, start: int) -> Iterator[Tensor]:
 
 
 def save_checkpoint(path: Path, **state) -> None:
-    """Write a checkpoint under a temporary name, then rename it: a killed run never leaves half a file.
-
-    Args:
-        path: File to write.
-        **state: What to store.
-    """
+    """Write a checkpoint under a temporary name, then rename it, so that no file is ever incomplete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     torch.save(state, part)
@@ -97,26 +79,14 @@ def save_checkpoint(path: Path, **state) -> None:
 
 
 def load_checkpoint(path: Path) -> dict | None:
-    """Read a checkpoint.
-
-    Args:
-        path: File to read.
-
-    Returns:
-        The state, or None where there is no file.
-    """
+    """Read a checkpoint; return None if there is no file."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
 def save_half(state: Mapping[str, Tensor], target: Path) -> None:
-    """Write weights in half precision.
-
-    Args:
-        state: Name -> tensor.
-        target: Safetensors file to write.
-    """
+    """Write weights as safetensors in half precision."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: one.half().cpu().contiguous() for name, one in state.items()}, target)
+    save_file({name: value.half().cpu().contiguous() for name, value in state.items()}, target)
 
 
 def train(
@@ -134,21 +104,21 @@ def train(
     every: int = 250,
     seconds: float = float("inf"),
 ) -> Ema:
-    """Train `net` with AdamW and a cosine rate, resuming from `checkpoint`.
+    """Train `net` in place with AdamW and a cosine rate, resuming from `checkpoint`.
 
     Args:
-        name: Label of the progress lines.
-        net: Network to train, in place.
+        name: label of the progress lines.
+        net: network to train.
         loss: (indices (batch,), step) -> (scalar loss, measures to print).
-        count: Number of items that the indices count.
-        schedule: Steps, batch size and learning rate.
-        checkpoint: File that a stopped run continues from; the measures are kept in its log.
-        decay: Of the moving average of the weights.
-        weight_decay: AdamW's.
-        warmup: Steps over which the rate rises.
-        seed: Seed of the batches.
-        every: Steps between two checkpoints.
-        seconds: Stop early after this long, leaving a checkpoint.
+        count: number of items, the bound of the indices.
+        schedule: steps, batch size and learning rate.
+        checkpoint: file from which a stopped run resumes; its log holds the measures.
+        decay: decay of the weights' moving average.
+        weight_decay: AdamW's weight decay.
+        warmup: steps over which the rate rises.
+        seed: seed of the batches.
+        every: steps between two checkpoints.
+        seconds: time after which it stops and leaves a checkpoint.
 
     Returns:
         The moving average of the weights.
@@ -162,7 +132,8 @@ def train(
         ema.shadow, ema.step = {k: v.to(device()) for k, v in state["ema"].items()}, state["step"]
         first, log = state["step"], state["log"]
     began, running = time.monotonic(), {}
-    for step, indices in zip(range(first, schedule.steps), batches(count, schedule.batch, seed, first), strict=False):
+    indices_of_steps = batch_indices(count, schedule.batch, seed, first)
+    for step, indices in zip(range(first, schedule.steps), indices_of_steps, strict=False):
         ramp = min(1.0, (step + 1) / warmup)
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate * ramp * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / schedule.steps)))
@@ -171,7 +142,7 @@ def train(
         value.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        ema.update(net)
+        ema.update_average(net)
         for key, number in measures.items():
             running[key] = number if key not in running else 0.98 * running[key] + 0.02 * number
         stopping = time.monotonic() - began > seconds

@@ -1,4 +1,4 @@
-"""Whitened identity embeddings: distributed like noise, so that a generator can learn to follow its noise."""
+"""Whitened identity embeddings: their distribution is that of noise, so that a generator learns to use noise."""
 
 import numpy as np
 import torch
@@ -13,10 +13,10 @@ BATCH = 64
 
 
 class WhitenedIdentity(nn.Module):
-    """A frozen recognizer whose embeddings are whitened over the faces that it is fitted to.
+    """A frozen recognizer and the whitening of its embeddings over the faces that it is fitted to.
 
-    Maps pictures (B, 3, 128, 128) in [-1, 1] to (B, NOISE), along the axes in which the fitted faces differ most: of
-    mean 0 over these, variance 1, uncorrelated; of less variance where they differ along fewer axes than that.
+    It maps pictures (B, 3, 128, 128) in [-1, 1] to (B, NOISE), along the axes of largest variance of the fitted faces.
+    Over these faces the outputs are uncorrelated, of mean 0 and variance 1, or less variance where the faces vary less.
     """
 
     def __init__(self) -> None:
