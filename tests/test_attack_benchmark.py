@@ -14,8 +14,9 @@ import pytest
 from anonlib import assets, config
 from anonlib.anonymizers import dataset, registry, selection
 from anonlib.attacks import benchmark, blackbox, contrastive, ranking, steps, transfer
+from anonlib.attacks.pairs import PhotoPairs
 from anonlib.attacks.ranking import AttackResult
-from anonlib.attacks.registry import TrainingSpec
+from anonlib.attacks.registry import TrainingSpec, register
 from anonlib.config import paths
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import annotate
@@ -353,6 +354,35 @@ def test_transfer_takes_every_attacker_to_every_other_anonymizer(finished) -> No
     assert not np.allclose(away.probes, home.probes, atol=1e-3)
     table = ranking.ranks(faces, made, moved, numbers.evaluate)
     assert len(table) == 3 * len(moved) * PEOPLE["test"]
+
+
+def test_a_users_attacker_is_trained_once_and_applied_to_every_other_anonymizer(finished, registered) -> None:
+    faces, numbers, made, _ = finished
+    trained = []
+
+    @register("mine", trains=True)
+    def train(pairs: PhotoPairs, validation: PhotoPairs | None):
+        """Compare thumbnails, weighted by how much they vary in the training photos."""
+        trained.append(pairs.anonymized)
+        weight = pairs.anonymized[:, ::32, ::32].astype(float).std(0)
+        return lambda images: (images[:, ::32, ::32] * weight + 1).reshape(len(images), -1)
+
+    homes, moved = transfer.across(faces, made, numbers.attack)
+    own = [one for one in (*homes, *moved) if one.attacker.startswith("mine")]
+    assert len(trained) == len(NAMES) and len(own) == len(NAMES) ** 2
+    assert {(one.attacker, one.anonymizer) for one in homes if one in own} == {(f"mine-from-{a}", a) for a in NAMES}
+    blurred = [one for one in own if one.attacker == "mine-from-blur"]
+    for one in blurred:
+        np.testing.assert_array_equal(one.references, blurred[0].references)
+        assert len(one.probes) == len(ranking.probe_rows(faces, made[one.anonymizer]))
+    trained.clear()
+    table = blackbox.ranks(faces, made, numbers)
+    edges = numbers.attack.edges
+    assert {name for name in table.attacker if "mine" in name} == {f"blackbox-{edge}-mine" for edge in edges}
+    assert set(table[table.attacker.str.endswith("mine")].anonymizer) == set(NAMES)
+    for edge, photos in zip(edges, trained, strict=True):
+        sources = made["noop"].source[faces.split[made["noop"].source] == "train"]
+        np.testing.assert_array_equal(photos, annotate(edge, faces.images[sources])[0])
 
 
 def test_a_world_of_edges_has_maps_for_pixels_and_empty_ones_fail(finished) -> None:

@@ -9,13 +9,13 @@ from anonlib import config
 from anonlib.anonymizers import dataset
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks import registry
-from anonlib.attacks.contrastive import BACKGROUND, ORIGINALS, SCRATCH, cost, training_groups
+from anonlib.attacks.contrastive import BACKGROUND, ORIGINALS, SCRATCH, cost
 from anonlib.attacks.ranking import AttackResult, probe_rows, ranks
 from anonlib.attacks.registry import MAIN, TrainingSpec
+from anonlib.attacks.user import photo_fields, run_user_attackers
 from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import FaceSet
 from anonlib.engine import cache
-from anonlib.engine.plugins import is_plugin
 
 JOINT = "all together"  # the name, in training curves, of an attacker trained on all anonymizers
 EMBED_SHARD = 256  # photos
@@ -172,18 +172,10 @@ def _shards(
     faces: FaceSet, anonymized: dict[str, Anonymized], trainings: list[TrainingSpec], init: list[dict | None]
 ) -> dict:
     """Return the arguments of the cached step: one shard per training."""
-    photos = _photos(anonymized)
+    photos = photo_fields(anonymized)
     groups = [{name: photos[name] for name in spec.train_on} for spec in trainings]
     items = {"training": trainings, "anonymized": groups, "init": init}
     return {"items": items, "inputs": {"faces": faces}, "shard_size": 1}
-
-
-def _photos(anonymized: dict[str, Anonymized]) -> dict[str, dict[str, np.ndarray]]:
-    """Return what a training depends on: not the seconds, which differ from run to run."""
-    return {
-        name: {"images": photos.images, "status": photos.status, "source": photos.source}
-        for name, photos in anonymized.items()
-    }
 
 
 def run_recognizers(
@@ -233,47 +225,6 @@ def embed_sets(sets: list[np.ndarray], recognizers: list[str]) -> dict[str, list
         own = embeddings[place * len(shards) : (place + 1) * len(shards)]
         result[name] = np.split(np.concatenate(own), ends)
     return result
-
-
-def run_user_attackers(
-    faces: FaceSet,
-    anonymized: dict[str, Anonymized],
-    settings: config.Attack,
-    attackers: Iterable[registry.AttackerSpec] | None = None,
-) -> list[AttackResult]:
-    """Train and embed with the attackers of users and of installed packages; the key of the cache holds their code.
-
-    Those that train use the same groups of anonymizers as the contrastive attackers.
-
-    Args:
-        faces, anonymized: The data set, and outputs of anonymizers by name.
-        settings: Trainings of the profile.
-        attackers: None: those of the main suite; others than users' are left out.
-
-    Returns:
-        One result per attacker and anonymizer.
-    """
-    from anonlib.attacks.steps import user_shard
-
-    specs = registry.attackers(MAIN).values() if attackers is None else attackers
-    photos, results = _photos(anonymized), []
-    for spec in (spec for spec in specs if spec.embed or spec.train):
-        groups = training_groups(anonymized, settings) if spec.train else [tuple(anonymized)]
-        items = {
-            "attacker": [spec.name] * len(groups),
-            "anonymized": [{name: photos[name] for name in group} for group in groups],
-        }
-        if is_plugin(spec.module):
-            shards = {"items": items, "inputs": {"faces": faces}, "shard_size": 1, "code": (spec.module,)}
-            outputs = cache.map_shards("user attack", user_shard, **shards)["result"]
-        else:  # registered in a notebook: a worker process would not know it
-            outputs = user_shard(**items, faces=faces)["result"]
-        for output in outputs:
-            results += [
-                AttackResult(name, spec.name, 0, probes, output["references"], control=spec.control)
-                for name, probes in output["probes"].items()
-            ]
-    return results
 
 
 def curves(results: list[AttackResult]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from anonlib.attacks.contrastive import FACE, ORIGINALS, SCRATCH, face_config, s
 from anonlib.attacks.ranking import probe_rows
 from anonlib.attacks.registry import OWN, AttackerSpec, TrainingSpec, add_attacker
 from anonlib.attacks.transfer import embed_all
+from anonlib.attacks.user import apply_to_others
 from anonlib.controls.maps import control_maps
 from anonlib.data.faceset import FaceSet
 
@@ -31,7 +32,8 @@ def ranks(faces: FaceSet, anonymized: dict[str, Anonymized], settings: config.Pr
 
     Returns:
         Ranks as of `ranking.ranks`. Attackers: blackbox-<edge> from scratch, blackbox-<edge>-face from a face
-        recognizer; tested on the other kind of edges, <name>-on-<edge>. A photo with an empty map counts as an error.
+        recognizer, blackbox-<edge>-<a user's attacker>; the first two also tested on the other kind of edges,
+        <name>-on-<edge>. A photo with an empty map counts as an error.
     """
     edges, trained = settings.attack.edges, []
     chosen = np.union1d(edge_rows(faces, settings), anonymized["noop"].source)
@@ -55,6 +57,8 @@ def ranks(faces: FaceSet, anonymized: dict[str, Anonymized], settings: config.Pr
             label = result.attacker if kind == edge else f"{result.attacker}-on-{edge}"
             result = replace(result, attacker=label, references=embeddings["references"])
             results += [replace(result, anonymizer=name, probes=embeddings[name]) for name in anonymized_maps]
+        for _, result in apply_to_others(maps, {"noop": anonymized_maps["noop"]}, anonymized_maps):
+            results.append(replace(result, attacker=f"{BLACKBOX}-{edge}-{result.attacker}"))
         parts.append(ranking.ranks(faces, anonymized_maps, results, settings.evaluate))
     table = pd.concat(parts, ignore_index=True)
     return table.assign(source=chosen[table.source.astype(int)].astype(str))

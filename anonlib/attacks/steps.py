@@ -98,14 +98,16 @@ def _by_anonymizer(faces: FaceSet, anonymized: dict[str, Photos], probes: np.nda
     return dict(zip(anonymized, np.split(probes, ends), strict=True))
 
 
-def user_shard(attacker: list[str], anonymized: list[dict[str, Photos]], faces: FaceSet) -> dict[str, list]:
+def user_shard(
+    attacker: list[str], train_on: list[dict[str, Photos]], test_on: list[dict[str, Photos]], faces: FaceSet
+) -> dict[str, list]:
     """Train a user's attackers where they train, and embed the test people: probes by anonymizer, and references."""
     results = []
-    for name, photos in zip(attacker, anonymized, strict=True):
-        spec, test = registry.get(name), pairs_of(faces, _joined(photos), "test")
-        embed = spec.embed or spec.train(*_training_pairs(faces, photos))
+    for name, own, others in zip(attacker, train_on, test_on, strict=True):
+        spec, test = registry.get(name), pairs_of(faces, _joined(others), "test")
+        embed = spec.embed or spec.train(*_training_pairs(faces, own))
         probes, references = (_checked(name, embed(images), images) for images in (test.anonymized, test.originals))
-        results.append({"probes": _by_anonymizer(faces, photos, probes), "references": references})
+        results.append({"probes": _by_anonymizer(faces, others, probes), "references": references})
     return {"result": results}
 
 

@@ -11,6 +11,7 @@ from anonlib.attacks.benchmark import run_trainings
 from anonlib.attacks.contrastive import FACE, face_config
 from anonlib.attacks.ranking import AttackResult, probe_rows
 from anonlib.attacks.registry import TrainingSpec
+from anonlib.attacks.user import apply_to_others
 from anonlib.data.faceset import FaceSet
 from anonlib.engine import cache
 
@@ -24,7 +25,7 @@ def transfer_trainings(anonymizers: tuple[str, ...], settings: config.Attack) ->
 def across(
     faces: FaceSet, anonymized: dict[str, Anonymized], settings: config.Attack
 ) -> tuple[list[AttackResult], list[AttackResult]]:
-    """Train one attacker per anonymizer and apply it to all anonymizers.
+    """Train one attacker per anonymizer, and users' attackers likewise, and apply it to all anonymizers.
 
     Args:
         faces: The data set.
@@ -33,7 +34,7 @@ def across(
 
     Returns:
         The results on the anonymizer that an attacker was trained on, and those on all others. The attackers' names are
-        contrastive-face-from-<anonymizer>.
+        contrastive-face-from-<anonymizer> and <a user's attacker>-from-<anonymizer>.
     """
     home = run_trainings(faces, anonymized, transfer_trainings(tuple(anonymized), settings))
     probes = {name: photos.images[probe_rows(faces, photos)] for name, photos in anonymized.items()}
@@ -43,6 +44,9 @@ def across(
         for result, by_name in zip(home, embed_all(home, others), strict=True)
         for name, embeddings in by_name.items()
     ]
+    for trained_on, result in apply_to_others(faces, anonymized, anonymized):
+        side = home if result.anonymizer == trained_on else away
+        side.append(replace(result, attacker=f"{result.attacker}-from-{trained_on}"))
     return home, away
 
 

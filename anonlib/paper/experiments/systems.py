@@ -13,6 +13,7 @@ from anonlib.attacks import benchmark, blackbox, ranking, registry, restoration
 from anonlib.attacks.inversion import Restored
 from anonlib.attacks.ranking import AttackResult, probe_rows
 from anonlib.attacks.registry import MAIN, SYSTEMS, TrainingSpec
+from anonlib.attacks.user import run_user_attackers
 from anonlib.data.faceset import FaceSet
 from anonlib.metrics.fairness import by_group
 from anonlib.metrics.statistics import interval_columns, rate_interval
@@ -100,7 +101,7 @@ def attack(
     own = benchmark.run(faces, systems.own, settings.attack)
     trained = benchmark.run_trainings(faces, systems.compared, trainings(tuple(systems.compared), settings.attack), own)
     trained += benchmark.run_recognizers(faces, systems.compared)
-    trained += benchmark.run_user_attackers(faces, systems.compared, settings.attack)
+    trained += run_user_attackers(faces, systems.compared, settings.attack)
     trained += restoration.results(faces, restored)
     trained += benchmark.run_recognizers(faces, systems.probes, registry.recognizers(SYSTEMS))
     return [_compared_probes(faces, systems, part) for part in own] + trained
