@@ -42,10 +42,10 @@ def shipped() -> list:
 
 @pytest.mark.parametrize("name", shipped())
 def test_every_anonymizer_keeps_the_contract(faces, name):
-    images, masks = faces
+    images, masks = (part[:2] for part in faces)
     if registry.get(name).k:  # a set of ten, which the largest of them needs
         shades = np.arange(12, dtype=np.uint8)[:, None, None, None]
-        images, masks = images.repeat(3, 0) + shades, masks.repeat(3, 0)
+        images, masks = faces[0].repeat(3, 0) + shades, faces[1].repeat(3, 0)
     check_anonymizer(small(name, images), images, masks)
 
 
