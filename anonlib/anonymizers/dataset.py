@@ -63,9 +63,10 @@ class Anonymized:
 def anonymize(
     faces: FaceSet, rows: np.ndarray, names: tuple[str, ...], settings: config.Profile
 ) -> dict[str, Anonymized]:
-    """Anonymize photos with several anonymizers, `settings.anonymize.replicates` times each: name -> result.
+    """Anonymize photos, `settings.anonymize.replicates` times each: name -> result, in the order of the names.
 
     Args:
+        faces, settings: Data set and profile.
         rows: Photos; a generative anonymizer gets a part of the training people, see `selection.assigned_rows`.
         names: Anonymizers of the registry, or other tools of `faces.tool_outputs`.
 

@@ -42,7 +42,7 @@ class Request:
 def run_requests(faces: FaceSet, requests: list[Request], settings: config.Profile) -> list[dict[str, np.ndarray]]:
     """Anonymize photos, or take their shards from the cache.
 
-    For each request, in the order of its rows: images (M, 128, 128, 3) uint8, status (M,) str, seconds (M,) float.
+    Return for each request, in the order of its rows, images (M, 128, 128, 3) uint8, status (M,) str, seconds (M,).
     """
     if not requests:
         return []
