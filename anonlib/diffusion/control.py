@@ -89,7 +89,7 @@ def are_adapters(name: str, controls: list[Control], large: bool) -> bool:
 
 
 def sum_residuals(parts: Iterable[list[Tensor]]) -> list[Tensor]:
-    """Add the residuals of several controls, block by block, holding those of one control at a time."""
+    """Add the residuals of several controls by block, holding those of one control at a time; [] without controls."""
     total: list[Tensor] = []
     for part in parts:
         total = [first + second for first, second in zip(total, part, strict=True)] if total else part
