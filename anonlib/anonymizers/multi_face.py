@@ -49,9 +49,7 @@ class DetectedFaces:
         Args:
             name: Anonymizer.
             parameters: See `contract.image_seed`.
-
-        Returns:
-            N seeds.
+        Returns: N seeds.
         """
         return [image_seed(image, name, parameters) for image in self.images]
 

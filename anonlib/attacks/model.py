@@ -51,9 +51,7 @@ class AttackNetwork(nn.Module):
 
         Args:
             mode: Whether to train.
-
-        Returns:
-            The network itself.
+        Returns: The network itself.
         """
         super().train(mode)
         if self.recognizer:

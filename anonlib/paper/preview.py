@@ -31,9 +31,7 @@ def markdown(text: str) -> Any:
 
     Args:
         text: Markdown.
-
-    Returns:
-        A displayable object.
+    Returns: A displayable object.
     """
     from IPython.display import Markdown
 
