@@ -38,7 +38,17 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # OpenCV reads it when it is
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of `__all__` at its first use; raise AttributeError for any other."""
+    """Import a public name at its first use.
+
+    Args:
+        name: one of `__all__`.
+
+    Returns:
+        The function or class.
+
+    Raises:
+        AttributeError: the package has no such public name.
+    """
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _PUBLIC[name]

@@ -26,7 +26,9 @@ def image_seed(image: np.ndarray, method: str, parameters: dict, replicate: int 
         method: Name of the anonymizer.
         parameters: See `seed_keys.seed_parameters`.
         replicate: Number of the anonymized version.
-    Returns: A seed in [0, 2^63).
+
+    Returns:
+        A seed in [0, 2^63).
     """
     text = json.dumps([method, parameters, replicate], sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(np.ascontiguousarray(image).tobytes() + text.encode()).digest()
@@ -66,7 +68,9 @@ def full_batches(rows: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarr
     Args:
         rows: (N,).
         size: Rows of a batch.
-    Returns: Each part of the rows, and the same part with its last row repeated until the batch is full.
+
+    Returns:
+        Each part of the rows, and the same part with its last row repeated until the batch is full.
     """
     parts = [rows[at : at + size] for at in range(0, len(rows), size)]
     return [(part, np.pad(part, (0, size - len(part)), mode="edge")) for part in parts]

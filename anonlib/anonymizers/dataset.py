@@ -41,7 +41,9 @@ class Anonymized:
 
         Args:
             rows: Their positions.
-        Returns: The results in this order.
+
+        Returns:
+            The results in this order.
         """
         return Anonymized(self.name, *(getattr(self, key)[rows] for key in FIELDS))
 
@@ -50,7 +52,9 @@ class Anonymized:
 
         Args:
             sources: Their rows in the FaceSet, all among the results.
-        Returns: The results in this order.
+
+        Returns:
+            The results in this order.
         """
         present, first = np.unique(self.source, return_index=True)
         return self.select(first[np.searchsorted(present, sources)])
@@ -65,7 +69,9 @@ def anonymize(
         faces, settings: Data set and profile.
         rows: Photos; a generative anonymizer gets a part of the training people, see `selection.assigned_rows`.
         names: Anonymizers of the registry, or other tools of `faces.tool_outputs`.
-    Raises: AnonlibError: A name is unknown or a model is missing.
+
+    Raises:
+        AnonlibError: A name is unknown or a model is missing.
     """
     replicates, requests = settings.anonymize.replicates, []
     for name in (name for name in names if name not in faces.tool_outputs):
@@ -80,7 +86,9 @@ def anonymize_all(faces: FaceSet, settings: config.Profile) -> dict[str, Anonymi
 
     Args:
         faces, settings: Data set and profile.
-    Returns: Name -> result.
+
+    Returns:
+        Name -> result.
     """
     return anonymize(faces, select_rows(faces, settings.anonymize), registry.selected(settings.anonymize), settings)
 
@@ -92,7 +100,9 @@ def complete(
 
     Args:
         results, rows: Name -> result, and rows of the data set.
-    Returns: Name -> result, in the order of the rows.
+
+    Returns:
+        Name -> result, in the order of the rows.
     """
     missing = {name: np.setdiff1d(rows, result.source) for name, result in results.items()}
     requests = [Request(name, source) for name, source in missing.items() if len(source)]
@@ -112,7 +122,9 @@ def vary(faces: FaceSet, rows: np.ndarray, name: str, options: list[dict], setti
         rows: Photos; a photo may occur more than once.
         name: Anonymizer of the registry.
         options: One dictionary per row, which replaces options of the profile.
-    Returns: The result, in the order of the rows.
+
+    Returns:
+        The result, in the order of the rows.
     """
     kinds, place = np.unique([config.canonical(own) for own in options], return_inverse=True)
     groups = [np.flatnonzero(place == kind) for kind in range(len(kinds))]
@@ -126,7 +138,9 @@ def status_table(results: dict[str, Anonymized]) -> pd.DataFrame:
 
     Args:
         results: Name -> result.
-    Returns: One row per anonymizer: photos, ok, no_face, filtered and error.
+
+    Returns:
+        One row per anonymizer: photos, ok, no_face, filtered and error.
     """
     counts = [
         {"anonymizer": name, "photos": len(result.status)}

@@ -115,7 +115,9 @@ def resize(images: np.ndarray, side: tuple[int, int], interpolation: int | None 
         images: (B, H, W[, 3]) uint8.
         side: Height and width.
         interpolation: OpenCV flag; None: areas to shrink, cubic to enlarge.
-    Returns: (B, *side[, 3]) uint8.
+
+    Returns:
+        (B, *side[, 3]) uint8.
     """
     if images.shape[1:3] == side:
         return images
@@ -129,7 +131,9 @@ def unit(images: np.ndarray) -> "torch.Tensor":
 
     Args:
         images: (B, H, W, 3) uint8.
-    Returns: (B, 3, H, W) float in [0, 1].
+
+    Returns:
+        (B, 3, H, W) float in [0, 1].
     """
     import torch
 

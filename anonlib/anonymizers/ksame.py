@@ -60,7 +60,9 @@ def partition(images: np.ndarray, k: int) -> list[np.ndarray]:
     Args:
         images: (N, H, W, 3) uint8.
         k: Size of a group; the last one has up to 2k - 1.
-    Returns: The rows of each group; no group if N < k.
+
+    Returns:
+        The rows of each group; no group if N < k.
     """
     small = np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images])
     small = small.reshape(len(images), -1).astype(np.float32)

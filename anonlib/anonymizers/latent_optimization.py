@@ -43,7 +43,9 @@ def optimize(images: np.ndarray, settings: "Falco", space: FaceSpace, synthesis:
         images: (B, 128, 128, 3) uint8.
         settings: Levels, steps and margin.
         space, synthesis: Encoder with pool of faces, and face generator.
-    Returns: (B, 3, 128, 128) in [-1, 1].
+
+    Returns:
+        (B, 3, 128, 128) in [-1, 1].
     """
     photos = to_pictures(images).to(space.mean.device)
     features = parser_features(images).clone()

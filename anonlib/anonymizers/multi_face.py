@@ -49,7 +49,9 @@ class DetectedFaces:
         Args:
             name: Anonymizer.
             parameters: See `contract.image_seed`.
-        Returns: N seeds.
+
+        Returns:
+            N seeds.
         """
         return [image_seed(image, name, parameters) for image in self.images]
 

@@ -40,9 +40,13 @@ def anonymize_folder(source: Path, target: Path, name: str, settings: config.Pro
     Args:
         source, target: Folder of photos, and new folder outside of it.
         name, settings: Anonymizer, and profile with the generator.
-    Returns: One row per photo, also written as anonymized.csv: file, status, faces, and black, the number of faces that
+
+    Returns:
+        One row per photo, also written as anonymized.csv: file, status, faces, and black, the number of faces that
         are not "ok".
-    Raises: AnonlibError: There are no photos, the target exists or lies inside the source, or a model is missing.
+
+    Raises:
+        AnonlibError: There are no photos, the target exists or lies inside the source, or a model is missing.
     """
     source, target = source.resolve(), target.resolve()
     files = _files(source)
@@ -72,7 +76,9 @@ def anonymize_photos(photos: list[np.ndarray], name: str, settings: config.Profi
     Args:
         photos: (H, W, 3) uint8 RGB each, of any size and with any number of people.
         name, settings: Anonymizer, and profile with the generator.
-    Raises: AnonlibError: The anonymizer is unknown, or a part of its model is missing.
+
+    Raises:
+        AnonlibError: The anonymizer is unknown, or a part of its model is missing.
     """
     stages = _Stages(name, registry.get(name).options(settings))
     detected = find_people(photos)
@@ -84,7 +90,9 @@ def summary(table: pd.DataFrame) -> str:
 
     Args:
         table: See `anonymize_folder`.
-    Returns: Counts by status, which add up to the number of photos.
+
+    Returns:
+        Counts by status, which add up to the number of photos.
     """
     counts = ", ".join(f"{(table.status == word).sum()} {word}" for word in STATUSES)
     return f"{len(table)} photos in: {counts}; {table.faces.sum()} faces, {table.black.sum()} of them black"

@@ -81,8 +81,12 @@ def register(name: str, **fields) -> Callable:
     Args:
         name: Its name, different from the names of this package.
         **fields: Fields of `AnonymizerSpec`. The default description is the first line of the docstring.
-    Returns: The decorator, which returns the anonymizer unchanged.
-    Raises: AnonlibError: The name is taken.
+
+    Returns:
+        The decorator, which returns the anonymizer unchanged.
+
+    Raises:
+        AnonlibError: The name is taken.
     """
 
     def decorate(anonymizer: Callable) -> Callable:
@@ -100,7 +104,9 @@ def add(spec: AnonymizerSpec) -> None:
 
     Args:
         spec: The anonymizer.
-    Raises: AnonlibError: The name is taken.
+
+    Raises:
+        AnonlibError: The name is taken.
     """
     if spec.name in _specs and not _specs[spec.name].group == spec.group == USER:
         raise AnonlibError(f"{spec.name!r} is an anonymizer of this package: name yours otherwise")
@@ -112,7 +118,9 @@ def get(name: str) -> AnonymizerSpec:
 
     Args:
         name: Name in the registry.
-    Raises: AnonlibError: The name is unknown; the message gives the nearest name.
+
+    Raises:
+        AnonlibError: The name is unknown; the message gives the nearest name.
     """
     specs = anonymizers()
     if name not in specs:
@@ -125,7 +133,9 @@ def find(name: str) -> AnonymizerSpec:
 
     Args:
         name: Any name.
-    Returns: The spec.
+
+    Returns:
+        The spec.
     """
     return anonymizers().get(name) or AnonymizerSpec(name=name, factory=partial(get, name))
 
@@ -147,7 +157,9 @@ def generative(settings: config.Anonymize) -> tuple[str, ...]:
 
     Args:
         settings: Part of the profile.
-    Returns: Names.
+
+    Returns:
+        Names.
     """
     return (*(f"{IA}-{condition}" for condition in settings.conditions), *settings.systems)
 
@@ -157,7 +169,9 @@ def selected(settings: config.Anonymize) -> tuple[str, ...]:
 
     Args:
         settings: Part of the profile.
-    Returns: Names.
+
+    Returns:
+        Names.
     """
     return (*names(CONTROL), *generative(settings), *settings.baselines, *names(USER))
 
@@ -172,7 +186,9 @@ def name_or_file(text: str) -> str:
 
     Args:
         text: Its name, or the path of a file (*.py) that registers it.
-    Raises: AnonlibError: The file registers none.
+
+    Raises:
+        AnonlibError: The file registers none.
     """
     if not text.endswith(".py"):
         return text
@@ -189,7 +205,9 @@ def create(name: str, **options) -> Anonymizer:
     Args:
         name: Name in the registry.
         **options: Its options, see `AnonymizerSpec.options`.
-    Raises: AnonlibError: The name is unknown.
+
+    Raises:
+        AnonlibError: The name is unknown.
     """
     spec = get(name)
     anonymizer = spec.factory(**options)

@@ -13,7 +13,9 @@ def seed_parameters(options: Mapping[str, Any], varied: Mapping[str, Any] | None
     Args:
         options: Its options in a profile; only those in SEEDED that are not None count.
         varied: Options that replace them for some photos; all of these count.
-    Returns: Seed key -> value, as `contract.image_seed` takes it.
+
+    Returns:
+        Seed key -> value, as `contract.image_seed` takes it.
     """
     counted = {name: options[name] for name in SEEDED if options.get(name) is not None} | dict(varied or {})
     return {SEED_KEYS.get(name, name): value for name, value in counted.items()}

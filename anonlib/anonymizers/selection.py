@@ -17,7 +17,9 @@ def select_rows(faces: FaceSet, settings: config.Anonymize | config.Compare) -> 
 
     Args:
         settings: `probes` photos of each test person, `train_photos` and `validation_photos` in all; None: all photos.
-    Returns: Ascending row numbers.
+
+    Returns:
+        Ascending row numbers.
     """
     ranked = rank_by_content(faces)
     rows = [ranked.index[(ranked.split == "test") & (ranked.place < (settings.probes or len(ranked)))]]
@@ -35,7 +37,9 @@ def edge_rows(faces: FaceSet, settings: config.Profile) -> np.ndarray:
 
     Args:
         faces, settings: Data set and profile.
-    Returns: Ascending row numbers.
+
+    Returns:
+        Ascending row numbers.
     """
     ranked, most = rank_by_content(faces), settings.attack.edge_photos
     wanted = (ranked.split != "train") | (ranked.place < (most or len(ranked)))

@@ -71,7 +71,9 @@ def resolve(spec: AnonymizerSpec, options: dict) -> tuple[dict, set[Path | str]]
 
     Args:
         spec, options: Anonymizer and its options.
-    Returns: The options, and the labels of the models for a cache key.
+
+    Returns:
+        The options, and the labels of the models for a cache key.
     """
     if not spec.uses_generator:
         return options, set()
@@ -87,7 +89,9 @@ def shard_rows(spec: AnonymizerSpec, faces: FaceSet, rows: np.ndarray) -> list[t
 
     Args:
         spec, rows: Anonymizer, and rows to anonymize.
-    Returns: Positions in `rows` and further options (the pool) of each shard.
+
+    Returns:
+        Positions in `rows` and further options (the pool) of each shard.
     """
     if not spec.k:
         return [(np.arange(at, min(at + spec.shard, len(rows))), {}) for at in range(0, len(rows), spec.shard)]

@@ -56,7 +56,9 @@ def asset_path(name: str) -> Path:
 
     Args:
         name: An asset of ASSETS.
-    Raises: AnonlibError: The name is unknown, the licence was not accepted, the hash differs, or there is no registry.
+
+    Raises:
+        AnonlibError: The name is unknown, the licence was not accepted, the hash differs, or there is no registry.
     """
     asset = _asset(name)
     if asset.noncommercial:
@@ -72,7 +74,9 @@ def available(name: str) -> bool:
 
     Args:
         name: An asset of ASSETS.
-    Raises: AnonlibError: The name is unknown.
+
+    Raises:
+        AnonlibError: The name is unknown.
     """
     return not _asset(name).noncommercial or RESEARCH in _accepted()
 
@@ -82,7 +86,9 @@ def left_out(names: Iterable[str]) -> str:
 
     Args:
         names: Assets of ASSETS.
-    Raises: AnonlibError: A name is unknown.
+
+    Raises:
+        AnonlibError: A name is unknown.
     """
     missing = [name for name in dict.fromkeys(names) if not available(name)]
     plural, objects = ("s", "them") if len(missing) > 1 else ("", "it")

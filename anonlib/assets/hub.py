@@ -104,7 +104,9 @@ def folder(repository: str, revision: str | None) -> Path:
 
     Args:
         repository, revision: A name such as "owner/model", and a commit or FIRST.
-    Raises: AnonlibError: The name or revision is wrong, it was not fetched, or a file has another size.
+
+    Raises:
+        AnonlibError: The name or revision is wrong, it was not fetched, or a file has another size.
     """
     check_name(repository, revision)
     record = _record(repository, commit := pinned(repository, revision))
@@ -128,7 +130,9 @@ def fetch(repositories: Mapping[str, str]) -> None:
 
     Args:
         repositories: The commit, or FIRST, of each by name.
-    Raises: AnonlibError: A licence was not accepted, the disk is too small, there is no network, or a file is damaged.
+
+    Raises:
+        AnonlibError: A licence was not accepted, the disk is too small, there is no network, or a file is damaged.
     """
     for name, revision in repositories.items():
         check_name(name, revision)

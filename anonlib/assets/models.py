@@ -32,7 +32,9 @@ class ModelRef:
 
         Args:
             text: "folder" or "owner/model@commit".
-        Returns: A folder where one of that name exists.
+
+        Returns:
+            A folder where one of that name exists.
         """
         name, _, revision = text.rpartition("@")
         return cls(name, revision) if name and not (project_root() / text).exists() else cls(text)
@@ -90,7 +92,9 @@ class ModelSpec:
 
         Args:
             condition: Its name, depth for example.
-        Returns: A reference; what it names may be missing, see `check`.
+
+        Returns:
+            A reference; what it names may be missing, see `check`.
         """
         if condition in PARTS and self.camouflage:
             return ModelRef(str(self.camouflage.folder / PARTS[condition]))
@@ -102,7 +106,9 @@ class ModelSpec:
 
         Args:
             condition: Its name, depth for example.
-        Returns: None where the project's own annotator draws them.
+
+        Returns:
+            None where the project's own annotator draws them.
         """
         return dict(self.annotators).get(condition)
 
@@ -111,7 +117,9 @@ class ModelSpec:
 
         Args:
             conditions: Their names.
-        Returns: References, the pipeline first.
+
+        Returns:
+            References, the pipeline first.
         """
         # CAMOUFLaGE's own weights exist only after they were trained for this pipeline
         own = [name for name in conditions if name in PARTS and (self.camouflage or not self.control(name).local)]
@@ -128,7 +136,9 @@ class ModelSpec:
 
         Args:
             conditions: Their names.
-        Returns: References by condition, without those that the project's own annotators draw.
+
+        Returns:
+            References by condition, without those that the project's own annotators draw.
         """
         annotators = {name: self.annotator(name) for name in conditions}
         return {name: network for name, network in annotators.items() if network}
@@ -144,7 +154,9 @@ class ModelSpec:
 
         Args:
             conditions, use_lcm: The conditions that are followed, and whether the LoRA is used.
-        Returns: A smaller spec.
+
+        Returns:
+            A smaller spec.
         """
         unused = [] if use_lcm else ["lora"]
         unused += [] if PARTS.keys() & set(conditions) else ["camouflage", "reader", "captioner"]
@@ -163,7 +175,9 @@ def model_spec(generator: config.Generator) -> ModelSpec:
 
     Args:
         generator: The profile's group.
-    Raises: AnonlibError: A control or annotator is not written as condition=model.
+
+    Raises:
+        AnonlibError: A control or annotator is not written as condition=model.
     """
 
     def named(texts: tuple[str, ...]) -> tuple[tuple[str, ModelRef], ...]:
@@ -182,7 +196,9 @@ def fetch(bundle: ModelSpec, conditions: tuple[str, ...]) -> int:
 
     Args:
         conditions: The conditions that are followed.
-    Returns: How many models of the hub and of releases they need.
+
+    Returns:
+        How many models of the hub and of releases they need.
     """
     distant = {source.name: source for source in bundle.sources(conditions) if not source.local}
     hub.fetch({name: source.revision for name, source in distant.items() if not source.released})
@@ -195,7 +211,9 @@ def controlnet_folder(bundle: Path, condition: str) -> Path:
 
     Args:
         bundle, condition: The pipeline's folder, and the ControlNet's condition.
-    Returns: The folder, whether it exists or not.
+
+    Returns:
+        The folder, whether it exists or not.
     """
     return bundle / f"controlnet-{condition}"
 
@@ -205,7 +223,9 @@ def check(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = False)
 
     Args:
         conditions, use_lcm: The conditions that are followed, and whether the LoRA is needed.
-    Raises: AnonlibError: One is missing; the message says what to do.
+
+    Raises:
+        AnonlibError: One is missing; the message says what to do.
     """
     pipeline = bundle.pipeline
     if not pipeline.local and (pipeline.name.startswith(("/", ".")) or pipeline.revision is None):

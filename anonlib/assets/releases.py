@@ -53,7 +53,9 @@ def folder(name: str) -> Path:
 
     Args:
         name: A release of RELEASES.
-    Raises: AnonlibError: A file is not there in the size of its first fetch.
+
+    Raises:
+        AnonlibError: A file is not there in the size of its first fetch.
     """
     if missing := _missing(name):
         raise AnonlibError(f"{name}: {missing[0]} is not here yet, or damaged: {COMMAND}")
@@ -73,7 +75,9 @@ def fetch(names: Iterable[str]) -> None:
 
     Args:
         names: Releases of RELEASES.
-    Raises: AnonlibError: The licence was not accepted, the file differs from the first one, or there is no network.
+
+    Raises:
+        AnonlibError: The licence was not accepted, the file differs from the first one, or there is no network.
     """
     for name in names:
         release = RELEASES[name]

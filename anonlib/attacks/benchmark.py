@@ -31,9 +31,12 @@ def attack(
         anonymized: Outputs of anonymizers by name, of photos of all three splits.
         attackers: Names of the registry; None: the main suite.
         settings: The profile: how long is trained.
-    Returns: One result per anonymizer, attacker and training seed, for `ranking.ranks`.
-    Raises: AnonlibError: An attacker is unknown or needs other images, or fewer than two people are there to train or
-        test.
+
+    Returns:
+        One result per anonymizer, attacker and training seed, for `ranking.ranks`.
+
+    Raises:
+        AnonlibError: An attacker is unknown or needs other images, or fewer than two people are there to train or test.
     """
     if attackers is None:
         return run(faces, anonymized, settings.attack)
@@ -61,7 +64,9 @@ def run(
     Args:
         faces, anonymized: The data set, and outputs of anonymizers by name, all of the same photos.
         attackers: None: those of the main suite.
-    Raises: AnonlibError: There are fewer than two people to train on, or to identify.
+
+    Raises:
+        AnonlibError: There are fewer than two people to train on, or to identify.
     """
     people = {split: len(set(faces.identity[faces.split == split])) for split in ("train", "test")}
     if min(people.values()) < 2:
@@ -84,7 +89,9 @@ def trainings(
     Args:
         anonymizers, settings: Names of the anonymizers, and trainings of the profile.
         attackers: None: those of the main suite.
-    Returns: The trainings.
+
+    Returns:
+        The trainings.
     """
     specs = registry.attackers(MAIN).values() if attackers is None else attackers
     chosen = [training for spec in specs if spec.trainings for training in spec.trainings(anonymizers, settings)]
@@ -98,7 +105,9 @@ def data_control(faces: FaceSet, settings: config.Profile) -> pd.DataFrame:
 
     Args:
         faces, settings: The data set and the profile.
-    Returns: As `ranking.ranks`.
+
+    Returns:
+        As `ranking.ranks`.
     """
     rows = dataset.select_rows(faces, settings.anonymize)
     anonymized = dataset.anonymize(faces, rows, ORIGINALS, settings)
@@ -121,7 +130,9 @@ def run_trainings(
         faces, anonymized: The data set, and outputs of anonymizers by name, with all that the trainings name.
         trainings: The trainings.
         trained: Results with the weights of other trainings, for `init_from`.
-    Returns: One result per training and anonymizer that it is tested on.
+
+    Returns:
+        One result per training and anonymizer that it is tested on.
     """
     from anonlib.attacks.steps import train_shard
 
@@ -182,7 +193,9 @@ def run_recognizers(
     Args:
         faces, anonymized: The data set, and outputs of anonymizers by name.
         attackers: Names of attackers; None: those of the main suite.
-    Returns: One result per attacker and anonymizer.
+
+    Returns:
+        One result per attacker and anonymizer.
     """
     attackers = registry.recognizers(MAIN) if attackers is None else attackers
     probes = [photos.images[probe_rows(faces, photos)] for photos in anonymized.values()]
@@ -203,7 +216,9 @@ def embed_sets(sets: list[np.ndarray], recognizers: list[str]) -> dict[str, list
     Args:
         sets: Aligned photos, (N, 128, 128, 3) uint8 each; a set is embedded once, whatever stands beside it.
         recognizers: Of `faces.recognizers.RECOGNIZERS`.
-    Returns: By recognizer the embeddings of each set, (N, d) float32, L2-normalized.
+
+    Returns:
+        By recognizer the embeddings of each set, (N, d) float32, L2-normalized.
     """
     from anonlib.attacks.steps import embed_shards
 
@@ -232,7 +247,9 @@ def run_user_attackers(
     Args:
         faces, anonymized: The data set, and outputs of anonymizers by name.
         attackers: None: those of the main suite; others than users' are left out.
-    Returns: One result per attacker and anonymizer.
+
+    Returns:
+        One result per attacker and anonymizer.
     """
     from anonlib.attacks.steps import user_shard
 
@@ -262,7 +279,9 @@ def curves(results: list[AttackResult]) -> pd.DataFrame:
 
     Args:
         results: Of `run`, one or more of them trained.
-    Returns: Columns step, loss, learned (an anonymizer, or JOINT), attacker, seed, and validation_top1: Full-Ref on
+
+    Returns:
+        Columns step, loss, learned (an anonymizer, or JOINT), attacker, seed, and validation_top1: Full-Ref on
         validation people, of the best output and fusion, nan where it was not validated.
     """
     parts = []

@@ -27,7 +27,9 @@ def ranks(faces: FaceSet, anonymized: dict[str, Anonymized], settings: config.Pr
     Args:
         faces: The data set; the attacker trains on `attack.edge_photos` of each person.
         anonymized: Outputs of anonymizers by name, "noop" among them: the upper limit.
-    Returns: Ranks as of `ranking.ranks`. Attackers: blackbox-<edge> from scratch, blackbox-<edge>-face from a face
+
+    Returns:
+        Ranks as of `ranking.ranks`. Attackers: blackbox-<edge> from scratch, blackbox-<edge>-face from a face
         recognizer; tested on the other kind of edges, <name>-on-<edge>. A photo with an empty map counts as an error.
     """
     edges, trained = settings.attack.edges, []

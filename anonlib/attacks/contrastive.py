@@ -57,7 +57,9 @@ def train(
         validation: Pairs of other people, which select the best state.
         attacker: A key of CONFIGS.
         **changes: Fields of `AttackConfig`, such as steps=100, temperature=0.2, backbone="resnet50".
-    Returns: The attacker, in memory only.
+
+    Returns:
+        The attacker, in memory only.
     """
     from anonlib.attacks.train import train_attacker
 
@@ -70,7 +72,9 @@ def attack_config(attacker: str = SCRATCH, **changes: int | float | str) -> Atta
     Args:
         attacker: A key of CONFIGS.
         **changes: Fields of `AttackConfig`.
-    Raises: AnonlibError: The attacker is unknown or not trained with the contrastive loss.
+
+    Raises:
+        AnonlibError: The attacker is unknown or not trained with the contrastive loss.
     """
     if attacker not in CONFIGS:
         raise AnonlibError(f"unknown attacker {attacker!r}: choose one of {', '.join(CONFIGS)}")
@@ -85,7 +89,9 @@ def scratch_config(settings: config.Attack, backbone: str, image_size: int, seed
     Args:
         backbone, image_size, seed: See `AttackConfig`.
         attacker: SCRATCH or BACKGROUND.
-    Returns: An `AttackConfig`.
+
+    Returns:
+        An `AttackConfig`.
     """
     return attack_config(
         attacker, backbone=backbone, image_size=image_size, seed=seed,
@@ -98,7 +104,9 @@ def face_config(settings: config.Attack, **changes: int | float | str) -> Attack
 
     Args:
         **changes: Fields of `AttackConfig`.
-    Returns: The configuration.
+
+    Returns:
+        The configuration.
     """
     profile = {"batch": settings.face_batch, "temperature": settings.temperature, "frozen": settings.face_frozen}
     return attack_config(FACE, **{"steps": settings.face_steps} | profile | changes)
@@ -114,7 +122,9 @@ def cost(training: TrainingSpec) -> float:
 
     Args:
         training: Its steps, batch, image size and backbone count.
-    Returns: A time in arbitrary units.
+
+    Returns:
+        A time in arbitrary units.
     """
     chosen = training.config
     return chosen.steps * chosen.batch * chosen.image_size**2 * COSTS.get(chosen.backbone, 1.0)
@@ -126,7 +136,9 @@ def training_groups(anonymizers: Iterable[str], settings: config.Attack) -> list
     Args:
         anonymizers: Their names.
         settings: Trainings of the profile; `together` puts all but originals into one group, else each has its own.
-    Returns: The groups; originals always have their own.
+
+    Returns:
+        The groups; originals always have their own.
     """
     if not settings.together:
         return [(name,) for name in anonymizers]
@@ -143,7 +155,9 @@ def scratch_trainings(
         groups: Of `training_groups`.
         attacker, label: See `TrainingSpec`.
         scratch, tune_steps: Configuration of a training from scratch, and steps of a continued training.
-    Returns: The trainings, in the order of the groups.
+
+    Returns:
+        The trainings, in the order of the groups.
     """
     trainings = []
     for group in groups:

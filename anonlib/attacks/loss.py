@@ -16,8 +16,12 @@ def contrastive_loss(z: Tensor, z_hat: Tensor, temperature: float) -> Tensor:
         z, z_hat: (K, d) embeddings of originals of K >= 2 different people, and of anonymized photos; row k of both
             shows the same person.
         temperature: Above 0.
-    Returns: A scalar >= 0, float64 for float64 input and float32 for all other types.
-    Raises: ValueError: The shapes differ, K is below 2, or the temperature is not above 0.
+
+    Returns:
+        A scalar >= 0, float64 for float64 input and float32 for all other types.
+
+    Raises:
+        ValueError: The shapes differ, K is below 2, or the temperature is not above 0.
     """
     if z.ndim != 2 or z.shape != z_hat.shape or len(z) < 2:
         raise ValueError(f"need two (K, d) tensors of one shape, K >= 2, not {tuple(z.shape)} and {tuple(z_hat.shape)}")

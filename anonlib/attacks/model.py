@@ -51,7 +51,9 @@ class AttackNetwork(nn.Module):
 
         Args:
             mode: Whether to train.
-        Returns: The network itself.
+
+        Returns:
+            The network itself.
         """
         super().train(mode)
         if self.recognizer:

@@ -220,7 +220,9 @@ def batch_example(
         config: The attacker's; its view, frame, image size, augmentation and seed.
         count: Pairs; of different people, so there may be fewer.
         step: Number of the step; with count=config.batch it is the very batch of that step.
-    Returns: Originals and anonymized photos, each (K, size, size, 3) uint8; row k of both shows the same person.
+
+    Returns:
+        Originals and anonymized photos, each (K, size, size, 3) uint8; row k of both shows the same person.
     """
     originals, anonymized, augmentation = draw_batch(rows_by_person(pairs), pairs.source, count, config, step)
     masks = (None, None) if pairs.masks is None else (pairs.masks[originals], pairs.anonymized_masks[anonymized])

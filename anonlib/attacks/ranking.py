@@ -63,9 +63,10 @@ def ranks(
         anonymized: Outputs of anonymizers by name, those that were attacked.
         results: Of attackers.
         settings: References of each protocol.
-    Returns: One row per probe, attacker, seed and protocol: columns anonymizer, attacker, seed, control, protocol
-        (full, few, single), references (of the true person, without the probe's own photo), and those of
-        `rank_of_true`.
+
+    Returns:
+        One row per probe, attacker, seed and protocol: columns anonymizer, attacker, seed, control, protocol (full,
+        few, single), references (of the true person, without the probe's own photo), and those of `rank_of_true`.
     """
     test = np.flatnonzero(faces.split == "test")
     identity = faces.identity[test]
@@ -98,7 +99,9 @@ def probe_rows(faces: FaceSet, anonymized: Anonymized) -> np.ndarray:
 
     Args:
         anonymized: Output of one anonymizer, N photos.
-    Returns: Their rows among the N.
+
+    Returns:
+        Their rows among the N.
     """
     return np.flatnonzero(faces.split[anonymized.source] == "test")
 

@@ -120,8 +120,12 @@ def register(name: str, *, trains: bool = False, **fields) -> Callable:
         trains: False: the function maps aligned photos (N, 128, 128, 3) uint8 to embeddings (N, d). True: it maps
             training pairs and validation pairs (`attacks.pairs.PhotoPairs`, the latter may be None) to such a function.
         **fields: Fields of `AttackerSpec`. `knows` is the first line of the docstring unless it is given.
-    Returns: The decorator, which returns the function unchanged.
-    Raises: AnonlibError: The name is taken.
+
+    Returns:
+        The decorator, which returns the function unchanged.
+
+    Raises:
+        AnonlibError: The name is taken.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -158,7 +162,9 @@ def get(name: str) -> AttackerSpec:
 
     Args:
         name: Its name in the registry.
-    Raises: AnonlibError: There is no such attacker; the message has the nearest name.
+
+    Raises:
+        AnonlibError: There is no such attacker; the message has the nearest name.
     """
     specs = attackers()
     if name not in specs:
@@ -177,7 +183,9 @@ def kind_of(label: str) -> str:
 
     Args:
         label: A name in tables.
-    Returns: See `AttackerSpec`; "" for no attacker, such as the maximum over attackers.
+
+    Returns:
+        See `AttackerSpec`; "" for no attacker, such as the maximum over attackers.
     """
     spec = spec_of(label)
     return spec.kind if spec else ""

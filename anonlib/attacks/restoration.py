@@ -30,7 +30,9 @@ def restore(faces: FaceSet, groups: list[dict[str, Anonymized]], settings: confi
 
     Args:
         groups: Outputs of some anonymizers by name; one network inverts a whole group, linear maps one anonymizer each.
-    Returns: Restored probes by anonymizer.
+
+    Returns:
+        Restored probes by anonymizer.
     """
     from anonlib.attacks import inversion
 
@@ -45,7 +47,9 @@ def results(faces: FaceSet, restored: dict) -> list[AttackResult]:
 
     Args:
         restored: Restored probes by anonymizer, see `restore`.
-    Returns: One result per anonymizer.
+
+    Returns:
+        One result per anonymizer.
     """
     sets = [faces.images[faces.split == "test"], *(one.images for one in restored.values())]
     references, *probes = embed_sets(sets, [judge()])[judge()]

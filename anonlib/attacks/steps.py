@@ -31,7 +31,9 @@ def pairs_of(faces: FaceSet, photos: Photos, split: str) -> PhotoPairs | None:
     Args:
         photos: Images, status and source of the output of an anonymizer.
         split: One of `faceset.SPLITS`.
-    Returns: The pairs; None where the split has no people.
+
+    Returns:
+        The pairs; None where the split has no people.
     """
     rows = np.flatnonzero(faces.split == split)
     if not len(rows):

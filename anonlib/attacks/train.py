@@ -55,7 +55,9 @@ class TrainedAttacker:
             images: Aligned photos (N, 128, 128, 3) uint8; the attacker's view is applied here.
             masks: Person masks, for views that need them.
             batch: Photos of one call of the network.
-        Returns: (N, d) float32, L2-normalized.
+
+        Returns:
+            (N, d) float32, L2-normalized.
         """
         return l2_normalize(_outputs(self.config, self.network, images, masks, batch, mirror=True)[self.embedding])
 

@@ -28,8 +28,10 @@ def across(
 
     Args:
         anonymized: Outputs of anonymizers by name.
-    Returns: The results on the anonymizer that an attacker was trained on, and those on all others. The attackers'
-        names are contrastive-face-from-<anonymizer>.
+
+    Returns:
+        The results on the anonymizer that an attacker was trained on, and those on all others. The attackers' names are
+        contrastive-face-from-<anonymizer>.
     """
     home = run_trainings(faces, anonymized, transfer_trainings(tuple(anonymized), settings))
     probes = {name: photos.images[probe_rows(faces, photos)] for name, photos in anonymized.items()}
@@ -48,7 +50,9 @@ def embed_all(trained: list[AttackResult], photos: list[dict[str, np.ndarray]]) 
     Args:
         trained: Results that hold weights.
         photos: For each attacker the photos by name, (N, 128, 128, 3) uint8 each.
-    Returns: For each attacker the embeddings (N, d) by name.
+
+    Returns:
+        For each attacker the embeddings (N, d) by name.
     """
     from anonlib.attacks.steps import transfer_shards
 

@@ -13,7 +13,9 @@ def first_line(error: BaseException) -> str:
 
     Args:
         error: the exception.
-    Returns: The line, or the exception's type where the message is empty.
+
+    Returns:
+        The line, or the exception's type where the message is empty.
     """
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
@@ -23,7 +25,9 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
     Args:
         name, choices: the unknown name, and the names that exist.
-    Returns: "did you mean 'x'?", or the list of all choices where none is near.
+
+    Returns:
+        "did you mean 'x'?", or the list of all choices where none is near.
     """
     plain = {choice.lower().replace("_", "."): choice for choice in sorted(choices)}
     near = difflib.get_close_matches(name.lower().replace("_", "."), plain, n=1, cutoff=0.6)

@@ -19,7 +19,9 @@ def sha256_of(path: Path) -> str:
 
     Args:
         path: the file.
-    Returns: Its SHA-256 as 64 hex digits.
+
+    Returns:
+        Its SHA-256 as 64 hex digits.
     """
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -30,7 +32,9 @@ def canonical(value: Any) -> str:
 
     Args:
         value: numbers, texts, lists, tuples (as lists), dictionaries and dataclasses (as objects).
-    Raises: TypeError: for a value of another type.
+
+    Raises:
+        TypeError: for a value of another type.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=_plain)
 
@@ -40,7 +44,9 @@ def digest(value: Any) -> str:
 
     Args:
         value: what `canonical` takes.
-    Returns: The SHA-256 as 64 hex digits.
+
+    Returns:
+        The SHA-256 as 64 hex digits.
     """
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
@@ -50,7 +56,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Args:
         path: the file.
-    Raises: AnonlibError: for a damaged file.
+
+    Raises:
+        AnonlibError: for a damaged file.
     """
     try:
         return json.loads(path.read_text()) if path.exists() else {}

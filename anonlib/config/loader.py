@@ -41,8 +41,10 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Profile:
     Args:
         name: file name in config/profiles, without .yaml.
         overrides: full parameter name -> value, such as {"attack.steps": 50}.
-    Raises: AnonlibError: for an unknown profile, parameter or registered name (with the nearest one), and for a value
-        of another type or out of range.
+
+    Raises:
+        AnonlibError: for an unknown profile, parameter or registered name (with the nearest one), and for a value of
+            another type or out of range.
     """
     from omegaconf import OmegaConf
 
@@ -62,7 +64,9 @@ def values(profile: Profile) -> dict[str, Any]:
 
     Args:
         profile: any profile.
-    Returns: Full parameter name -> value, in JSON types (tuples become lists).
+
+    Returns:
+        Full parameter name -> value, in JSON types (tuples become lists).
     """
     return json.loads(json.dumps({name: operator.attrgetter(name)(profile) for name in parameters()}))
 
@@ -81,7 +85,9 @@ def parse(parameter: str, text: str, kind: Any = None) -> Any:
         parameter: full name.
         text: a number, true, false, a text, [a, list] or a,list; all, none and null mean None where it is allowed.
         kind: the type; None: that of the profile's parameter.
-    Raises: AnonlibError: for an unknown parameter or a value of another type.
+
+    Raises:
+        AnonlibError: for an unknown parameter or a value of another type.
     """
     kind = kind or _type(parameter)
     parts = [part.strip() for part in text.split(",") if part.strip()]
@@ -104,7 +110,9 @@ def typed(parameter: str, value: Any, kind: Any) -> Any:
         value: of JSON types, or a tuple. Absolute paths in the project become relative to it: the place of a checkout
             must not be part of any cache key.
         kind: a type that OmegaConf knows: int, str | None, tuple[float, ...], list ...
-    Raises: AnonlibError: for a value of another type. OmegaConf alone takes "3" for 3, 1 for true and 3 for "3".
+
+    Raises:
+        AnonlibError: for a value of another type. OmegaConf alone takes "3" for 3, 1 for true and 3 for "3".
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

@@ -57,7 +57,9 @@ def output_folder(profile: str, dataset: str, changed: Mapping[str, Any] | None 
         dataset: its short name, see `dataset_name`.
         changed: parameters that differ from the profile's. They give a folder of its own (profile and a hash), so that
             the run cannot pass for the profile's.
-    Returns: The folder, which may be missing. $ANONLIB_FIGURES replaces figures/.
+
+    Returns:
+        The folder, which may be missing. $ANONLIB_FIGURES replaces figures/.
     """
     parts = [] if dataset == DEFAULT_DATASET else [dataset]
     if changed := {**(changed or {}), **method_hashes()}:
@@ -74,8 +76,12 @@ def dataset_name(dataset: str, registered: Collection[str] = (DEFAULT_DATASET,))
     Args:
         dataset: a registered name, a short name, or the path of a folder.
         registered: the names of all registered data sets.
-    Returns: The registered name, or the folder's name in lower case with "-" for all but letters, digits, "-" and "_".
-    Raises: AnonlibError: for a folder with the name of a profile, of a registered data set or of a part of every run.
+
+    Returns:
+        The registered name, or the folder's name in lower case with "-" for all but letters, digits, "-" and "_".
+
+    Raises:
+        AnonlibError: for a folder with the name of a profile, of a registered data set or of a part of every run.
     """
     if dataset in registered:
         return dataset

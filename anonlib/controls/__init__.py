@@ -51,8 +51,12 @@ def annotate(
         name: One of ANNOTATORS; with a network one of `hub.NAMES`.
         images: (N, H, W, 3) uint8 RGB.
         network: The network that makes the maps; None: the project's own annotator.
-    Returns: Maps (N, H, W, 3) uint8, and flags (N,) bool; a map with flag False must not be used.
-    Raises: AnonlibError: The name is unknown.
+
+    Returns:
+        Maps (N, H, W, 3) uint8, and flags (N,) bool; a map with flag False must not be used.
+
+    Raises:
+        AnonlibError: The name is unknown.
     """
     names = hub.NAMES if network else sorted(ANNOTATORS)
     if name not in names:

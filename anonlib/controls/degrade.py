@@ -32,8 +32,12 @@ def degrade_control(
         blur: Sigma of a Gaussian in px.
         pixels: Side to which a map is reduced before it is enlarged again; None: no reduction.
         hidden: One of REGIONS, black in the result.
-    Returns: (N, H, W, 3) uint8.
-    Raises: AnonlibError: The region is unknown, or `pixels` is out of range.
+
+    Returns:
+        (N, H, W, 3) uint8.
+
+    Raises:
+        AnonlibError: The region is unknown, or `pixels` is out of range.
     """
     if pixels is not None and not 1 <= pixels <= maps.shape[1]:
         raise AnonlibError(f"a control map of {maps.shape[1]} px has 1 to {maps.shape[1]} pixels a side, not {pixels}")
@@ -56,8 +60,12 @@ def region(images: np.ndarray, name: str) -> np.ndarray:
     Args:
         images: (N, 128, 128, 3) uint8, aligned.
         name: One of REGIONS.
-    Returns: (N, 128, 128) bool, all False without a face or without hair.
-    Raises: AnonlibError: The region is unknown.
+
+    Returns:
+        (N, 128, 128) bool, all False without a face or without hair.
+
+    Raises:
+        AnonlibError: The region is unknown.
     """
     if name not in REGIONS:
         raise AnonlibError(f"unknown region {name!r}: choose one of {', '.join(REGIONS)}")

@@ -123,8 +123,12 @@ def maps(name: str, images: np.ndarray, folder: Path, batch: int = 8) -> np.ndar
         images: (N, H, W, 3) uint8 RGB.
         folder: Folder of the weights.
         batch: Images per call.
-    Returns: (N, H, W) or (N, H, W, 3) uint8.
-    Raises: AnonlibError: A file is missing or damaged.
+
+    Returns:
+        (N, H, W) or (N, H, W, 3) uint8.
+
+    Raises:
+        AnonlibError: A file is missing or damaged.
     """
     if not len(images):
         return np.zeros(images.shape[:3], np.uint8)

@@ -18,7 +18,9 @@ def control_maps(photos: Mapping[str, np.ndarray], networks: Mapping[str, ModelR
     Args:
         photos: Condition -> its photos, (N, 128, 128, 3) uint8.
         networks: Condition -> network that makes its maps instead of the project's own annotator.
-    Returns: Maps and flags of each condition, see `controls.annotate`.
+
+    Returns:
+        Maps and flags of each condition, see `controls.annotate`.
     """
     networks, groups = networks or {}, {}
     for name, images in photos.items():  # conditions that share the parser's work are made together
@@ -54,7 +56,9 @@ def lookup(images: np.ndarray, maps: Maps) -> Callable[[str, np.ndarray], tuple[
     Args:
         images: Images of the maps.
         maps: Maps and flags by condition.
-    Returns: The annotator, see `controls.annotate`. It raises KeyError for another image.
+
+    Returns:
+        The annotator, see `controls.annotate`. It raises KeyError for another image.
     """
     place = {image.tobytes(): row for row, image in enumerate(images)}
 

@@ -37,7 +37,9 @@ def load(
         people: Number of people in all, or by split.
         images: Maximum per person.
         seed: Draws the people, and the splits of a data set that has none.
-    Raises: AnonlibError: The name or folder is unknown, there are too few people, or a photo leaks into another split.
+
+    Raises:
+        AnonlibError: The name or folder is unknown, there are too few people, or a photo leaks into another split.
     """
     part = {"people": people, "images": images, "seed": seed, "content": fingerprint(name_or_folder)}
     step = f"faces of {Path(name_or_folder).name}"
@@ -57,7 +59,9 @@ def fingerprint(name_or_folder: str | Path) -> str:
 
     Args:
         name_or_folder: See `load`.
-    Returns: SHA-256, 64 hex digits.
+
+    Returns:
+        SHA-256, 64 hex digits.
     """
     digest, root = hashlib.sha256(), Path(name_or_folder).expanduser()
     for path in _source(name_or_folder).files():

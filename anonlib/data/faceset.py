@@ -79,7 +79,9 @@ class FaceSet:
 
         Args:
             most: Photos that are named with their reasons.
-        Returns: The sentence.
+
+        Returns:
+            The sentence.
         """
         if self.skipped.empty:
             return "Every photo could be used."
@@ -94,7 +96,9 @@ class FaceSet:
         Args:
             rows: Indices or (N,) bool.
             split: One of SPLITS.
-        Raises: AnonlibError: The split is unknown.
+
+        Raises:
+            AnonlibError: The split is unknown.
         """
         if (rows is None) == (split is None):
             raise ValueError("select takes rows or split, one of the two")

@@ -31,7 +31,9 @@ def load(
 
     Args:
         folder, people, images, seed: Folder of people; for the others see `splits.subset`.
-    Raises: AnonlibError: Fewer than two people are usable.
+
+    Raises:
+        AnonlibError: Fewer than two people are usable.
     """
     folder = Path(folder)
     photos = files(folder)
@@ -48,7 +50,9 @@ def files(folder: str | Path) -> list[Path]:
 
     Args:
         folder: Folder of people.
-    Raises: AnonlibError: The folder is missing or has no images.
+
+    Raises:
+        AnonlibError: The folder is missing or has no images.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -114,7 +118,9 @@ def usable(
     Args:
         aligned: (N, 128, 128, 3) uint8.
         table: N rows numbered from 0: file, identity.
-    Returns: Images, masks and rows of the others, and (file, reason) of the dropped ones.
+
+    Returns:
+        Images, masks and rows of the others, and (file, reason) of the dropped ones.
     """
     keep, skipped = drop_copies(aligned, table)
     masks = np.zeros(aligned.shape[:3], np.uint8)
@@ -196,7 +202,9 @@ def photos_in(folder: Path) -> list[Path]:
 
     Args:
         folder: Any folder.
-    Returns: Sorted paths.
+
+    Returns:
+        Sorted paths.
     """
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and _is_visible(file, folder))
 
@@ -206,7 +214,9 @@ def read_photo(file: Path) -> np.ndarray | None:
 
     Args:
         file: Image file.
-    Returns: (H, W, 3) uint8 RGB; None if it is unreadable.
+
+    Returns:
+        (H, W, 3) uint8 RGB; None if it is unreadable.
     """
     try:
         return read_rgb(file.read_bytes())

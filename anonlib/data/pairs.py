@@ -28,7 +28,9 @@ def load(folder: Path, people: int | dict[str, int] | None = None, images: int |
 
     Args:
         folder, people, images, seed: Folder of pairs; for the others see `splits.subset`.
-    Raises: AnonlibError: No tool has a folder.
+
+    Raises:
+        AnonlibError: No tool has a folder.
     """
     originals = photos.load(folder / ORIGINAL, people, images, seed)
     alignments = {name: _alignment(folder / ORIGINAL / name) for name in originals.table["file"]}
@@ -41,7 +43,9 @@ def files(folder: Path) -> list[Path]:
 
     Args:
         folder: Folder of pairs.
-    Returns: Sorted paths.
+
+    Returns:
+        Sorted paths.
     """
     return photos.files(folder / ORIGINAL) + [file for tool in _tools(folder) for file in photos.files(folder / tool)]
 

@@ -48,7 +48,9 @@ def subset(
             split); a number above the size means all.
         images: Maximum per person, the first in the table's order.
         seed: Draws the people.
-    Returns: Ascending row numbers.
+
+    Returns:
+        Ascending row numbers.
     """
     _check_part(people, images)
     first = table.drop_duplicates("identity")

@@ -97,7 +97,9 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
             generator: One per image makes an image the same in any batch.
             output_type: "pil", "np", "pt" or "latent".
             callback_on_step_end: Called with "latents".
-        Raises: AnonlibError: A scale is below 0, or the number of maps, scales or generators is wrong.
+
+        Raises:
+            AnonlibError: A scale is below 0, or the number of maps, scales or generators is wrong.
         """
         images = self.image_processor.preprocess(image).float() / 2 + 0.5
         maps = [self.control_image_processor.preprocess(batch).float() for batch in control_image]

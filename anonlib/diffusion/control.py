@@ -24,7 +24,9 @@ class Control(Protocol):
             maps: (B, 3, H, W) in [0, 1]; for an identity function latents.
             scale: Conditioning scale.
             cfg_copies: Copies of the batch, for classifier-free guidance.
-        Returns: The argument `prepared` of `residuals`.
+
+        Returns:
+            The argument `prepared` of `residuals`.
         """
 
     def residuals(self, sample: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:

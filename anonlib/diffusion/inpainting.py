@@ -93,7 +93,9 @@ class Inpainter:
 
         Args:
             request: The batch.
-        Returns: Inputs of `denoise`.
+
+        Returns:
+            Inputs of `denoise`.
         """
         vae, factor, generators = self.pipeline.vae, self.pipeline.vae_scale_factor, request.generators
         with self.before():
@@ -136,7 +138,9 @@ class Inpainter:
 
         Args:
             latents: (B, C, h, w).
-        Returns: (B, 3, H, W) float32 in [0, 1], on the CPU.
+
+        Returns:
+            (B, 3, H, W) float32 in [0, 1], on the CPU.
         """
         with self.after(latents), self._on_device("vae"):
             pictures = self._in_slices(self.decoder, latents / self.pipeline.vae.config.scaling_factor)
@@ -256,6 +260,8 @@ def load_inpainter(
         batch, size: Maximum images at once, and side of an image in pixels.
         compiled: Whether torch compiles the networks on a GPU.
         use_lcm: Whether to fuse the model's LCM LoRA, for a few steps.
-    Raises: AnonlibError: A part is missing, or does not fit into memory.
+
+    Raises:
+        AnonlibError: A part is missing, or does not fit into memory.
     """
     return Inpainter(read_parts(bundle, conditions, use_lcm), batch, size, compiled)

@@ -37,7 +37,9 @@ def load_pipeline(bundle: ModelSpec, conditions: tuple[str, ...] = (), use_lcm: 
     Args:
         conditions: ControlNets to add.
         use_lcm: Whether to fuse the LCM LoRA.
-    Raises: AnonlibError: A part is missing or damaged.
+
+    Raises:
+        AnonlibError: A part is missing or damaged.
     """
     pipeline = read_pipeline(bundle, conditions, use_lcm=use_lcm)
     if conditions:

@@ -43,7 +43,9 @@ def pipelined(
         before, after: Run in a thread of their own each, up to `ahead` items early, and late.
         main: Runs in the caller's thread.
         ahead: Items in flight between two stages.
-    Yields: Results, in the order of the items.
+
+    Yields:
+        Results, in the order of the items.
     """
     items = iter(items)
     with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as last:

@@ -63,7 +63,9 @@ def step(
         inputs: Arrays, frames, tensors, dataclasses and paths of files.
         code: More modules that the result depends on.
         models: Folders or files, hashed by content, or texts such as "owner/model@commit".
-    Returns: What the function returns: arrays, frames, tensors, dataclasses, and nested lists, tuples and dictionaries.
+
+    Returns:
+        What the function returns: arrays, frames, tensors, dataclasses, and nested lists, tuples and dictionaries.
     """
     params, inputs = dict(params or {}), dict(inputs or {})
     entry = Entry(name, keys.key_components(function, params, inputs, code, models))
@@ -99,8 +101,12 @@ def map_shards(
         items: Arrays or lists of the same length, cut along their first axis; the function treats each item by itself.
         shard_size: Items per shard.
         workers, gpus_each: Shards computed at once (None: what the engine chooses), and GPUs of each worker.
-    Returns: The values of all shards, joined along their first axis, see `store.concatenate_shards`.
-    Raises: AnonlibError: A worker died, or there are no items.
+
+    Returns:
+        The values of all shards, joined along their first axis, see `store.concatenate_shards`.
+
+    Raises:
+        AnonlibError: A worker died, or there are no items.
     """
     params, inputs = dict(params or {}), dict(inputs or {})
     entries, shards = _cut(name, function, items, params, inputs, shard_size, code, models)
@@ -132,7 +138,9 @@ def count_missing(name: str, function: Callable[..., Any], items: Mapping[str, S
     Args:
         name, function, items: See `map_shards`.
         kwargs: Its params, inputs, shard_size, code and models.
-    Returns: 0 to all shards.
+
+    Returns:
+        0 to all shards.
     """
     entries, _ = _cut(name, function, items, **kwargs)
     return sum(read_header(entry.folder) is None for entry in entries)
@@ -219,6 +227,8 @@ def folder_of(name: str) -> Path:
 
     Args:
         name: The step's name.
-    Returns: A path in the cache, there or not.
+
+    Returns:
+        A path in the cache, there or not.
     """
     return cache_root() / "steps" / re.sub(r"[^A-Za-z0-9+._-]+", "-", name)

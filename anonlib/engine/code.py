@@ -25,7 +25,9 @@ def code_hashes(modules: Iterable[str], without: tuple[str, ...] = ()) -> dict[s
     Args:
         modules: Names of modules.
         without: Packages to leave out.
-    Raises: AnonlibError: A module has no source file.
+
+    Raises:
+        AnonlibError: A module has no source file.
     """
     hashes: dict[str, str] = {}
     waiting = sorted(set(modules))
@@ -51,7 +53,9 @@ def imports(source: str, module: str = "", package: bool = False) -> list[str]:
         source: The code.
         module: Its module's name, for relative imports.
         package: Whether it is a package's __init__.py.
-    Returns: Names, sorted; those without a source file are left out.
+
+    Returns:
+        Names, sorted; those without a source file are left out.
     """
     names: list[str] = []
     for node in ast.walk(ast.parse(source)):
@@ -74,7 +78,9 @@ def module_file(name: str) -> Path | None:
 
     Args:
         name: The module's name.
-    Returns: Its source file; None for the standard library and where there is none.
+
+    Returns:
+        Its source file; None for the standard library and where there is none.
     """
     root, *rest = name.split(".")
     if root in sys.stdlib_module_names or (file := _root(root)) is None:

@@ -42,7 +42,9 @@ class Engine(Protocol):
             module: The module that `compute` needs most; a worker may load it in advance.
             workers, gpus_each: Shards to compute at once, and GPUs that each worker has for itself.
             log: The file for what workers print.
-        Raises: AnonlibError: A worker died, or there are fewer GPUs than a worker needs.
+
+        Raises:
+            AnonlibError: A worker died, or there are fewer GPUs than a worker needs.
         """
 
 

@@ -47,7 +47,9 @@ def label(model: Path | str) -> str:
 
     Args:
         model: Its path, or a text such as "owner/model@commit".
-    Returns: The path within the project, or the same text.
+
+    Returns:
+        The path within the project, or the same text.
     """
     return str(model).removeprefix(f"{project_root()}/")
 
@@ -57,7 +59,9 @@ def model_hash(model: Path | str) -> str:
 
     Args:
         model: Its file or folder, or a text such as "owner/model@commit", which is returned unchanged.
-    Raises: AnonlibError: There is nothing at the path.
+
+    Raises:
+        AnonlibError: There is nothing at the path.
     """
     if isinstance(model, str):
         return model
@@ -74,7 +78,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
     Args:
         old, new: Of two keys, see `key_components`.
-    Returns: Phrases; none if both are equal.
+
+    Returns:
+        Phrases; none if both are equal.
     """
     reasons = [f"code changed: {name}" for name in changed(old["code"], new["code"])]
     if old["function"] != new["function"]:
@@ -93,6 +99,8 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
     Args:
         old, new: Name -> value.
-    Returns: The names with different values, or in one mapping only, sorted.
+
+    Returns:
+        The names with different values, or in one mapping only, sorted.
     """
     return [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]

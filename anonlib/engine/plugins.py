@@ -15,8 +15,11 @@ ENTRY_POINTS = ("anonlib.anonymizers", "anonlib.attackers")  # groups in which a
 def load_plugins() -> list[str]:
     """Import the modules that installed packages name in ENTRY_POINTS and the files in $ANONLIB_METHOD, each once.
 
-    Returns: The names of the modules, by which `engine.code` finds their code.
-    Raises: AnonlibError: A file is not there, or one of them cannot be imported.
+    Returns:
+        The names of the modules, by which `engine.code` finds their code.
+
+    Raises:
+        AnonlibError: A file is not there, or one of them cannot be imported.
     """
     return [*_load_entry_points(), *map(_load_file, method_files())]
 
@@ -26,7 +29,9 @@ def is_plugin(module: str) -> bool:
 
     Args:
         module: The module's name.
-    Returns: True if it does.
+
+    Returns:
+        True if it does.
     """
     return module.split(".")[0] in {name.split(".")[0] for name in load_plugins()}
 

@@ -75,7 +75,9 @@ def map_shards(
 
     Args:
         compute, shards, inputs, label, module, workers, gpus_each, log: See `engines.Engine.map_shards`.
-    Yields: (index of the shard, result).
+
+    Yields:
+        (index of the shard, result).
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, environment(WORKER_ENVIRONMENT):
@@ -106,7 +108,9 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
     Args:
         values: Variable -> value.
-    Yields: None.
+
+    Yields:
+        None.
     """
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

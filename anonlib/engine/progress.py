@@ -47,7 +47,9 @@ def join_reasons(reasons: list[str]) -> str:
 
     Args:
         reasons: Phrases.
-    Returns: The line; it ends in "..." if there are more.
+
+    Returns:
+        The line; it ends in "..." if there are more.
     """
     return "; ".join(reasons[:3]) + (" ..." if len(reasons) > 3 else "")
 
@@ -57,7 +59,9 @@ def format_duration(seconds: float) -> str:
 
     Args:
         seconds: The duration.
-    Returns: "about 40 s", "about 4 min", "about 1 h 20 min".
+
+    Returns:
+        "about 40 s", "about 4 min", "about 1 h 20 min".
     """
     if seconds < 90:
         return f"about {max(round(seconds), 1)} s"

@@ -69,7 +69,9 @@ def digest(value: Any) -> str:
 
     Args:
         value: As for `save_value`; also a Path, which stands for the files under it.
-    Returns: A SHA-256, 64 hex digits.
+
+    Returns:
+        A SHA-256, 64 hex digits.
     """
     state = hashlib.sha256()
     _feed(value, state, f"{project_root()}/")

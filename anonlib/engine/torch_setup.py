@@ -44,7 +44,9 @@ def fast_dtype(device: str) -> "torch.dtype":
 
     Args:
         device: "cpu" or "cuda".
-    Returns: The type.
+
+    Returns:
+        The type.
     """
     import torch
 
@@ -61,7 +63,9 @@ def autocast(device: str, dtype: "torch.dtype | None" = None) -> "torch.autocast
     Args:
         device: "cpu" or "cuda".
         dtype: None: `fast_dtype`.
-    Returns: The context; it does nothing for float32.
+
+    Returns:
+        The context; it does nothing for float32.
     """
     import torch
 

@@ -53,7 +53,9 @@ def detect(rgb: np.ndarray, longest: int = 512) -> list[Face]:
     Args:
         rgb: (H, W, 3) uint8.
         longest: Pixels of the long side at which the image is searched.
-    Returns: The faces, the largest first, in the image's own coordinates.
+
+    Returns:
+        The faces, the largest first, in the image's own coordinates.
     """
     height, width = rgb.shape[:2]
     scale = longest / max(height, width)
@@ -77,7 +79,9 @@ def alignment_matrix(points: np.ndarray) -> np.ndarray:
 
     Args:
         points: (5, 2) px of a detection.
-    Returns: Similarity transform (2, 3).
+
+    Returns:
+        Similarity transform (2, 3).
     """
     return similarity_transform(points, FRAME_POINTS)
 
@@ -87,7 +91,9 @@ def similarity_transform(points: np.ndarray, places: np.ndarray) -> np.ndarray:
 
     Args:
         points, places: (N, 2), and their targets (N, 2).
-    Returns: (2, 3).
+
+    Returns:
+        (2, 3).
     """
     source, target = points.astype(np.float64), places.astype(np.float64)
     a, b = source - source.mean(0), target - target.mean(0)
@@ -105,7 +111,9 @@ def align(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
 
     Args:
         rgb, points: (H, W, 3) uint8, and (5, 2) px of the face.
-    Returns: (128, 128, 3) uint8.
+
+    Returns:
+        (128, 128, 3) uint8.
     """
     matrix = alignment_matrix(points)
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
@@ -127,7 +135,9 @@ def parse(images: np.ndarray, size: int = 256, batch: int = 16) -> np.ndarray:
         images: (N, 128, 128, 3) uint8.
         size: Pixels to which they are enlarged; scores are resized back before the best class is taken.
         batch: Images per forward pass.
-    Returns: (N, 128, 128) uint8 in 0..18; 0 is the background.
+
+    Returns:
+        (N, 128, 128) uint8 in 0..18; 0 is the background.
     """
     from anonlib.networks.bisenet import parse_batches
 
@@ -139,7 +149,9 @@ def person_mask(images: np.ndarray) -> np.ndarray:
 
     Args:
         images: (N, 128, 128, 3) uint8.
-    Returns: (N, 128, 128) uint8, 255 = person, 0 = background; all zero if the parser finds no person.
+
+    Returns:
+        (N, 128, 128) uint8, 255 = person, 0 = background; all zero if the parser finds no person.
     """
     masks = [mask_from_classes(classes) for classes in parse(images)]
     return np.stack(masks) if masks else np.zeros(images.shape[:3], np.uint8)
@@ -150,7 +162,9 @@ def mask_from_classes(classes: np.ndarray) -> np.ndarray:
 
     Args:
         classes: (128, 128) of `parse`.
-    Returns: (128, 128) uint8, 255 = person; all zero if the person covers less than 5 %.
+
+    Returns:
+        (128, 128) uint8, 255 = person; all zero if the person covers less than 5 %.
     """
     person = classes > 0
     if person.mean() < 0.05:
@@ -173,7 +187,9 @@ def dilate_masks(masks: np.ndarray) -> np.ndarray:
 
     Args:
         masks: (N, 128, 128) uint8.
-    Returns: Masks of the same shape.
+
+    Returns:
+        Masks of the same shape.
     """
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * DILATION + 1,) * 2)
     return np.stack([cv2.dilate(mask, kernel) for mask in masks]) if len(masks) else masks

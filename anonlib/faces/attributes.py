@@ -25,7 +25,9 @@ class AttributePredictor(Protocol):
 
         Args:
             images: (N, 128, 128, 3) uint8.
-        Returns: Attributes (N, 40) in [0, 1] and embeddings (N, D), both float32.
+
+        Returns:
+            Attributes (N, 40) in [0, 1] and embeddings (N, D), both float32.
         """
 
 
@@ -40,7 +42,9 @@ class SmallAttributePredictor:
 
         Args:
             images: (N, 128, 128, 3) uint8.
-        Returns: As `AttributePredictor.predict`.
+
+        Returns:
+            As `AttributePredictor.predict`.
         """
         from anonlib.networks.attributes import parser_features
 
@@ -74,7 +78,9 @@ def attribute_predictor(bundle: ModelSpec) -> AttributePredictor:
 
     Args:
         bundle: The models.
-    Raises: AnonlibError: The model has neither.
+
+    Raises:
+        AnonlibError: The model has neither.
     """
     if bundle.reader:
         return _FarlAttributePredictor(bundle.reader.folder)
@@ -88,7 +94,9 @@ def caption_images(bundle: ModelSpec, images: np.ndarray) -> list[str]:
 
     Args:
         images: (N, H, W, 3) uint8.
-    Returns: N captions.
+
+    Returns:
+        N captions.
     """
     if bundle.captioner:
         from anonlib.networks.captioner import generate_captions

@@ -20,7 +20,9 @@ def caption(image: np.ndarray, labels: np.ndarray) -> str:
 
     Args:
         image, labels: (128, 128, 3) uint8, and the parser's classes (128, 128).
-    Returns: The caption.
+
+    Returns:
+        The caption.
     """
     words = [f"photo of a person, {_style(image)}, {_light(image)}"]
     hair = np.isin(labels, HAIR)
@@ -97,7 +99,9 @@ def random_prompt(rng: np.random.Generator) -> str:
 
     Args:
         rng: Random generator.
-    Returns: The prompt.
+
+    Returns:
+        The prompt.
     """
     return f"photo of a person, {rng.choice(STYLES)}, {rng.choice(LIGHTS)}, {rng.choice(PROMPT_HAIR)} hair"
 

@@ -49,7 +49,9 @@ class ImageFeatures:
 
         Args:
             rows: Row numbers, or (N,) bool.
-        Returns: The features of these photos.
+
+        Returns:
+            The features of these photos.
         """
         return ImageFeatures(*(getattr(self, field.name)[rows] for field in fields(self)))
 
@@ -60,7 +62,9 @@ def extract_features(sets: dict[str, np.ndarray], bundle: ModelSpec) -> dict[str
     Args:
         sets: Photos (N, 128, 128, 3) uint8 by name.
         bundle: The models, of which those that predict attributes are used.
-    Returns: Features by name.
+
+    Returns:
+        Features by name.
     """
     bundle = bundle.reading()
     models = [model.label for model in (bundle.reader, bundle.camouflage) if model]
@@ -76,7 +80,9 @@ def extract_parser_features(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray
 
     Args:
         sets: Photos (N, 128, 128, 3) uint8 by name.
-    Returns: (N, D) float16 by name.
+
+    Returns:
+        (N, D) float16 by name.
     """
     shards = _map_sets("parser features", _parser_feature_shards, sets)
     return {name: np.concatenate(parts) for name, parts in shards.items()}

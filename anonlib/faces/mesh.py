@@ -29,7 +29,9 @@ def face_mesh(image: np.ndarray) -> np.ndarray | None:
 
     Args:
         image: (H, H, 3) uint8.
-    Returns: (468, 3) px, z growing away from the camera; None without a face.
+
+    Returns:
+        (468, 3) px, z growing away from the camera; None without a face.
     """
     run, size = _model()
     small = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.float32)[None] / 255
@@ -72,7 +74,9 @@ def inverse_depth_maps(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
     Args:
         images, masks: (N, H, W, 3) uint8, and the people in them (N, H, W) uint8.
-    Returns: (N, H, W) uint8, 255 = nearest.
+
+    Returns:
+        (N, H, W) uint8, 255 = nearest.
     """
     near = [cv2.GaussianBlur(_inverse_depth(*pair), (0, 0), 0.8) for pair in zip(images, masks, strict=True)]
     return np.rint(np.stack(near) * 255).astype(np.uint8)
@@ -83,7 +87,9 @@ def normal_maps(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
     Args:
         images, masks: (N, H, W, 3) uint8, and the people in them (N, H, W) uint8.
-    Returns: (N, H, W, 3) uint8: x right, y up, z to the camera, from -1 as 0 to 1 as 255; black behind the person, or
+
+    Returns:
+        (N, H, W, 3) uint8: x right, y up, z to the camera, from -1 as 0 to 1 as 255; black behind the person, or
         without a face.
     """
     return np.stack([_normals(*pair) for pair in zip(images, masks, strict=True)])
@@ -106,7 +112,9 @@ def pose_maps(images: np.ndarray, necks: np.ndarray) -> np.ndarray:
     Args:
         images: (N, H, W, 3) uint8.
         necks: (N, H, W) bool, the visible necks; a neck's limb ends in its centre.
-    Returns: (N, H, W, 3) uint8; black without a face.
+
+    Returns:
+        (N, H, W, 3) uint8; black without a face.
     """
     return np.stack([_pose(*pair) for pair in zip(images, necks, strict=True)])
 

@@ -38,7 +38,9 @@ def read_person(image: np.ndarray, attributes: np.ndarray) -> Person | None:
 
     Args:
         image, attributes: (128, 128, 3) uint8, and (40,) predicted from it.
-    Returns: The person; None without a face.
+
+    Returns:
+        The person; None without a face.
     """
     points = face_points(image)
     return None if points is None else Person(attributes, points)
@@ -53,7 +55,9 @@ def spatial_code(people: list[Person], height: int, width: int) -> np.ndarray:
     Args:
         people: The people of the image.
         height, width: Of the code in px.
-    Returns: (CHANNELS, height, width) float32 in [0, 1]; all zero without people.
+
+    Returns:
+        (CHANNELS, height, width) float32 in [0, 1]; all zero without people.
     """
     code = np.zeros((CHANNELS, height, width), np.float32)
     owner, nearest = np.full((height, width), -1), np.full((height, width), np.inf)
@@ -82,7 +86,9 @@ def code_picture(code: np.ndarray) -> np.ndarray:
 
     Args:
         code: (CHANNELS, H, W).
-    Returns: (H, W, 3) uint8.
+
+    Returns:
+        (H, W, 3) uint8.
     """
     thirds = np.stack([part.mean(0) for part in np.array_split(code[: len(NAMES)], 3)], axis=-1)
     most = thirds.max()

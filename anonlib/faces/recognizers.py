@@ -42,8 +42,13 @@ def embed(name: str, images: np.ndarray, batch: int = 64, threads: int = 1) -> n
         name: One of RECOGNIZERS; those in UNMIRRORED use no mirror image.
         images: (N, 128, 128, 3) uint8 RGB, aligned.
         batch, threads: Images per call, and CPU threads of it.
-    Returns: (N, d) float32; d is 512, or see WIDTHS.
-    Raises: AnonlibError: Unknown name; ValueError: Other shapes or types.
+
+    Returns:
+        (N, d) float32; d is 512, or see WIDTHS.
+
+    Raises:
+        AnonlibError: Unknown name.
+        ValueError: Other shapes or types.
     """
     if name not in RECOGNIZERS:
         raise AnonlibError(f"unknown recognizer {name!r}: choose one of {', '.join(RECOGNIZERS)}")
@@ -63,7 +68,9 @@ def embed_pictures(recognizer: "MobileFaceNet", pictures: "Tensor") -> "Tensor":
     Args:
         recognizer: MobileFaceNet.
         pictures: (B, 3, 128, 128) in [-1, 1].
-    Returns: (B, 512), L2-normalized.
+
+    Returns:
+        (B, 512), L2-normalized.
     """
     import torch.nn.functional as F
 
@@ -78,7 +85,9 @@ def l2_normalize(rows: np.ndarray) -> np.ndarray:
 
     Args:
         rows: (N, d).
-    Returns: (N, d) float32; a zero row stays zero.
+
+    Returns:
+        (N, d) float32; a zero row stays zero.
     """
     rows = np.asarray(rows, np.float64)
     return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)

@@ -29,8 +29,12 @@ def candidate_sets(
         probe_id: (P,) the person of each probe. Probes without a reference of their person are left out.
         status: (P,) the anonymizer's status; None for all "ok". A probe that is not "ok" rules nobody out.
         certainty: probability that the true person is kept.
-    Returns: One row per probe: identity, k (1 to n), covered (whether the true person is kept).
-    Raises: ValueError: fewer than 1 / (1 - certainty) people.
+
+    Returns:
+        One row per probe: identity, k (1 to n), covered (whether the true person is kept).
+
+    Raises:
+        ValueError: fewer than 1 / (1 - certainty) people.
     """
     probe_id = np.asarray(probe_id).astype(str)
     own = np.asarray(people).astype(str)[None, :] == probe_id[:, None]
@@ -63,8 +67,10 @@ def anonymity(
     Args:
         sizes: each person's k, indexed by identity; for example the smallest of the person's probes.
         confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
-    Returns: k95_median, and k95_below_<limit> for each of SMALL_SETS, the share of people with a smaller k: (value, lo,
-        hi) each.
+
+    Returns:
+        k95_median, and k95_below_<limit> for each of SMALL_SETS, the share of people with a smaller k:
+        (value, lo, hi) each.
     """
     k, rng = sizes.to_numpy(), np.random.default_rng(0)
     medians = np.median(k[rng.integers(0, len(k), (n_bootstrap, len(k)))], axis=1)
@@ -83,7 +89,9 @@ def worst_decile(ranks: pd.DataFrame, share: float = 0.1) -> float:
 
     Args:
         ranks, share: of `identification.rank_of_true`, and the share of people.
-    Returns: The rate; nan where people have one probe only.
+
+    Returns:
+        The rate; nan where people have one probe only.
     """
     table = mated(ranks).assign(hit=hits(ranks))
     place = table.groupby("identity").cumcount()
@@ -111,7 +119,9 @@ def gallery_curve(ranks: pd.DataFrame, sizes: np.ndarray) -> np.ndarray:
     Args:
         ranks: of `identification.rank_of_true`.
         sizes: numbers N of people in the gallery.
-    Returns: The rate for each of `sizes`.
+
+    Returns:
+        The rate for each of `sizes`.
     """
     table = mated(ranks)
     others = table.people.to_numpy() - 1

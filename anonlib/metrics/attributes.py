@@ -25,7 +25,9 @@ def attribute_table(
         names: of the A attributes.
         identity: (N,) the person of each photo.
         confidence, n_bootstrap, seed: coverage of the intervals in (0, 1), number of resamples of people, and the seed.
-    Returns: One row per attribute: COLUMNS, where present is the share of photos that have it. Empty without photos.
+
+    Returns:
+        One row per attribute: COLUMNS, where present is the share of photos that have it. Empty without photos.
     """
     people, person = np.unique(np.asarray(identity).astype(str), return_inverse=True)
     count = len(people)

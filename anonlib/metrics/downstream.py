@@ -34,7 +34,9 @@ def train_on_anonymized(
         names: of the A attributes.
         identity: (T,) the person of each test photo.
         confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
-    Returns: `attributes.attribute_table` of the classifiers' predictions.
+
+    Returns:
+        `attributes.attribute_table` of the classifiers' predictions.
     """
     columns, predicted, spaces = [], [], {}
     for column in range(len(names)):

@@ -25,7 +25,9 @@ def by_group(
         attackers: anonymizer -> the attacker that is measured.
         groups: indexed by identity, one column per attribute; its values are the groups.
         confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
-    Returns: Columns anonymizer, attacker, attribute, group, people, probes, top1 with lo and hi (nan for fewer than
+
+    Returns:
+        Columns anonymizer, attacker, attribute, group, people, probes, top1 with lo and hi (nan for fewer than
         MIN_PEOPLE people).
     """
     rows = []

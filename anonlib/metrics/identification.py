@@ -32,7 +32,9 @@ def person_scores(
         ref_source: (R,) the photo of each reference. Without sources no reference is excluded.
         references, seed: number per person (None: all), drawn by `gallery.reference_order`, and the seed of that draw.
         fusion: "max" or "mean" of a person's cosines.
-    Returns: (P, n) float32 scores, -inf without any reference, and the (n,) people, sorted.
+
+    Returns:
+        (P, n) float32 scores, -inf without any reference, and the (n,) people, sorted.
     """
     probes, gallery, photos = _gallery(probe_emb, ref_emb, ref_id, probe_source, ref_source, references, seed, fusion)
     scores = np.empty((len(probes), len(gallery.people)), np.float32)
@@ -63,9 +65,11 @@ def rank_of_true(
         probe_emb, probe_source, ref_emb, ref_id, ref_source, references, seed, fusion: see `person_scores`.
         probe_id: (P,) the person of each probe.
         status: (P,) the anonymizer's status of each probe; None for all "ok". Other probes get the last place, no hit.
-    Returns: One row per probe, in order: identity, source, status; mated (whether its person has a reference), better
-        (people with a higher score), tied (other people with the same score), people (size of the gallery), rank (1 is
-        best, the average over ties; nan if not mated).
+
+    Returns:
+        One row per probe, in order: identity, source, status; mated (whether its person has a reference), better
+        (people with a higher score), tied (other people with the same score), people (size of the gallery), rank
+        (1 is best, the average over ties; nan if not mated).
     """
     probe_id = sortable(probe_id)
     status = np.full(len(probe_id), "ok", object) if status is None else np.array(status, object)
@@ -144,7 +148,9 @@ def mated(ranks: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         ranks: of `rank_of_true`.
-    Returns: Their rows.
+
+    Returns:
+        Their rows.
     """
     return ranks[ranks.mated]
 
@@ -154,7 +160,9 @@ def hits(ranks: pd.DataFrame, k: int = 1) -> np.ndarray:
 
     Args:
         ranks, k: of `rank_of_true`, and the rank, 1 or more.
-    Returns: One value in [0, 1] per mated probe, 0 where its status is not "ok".
+
+    Returns:
+        One value in [0, 1] per mated probe, 0 where its status is not "ok".
     """
     table = mated(ranks)
     among = np.clip((k - table.better) / (table.tied + 1), 0, 1)
@@ -167,8 +175,12 @@ def probe_values(ranks: pd.DataFrame, k: int | None) -> tuple[np.ndarray, np.nda
     Args:
         ranks: `rank_of_true` of one attacker, with a column seed.
         k: the value is the hit among the first k; None for the rank.
-    Returns: One value per probe, and the person of each.
-    Raises: AnonlibError: no test person has a second photo.
+
+    Returns:
+        One value per probe, and the person of each.
+
+    Raises:
+        AnonlibError: no test person has a second photo.
     """
     seeds = [part for _, part in ranks.groupby("seed", sort=True)]
     values = [mated(part)["rank"].to_numpy() if k is None else hits(part, k) for part in seeds]
@@ -183,7 +195,9 @@ def cmc(ranks: pd.DataFrame, ks: np.ndarray | None = None) -> pd.DataFrame:
     Args:
         ranks: of `rank_of_true`.
         ks: ranks; None for 1 to the size of the gallery.
-    Returns: Columns k and rate.
+
+    Returns:
+        Columns k and rate.
     """
     ks = np.arange(1, int(ranks.people.max()) + 1) if ks is None else np.asarray(ks)
     return pd.DataFrame({"k": ks, "rate": [hits(ranks, int(k)).mean() for k in ks]})
@@ -200,7 +214,9 @@ def chance(people: int, k: int = 1) -> float:
     Args:
         people: number of people in the gallery.
         k: rank, 1 or more.
-    Returns: The rate in (0, 1].
+
+    Returns:
+        The rate in (0, 1].
     """
     return min(k, people) / people
 
@@ -210,7 +226,9 @@ def counts(ranks: pd.DataFrame) -> dict[str, int]:
 
     Args:
         ranks: of `rank_of_true`.
-    Returns: Status -> number of probes, mated or not.
+
+    Returns:
+        Status -> number of probes, mated or not.
     """
     return {str(name): int(n) for name, n in ranks.status.value_counts().sort_index().items()}
 
@@ -220,7 +238,9 @@ def permuted_identities(identity: np.ndarray, seed: int) -> np.ndarray:
 
     Args:
         identity, seed: (P,) the person of each probe, and the seed of the draw.
-    Returns: (P,) the new names.
+
+    Returns:
+        (P,) the new names.
     """
     people, row = np.unique(sortable(identity), return_inverse=True)
     return people[np.random.default_rng(seed).permutation(len(people))][row]

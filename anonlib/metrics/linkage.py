@@ -18,7 +18,9 @@ def linkage(
         probes: (P, d) L2-normalized embeddings of anonymized photos.
         identity, source: (P,) the person of each, and the photo that it was made from.
         status: (P,) the anonymizer's status of each; None for all "ok".
-    Returns: One row per probe with another photo of its person: identity, auc.
+
+    Returns:
+        One row per probe with another photo of its person: identity, auc.
     """
     identity, source = np.asarray(identity).astype(str), np.asarray(source)
     ok = np.ones(len(probes), bool) if status is None else np.asarray(status) == "ok"

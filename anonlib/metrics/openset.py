@@ -21,7 +21,9 @@ def searches(
         probe_id: (P,) the person of each probe. Probes without a reference of their person are left out.
         status: (P,) the anonymizer's status of each; None for all "ok". The mated search of a probe that is not "ok"
             fails, and it is no non-mated search.
-    Returns: One row per probe: identity, genuine (score of its own person), impostor (best score of anybody else), ok.
+
+    Returns:
+        One row per probe: identity, genuine (score of its own person), impostor (best score of anybody else), ok.
     """
     probe_id = np.asarray(probe_id).astype(str)
     own = np.asarray(people).astype(str)[None, :] == probe_id[:, None]
@@ -42,7 +44,9 @@ def smallest_fpir(table: pd.DataFrame) -> float:
 
     Args:
         table: of `searches`.
-    Returns: The rate in (0, 1].
+
+    Returns:
+        The rate in (0, 1].
     """
     return 1 / max(1, int(table.ok.sum()))
 
@@ -60,7 +64,9 @@ def fnir_at(
         fpir: in (0, 1).
         confidence: coverage of the percentile interval, which resamples people and thresholds with them (Efron, 1987).
         n_bootstrap, seed: number of resamples, and the seed.
-    Returns: (fnir, lo, hi), all nan where `fpir` is below `smallest_fpir`.
+
+    Returns:
+        (fnir, lo, hi), all nan where `fpir` is below `smallest_fpir`.
     """
     if not 0 < fpir < 1:
         raise ValueError(f"a false positive identification rate lies between 0 and 1, not {fpir}")

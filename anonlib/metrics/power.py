@@ -44,7 +44,9 @@ def resolvable_difference(people: float, probes: int, rate: float, target: float
         rate: the lower rate, in [0, 1).
         target: power to reach, in (0, 1).
         **correlations: `within` and `paired` of `difference_error`.
-    Returns: The difference; nan if none up to 1 has that power.
+
+    Returns:
+        The difference; nan if none up to 1 has that power.
     """
     largest = 1 - rate - 1e-9
 
@@ -68,7 +70,9 @@ def power_table(
         rates: rates of the safer anonymizer.
         target: power to reach.
         **correlations: `within` and `paired` of `difference_error`.
-    Returns: One row per design: people, probes, rate, difference (the smallest with that power).
+
+    Returns:
+        One row per design: people, probes, rate, difference (the smallest with that power).
     """
     designs = pd.DataFrame(product(rates, people, probes), columns=["rate", "people", "probes"])
     designs = designs[["people", "probes", "rate"]]

@@ -31,7 +31,9 @@ def attribute_agreement(original: np.ndarray, anonymized: np.ndarray) -> np.ndar
 
     Args:
         original, anonymized: (N, A) in [0, 1]; an attribute is present above 0.5.
-    Returns: (N,); nan where no attribute is left.
+
+    Returns:
+        (N,); nan where no attribute is left.
     """
     varying = np.flatnonzero(np.ptp(original, axis=0) > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -44,7 +46,9 @@ def expression_error(original: np.ndarray, aligned: np.ndarray) -> np.ndarray:
     Args:
         original: (N, 68, 2) face points; nan without a face.
         aligned: (N, 68, 2) points of the anonymized face after the best similarity transform to the original.
-    Returns: (N,); nan where a face is missing.
+
+    Returns:
+        (N,); nan where a face is missing.
     """
     a, b = original.astype(float), aligned.astype(float)
     distance = np.linalg.norm(b[:, EXPRESSION] - a[:, EXPRESSION], axis=2).mean(1)
@@ -58,7 +62,9 @@ def background_change(original: np.ndarray, anonymized: np.ndarray, background: 
     Args:
         original, anonymized: (N, H, W, 3) uint8.
         background: (N, H, W) bool, the region.
-    Returns: (N,) grey levels; nan where the region is empty.
+
+    Returns:
+        (N,) grey levels; nan where the region is empty.
     """
     change = np.abs(original.astype(np.int16) - anonymized).mean(3)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -70,7 +76,9 @@ def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     Args:
         first, second: (N, d).
-    Returns: (N,) in [-1, 1].
+
+    Returns:
+        (N,) in [-1, 1].
     """
     a, b = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (first, second))
     return (a * b).sum(1)
@@ -90,8 +98,10 @@ def preservation_table(
         features: anonymizer -> Inception features (n, d) of the originals and of the anonymized photos that are ok.
         identity: (N,) the person of each photo.
         confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
-    Returns: anonymizer, photos, failed (photos that are not ok); MEASURES with _lo, _hi and _n; fid (`frechet_limit`)
-        and kid, nan for fewer than MIN_PHOTOS photos.
+
+    Returns:
+        anonymizer, photos, failed (photos that are not ok); MEASURES with _lo, _hi and _n; fid (`frechet_limit`) and
+        kid, nan for fewer than MIN_PHOTOS photos.
     """
     rows = []
     for anonymizer, by_measure in measures.items():

@@ -9,7 +9,9 @@ def psnr(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     Args:
         first, second: (N, H, W, 3) uint8.
-    Returns: (N,) dB; inf for equal images.
+
+    Returns:
+        (N,) dB; inf for equal images.
     """
     error = (first.astype(np.float64) - second.astype(np.float64)) ** 2
     with np.errstate(divide="ignore"):
@@ -73,7 +75,9 @@ def map_agreement(first: np.ndarray, second: np.ndarray, masks: np.ndarray | Non
     Args:
         first, second: (N, H, W) maps.
         masks: (N, H, W) bool; only pixels inside count. None for all.
-    Returns: (N,) in [-1, 1]; nan where a map is constant.
+
+    Returns:
+        (N,) in [-1, 1]; nan where a map is constant.
     """
     inside = np.ones(first.shape, bool) if masks is None else masks
     w = inside.reshape(len(first), -1).astype(np.float64)

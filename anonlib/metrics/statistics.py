@@ -35,7 +35,9 @@ def bootstrap_interval(
         identity: (P,) the person of each probe.
         confidence, n_bootstrap, seed: coverage of the interval in (0, 1), number of resamples, and the seed.
         method: "percentile" or "bca".
-    Returns: (mean, lo, hi).
+
+    Returns:
+        (mean, lo, hi).
     """
     if method not in ("percentile", "bca"):
         raise ValueError(f"method is 'percentile' or 'bca', not {method!r}")
@@ -98,7 +100,9 @@ def rate_interval(
     Args:
         hits, identity: (P,) in [0, 1], one per probe, and the person of each probe.
         confidence, n_bootstrap, seed: coverage of the interval in (0, 1), number of resamples of people, and the seed.
-    Returns: (rate, lo, hi).
+
+    Returns:
+        (rate, lo, hi).
     """
     values = np.asarray(hits, float)
     total, count = by_person(values, identity)
@@ -139,8 +143,10 @@ def paired_test(
         identity: (P,) the person of each probe.
         confidence, n_resamples: coverage of the interval in (0, 1), and number of sign flips.
         seed: of the sign flips and the bootstrap.
-    Returns: difference = mean(a) - mean(b), lo, hi, p, and people, the number of them. If no person differs, the
-        interval is the exact bound on the share of people who could.
+
+    Returns:
+        difference = mean(a) - mean(b), lo, hi, p, and people, the number of them. If no person differs, the interval
+        is the exact bound on the share of people who could.
     """
     change = np.asarray(a, float) - np.asarray(b, float)
     total, _ = by_person(change, identity)
@@ -157,7 +163,9 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
     Args:
         p_values: (T,) of T tests.
-    Returns: (T,) the adjusted ones, in the same order.
+
+    Returns:
+        (T,) the adjusted ones, in the same order.
     """
     p = np.asarray(p_values, float)
     order = np.argsort(p, kind="stable")
@@ -171,6 +179,8 @@ def interval_columns(name: str, interval: tuple[float, float, float]) -> dict[st
 
     Args:
         name, interval: of the value, and (value, lo, hi).
-    Returns: Columns `name`, `name`_lo and `name`_hi.
+
+    Returns:
+        Columns `name`, `name`_lo and `name`_hi.
     """
     return dict(zip((name, f"{name}_lo", f"{name}_hi"), interval, strict=True))

@@ -12,10 +12,14 @@ def two_sources(values: np.ndarray, confidence: float = 0.95) -> dict[str, float
     Args:
         values: (people, seeds) each person's hit rate under each training.
         confidence: coverage of the interval, in (0, 1).
-    Returns: mean; people_error and seed_error, its standard errors from people (with the interaction) and from seeds;
+
+    Returns:
+        mean; people_error and seed_error, its standard errors from people (with the interaction) and from seeds;
         seed_sd, the standard deviation of the rate between trainings; lo and hi by Student's t with Satterthwaite's
         degrees of freedom. For one seed all but mean and people_error are nan.
-    Raises: ValueError: fewer than two people.
+
+    Raises:
+        ValueError: fewer than two people.
     """
     values = np.asarray(values, float)
     people, seeds = values.shape

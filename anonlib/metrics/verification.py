@@ -11,7 +11,9 @@ def pair_scores(embeddings: np.ndarray, identity: np.ndarray) -> tuple[np.ndarra
 
     Args:
         embeddings, identity: (N, d) L2-normalized, and the person (N,) of each.
-    Returns: Both, 1-d.
+
+    Returns:
+        Both, 1-d.
     """
     labels = pd.factorize(np.asarray(identity).astype(str))[0]
     scores = embeddings @ embeddings.T
@@ -39,7 +41,9 @@ def eer_interval(
     Args:
         embeddings, identity: (N, d) L2-normalized, and the person (N,) of each.
         n_bootstrap, confidence, seed: number of resamples of people, coverage of the interval in (0, 1), and the seed.
-    Returns: (rate, lo, hi).
+
+    Returns:
+        (rate, lo, hi).
     """
     people, row = np.unique(np.asarray(identity).astype(str), return_inverse=True)
     rng, (mated, non_mated) = np.random.default_rng(seed), pair_scores(embeddings, identity)
@@ -72,7 +76,9 @@ def impostor_scores(embeddings: np.ndarray, identity: np.ndarray) -> np.ndarray:
 
     Args:
         embeddings, identity: (N, d) L2-normalized, and the person (N,) of each.
-    Raises: ValueError: fewer than two people.
+
+    Raises:
+        ValueError: fewer than two people.
     """
     _, person = np.unique(np.asarray(identity).astype(str), return_inverse=True)
     first, second = np.triu_indices(len(person), 1)
@@ -89,7 +95,9 @@ def threshold_at(impostors: np.ndarray, fmr: float) -> float:
     Args:
         impostors: (M,) ascending scores.
         fmr: false match rate, in (0, 1).
-    Returns: The threshold; nan where fmr is below 1 / M, which so few pairs cannot resolve.
+
+    Returns:
+        The threshold; nan where fmr is below 1 / M, which so few pairs cannot resolve.
     """
     if not 0 < fmr < 1:
         raise ValueError(f"a false match rate lies between 0 and 1, not {fmr}")
@@ -116,7 +124,9 @@ def matches(
         references: (R, d) L2-normalized embeddings of originals.
         reference_identity, reference_source: (R,) the person and the photo of each.
         threshold: a match has a higher score.
-    Returns: One row per probe: identity; mated, the share of its person's references without its own photo (nan where
+
+    Returns:
+        One row per probe: identity; mated, the share of its person's references without its own photo (nan where
         there is none); non_mated, the share of all others'.
     """
     identity, reference_identity = (np.asarray(names).astype(str) for names in (identity, reference_identity))

@@ -43,7 +43,9 @@ class AttributeHead(nn.Module):
 
         Args:
             features: (B, FEATURES).
-        Returns: Layer-normalized embedding.
+
+        Returns:
+            Layer-normalized embedding.
         """
         return F.layer_norm(self.project((features - self.mean) * self.scale), (EMBEDDING,))
 
@@ -59,7 +61,9 @@ def parser_features(images: np.ndarray, batch: int = 16) -> Tensor:
     Args:
         images: (N, 128, 128, 3) uint8.
         batch: Images per forward pass.
-    Returns: (N, FEATURES).
+
+    Returns:
+        (N, FEATURES).
     """
     trunk, features = load_bisenet().cp.resnet, [torch.zeros(0, FEATURES)]
     for start in range(0, len(images), batch):
@@ -72,7 +76,9 @@ def pool_features(strides: tuple[Tensor, Tensor, Tensor]) -> Tensor:
 
     Args:
         strides: Features at strides 8, 16 and 32.
-    Returns: (B, FEATURES).
+
+    Returns:
+        (B, FEATURES).
     """
     grids = zip(strides, GRIDS, strict=True)
     return torch.cat([F.adaptive_avg_pool2d(features, cells).flatten(1) for features, cells in grids], 1)
@@ -91,7 +97,9 @@ def load_head(folder: Path) -> AttributeHead:
 
     Args:
         folder: Folder of WEIGHTS.
-    Raises: AnonlibError: The weights are missing or do not fit.
+
+    Raises:
+        AnonlibError: The weights are missing or do not fit.
     """
     head = AttributeHead()
     try:

@@ -140,7 +140,9 @@ class BiSeNet(nn.Module):
 
         Args:
             strides: Features at strides 8, 16 and 32.
-        Returns: (B, 19, H/8, W/8).
+
+        Returns:
+            (B, 19, H/8, W/8).
         """
         return self.conv_out(self.ffm(*self.cp(strides)))
 
@@ -159,7 +161,9 @@ def parse_batches(
     Args:
         images: (N, H, W, 3) uint8 RGB.
         size, batch: Side of the parser's input in pixels, and images per forward pass.
-    Yields: Classes (B, H, W) uint8 and the trunk's features at strides 8, 16 and 32.
+
+    Yields:
+        Classes (B, H, W) uint8 and the trunk's features at strides 8, 16 and 32.
     """
     net = load_bisenet()
     for start in range(0, len(images), batch):

@@ -24,7 +24,9 @@ class CallBatcher:
 
         Args:
             net: (1, ...) -> a tensor (1, ...) or a tuple or list of such.
-        Returns: A module with the same interface.
+
+        Returns:
+            A module with the same interface.
         """
         return _BatchedCalls(net, self)
 
@@ -33,7 +35,9 @@ class CallBatcher:
 
         Args:
             x: (1, ...).
-        Returns: Its output for x.
+
+        Returns:
+            Its output for x.
         """
         result: list[Any] = []
         with self._changed:
@@ -84,7 +88,9 @@ def run_batched(work: Callable[[Any, CallBatcher], Any], inputs: Sequence[Any]) 
     Args:
         work: (input, batcher) -> result; it calls its networks through `batcher.batch`.
         inputs: N inputs.
-    Returns: N results.
+
+    Returns:
+        N results.
     """
     batcher = CallBatcher(len(inputs))
 

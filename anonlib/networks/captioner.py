@@ -32,7 +32,9 @@ def generate_captions(images: np.ndarray, folder: Path, batch: int = 16) -> list
         images: (N, H, W, 3) uint8 RGB.
         folder: Folder of BLIP.
         batch: Images per call.
-    Raises: AnonlibError: The folder holds no captioner.
+
+    Raises:
+        AnonlibError: The folder holds no captioner.
     """
     processor, net = _captioner(folder)
     captions = []

@@ -68,7 +68,9 @@ class FaceSpace(nn.Module):
 
         Args:
             features: (B, FEATURES), the face parser's.
-        Returns: (B, LAYERS, WIDTH).
+
+        Returns:
+            (B, LAYERS, WIDTH).
         """
         hidden = F.leaky_relu(self.inner((features - self.centre) * self.scale), 0.2)
         return self.mean + self.spread * self.outer(hidden).unflatten(1, (LAYERS, WIDTH))
@@ -80,7 +82,9 @@ class FaceSpace(nn.Module):
             styles: (B, LAYERS, WIDTH).
             levels: Levels of the generator, one of VIEWS.
             synthesis: The generator.
-        Returns: (B, 3, SIZE, SIZE), about [-1, 1].
+
+        Returns:
+            (B, 3, SIZE, SIZE), about [-1, 1].
         """
         if levels == LEVELS:
             pictures = F.interpolate(synthesis(styles).float(), size=(2 * SIZE, 2 * SIZE), mode="area")
@@ -106,7 +110,9 @@ def load_space(weights: Path, at: str = "cpu") -> tuple[FaceSpace, Synthesis]:
     Args:
         weights: A file of `tools/build/train_facespace.py`.
         at: The device.
-    Raises: AnonlibError: The file is missing or holds something else.
+
+    Raises:
+        AnonlibError: The file is missing or holds something else.
     """
     try:
         state = load_file(weights)

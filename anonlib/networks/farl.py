@@ -149,7 +149,9 @@ def read_farl(images: np.ndarray, matrix: np.ndarray, folder: Path, batch: int =
         matrix: (2, 3), the affine map from their pixels to those in which a face has POINTS; black outside.
         folder: Folder of the published files.
         batch: Images per forward pass.
-    Returns: Attributes (N, 40) in [0, 1] and embeddings (N, D), float32.
+
+    Returns:
+        Attributes (N, 40) in [0, 1] and embeddings (N, D), float32.
     """
     net = _load_farl(folder)
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))

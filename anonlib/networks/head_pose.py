@@ -19,7 +19,9 @@ def head_pose(image: np.ndarray) -> tuple[float, float]:
 
     Args:
         image: (128, 128, 3) uint8.
-    Returns: Yaw and pitch in degrees.
+
+    Returns:
+        Yaw and pitch in degrees.
     """
     face = cv2.resize(image[..., ::-1], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     face = cv2.normalize(face, None, alpha=0, beta=255, norm_type=cv2.NORM_MINMAX).astype(np.float32)

@@ -10,7 +10,9 @@ def normalize_imagenet(images: torch.Tensor) -> torch.Tensor:
 
     Args:
         images: (B, 3, H, W) RGB in [0, 1].
-    Returns: The same shape.
+
+    Returns:
+        The same shape.
     """
     mean, deviation = (images.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
     return (images - mean) / deviation

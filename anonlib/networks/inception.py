@@ -17,7 +17,9 @@ def inception_features(images: np.ndarray, batch: int = 16) -> np.ndarray:
     Args:
         images: (N, H, W, 3) uint8; `resized` enlarges them.
         batch: Images per forward pass.
-    Returns: (N, WIDTH) float32.
+
+    Returns:
+        (N, WIDTH) float32.
     """
     network, features = _inception(), [np.zeros((0, WIDTH), np.float32)]
     with torch.inference_mode():
@@ -34,7 +36,9 @@ def resized(image: np.ndarray) -> np.ndarray:
 
     Args:
         image: (H, W, 3) uint8.
-    Returns: (SIZE, SIZE, 3) float32 in [0, 255].
+
+    Returns:
+        (SIZE, SIZE, 3) float32 in [0, 255].
     """
     planes = [Image.fromarray(plane) for plane in np.moveaxis(image.astype(np.float32), 2, 0)]
     return np.stack([np.asarray(plane.resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for plane in planes], 2).clip(

@@ -44,7 +44,9 @@ def load_lpips(at: str = "cpu") -> LPIPS:
 
     Args:
         at: The device.
-    Returns: The network.
+
+    Returns:
+        The network.
     """
     with torch.inference_mode(False):
         return LPIPS(torch.load(asset_path("lpips"), map_location="cpu", weights_only=True)).eval().to(at)
@@ -57,7 +59,9 @@ def lpips_distance(first: np.ndarray, second: np.ndarray, batch: int = 16) -> np
     Args:
         first, second: (N, H, W, 3) uint8.
         batch: Pairs per forward pass.
-    Returns: (N,) float32.
+
+    Returns:
+        (N,) float32.
     """
     net, distances = load_lpips(), [np.zeros(0, np.float32)]
     for start in range(0, len(first), batch):

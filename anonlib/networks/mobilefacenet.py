@@ -123,7 +123,9 @@ def face_tensor(faces: Tensor) -> Tensor:
 
     Args:
         faces: (B, 3, 112, 112) RGB in 0..255.
-    Returns: (B, 3, 112, 112), channels last.
+
+    Returns:
+        (B, 3, 112, 112), channels last.
     """
     return ((faces.flip(1).float() - 127.5) / 127.5).contiguous(memory_format=torch.channels_last)
 

@@ -10,7 +10,9 @@ def compile_model(model: Any, threads: int = 1, precision: str = "f32") -> Any:
         model: A path, or a model that `openvino.Core.read_model` returns.
         threads: CPU threads of a call.
         precision: Type of its products, "f32" or "bf16".
-    Returns: The compiled model.
+
+    Returns:
+        The compiled model.
     """
     import openvino as ov
 

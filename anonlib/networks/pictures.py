@@ -10,7 +10,9 @@ def to_pictures(images: np.ndarray) -> Tensor:
 
     Args:
         images: (B, H, W, 3) uint8.
-    Returns: (B, 3, H, W) in [-1, 1].
+
+    Returns:
+        (B, 3, H, W) in [-1, 1].
     """
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -20,7 +22,9 @@ def to_images(pictures: Tensor) -> np.ndarray:
 
     Args:
         pictures: (B, 3, H, W), clamped to [-1, 1].
-    Returns: (B, H, W, 3) uint8.
+
+    Returns:
+        (B, H, W, 3) uint8.
     """
     pictures = pictures.detach().float().cpu().clamp(-1, 1)
     return ((pictures + 1) * 127.5).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)

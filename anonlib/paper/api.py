@@ -28,8 +28,12 @@ def settings(profile: str = "demo", overrides: dict[str, Any] | None = None) -> 
     Args:
         profile: "smoke" (minutes), "demo" (a laptop), "full" or "xl" (GPUs).
         overrides: single numbers by their full names, for example {"attack.steps": 50}.
-    Returns: The profile, frozen.
-    Raises: AnonlibError: an unknown profile or number, or a value of another type or out of range.
+
+    Returns:
+        The profile, frozen.
+
+    Raises:
+        AnonlibError: an unknown profile or number, or a value of another type or out of range.
     """
     return config.load(profile, overrides)
 
@@ -41,9 +45,12 @@ def load(source: str | Path = "synthetic", profile: config.Profile | None = None
         source: a registered data set ("synthetic" shows people who do not exist), or a folder of person/photo.jpg.
         profile: `settings(...)`, which limit the people and the photos of each; None: the demo's.
         seed: of the split of a folder's people.
-    Returns: The faces: images (N, 128, 128, 3) uint8 RGB, masks (N, 128, 128) uint8, and a table with one row per
-        photo.
-    Raises: AnonlibError: an unknown source, too few people, or a photo in two splits.
+
+    Returns:
+        The faces: images (N, 128, 128, 3) uint8 RGB, masks (N, 128, 128) uint8, and a table with one row per photo.
+
+    Raises:
+        AnonlibError: an unknown source, too few people, or a photo in two splits.
     """
     part = (profile or settings()).data
     return data.load(source, people=part.people, images=part.images, seed=seed)
@@ -66,11 +73,14 @@ def anonymize(photos, names=None, profile=None, *, target=None):
             single one; None: ia-depth+hed.
         profile: `settings(...)`; None: the demo's.
         target: the folder to create, where `photos` is a folder.
+
     Returns:
         FaceSet: name -> `Anonymized` (images, status, source row), of the photos that the profile selects.
         Photos: the images, and a status for each; an image is black unless its status is "ok".
         Folder: a table with one row per photo: file, status, faces, black.
-    Raises: AnonlibError: an unknown anonymizer, a missing model, or a folder that exists already.
+
+    Raises:
+        AnonlibError: an unknown anonymizer, a missing model, or a folder that exists already.
     """
     profile = profile or settings()
     if isinstance(photos, FaceSet):
@@ -103,9 +113,12 @@ def attack(
         anonymized: what `anonymize(faces, ...)` returned.
         attackers: names, see `list_attackers()`; None: all that the profile trains, and the recognizers.
         profile: `settings(...)`; None: the demo's.
-    Returns: One result per anonymizer, attacker and training seed, with the embeddings of anonymized probes and
-        references.
-    Raises: AnonlibError: an unknown attacker, or fewer than two people to train on or to find.
+
+    Returns:
+        One result per anonymizer, attacker and training seed, with the embeddings of anonymized probes and references.
+
+    Raises:
+        AnonlibError: an unknown attacker, or fewer than two people to train on or to find.
     """
     return benchmark.attack(faces, anonymized, attackers, profile or settings())
 
@@ -123,9 +136,11 @@ def evaluate(
         anonymized: what `anonymize(faces, ...)` returned.
         results: what `attack(...)` returned.
         profile: `settings(...)`; None: the demo's.
-    Returns: One row per anonymizer, attacker and protocol (full, few, single references), and the maximum over
-        attackers: top1, top5, mean_rank with interval bounds (_lo, _hi; resampled by identity), chance, gallery,
-        people, counts by status.
+
+    Returns:
+        One row per anonymizer, attacker and protocol (full, few, single references), and the maximum over attackers:
+        top1, top5, mean_rank with interval bounds (_lo, _hi; resampled by identity), chance, gallery, people, counts
+        by status.
     """
     protocol = (profile or settings()).evaluate
     ranks = ranking.ranks(faces, anonymized, results, protocol)

@@ -48,7 +48,9 @@ def text(notebook: str) -> str:
 
     Args:
         notebook: its name.
-    Returns: The file's text, "" where there is none.
+
+    Returns:
+        The file's text, "" where there is none.
     """
     file = notebooks.path(notebook).with_suffix(".yaml")
     return file.read_text(encoding="utf-8") if file.exists() else ""
@@ -59,7 +61,9 @@ def read(notebook: str) -> dict[str, Any]:
 
     Args:
         notebook: its name.
-    Raises: AnonlibError: the file is not YAML, or an entry has an unknown field.
+
+    Raises:
+        AnonlibError: the file is not YAML, or an entry has an unknown field.
     """
     return _parse(f"{notebook}.yaml", text(notebook))
 
@@ -70,7 +74,9 @@ def find(notebook: str, name: str, kind: type) -> Any:
     Args:
         notebook, name: names of the notebook, and of the figure, table or sentence.
         kind: `Caption` or str.
-    Raises: AnonlibError: there is none of that kind.
+
+    Raises:
+        AnonlibError: there is none of that kind.
     """
     texts = {key: entry for key, entry in read(notebook).items() if isinstance(entry, kind)}
     if name not in texts:

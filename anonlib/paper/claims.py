@@ -60,9 +60,10 @@ def verified(results: Results) -> pd.DataFrame:
 
     Args:
         results: of results.json.
-    Returns: One row per claim: claim, statement, expected, measured, verdict, reason, notebook, cell; all texts. A
-        claim is INCONCLUSIVE if a result is missing, if its interval allows both answers, or if a premise does not
-        pass.
+
+    Returns:
+        One row per claim: claim, statement, expected, measured, verdict, reason, notebook, cell; all texts. A claim is
+        INCONCLUSIVE if a result is missing, if its interval allows both answers, or if a premise does not pass.
     """
     rows, passed = [], set()
     for claim in all_claims():

@@ -21,7 +21,9 @@ class Parser(argparse.ArgumentParser):
 
         Args:
             message: argparse's.
-        Raises: AnonlibError: always.
+
+        Raises:
+            AnonlibError: always.
         """
         raise AnonlibError(f"{message}; see {self.prog} --help")
 
@@ -149,7 +151,9 @@ def guarded(function: Callable[[list[str]], int]) -> int:
 
     Args:
         function: a command that takes the arguments.
-    Returns: Its exit code; 2 after AnonlibError and 130 after Ctrl-C, each with one line on stderr.
+
+    Returns:
+        Its exit code; 2 after AnonlibError and 130 after Ctrl-C, each with one line on stderr.
     """
     try:
         return function(sys.argv[1:])
@@ -166,7 +170,9 @@ def main(arguments: list[str]) -> int:
 
     Args:
         arguments: of the command line, without the program.
-    Returns: The exit code of the command.
+
+    Returns:
+        The exit code of the command.
     """
     parser = Parser(prog="anonlib", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)

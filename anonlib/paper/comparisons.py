@@ -34,7 +34,9 @@ def conditioning_table(
         ranks, table: of `attacks.ranking.ranks`, and `tables.attack_table` of them.
         base: the anonymizer that is compared with.
         confidence, n_resamples: coverage of the intervals in (0, 1), and number of sign flips of a test.
-    Returns: anonymizer, attacker, difference (its rate minus base's) with lo and hi, p, people, p_holm. Numbers:
+
+    Returns:
+        anonymizer, attacker, difference (its rate minus base's) with lo and hi, p, people, p_holm. Numbers:
         attack/<anonymizer>/<attacker>/full/gain_over_<base>, and its p-value after Holm.
     """
     full = table[(table.protocol == "full") & ~table.control].set_index(["anonymizer", "attacker"])
@@ -77,7 +79,9 @@ def references_table(
     Args:
         ranks, table: of `attacks.ranking.ranks`, and `tables.attack_table` of them.
         confidence, n_resamples: coverage of the intervals in (0, 1), and number of sign flips of a test.
-    Returns: anonymizer, attacker, step ("full to few" ...), difference (top-1 lost) with lo and hi, p, people. Numbers:
+
+    Returns:
+        anonymizer, attacker, step ("full to few" ...), difference (top-1 lost) with lo and hi, p, people. Numbers:
         attack/<anonymizer>/maximum/full/gain_over_single, and its p-value.
     """
     rows = []
@@ -100,8 +104,10 @@ def gains_table(
         ranks: of `attacks.ranking.ranks`.
         attacker, base: the attacker with the gain, and the attacker that it is compared with.
         confidence, n_resamples: coverage of the intervals in (0, 1), and number of sign flips of a test.
-    Returns: anonymizer, attacker, top1, base_top1, difference with lo and hi, p, people, p_holm (all rows are one
-        family). Numbers: attack/<anonymizer>/<attacker>/full/gain_over_<base>, and its p-value after Holm.
+
+    Returns:
+        anonymizer, attacker, top1, base_top1, difference with lo and hi, p, people, p_holm (all rows are one family).
+        Numbers: attack/<anonymizer>/<attacker>/full/gain_over_<base>, and its p-value after Holm.
     """
     attacked = ranks[(ranks.protocol == "full") & (ranks.attacker == attacker)]
     rows = []
@@ -120,9 +126,10 @@ def seeds_table(ranks: pd.DataFrame, confidence: float = 0.95) -> ResultTable:
     Args:
         ranks: of `attacks.ranking.ranks`.
         confidence: coverage of the intervals, in (0, 1).
-    Returns: anonymizer, attacker, seeds (number), lowest and highest (top-1 by seed), and those of
-        `variance.two_sources`. Numbers: attack/<anonymizer>/<attacker>/full/top1_seed_sd, between trainings with the
-        same people.
+
+    Returns:
+        anonymizer, attacker, seeds (number), lowest and highest (top-1 by seed), and those of `variance.two_sources`.
+        Numbers: attack/<anonymizer>/<attacker>/full/top1_seed_sd, between trainings with the same people.
     """
     part = ranks[(ranks.protocol == "full") & ~ranks.control & ranks.mated]
     rows = []

@@ -42,7 +42,9 @@ def short(path: Path) -> str:
 
     Args:
         path: absolute.
-    Returns: The path as text.
+
+    Returns:
+        The path as text.
     """
     for root in (project_root(), Path(__file__).resolve().parents[2]):
         if path.is_relative_to(root):
@@ -104,8 +106,10 @@ def failure(plan_: Plan, name: str, error: Any, failed: Path, seconds: float) ->
         error: papermill's error.
         failed: the notebook as far as it was executed.
         seconds: how long it ran.
-    Returns: The exception to raise: the one line of an AnonlibError, else NotebookFailedError with the failed lines,
-        the message and the command to go on with.
+
+    Returns:
+        The exception to raise: the one line of an AnonlibError, else NotebookFailedError with the failed lines, the
+        message and the command to go on with.
     """
     cell = f"cell {error.exec_count - 1}" if error.exec_count else "a cell"  # papermill's own cell is not counted
     if error.ename == AnonlibError.__name__:

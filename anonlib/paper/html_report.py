@@ -42,7 +42,9 @@ def write(output: Path) -> Path:
 
     Args:
         output: the folder, with contents, run.json and the files beside it.
-    Returns: The path of the page.
+
+    Returns:
+        The path of the page.
     """
     import jinja2
     from markupsafe import Markup, escape

@@ -32,7 +32,9 @@ def choose(only: list[str]) -> list[str]:
 
     Args:
         only: full names or numbers ("03_attack", "03"); empty: all notebooks.
-    Raises: AnonlibError: for a name that is no notebook's.
+
+    Raises:
+        AnonlibError: for a name that is no notebook's.
     """
     full = {short: name for name in names() for short in (name, name.split("_")[0])}
     asked = [name.removesuffix(".ipynb") for name in only]
@@ -47,7 +49,9 @@ def path(name: str) -> Path:
 
     Args:
         name: the notebook.
-    Returns: Its file, which may be missing.
+
+    Returns:
+        Its file, which may be missing.
     """
     return folder() / f"{name}.ipynb"
 
@@ -57,7 +61,9 @@ def cells(name: str) -> list[dict[str, Any]]:
 
     Args:
         name: the notebook.
-    Raises: AnonlibError: for a file that is no notebook.
+
+    Raises:
+        AnonlibError: for a file that is no notebook.
     """
     try:
         raw = json.loads(path(name).read_text(encoding="utf-8"))["cells"]
@@ -78,7 +84,9 @@ def code(name: str) -> str:
 
     Args:
         name: the notebook.
-    Returns: All code cells as one text, without IPython's own commands.
+
+    Returns:
+        All code cells as one text, without IPython's own commands.
     """
     lines = "\n\n".join(cell["source"] for cell in cells(name) if cell["type"] == "code").splitlines()
     return "\n".join("pass" if line.startswith(("%", "!")) else line for line in lines)
@@ -89,7 +97,9 @@ def title(name: str) -> str:
 
     Args:
         name: the notebook.
-    Returns: Its first heading, or its name where there is none.
+
+    Returns:
+        Its first heading, or its name where there is none.
     """
     for cell in cells(name) if path(name).exists() else []:
         if cell["type"] == "markdown" and (heading := re.search(r"^#+\s+(.+)$", cell["source"], re.MULTILINE)):
@@ -105,8 +115,9 @@ def parameters(name: str) -> dict[str, tuple[type, Any]]:
 
     Args:
         name: the notebook.
-    Raises: AnonlibError: for another form, for a type that JSON lacks, and where PROFILE, DATASET or OVERRIDES is
-        missing.
+
+    Raises:
+        AnonlibError: for another form, for a type that JSON lacks, and where PROFILE, DATASET or OVERRIDES is missing.
     """
     tagged = [cell for cell in cells(name) if "parameters" in cell["tags"]]
     if len(tagged) != 1:

@@ -42,7 +42,9 @@ class Studio:
 
         Args:
             scale, weights: the anonymization scale, and the scale of each control.
-        Returns: (128, 128, 3) uint8; None where a control map is empty.
+
+        Returns:
+            (128, 128, 3) uint8; None where a control map is empty.
         """
         annotator = lookup(self.image[None], self.maps)
         method = CamouflageBase(anonymization_scale=scale, weights=weights, annotator=annotator, **self.options)
@@ -54,7 +56,9 @@ class Studio:
 
         Args:
             scales: anonymization scales.
-        Returns: (S, 128, 128, 3) uint8; all zero where a control map is empty.
+
+        Returns:
+            (S, 128, 128, 3) uint8; all zero where a control map is empty.
         """
         images = [self.generate(scale, WEIGHTS) for scale in scales]
         return np.stack([np.zeros_like(self.image) if image is None else image for image in images])

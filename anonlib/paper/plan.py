@@ -61,7 +61,9 @@ class Plan:
 
         Args:
             notebook: its name.
-        Returns: What papermill writes into it, by name.
+
+        Returns:
+            What papermill writes into it, by name.
         """
         common = {"PROFILE": self.profile.name, "DATASET": self.dataset, "OVERRIDES": dict(self.overrides)}
         return common | dict(self.values.get(notebook, {}))
@@ -75,7 +77,9 @@ def make(profile: str, dataset: str, parameters: list[str], only: list[str]) -> 
         dataset: a registered name, or a folder of person/image.
         parameters: NAME=VALUE, of the profile or of a notebook.
         only: notebooks by name or number; empty: all that the profile runs.
-    Raises: AnonlibError: an unknown profile, data set, notebook or parameter, or a value of another type or range.
+
+    Raises:
+        AnonlibError: an unknown profile, data set, notebook or parameter, or a value of another type or range.
     """
     from anonlib import data
     from anonlib.anonymizers import registry  # it refuses unknown names too
@@ -100,7 +104,9 @@ def components(plan: Plan, notebook: str) -> dict[str, Any]:
 
     Args:
         plan, notebook: the command, and the notebook's name.
-    Returns: Part -> value or hash: with equal components a notebook need not run again.
+
+    Returns:
+        Part -> value or hash: with equal components a notebook need not run again.
     """
     upstream = [name for name in notebooks.names() if name < notebook]
     defaults = {key: default for key, (_, default) in notebooks.parameters(notebook).items()}
@@ -153,7 +159,9 @@ def recorded(output: Path, notebook: str) -> str:
 
     Args:
         output, notebook: the published folder, and the notebook's name.
-    Returns: A hash.
+
+    Returns:
+        A hash.
     """
     results = provenance.results(output)
     return config.digest({key: entry for key, entry in results.items() if entry["notebook"] == notebook})

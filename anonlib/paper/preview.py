@@ -31,7 +31,9 @@ def markdown(text: str) -> Any:
 
     Args:
         text: Markdown.
-    Returns: A displayable object.
+
+    Returns:
+        A displayable object.
     """
     from IPython.display import Markdown
 

@@ -75,7 +75,9 @@ def record(
         lo, hi: ends of its interval.
         n: how many people, photos or pairs it rests on.
         unit: "", "s", "dB", "share" ...
-    Raises: AnonlibError: another form of key, or a key of another notebook: each would make the other run again.
+
+    Raises:
+        AnonlibError: another form of key, or a key of another notebook: each would make the other run again.
     """
     record_numbers({key: (value, lo, hi, n, unit)})
 
@@ -85,7 +87,9 @@ def record_numbers(entries: Mapping[str, tuple]) -> None:
 
     Args:
         entries: key -> (value, lo, hi, n, unit), each as for `record`.
-    Raises: AnonlibError: as `record`; then none is recorded.
+
+    Raises:
+        AnonlibError: as `record`; then none is recorded.
     """
     here = context()
     labels = {"profile": here.profile, "dataset": here.dataset, "notebook": here.notebook}
@@ -109,7 +113,9 @@ def results(output: Path | None = None) -> dict[str, dict[str, Any]]:
 
     Args:
         output: a published folder; None: what other notebooks have published, and what the running one has recorded.
-    Returns: Key -> entry.
+
+    Returns:
+        Key -> entry.
     """
     if output:
         return read_json(output / RESULTS)

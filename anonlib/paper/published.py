@@ -11,6 +11,8 @@ def top1(anonymizer: str, protocol: str = "full", backbone: str = "resnet50", ba
         anonymizer: its name.
         protocol: "full", "few" or "single".
         backbone, batch: of the attacker.
-    Returns: The rate in [0, 1]; nan where it is not published.
+
+    Returns:
+        The rate in [0, 1]; nan where it is not published.
     """
     return _TOP1.get((anonymizer, protocol, backbone, batch), float("nan"))

@@ -33,7 +33,9 @@ def contents(folder: Path) -> dict[str, dict[str, Any]]:
 
     Args:
         folder: scratch or published.
-    Returns: Notebook -> {title, settings, items}, in the notebooks' order.
+
+    Returns:
+        Notebook -> {title, settings, items}, in the notebooks' order.
     """
     return {file.stem: read_json(file) for file in sorted((folder / render.DATA).glob("*.json"))}
 
@@ -48,7 +50,9 @@ def hashes(folder: Path, notebook: str) -> dict[str, str]:
 
     Args:
         folder, notebook: scratch or published, and the notebook's name.
-    Returns: File, relative to the folder -> SHA-256.
+
+    Returns:
+        File, relative to the folder -> SHA-256.
     """
     items = read_json(contents_file(folder, notebook)).get("items", [])
     files = [file for item in items for file in render.outputs(folder, item)]
@@ -62,7 +66,9 @@ def publish(scratch: Path, output: Path, notebook: str) -> list[str]:
     Args:
         scratch: the folder of a run that ended whole.
         output, notebook: the published folder, and the notebook's name.
-    Returns: The published files, relative to `output`.
+
+    Returns:
+        The published files, relative to `output`.
     """
     before, files = hashes(output, notebook), hashes(scratch, notebook)
     for name in files:

@@ -26,7 +26,9 @@ def outputs(output: Path, item: Mapping[str, Any]) -> list[Path]:
 
     Args:
         output, item: the folder, and an item of its contents.
-    Returns: Their paths.
+
+    Returns:
+        Their paths.
     """
     suffixes = {"table": ("csv", "tex", "md"), "figure": ("csv", "pdf", "png")}.get(item["kind"], ())
     files = [output / f"{item['name']}.{suffix}" for suffix in suffixes]
@@ -38,7 +40,9 @@ def shown(output: Path, item: Mapping[str, Any]) -> pd.DataFrame:
 
     Args:
         output, item: the folder, and a table of its contents.
-    Returns: Texts, with the columns that its formats name.
+
+    Returns:
+        Texts, with the columns that its formats name.
     """
     frame = _read_csv(output / f"{item['name']}.csv", item["texts"])
     rows = frame.to_dict("records")

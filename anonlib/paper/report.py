@@ -41,8 +41,9 @@ def begin(notebook: str, profile: str, dataset: str, overrides: Mapping[str, Any
         profile: a profile's name.
         dataset: a registered name, or a folder of person/image.
         overrides: single numbers of the profile by full name, for example {"attack.steps": 50}.
-    Raises: AnonlibError: an unknown profile, number or data set; in the notebook it prints one line, without a
-        traceback.
+
+    Raises:
+        AnonlibError: an unknown profile, number or data set; in the notebook it prints one line, without a traceback.
     """
     _watch_cells()
     _facts.clear()
@@ -73,7 +74,8 @@ def publish() -> None:
 
     The driver does this by itself, after the last cell.
 
-    Raises: AnonlibError: run by hand, and a cell since `begin` has not run or has failed; what is published stays.
+    Raises:
+        AnonlibError: run by hand, and a cell since `begin` has not run or has failed; what is published stays.
     """
     here = context()
     if SCRATCH in os.environ:
@@ -96,7 +98,9 @@ def fill(template: str, /, **values: Any) -> str:
     Args:
         template: see `anonlib.paper.templates`.
         **values: facts, besides those of `describe`.
-    Raises: AnonlibError: a name that is neither a fact nor a result.
+
+    Raises:
+        AnonlibError: a name that is neither a fact nor a result.
     """
     return templates.fill(template, _facts | values, results())
 
@@ -116,7 +120,9 @@ def prose(name: str, /, **values: Any) -> Any:
     Args:
         name: of the sentence in the notebook's YAML file.
         **values: facts.
-    Returns: What the notebook displays.
+
+    Returns:
+        What the notebook displays.
     """
     _list({"kind": "text", "name": name, "text": (filled := fill(text(name), **values))})
     return preview.markdown(filled)
@@ -127,7 +133,9 @@ def text(name: str) -> str:
 
     Args:
         name: of the sentence.
-    Returns: The template.
+
+    Returns:
+        The template.
     """
     return captions.find(context().notebook, name, str)
 
@@ -138,7 +146,9 @@ def verdict(name: str, passed: bool, template: str, /, **values: Any) -> Any:
     Args:
         name, passed: of the control, and whether it holds.
         template, **values: as for `fill`.
-    Returns: What the notebook displays.
+
+    Returns:
+        What the notebook displays.
     """
     _list({"kind": "verdict", "name": name, "passed": bool(passed), "text": (filled := fill(template, **values))})
     return preview.markdown(f"**{'VALID' if passed else 'INVALID'}** ({name}): {filled}")
@@ -159,8 +169,12 @@ def save_table(
         caption: template; None: the text of this name in the notebook's YAML file.
         formats: further printed columns, header -> template of the row's columns; all columns where there are none.
         **values: facts of the caption, besides those of `describe`.
-    Returns: The table as printed, all texts.
-    Raises: AnonlibError: a bad name, no caption, or a template with an unknown field.
+
+    Returns:
+        The table as printed, all texts.
+
+    Raises:
+        AnonlibError: a bad name, no caption, or a template with an unknown field.
     """
     if isinstance(table, ResultTable):
         record_numbers(table.entries)
@@ -194,8 +208,12 @@ def save_figure(
         options: JSON values for `draw`, besides those of the YAML file.
         shareable: whether faces in the arrays may be shown (FaceSet.shareable); else images are saved blank.
         **values: facts of the caption, besides those of `describe`.
-    Returns: The preview, at screen size.
-    Raises: AnonlibError: a bad name, no caption, data without a frame, or a caption with an unknown field.
+
+    Returns:
+        The preview, at screen size.
+
+    Raises:
+        AnonlibError: a bad name, no caption, data without a frame, or a caption with an unknown field.
     """
     parts = {"table": data} if isinstance(data, pd.DataFrame) else dict(data)
     if not isinstance(parts.get("table"), pd.DataFrame):

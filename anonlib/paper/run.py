@@ -32,7 +32,10 @@ def run(plan_: Plan) -> list[str]:
 
     Args:
         plan_: the checked command.
-    Raises: AnonlibError: what a user can mend; console.NotebookFailedError: another failure, with the text to print.
+
+    Raises:
+        AnonlibError: what a user can mend.
+        console.NotebookFailedError: another failure of a notebook, with the text to print.
     """
     ran: list[str] = []
     with _lock(plan_.output):

@@ -24,9 +24,11 @@ def headline(results: Results) -> pd.DataFrame:
 
     Args:
         results: of results.json.
-    Returns: One row per anonymizer, ascending: top-1 by protocol with _lo and _hi of the strongest attacker in
-        Full-Ref, one of LEADERS; trained_on, or the recognizer that is as accurate without training; painted, the share
-        of photos with status ok; published; people.
+
+    Returns:
+        One row per anonymizer, ascending: top-1 by protocol with _lo and _hi of the strongest attacker in Full-Ref,
+        one of LEADERS; trained_on, or the recognizer that is as accurate without training; painted, the share of
+        photos with status ok; published; people.
     """
     names = [key.split("/")[1] for key in results if key.endswith(f"/{MAXIMUM}/full/top1")]
     leaders, rows = {name: _leader(results, name) for name in names}, []
@@ -76,7 +78,9 @@ def group(results: Results, *groups: str) -> pd.DataFrame:
     Args:
         results: of results.json.
         *groups: "data", "bundle" ...
-    Returns: result, value, interval, n, unit.
+
+    Returns:
+        result, value, interval, n, unit.
     """
     rows = []
     for key, entry in sorted(results.items()):

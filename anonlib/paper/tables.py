@@ -28,10 +28,14 @@ def attack_table(
         ranks: of `attacks.ranking.ranks`; several seeds of one attacker are averaged probe by probe.
         knows: attacker -> the sentence on what it knows.
         confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
-    Returns: top1, top5, mean_rank, each with _lo and _hi; people, probes, gallery, references (per person, on average),
+
+    Returns:
+        top1, top5, mean_rank, each with _lo and _hi; people, probes, gallery, references (per person, on average),
         chance (of top-1), the probes by status, seeds, control, knows; strongest, the attacker behind a maximum. The
         maximum's interval is that attacker's own, not widened for the selection.
-    Raises: AnonlibError: no test person has a second photo.
+
+    Raises:
+        AnonlibError: no test person has a second photo.
     """
     rows = []
     for key, part in ranks.groupby(KEYS, sort=False):
@@ -59,7 +63,9 @@ def attack_numbers(table: pd.DataFrame) -> dict[str, Number]:
 
     Args:
         table: of `attack_table`.
-    Returns: attack/<anonymizer>/<attacker>/<protocol>/<measure> -> number.
+
+    Returns:
+        attack/<anonymizer>/<attacker>/<protocol>/<measure> -> number.
     """
     return {
         f"attack/{row['anonymizer']}/{row['attacker']}/{row['protocol']}/{measure}": interval_number(
@@ -75,7 +81,9 @@ def chance_number(table: pd.DataFrame) -> dict[str, Number]:
 
     Args:
         table: of `attack_table`.
-    Returns: data/chance_top1 -> number.
+
+    Returns:
+        data/chance_top1 -> number.
     """
     return {"data/chance_top1": Number(table.chance.iloc[0], n=table.gallery.iloc[0])}
 
@@ -86,7 +94,9 @@ def setting(table: pd.DataFrame, evaluate: config.Evaluate) -> dict:
     Args:
         table: of `attack_table`.
         evaluate: confidence, and references of the protocols.
-    Returns: Fields of one anonymizer; by_status counts all anonymizers' probes together. left_out is a sentence on the
+
+    Returns:
+        Fields of one anonymizer; by_status counts all anonymizers' probes together. left_out is a sentence on the
         recognizers without an accepted licence, or "".
     """
     from anonlib.faces.recognizers import JUDGES
@@ -108,7 +118,9 @@ def main_table(table: pd.DataFrame, anonymizers: tuple[str, ...]) -> tuple[pd.Da
 
     Args:
         table, anonymizers: of `attack_table`, and the names to show.
-    Returns: The rows, and the formats to print them.
+
+    Returns:
+        The rows, and the formats to print them.
     """
     rows = table[table.anonymizer.isin(anonymizers) & ~table.control & (table.attacker != MAXIMUM)].copy()
     rows["chance_top5"] = [chance(people, 5) for people in rows.gallery]
@@ -130,7 +142,9 @@ def by_attacker(table: pd.DataFrame, protocol: str = "full") -> tuple[pd.DataFra
     Args:
         table: of `attack_table`.
         protocol: "full", "few" or "single".
-    Returns: The wide table, and the formats to print it.
+
+    Returns:
+        The wide table, and the formats to print it.
     """
     part = table[(table.protocol == protocol) & ~table.control]
     wide, formats = crosstable(part, "anonymizer", "attacker", ("people", "gallery", *STATUSES), protocol)
@@ -153,7 +167,9 @@ def crosstable(
         row, column: names of the two columns.
         facts: further columns, with the values of each row's first line.
         protocol: "full", "few" or "single".
-    Returns: The wide table, and the formats to print it.
+
+    Returns:
+        The wide table, and the formats to print it.
     """
     part = table[table.protocol == protocol]
     wide = part.drop_duplicates(row)[[row, *facts]].reset_index(drop=True)
@@ -183,7 +199,9 @@ def verdicts(
     Args:
         table, ranks: of `attack_table`, and those that it was computed from.
         confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
-    Returns: Columns name, passed, and text, a template with result keys for `report.verdict`.
+
+    Returns:
+        Columns name, passed, and text, a template with result keys for `report.verdict`.
     """
     rows = []
     full = table[table.protocol == "full"].set_index(["anonymizer", "attacker"])
@@ -213,7 +231,9 @@ def cmc_table(ranks: pd.DataFrame, table: pd.DataFrame, protocol: str = "full") 
     Args:
         ranks, table: of `attacks.ranking.ranks`, and `attack_table` of them.
         protocol: "full", "few" or "single".
-    Returns: Columns anonymizer, attacker, k and rate.
+
+    Returns:
+        Columns anonymizer, attacker, k and rate.
     """
     parts = []
     for anonymizer, attacker in strongest_attackers(table, protocol).items():
@@ -260,7 +280,9 @@ def extremes(table: pd.DataFrame, value: str) -> dict[str, object]:
 
     Args:
         table, value: One row per anonymizer, and a numeric column of it.
-    Returns: Every column as highest_<column> and lowest_<column>; None where no value is known.
+
+    Returns:
+        Every column as highest_<column> and lowest_<column>; None where no value is known.
     """
     valid = table.dropna(subset=[value]).sort_values(value, kind="stable")
     ends = {"lowest": valid.head(1), "highest": valid.tail(1)}

@@ -33,7 +33,9 @@ def fill(template: str, values: Mapping[str, Any], results: Results | None = Non
         template: text with fields, see the module.
         values: facts by name.
         results: entries of results.json by key, for names that are no facts.
-    Raises: AnonlibError: a name that is neither a fact nor a result, or an unknown part.
+
+    Raises:
+        AnonlibError: a name that is neither a fact nor a result, or an unknown part.
     """
     return "".join(text for text, _ in _filled(template, values, results or {}))
 

@@ -35,7 +35,9 @@ def intervals(
         label: Of the horizontal axis.
         share: Whether values in [0, 1] are shown in percent.
         log: Whether the axis is logarithmic; it is linear below `chance` (or 1 %), so that 0 can be drawn.
-    Returns: The figure.
+
+    Returns:
+        The figure.
     """
     rows = list(dict.fromkeys(data[row]))
     kinds = list(dict.fromkeys(data[series])) if series else [None]
@@ -93,7 +95,9 @@ def curves(
         xlabel, label: Of the horizontal and of the vertical axis.
         share: Whether values in [0, 1] are shown in percent.
         logx, log: Whether the horizontal and the vertical axis are logarithmic.
-    Returns: The figure.
+
+    Returns:
+        The figure.
     """
     kinds = list(dict.fromkeys(data[series]))
     panels = list(dict.fromkeys(data[panel])) if panel else [None]
@@ -143,7 +147,9 @@ def histograms(
         bins: Number of bins.
         panel: Column of the panels, side by side, with axes of their own.
         label: Of the horizontal axis without panels.
-    Returns: The figure.
+
+    Returns:
+        The figure.
     """
     import seaborn
 

@@ -18,7 +18,9 @@ def criteria(data: pd.DataFrame, *, row: str, columns: list[list[str]]) -> Figur
         data: One row per system.
         row: Column of the systems' names.
         columns: [column, heading, format, "high" or "low"] of each criterion; the last says which end is better.
-    Returns: The figure; a missing value is an em dash on white.
+
+    Returns:
+        The figure; a missing value is an em dash on white.
     """
     import seaborn
 

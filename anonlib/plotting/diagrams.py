@@ -19,7 +19,9 @@ def flow(data: Mapping[str, Any], *, height: float, arrows: list[list[str]]) -> 
             and image (row of "images", or empty for a box of text); "images" (N, H, W, 3) uint8.
         height: Inches.
         arrows: [from, to] or [from, to, label], by name.
-    Returns: The figure.
+
+    Returns:
+        The figure.
     """
     figure = Figure(figsize=(style.WIDTH, height))
     axes = figure.add_axes((0, 0, 1, 1))

@@ -37,7 +37,9 @@ def frontier(
         text: Column of the points' labels.
         front: Column of flags: the points that a line joins.
         xlabel, ylabel: Of the axes.
-    Returns: The figure.
+
+    Returns:
+        The figure.
     """
     figure, axes = style.canvas(3.6)
     line = data[data[front]].sort_values(x, kind="stable")
@@ -87,7 +89,9 @@ def regions(data: Mapping[str, Any], *, name: str, value: str, label: str) -> Fi
             where regions overlap the smaller one is on top.
         name, value: Columns of the regions' names and of the values, shares.
         label: Title of the legend.
-    Returns: The figure.
+
+    Returns:
+        The figure.
     """
     table, image, masks = data["table"], data["image"], data["masks"]
     figure, axes = style.canvas(2.6, columns=2, width_ratios=[1, 1.35])

@@ -73,7 +73,9 @@ def method_data(
     Args:
         photo, edges, depth, anonymized: (128, 128, 3) uint8; edges is the HED map.
         references: One photo of each of three people, (3, 128, 128, 3).
-    Returns: "table" of nodes and "images", for `diagrams.flow`.
+
+    Returns:
+        "table" of nodes and "images", for `diagrams.flow`.
     """
     nodes = [
         ("photo", 0.55, 1.45, 0.95, 0.95, "photo", 0),
@@ -97,7 +99,9 @@ def framework_data(
     Args:
         photo, anonymized: A person's photo (128, 128, 3) uint8, and the person's anonymized photo.
         other, other_anonymized: The same of another person.
-    Returns: "table" of nodes and "images", for `diagrams.flow`.
+
+    Returns:
+        "table" of nodes and "images", for `diagrams.flow`.
     """
     nodes = [
         ("photo", 0.75, 2.3, 0.95, 0.95, "photo of person k", 0),
@@ -120,7 +124,9 @@ def base_data(photo: np.ndarray, maps: dict[str, np.ndarray], anonymized: np.nda
     Args:
         photo, anonymized: (128, 128, 3) uint8.
         maps: Its control maps by condition, of the same shape.
-    Returns: "table" of nodes and "images", for `diagrams.flow`.
+
+    Returns:
+        "table" of nodes and "images", for `diagrams.flow`.
     """
     nodes = [("photo", 0.5, 2.0, 0.85, 0.85, "photo", 0)]
     nodes += [(name, 1.75 + 0.62 * place, 3.3, 0.56, 0.56, "", 1 + place) for place, name in enumerate(maps)]
@@ -141,7 +147,9 @@ def light_data(photo: np.ndarray, code: np.ndarray, anonymized: np.ndarray) -> d
     Args:
         photo, anonymized: (128, 128, 3) uint8.
         code: Its spatial code as a picture.
-    Returns: "table" of nodes and "images", for `diagrams.flow`.
+
+    Returns:
+        "table" of nodes and "images", for `diagrams.flow`.
     """
     nodes = [
         ("photo", 0.5, 1.45, 0.85, 0.85, "photo", 0),

@@ -24,7 +24,9 @@ def grid(
         data: "images" (R, C, H, W, 3) uint8, or maps (R, C, H, W); "table" is not drawn.
         rows, columns: R and C labels.
         width: Inches.
-    Returns: The figure.
+
+    Returns:
+        The figure.
     """
     images = data["images"]
     count, across = images.shape[:2]
@@ -56,7 +58,9 @@ def rows_of_people(identity: np.ndarray, people: int = 6, photos: int = 6) -> np
     Args:
         identity: (N,); people with most photos, up to `photos`, come first, else in order.
         people, photos: The most people, and the most photos of a person.
-    Returns: Row numbers (P, n), n photos of each person.
+
+    Returns:
+        Row numbers (P, n), n photos of each person.
     """
     counts = pd.Series(identity).value_counts(sort=False).clip(upper=photos)
     chosen = counts.sort_values(ascending=False, kind="stable").iloc[:people]

@@ -43,7 +43,9 @@ def look(index: int) -> dict[str, Any]:
 
     Args:
         index: Number of the series.
-    Returns: "color", "marker" and "linestyle"; a colour that returns has another marker.
+
+    Returns:
+        "color", "marker" and "linestyle"; a colour that returns has another marker.
     """
     turn, at = divmod(index, len(COLOURS))
     other = (at + 3 * turn) % len(MARKERS)
@@ -57,7 +59,9 @@ def canvas(height: float, columns: int = 1, rows: int = 1, **grid: Any) -> tuple
         height: Inches.
         columns, rows: Number of axes across and down.
         **grid: Options of `Figure.subplots`.
-    Returns: The figure, and its axes: one, or an array.
+
+    Returns:
+        The figure, and its axes: one, or an array.
     """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **grid)

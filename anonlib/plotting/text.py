@@ -14,7 +14,9 @@ def format_value(value: Any, spec: str = "") -> str:
     Args:
         value: a number or a text; None and nan are missing.
         spec: Python's format specification; a float without one gets four significant digits.
-    Returns: The text, with a blank before "%"; an em dash where the value is missing.
+
+    Returns:
+        The text, with a blank before "%"; an em dash where the value is missing.
     """
     if is_missing(value):
         return EM_DASH
@@ -31,7 +33,9 @@ def format_interval(entry: Mapping[str, Any], spec: str = "") -> str:
     Args:
         entry: `value`, `lo` and `hi`, as in results.json; `lo` is None or left out where there is no interval.
         spec: as for `format_value`.
-    Returns: The text; the value alone where there is no interval.
+
+    Returns:
+        The text; the value alone where there is no interval.
     """
     value, lo, hi = (format_value(entry.get(part), spec) for part in ("value", "lo", "hi"))
     return value if is_missing(entry.get("lo")) else f"{value} [{lo}, {hi}]"
@@ -42,6 +46,8 @@ def is_missing(value: Any) -> bool:
 
     Args:
         value: Any value.
-    Returns: Whether it is None or nan.
+
+    Returns:
+        Whether it is None or nan.
     """
     return value is None or isinstance(value, float) and math.isnan(value)

@@ -50,7 +50,9 @@ def variants(anonymizer: str, settings: config.Profile) -> list[Variant]:
 
     Args:
         anonymizer: the one that is attacked.
-    Returns: The variants.
+
+    Returns:
+        The variants.
     """
     ablate, attack = settings.ablate, settings.attack
     groups = contrastive.training_groups(anonymizer_registry.selected(settings.anonymize), attack)
@@ -82,7 +84,9 @@ def run(faces: FaceSet, anonymized: dict[str, Anonymized], chosen: list[Variant]
     Args:
         anonymized: by anonymizer, "noop" among them.
         chosen: of `variants`.
-    Returns: The results of all trainings.
+
+    Returns:
+        The results of all trainings.
     """
     trainings = list(dict.fromkeys(spec for variant in chosen for spec in variant.trainings))  # one is on two axes
     return benchmark.run_trainings(faces, anonymized, sorted(trainings, key=contrastive.cost, reverse=True))
@@ -97,10 +101,12 @@ def axis_table(
         axis: "backbone", "temperature" or "batch".
         chosen, outcomes: of `variants` and of `run`.
         ranks: of the outcomes.
-    Returns: value; the columns of `tables.attack_table`; noop, top-1 on originals (nan where it was not trained on
-        them), and its verdict, VALID or INVALID; published; parameters; seconds of one core, in all; and
-        `comparisons.difference_columns` against the profile's own value. Numbers: those of `tables.attack_numbers`, but
-        for the benchmark's own attacker.
+
+    Returns:
+        value; the columns of `tables.attack_table`; noop, top-1 on originals (nan where it was not trained on them),
+        and its verdict, VALID or INVALID; published; parameters; seconds of one core, in all; and
+        `comparisons.difference_columns` against the profile's own value. Numbers: those of `tables.attack_numbers`,
+        but for the benchmark's own attacker.
     """
     own, evaluate = [variant for variant in chosen if variant.axis == axis], settings.evaluate
     part = ranks[ranks.attacker.isin([variant.label for variant in own]) & (ranks.protocol == "full")]
@@ -127,7 +133,9 @@ def base_value(axis: str, settings: config.Profile) -> str | float | int:
 
     Args:
         axis: "backbone", "temperature" or "batch".
-    Returns: The value.
+
+    Returns:
+        The value.
     """
     attack = settings.attack
     return {"backbone": attack.backbones[0], "temperature": attack.temperature, "batch": attack.face_batch}[axis]

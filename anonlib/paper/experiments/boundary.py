@@ -41,7 +41,9 @@ def points(boundary: config.Boundary) -> list[Point]:
 
     Args:
         boundary: of the profile.
-    Returns: The points, strengths first.
+
+    Returns:
+        The points, strengths first.
     """
     controls = registry.get(boundary.anonymizer).controls
     full = {"scales": dict.fromkeys(controls, max(boundary.strengths))}
@@ -65,7 +67,9 @@ def anonymize_points(
         chosen: of `points`.
         settings: the profile. One photo of each test person is a probe, the same for all points; the attacker trains
             on the first `boundary.train_photos`, each under one point drawn by its content.
-    Returns: What the attacker trains on, and each point's probes.
+
+    Returns:
+        What the attacker trains on, and each point's probes.
     """
     anonymize = replace(settings.anonymize, probes=1, train_photos=settings.boundary.train_photos)
     rows, name = dataset.select_rows(faces, anonymize), settings.boundary.anonymizer
@@ -99,7 +103,9 @@ def attack(
     Args:
         mixed, probes: of `anonymize_points`: what the attacker trains on, and probes by point.
         anonymized, benchmark_results: of the benchmark: output by anonymizer, and the results on it.
-    Returns: One outcome per point and seed.
+
+    Returns:
+        One outcome per point and seed.
     """
     boundary = settings.boundary
     chosen = face_config(settings.attack, steps=boundary.steps, lr=RATE * CONFIGS[FACE].lr)
@@ -122,8 +128,10 @@ def utility(faces: FaceSet, probes: dict[str, Anonymized]) -> pd.DataFrame:
 
     Args:
         probes: by point. Photos that failed closed, or in which no face is detected, are left out.
-    Returns: anonymizer, kept (mean over attributes), faces (number), and Spearman's correlation over test people for
-        each of PRESERVED, between the original's attribute and the anonymized photo's (FSA-Net, YuNet).
+
+    Returns:
+        anonymizer, kept (mean over attributes), faces (number), and Spearman's correlation over test people for each
+        of PRESERVED, between the original's attribute and the anonymized photo's (FSA-Net, YuNet).
     """
     first = next(iter(probes.values()))
     images = np.concatenate([faces.images[first.source], *(part.images for part in probes.values())])
@@ -148,9 +156,11 @@ def boundary_table(
         chosen: of `points`.
         ranks, rates: of the outcomes of `attack`, and `tables.attack_table` of them.
         utilities: of `utility`.
-    Returns: axis, value (a text), `tables.attack_table` in Full-Ref, `comparisons.difference_columns` against the
-        largest strength with a whole map, `utility`, and front: whether no other point, the hidden regions apart, leaks
-        less and preserves more. Numbers: utility/<point>/attributes_kept, and boundary/<anonymizer>/gain_of_strength,
+
+    Returns:
+        axis, value (a text), `tables.attack_table` in Full-Ref, `comparisons.difference_columns` against the largest
+        strength with a whole map, `utility`, and front: whether no other point, the hidden regions apart, leaks less
+        and preserves more. Numbers: utility/<point>/attributes_kept, and boundary/<anonymizer>/gain_of_strength,
         top-1 at the largest strength above that at the smallest, with its p-value.
     """
     full = rates[(rates.protocol == "full") & (rates.attacker == ATTACKER)].set_index("anonymizer", drop=False)
@@ -182,7 +192,9 @@ def pareto_front(leakage: np.ndarray, utility: np.ndarray) -> np.ndarray:
 
     Args:
         leakage, utility: (N,); less leakage and more utility is better.
-    Returns: (N,) bool.
+
+    Returns:
+        (N,) bool.
     """
     leakage, utility = np.asarray(leakage, float), np.asarray(utility, float)
     better = (leakage[None] <= leakage[:, None]) & (utility[None] >= utility[:, None])

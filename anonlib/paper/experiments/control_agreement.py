@@ -43,7 +43,9 @@ def annotate_tests(
         anonymized: by anonymizer, all of the same test photos.
         conditions: names of annotators.
         photos: number of test photos.
-    Returns: The photos with their maps.
+
+    Returns:
+        The photos with their maps.
     """
     tests = {
         name: part.select(np.flatnonzero((faces.split[part.source] == "test") & (part.replicate == 0)))
@@ -74,7 +76,9 @@ def agreement_table(
     Args:
         annotated: of `annotate_tests`.
         confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
-    Returns: anonymizer, condition, agreement (mean, in [-1, 1]) with lo and hi, n photos. Numbers:
+
+    Returns:
+        anonymizer, condition, agreement (mean, in [-1, 1]) with lo and hi, n photos. Numbers:
         utility/<anonymizer>/<condition>_agreement.
     """
     rows = []

@@ -36,7 +36,9 @@ def recognition(embeddings: np.ndarray, identity: np.ndarray) -> ResultTable:
 
     Args:
         embeddings, identity: (N, d) L2-normalized, and the person (N,) of each.
-    Returns: pairs, cosine: at most SHOWN cosines of each kind of pair, for a histogram. Numbers: data/eer, data/rank1,
+
+    Returns:
+        pairs, cosine: at most SHOWN cosines of each kind of pair, for a histogram. Numbers: data/eer, data/rank1,
         data/non_mated_p99.
     """
     mated, non_mated = pair_scores(embeddings, identity)
@@ -57,8 +59,10 @@ def attributes(images: np.ndarray) -> pd.DataFrame:
 
     Args:
         images: (N, 128, 128, 3) uint8, aligned.
-    Returns: One row per image, nan without a face: yaw and pitch in degrees (FSA-Net); smile, mouth width over eye
-        distance (YuNet points); brightness, mean grey level of the face in [0, 1].
+
+    Returns:
+        One row per image, nan without a face: yaw and pitch in degrees (FSA-Net); smile, mouth width over eye distance
+        (YuNet points); brightness, mean grey level of the face in [0, 1].
     """
     rows = []
     for image in images:
@@ -76,7 +80,9 @@ def spread(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
     Args:
         sets: name -> `attributes`.
-    Returns: attribute, dataset, mean, sd, n.
+
+    Returns:
+        attribute, dataset, mean, sd, n.
     """
     rows = [
         (name, dataset, column.mean(), column.std(), int(column.count()))
@@ -92,7 +98,9 @@ def long_form(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
     Args:
         sets: name -> `attributes`.
-    Returns: dataset, attribute, value.
+
+    Returns:
+        dataset, attribute, value.
     """
     frame = pd.concat([frame.assign(dataset=name) for name, frame in sets.items()])
     frame = frame.melt(id_vars="dataset", var_name="attribute")
@@ -104,7 +112,9 @@ def split_counts(faces: FaceSet) -> ResultTable:
 
     Args:
         faces: the data set.
-    Returns: split, people, photos. Numbers: data/identities and data/images.
+
+    Returns:
+        split, people, photos. Numbers: data/identities and data/images.
     """
     groups = faces.table.groupby("split", sort=False)
     counts = groups.agg(people=("identity", "nunique"), photos=("file", "size")).reset_index()
@@ -117,7 +127,9 @@ def shortcut_control(faces: FaceSet, settings: config.Profile) -> tuple[bool, fl
 
     Args:
         faces, settings: the data set and the profile.
-    Returns: Whether background-only is at chance, chance, and the numbers data/whole_photo_top1 and
+
+    Returns:
+        Whether background-only is at chance, chance, and the numbers data/whole_photo_top1 and
         data/background_only_top1.
     """
     ranks = benchmark.data_control(faces, settings).query("protocol == 'full'")

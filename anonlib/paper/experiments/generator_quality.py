@@ -31,7 +31,9 @@ def reconstruct(images: np.ndarray, model: str = str(SMALL), batch: int = 16) ->
     Args:
         images: (N, H, W, 3) uint8.
         model, batch: The bundle's folder, and images per forward pass.
-    Returns: (N, H, W, 3) uint8.
+
+    Returns:
+        (N, H, W, 3) uint8.
     """
     import torch
 
@@ -57,7 +59,9 @@ def sample(
         model: The bundle's folder.
         size: Side of an image in pixels.
         batch: Images per forward pass.
-    Returns: (N, size, size, 3) uint8.
+
+    Returns:
+        (N, size, size, 3) uint8.
     """
     import torch
 
@@ -109,7 +113,9 @@ def inpaint_under_each_control(
         seeds: N seeds.
         options: steps, model and batch, see `_inpaint_controlled`.
         **shards: of the cached step.
-    Returns: Control -> (N, 128, 128, 3) uint8, None first.
+
+    Returns:
+        Control -> (N, 128, 128, 3) uint8, None first.
     """
     n, times = len(images), len(CONTROLS)
     items = {
@@ -139,7 +145,9 @@ def measured(model: Path) -> dict:
 
     Args:
         model: The bundle's folder.
-    Raises: AnonlibError: Other weights were measured.
+
+    Raises:
+        AnonlibError: Other weights were measured.
     """
     stored = read_json(MEASURED)
     for name in ("samples", "controls"):
@@ -151,8 +159,11 @@ def measured(model: Path) -> dict:
 def measured_attributes() -> tuple[pd.DataFrame, dict]:
     """Read the attribute network's accuracy on real faces, and of how many people and photos.
 
-    Returns: The table of `attribute_table`, and a dict with "people" and "photos".
-    Raises: AnonlibError: Another network was measured.
+    Returns:
+        The table of `attribute_table`, and a dict with "people" and "photos".
+
+    Raises:
+        AnonlibError: Another network was measured.
     """
     stored = read_json(MEASURED).get(ATTRIBUTES, {})
     if stored.get("weights") != attribute_weights_hash():

@@ -61,7 +61,9 @@ def utility_inputs(faces: FaceSet, systems: Systems, settings: config.Profile) -
 
     Args:
         systems: of `systems.anonymize`.
-    Returns: The photos with their features.
+
+    Returns:
+        The photos with their features.
     """
     asked, rows = systems.rows, systems.rows[: settings.compare.photos]
     parts = {name: part.of(rows) for name, part in systems.probes.items() if name != "noop"}
@@ -117,7 +119,9 @@ def table(
         identity: (N,) the person of each photo.
         anonymized: by system, the same N photos.
         evaluate: confidence and number of resamples.
-    Returns: `metrics.preservation.preservation_table`. Numbers: utility/<anonymizer>/<measure>.
+
+    Returns:
+        `metrics.preservation.preservation_table`. Numbers: utility/<anonymizer>/<measure>.
     """
     by_photo = {name: photo_measures(original, masks, photos) for name, photos in anonymized.items()}
     features = {
@@ -139,7 +143,9 @@ def preservation(faces: FaceSet, inputs: UtilityInputs, evaluate: config.Evaluat
     Args:
         inputs: of `utility_inputs`.
         evaluate: confidence and number of resamples.
-    Returns: `table`.
+
+    Returns:
+        `table`.
     """
     masks, identity = faces.masks[inputs.rows], faces.identity[inputs.rows]
     return table(inputs.original, masks, identity, inputs.anonymized, evaluate)
@@ -164,8 +170,10 @@ def attributes_table(faces: FaceSet, inputs: UtilityInputs, evaluate: config.Eva
     Args:
         inputs: of `utility_inputs`.
         evaluate: confidence and number of resamples.
-    Returns: anonymizer ("original" for the predictor on originals), balanced_accuracy (mean over attributes) with lo
-        and hi by identity, attributes (number), photos. Numbers: utility/<anonymizer>/attribute_balanced_accuracy.
+
+    Returns:
+        anonymizer ("original" for the predictor on originals), balanced_accuracy (mean over attributes) with lo and hi
+        by identity, attributes (number), photos. Numbers: utility/<anonymizer>/attribute_balanced_accuracy.
     """
     truth, rows = _labels(faces, inputs.rows, inputs.original.features), []
     for name, photos in {"original": inputs.original, **inputs.anonymized}.items():
@@ -183,7 +191,9 @@ def downstream_table(faces: FaceSet, systems: Systems, inputs: UtilityInputs, se
     Args:
         systems: of `systems.anonymize`; all train on the attacker-train photos of the compared systems.
         inputs: of `utility_inputs`.
-    Returns: anonymizer ("original": trained on originals), balanced_accuracy (mean over attributes) with lo and hi,
+
+    Returns:
+        anonymizer ("original": trained on originals), balanced_accuracy (mean over attributes) with lo and hi,
         attributes (number), photos (trained on). Numbers: utility/<anonymizer>/downstream_balanced_accuracy.
     """
     sources = [part.source[faces.split[part.source] == "train"] for part in systems.compared.values()]
@@ -210,7 +220,9 @@ def groups(faces: FaceSet, inputs: UtilityInputs) -> pd.DataFrame:
 
     Args:
         inputs: of `utility_inputs`.
-    Returns: "yes", "no" or None, one row per person and one column per attribute.
+
+    Returns:
+        "yes", "no" or None, one row per person and one column per attribute.
     """
     present = pd.DataFrame(_labels(faces, inputs.asked, inputs.asked_features), columns=NAMES)[list(GROUPS)]
     share = present.groupby(faces.identity[inputs.asked]).mean()

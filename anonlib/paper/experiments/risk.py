@@ -58,7 +58,9 @@ def strongest_attacks(
     Args:
         anonymized: by anonymizer.
         outcomes, table: of the attackers, and `tables.attack_table` of them.
-    Returns: One attack per anonymizer.
+
+    Returns:
+        One attack per anonymizer.
     """
     attacks, test = [], np.flatnonzero(faces.split == "test")
     for anonymizer, attacker in strongest_attackers(table).items():
@@ -81,7 +83,9 @@ def privacy_table(attacks: list[StrongestAttack], ranks: pd.DataFrame, evaluate:
     Args:
         attacks, ranks: of `strongest_attacks` and of `attacks.benchmark.ranks`.
         evaluate: confidence and number of resamples.
-    Returns: One row per anonymizer. With _lo and _hi: fnir_at_fpir_1e-2 and 1e-3 (open set; nan where so few searches
+
+    Returns:
+        One row per anonymizer. With _lo and _hi: fnir_at_fpir_1e-2 and 1e-3 (open set; nan where so few searches
         cannot resolve it); k95_median, k95_below_5, k95_below_10 (people who cannot be ruled out with 95 % certainty;
         nan for fewer than 20 people); link_auc (two anonymized photos of one person). Also smallest_fpir, and
         worst_decile beside top1. Numbers: attack/<anonymizer>/maximum/full/<measure>.
@@ -113,7 +117,9 @@ def candidate_curve(attacks: list[StrongestAttack]) -> pd.DataFrame:
 
     Args:
         attacks: of `strongest_attacks`.
-    Returns: anonymizer, attacker, k, rate (people with k or fewer).
+
+    Returns:
+        anonymizer, attacker, k, rate (people with k or fewer).
     """
     parts = []
     for attack in attacks:
@@ -129,7 +135,9 @@ def gallery_table(ranks: pd.DataFrame, attacks: list[StrongestAttack], sizes: in
     Args:
         ranks, attacks: of `attacks.benchmark.ranks` and of `strongest_attacks`.
         sizes: number of gallery sizes.
-    Returns: anonymizer, attacker, people, rate. The last rows, anonymizer "chance", are the rate of guessing.
+
+    Returns:
+        anonymizer, attacker, people, rate. The last rows, anonymizer "chance", are the rate of guessing.
     """
     parts = []
     for attack in attacks:
@@ -147,7 +155,9 @@ def reference_table(faces: FaceSet, attacks: list[StrongestAttack], evaluate: co
     Args:
         attacks: of `strongest_attacks`.
         evaluate: confidence, number of resamples, seed of the references.
-    Returns: anonymizer, attacker, references, rate, lo, hi.
+
+    Returns:
+        anonymizer, attacker, references, rate, lo, hi.
     """
     rows, test = [], np.flatnonzero(faces.split == "test")
     identity = faces.identity[test]

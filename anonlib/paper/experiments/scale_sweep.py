@@ -45,7 +45,9 @@ def sweep(images: np.ndarray, scales: tuple[float, ...], settings: config.Profil
     Args:
         images: (N, 128, 128, 3) uint8, aligned.
         scales: S scales.
-    Returns: The anonymized photos.
+
+    Returns:
+        The anonymized photos.
     """
     kwargs, controls = _used_options(NAME, settings), registry.get(NAME).controls
     maps = control_maps(dict.fromkeys(controls, images), kwargs["bundle"].networks(controls))
@@ -91,7 +93,9 @@ def distances(originals: np.ndarray, swept: Sweep) -> dict[str, np.ndarray]:
 
     Args:
         originals, swept: (N, 128, 128, 3) uint8, and `sweep` of the same N photos.
-    Returns: Measure -> (S, N).
+
+    Returns:
+        Measure -> (S, N).
     """
     first = embed(judge(), originals)
     cosines = [1 - (embed(judge(), images) * first).sum(1) for images in swept.images]
@@ -112,9 +116,11 @@ def distance_table(
         by_measure, scales: of `distances`, and the S scales.
         identity: (N,) the person of each photo.
         confidence, n_bootstrap: coverage of the intervals by identity, in (0, 1), and number of resamples of people.
-    Returns: One row per measure (key) and scale: distance with lo and hi, n, and step with step_lo and step_hi, the
-        increase over the previous scale, paired by photo (nan for the first). Numbers: camouflage/scale_<scale>/<key>,
-        and camouflage/least_step/<key>, the smallest step.
+
+    Returns:
+        One row per measure (key) and scale: distance with lo and hi, n, and step with step_lo and step_hi, the
+        increase over the previous scale, paired by photo (nan for the first). Numbers:
+        camouflage/scale_<scale>/<key>, and camouflage/least_step/<key>, the smallest step.
     """
     rows, least = [], {}
     for key, values in by_measure.items():
@@ -137,8 +143,10 @@ def seconds(images: np.ndarray, settings: config.Profile, names: tuple[str, ...]
     Args:
         images: (N, 128, 128, 3) uint8.
         names: of the anonymizers; None for both of CAMOUFLaGE.
-    Returns: anonymizer, seconds (median per photo), least, most, n. Maps, captions and attributes are included, loading
-        the models is not. Numbers: camouflage/<anonymizer>/seconds.
+
+    Returns:
+        anonymizer, seconds (median per photo), least, most, n. Maps, captions and attributes are included, loading the
+        models is not. Numbers: camouflage/<anonymizer>/seconds.
     """
     by_name = {name: _used_options(name, settings) for name in names or registry.names(registry.CAMOUFLAGE)}
     step = {"items": {"images": [images]}, "params": {"named": by_name}, "models": _model_labels(by_name)}

@@ -47,7 +47,9 @@ def anonymize(faces: FaceSet, settings: config.Profile) -> Systems:
 
     Args:
         faces, settings: the data set and the profile.
-    Returns: The anonymized photos.
+
+    Returns:
+        The anonymized photos.
     """
     own = dataset.anonymize_all(faces, settings)
     rows = dataset.select_rows(faces, settings.compare)
@@ -66,7 +68,9 @@ def trainings(names: tuple[str, ...], settings: config.Attack) -> list[TrainingS
     Args:
         names: the compared systems.
         settings: of the profile.
-    Returns: The trainings.
+
+    Returns:
+        The trainings.
     """
     first = {name: getattr(settings, name)[:1] for name in ("seeds", "scratch_seeds", "backbones", "sizes")}
     return benchmark.trainings(names, replace(settings, together=True, **first))
@@ -79,8 +83,12 @@ def attack(
 
     Args:
         systems, restored: of `anonymize` and of `restore`.
-    Returns: One result per system, attacker and seed.
-    Raises: AnonlibError: as `benchmark.run` does.
+
+    Returns:
+        One result per system, attacker and seed.
+
+    Raises:
+        AnonlibError: as `benchmark.run` does.
     """
     own = benchmark.run(faces, systems.own, settings.attack)
     trained = benchmark.run_trainings(faces, systems.compared, trainings(tuple(systems.compared), settings.attack), own)
@@ -96,7 +104,9 @@ def restore(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[
 
     Args:
         systems: of `anonymize`.
-    Returns: Restored probes by anonymizer.
+
+    Returns:
+        Restored probes by anonymizer.
     """
     wanted = np.isin(np.arange(len(faces)), systems.rows) | (faces.split != "test")
     groups = [
@@ -111,7 +121,9 @@ def ranks(faces: FaceSet, systems: Systems, outcomes: list[AttackResult], settin
 
     Args:
         systems, outcomes: of `anonymize` and of `attack`.
-    Returns: `ranking.ranks`.
+
+    Returns:
+        `ranking.ranks`.
     """
     informed = ranking.ranks(faces, systems.probes, outcomes, settings.evaluate)
     edges = replace(settings, attack=replace(settings.attack, edges=(EDGE,)))
@@ -128,7 +140,9 @@ def new_numbers(table: pd.DataFrame, systems: Systems) -> dict[str, Number]:
     Args:
         table: of `tables.attack_table`.
         systems: of `anonymize`.
-    Returns: Result key -> number.
+
+    Returns:
+        Result key -> number.
     """
     rows = table[table.attacker != tables.MAXIMUM]
     compared = rows.anonymizer.isin(list(systems.compared))
@@ -146,7 +160,9 @@ def is_blackbox(table: pd.DataFrame) -> pd.Series:
 
     Args:
         table: with a column attacker.
-    Returns: A bool for each row.
+
+    Returns:
+        A bool for each row.
     """
     return table.attacker.map(registry.kind_of) == "blackbox"
 
@@ -160,7 +176,9 @@ def verification(
         faces: the data set. Thresholds are set on originals of validation people.
         systems, outcomes: of `anonymize` and of `attack`.
         evaluate: confidence and number of resamples.
-    Returns: One row per system, recognizer and false match rate: anonymizer, attacker, fmr (asked for), threshold,
+
+    Returns:
+        One row per system, recognizer and false match rate: anonymizer, attacker, fmr (asked for), threshold,
         impostors (pairs that it was set on), tmr with tmr_lo and tmr_hi (true match rate, by identity), found_fmr
         (false match rate on the probes), people; nan where so few pairs cannot resolve it. Numbers:
         attack/<anonymizer>/<recognizer>/verification/tmr_at_fmr_<rate>.
@@ -198,7 +216,9 @@ def fairness(ranks: pd.DataFrame, table: pd.DataFrame, groups: pd.DataFrame, eva
         ranks, table: of `ranks`, and `tables.attack_table` of them.
         groups: of `preservation.groups`.
         evaluate: confidence and number of resamples.
-    Returns: `fairness.by_group`.
+
+    Returns:
+        `fairness.by_group`.
     """
     full = ranks[ranks.protocol == "full"]
     return by_group(full, tables.strongest_attackers(table), groups, evaluate.confidence, evaluate.draws)
@@ -209,7 +229,9 @@ def cost_table(systems: Systems) -> ResultTable:
 
     Args:
         systems: of `anonymize`.
-    Returns: anonymizer, seconds (median per photo of one core), ok (share of photos). Numbers:
+
+    Returns:
+        anonymizer, seconds (median per photo of one core), ok (share of photos). Numbers:
         utility/<anonymizer>/seconds_per_image and /ok of the compared systems.
     """
     parts = systems.probes.items()

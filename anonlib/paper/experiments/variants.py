@@ -27,7 +27,9 @@ def vary(faces: FaceSet, systems: Systems, settings: config.Profile) -> Systems:
 
     Args:
         systems: of `systems.anonymize`, its k-anonymous photos are used again.
-    Returns: The anonymized photos, named as "falco, steps 5".
+
+    Returns:
+        The anonymized photos, named as "falco, steps 5".
     """
     rows, varied = _first_photos(faces, systems)[: settings.compare.varied], {}
     for name, options in _options(systems, settings.compare).items():
@@ -57,8 +59,10 @@ def table(faces: FaceSet, varied: Systems, settings: config.Profile) -> ResultTa
 
     Args:
         varied: of `vary`.
-    Returns: One row per setting: seconds (median), cosine and top1 with _lo and _hi by identity, people, gallery, and
-        the columns of `preservation.table`. Numbers: ablation/<anonymizer>/<setting>/<measure>.
+
+    Returns:
+        One row per setting: seconds (median), cosine and top1 with _lo and _hi by identity, people, gallery, and the
+        columns of `preservation.table`. Numbers: ablation/<anonymizer>/<setting>/<measure>.
     """
     evaluate, rows = settings.evaluate, []
     outcomes = benchmark.run_recognizers(faces, varied.probes, (judge(),))
@@ -91,7 +95,9 @@ def bound(faces: FaceSet, systems: Systems, evaluate: config.Evaluate) -> Result
     Args:
         systems: of `systems.anonymize`.
         evaluate: confidence and number of resamples.
-    Returns: One row per system and recognizer: anonymizer, k, bound (1 / k), attacker, people, top1 with _lo and _hi by
+
+    Returns:
+        One row per system and recognizer: anonymizer, k, bound (1 / k), attacker, people, top1 with _lo and _hi by
         identity, failed (photos that failed closed, which count as not identified). Numbers:
         attack/<anonymizer>/<recognizer>/averaged/top1, and of the strongest recognizer as "maximum".
     """
