@@ -1,7 +1,7 @@
 """CAMOUFLaGE (Piano et al., 2024): generates whole pictures anew, people and background.
 
-Base follows five control maps and a caption of the original, and an identity function pushes it away from the original.
-Light follows an image embedding and a spatial code of each person's attributes and keypoints.
+Base follows five control maps and a caption; an identity function pushes it away from the original. Light follows an
+image embedding and a spatial code of each person's attributes and keypoints.
 """
 
 from collections.abc import Callable

@@ -7,15 +7,10 @@ from anonlib.config.errors import AnonlibError
 
 
 def check_anonymizer(anonymizer: Anonymizer, images: np.ndarray, masks: np.ndarray) -> None:
-    """Check that an anonymizer keeps the contract of `contract.py`.
+    """Check the contract of `contract.py`; raise AnonlibError with the first broken promise in one line.
 
-    Args:
-        anonymizer: As `registry.create(name, **options)` returns it.
-        images: (N, H, W, 3) uint8 RGB, all different, N of 2 or more; at least one must come back "ok".
-        masks: (N, H, W) uint8, 255 on the person; every image shows a person.
-
-    Raises:
-        AnonlibError: The first broken promise, in one line.
+    `images` (N, H, W, 3) uint8 RGB are all different, N >= 2, each shows a person, and one or more must come back "ok".
+    `masks` (N, H, W) uint8 are 255 on the person. `registry.create` returns the anonymizer.
     """
     images, masks = images.copy(), masks.copy()
     before, seeds = images.copy(), [image_seed(image, "check", {}) for image in images]

@@ -36,18 +36,12 @@ def image_seed(image: np.ndarray, method: str, parameters: dict, replicate: int 
 
 
 def fail_closed(anonymizer: Anonymizer) -> Anonymizer:
-    """Wrap an anonymizer so that it fails closed.
+    """Wrap an anonymizer, (images, masks, seeds) -> (images, statuses), so that it fails closed.
 
     An image without a person is "no_face". An exception, a wrong shape, a constant picture, and a person that is
     unchanged, or only softer or noisier, are "error". An image that is not "ok" comes back all zero, and the counts
-    add up: in = ok + no_face + filtered + error.
-
-    Args:
-        anonymizer: (images, masks, seeds) -> (images, statuses).
-
-    Returns:
-        The wrapped anonymizer. It raises ValueError for inputs that do not fit together, and passes on AnonlibError,
-        which reports a mistake of the user.
+    add up: in = ok + no_face + filtered + error. The wrapped anonymizer raises ValueError for inputs that do not fit
+    together, and passes on AnonlibError, which reports a mistake of the user.
     """
 
     def guarded(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
@@ -83,16 +77,7 @@ def full_batches(rows: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarr
 
 
 def is_original(image: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> bool:
-    """Decide whether a picture shows the person of an image unchanged, or only softer or noisier.
-
-    Args:
-        image: The original, (H, W, 3) uint8.
-        picture: The output, (H, W, 3) uint8.
-        mask: (H, W) uint8, above 0 on the person.
-
-    Returns:
-        True if it does.
-    """
+    """Decide whether a picture shows the person (mask above 0) of an image unchanged, or only softer or noisier."""
     small = [cv2.resize(part, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for part in (image, picture, mask)]
     return _difference(image, picture, mask) < SAME_PIXELS or _difference(*small) < SAME_COARSE
 

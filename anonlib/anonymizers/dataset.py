@@ -63,16 +63,12 @@ class Anonymized:
 def anonymize(
     faces: FaceSet, rows: np.ndarray, names: tuple[str, ...], settings: config.Profile
 ) -> dict[str, Anonymized]:
-    """Anonymize photos with several anonymizers, `settings.anonymize.replicates` times each.
+    """Anonymize photos, `settings.anonymize.replicates` times each: name -> result, in the order of the names.
 
     Args:
-        faces: Data set.
+        faces, settings: Data set and profile.
         rows: Photos; a generative anonymizer gets a part of the training people, see `selection.assigned_rows`.
         names: Anonymizers of the registry, or other tools of `faces.tool_outputs`.
-        settings: Profile.
-
-    Returns:
-        Name -> result, in the order of the names.
 
     Raises:
         AnonlibError: A name is unknown or a model is missing.
@@ -89,8 +85,7 @@ def anonymize_all(faces: FaceSet, settings: config.Profile) -> dict[str, Anonymi
     """Anonymize the same photos with every anonymizer that a profile selects.
 
     Args:
-        faces: Data set.
-        settings: Profile.
+        faces, settings: Data set and profile.
 
     Returns:
         Name -> result.
@@ -104,10 +99,7 @@ def complete(
     """Complete each anonymizer's results, so that every row has one.
 
     Args:
-        faces: Data set.
-        results: Name -> result.
-        rows: Rows of the data set.
-        settings: Profile.
+        results, rows: Name -> result, and rows of the data set.
 
     Returns:
         Name -> result, in the order of the rows.
@@ -127,11 +119,9 @@ def vary(faces: FaceSet, rows: np.ndarray, name: str, options: list[dict], setti
     """Anonymize each photo once, with options of its own.
 
     Args:
-        faces: Data set.
         rows: Photos; a photo may occur more than once.
         name: Anonymizer of the registry.
         options: One dictionary per row, which replaces options of the profile.
-        settings: Profile.
 
     Returns:
         The result, in the order of the rows.

@@ -97,17 +97,9 @@ class DiffusionAnonymizer:
 
 
 def generator_options(conditions: tuple[str, ...], settings: config.Profile) -> dict:
-    """Return the options that every diffusion anonymizer takes from a profile.
+    """Return the options of `DiffusionAnonymizer` from a profile, with controls for `AnonymizerSpec.conditions`.
 
-    Args:
-        conditions: See `AnonymizerSpec.conditions`.
-        settings: Profile.
-
-    Returns:
-        Keyword arguments of `DiffusionAnonymizer`.
-
-    Raises:
-        AnonlibError: A part of the model is missing. It is raised before the first photo is anonymized.
+    Raise AnonlibError before the first photo is anonymized if a part of the model is missing.
     """
     generator = settings.generator
     bundle = model_spec(generator)

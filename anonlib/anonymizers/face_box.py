@@ -16,12 +16,7 @@ SPREAD = 2.0  # px: sigma of the dot of a point
 
 @dataclass(frozen=True, eq=False)
 class FaceBoxes:
-    """Face boxes and points of N images, all zero where no face was detected.
-
-    Attributes:
-        hole: (N, H, W) uint8, 255 inside the box.
-        points: (N, 5, H, W) uint8, a dot around each point.
-    """
+    """Face boxes (N, H, W) uint8, 255 inside, and dots around points (N, 5, H, W) uint8; all zero without a face."""
 
     hole: np.ndarray
     points: np.ndarray
@@ -33,14 +28,7 @@ class FaceBoxes:
 
 
 def find_face_boxes(images: np.ndarray) -> FaceBoxes:
-    """Find the boxes and points of faces.
-
-    Args:
-        images: (N, H, W, 3) uint8, aligned.
-
-    Returns:
-        Boxes and points.
-    """
+    """Find the boxes and points of faces in aligned images (N, H, W, 3) uint8."""
     hole = np.zeros(images.shape[:3], np.uint8)
     points = np.zeros((len(images), 5, *images.shape[1:3]), np.uint8)
     for image, box, dots in zip(images, hole, points, strict=True):
@@ -58,15 +46,9 @@ def find_face_boxes(images: np.ndarray) -> FaceBoxes:
 
 
 def make_batch(images: np.ndarray, regions: FaceBoxes, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Make the generator's input of some images.
+    """Make the generator's input of B rows of images and their regions.
 
-    Args:
-        images: (N, H, W, 3) uint8.
-        regions: Their boxes and points.
-        rows: B rows of them.
-
-    Returns:
-        Pictures (B, 3, H, W) in [-1, 1], holes (B, 1, H, W) and points (B, 5, H, W) in [0, 1].
+    Return pictures (B, 3, H, W) in [-1, 1], holes (B, 1, H, W) and points (B, 5, H, W) in [0, 1].
     """
     pictures = to_pictures(images[rows])
     hole, points = torch.from_numpy(regions.hole[rows])[:, None] / 255, torch.from_numpy(regions.points[rows]) / 255

@@ -1,7 +1,7 @@
 """FALCO's optimization of a photo's latent code, see `falco`.
 
-The photo is inverted into the styles of a face generator. The styles that shape the face are initialized from the most
-similar face of a pool and optimized: away from the photo's identity by a recognizer, and towards its attributes.
+The photo is inverted into styles of a face generator. The styles that shape the face start from the most similar face
+of a pool and are optimized: away from the photo's identity by a recognizer, and towards its attributes.
 """
 
 import copy
@@ -42,8 +42,7 @@ def optimize(images: np.ndarray, settings: "Falco", space: FaceSpace, synthesis:
     Args:
         images: (B, 128, 128, 3) uint8.
         settings: Levels, steps and margin.
-        space: Encoder and pool of faces.
-        synthesis: Face generator.
+        space, synthesis: Encoder with pool of faces, and face generator.
 
     Returns:
         (B, 3, 128, 128) in [-1, 1].

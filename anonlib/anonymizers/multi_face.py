@@ -20,12 +20,9 @@ SOFT = 5.0  # px of the 128 px frame: sigma of the blend around a person, as in 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """An anonymized photo. A face that is not "ok" is black in it, its whole frame.
+    """An anonymized photo (H, W, 3) uint8, all zero unless its status is "ok".
 
-    Attributes:
-        image: (H, W, 3) uint8, all zero unless the status is "ok".
-        status: Status of the photo.
-        faces: Status of each face, the farthest first.
+    `faces` are the status of each face, the farthest first. A face that is not "ok" is black, its whole frame.
     """
 
     image: np.ndarray
@@ -35,13 +32,10 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class DetectedFaces:
-    """The faces of photos.
+    """The faces of photos, (H, W, 3) uint8 RGB each.
 
-    Attributes:
-        photos: (H, W, 3) uint8 RGB each.
-        faces: Faces of each photo.
-        images: (N, 128, 128, 3) uint8, all faces aligned, in the order of `faces`.
-        masks: (N, 128, 128) uint8, the people in them.
+    `images` (N, 128, 128, 3) uint8 are all faces, aligned, in the order of `faces`; `masks` (N, 128, 128) uint8 are the
+    people in them.
     """
 
     photos: list[np.ndarray]
@@ -63,14 +57,7 @@ class DetectedFaces:
 
 
 def find_people(photos: list[np.ndarray]) -> DetectedFaces:
-    """Detect, align and mask the people in photos.
-
-    Args:
-        photos: (H, W, 3) uint8 RGB of any size.
-
-    Returns:
-        Their faces.
-    """
+    """Detect, align and mask the people in photos, (H, W, 3) uint8 RGB each, of any size."""
     faces = [detect_faces(photo) for photo in photos]
     frames = [align(photo, face.points) for photo, some in zip(photos, faces, strict=True) for face in some]
     images = np.stack(frames) if frames else NOBODY
@@ -78,18 +65,9 @@ def find_people(photos: list[np.ndarray]) -> DetectedFaces:
 
 
 def compose(detected: DetectedFaces, images: np.ndarray, status: list[str], whole: bool = False) -> list[Scene]:
-    """Put anonymized faces back into their photos.
+    """Put anonymized faces (N, 128, 128, 3) uint8 back into their photos: if `whole` the frame, else the person in it.
 
     A photo without a face is "no_face". A photo that still shows a face in an unchanged place is an "error".
-
-    Args:
-        detected: The original faces.
-        images: (N, 128, 128, 3) uint8, anonymized.
-        status: Status of each.
-        whole: Whether the whole frame of a face is replaced, or the person in it.
-
-    Returns:
-        One scene per photo.
     """
     areas, at, scenes = dilate_masks(detected.masks) if len(images) else detected.masks, 0, []
     areas = np.full_like(areas, 255) if whole else areas
@@ -102,14 +80,7 @@ def compose(detected: DetectedFaces, images: np.ndarray, status: list[str], whol
 
 
 def detect_faces(photo: np.ndarray) -> list[Face]:
-    """Detect the faces of a photo at several sizes.
-
-    Args:
-        photo: (H, W, 3) uint8 RGB.
-
-    Returns:
-        Faces, the smallest (farthest) first.
-    """
+    """Detect the faces of a photo (H, W, 3) uint8 RGB at several sizes; return the smallest (farthest) first."""
     faces: list[Face] = []
     for longest in LONGEST if max(photo.shape) > LONGEST[0] else LONGEST[:1]:
         faces += [face for face in detect(photo, longest) if not any(_contains(old, _centre(face)) for old in faces)]
@@ -119,15 +90,9 @@ def detect_faces(photo: np.ndarray) -> list[Face]:
 def read_people(
     images: np.ndarray, detected: list[list[Face]], predictor: AttributePredictor
 ) -> tuple[list[list[Person]], np.ndarray]:
-    """Read the attributes and points of all people in pictures.
+    """Read the attributes and points of all people that `detect_faces` detected in pictures (N, H, W, 3) uint8.
 
-    Args:
-        images: (N, H, W, 3) uint8.
-        detected: Faces of each picture, see `detect_faces`.
-        predictor: Predictor of attributes from aligned faces.
-
-    Returns:
-        The people of each picture, and the embedding (N, D) of its nearest person, 0 if there is none.
+    Return the people of each picture, and the embedding (N, D) of its nearest person, 0 if there is none.
     """
     people, embeds = [], []
     for image, faces in zip(images, detected, strict=True):
@@ -145,16 +110,7 @@ def read_people(
 
 
 def project_mask(mask: np.ndarray, face: Face, size: tuple[int, int]) -> np.ndarray:
-    """Project the mask of a face's frame into the photo.
-
-    Args:
-        mask: (128, 128) uint8.
-        face: The face.
-        size: Width and height of the photo.
-
-    Returns:
-        (H, W) bool.
-    """
+    """Project the mask (128, 128) uint8 of a face's frame into a photo of `size`, width and height: (H, W) bool."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(mask, alignment_matrix(face.points), size, flags=flags) > 0
 

@@ -38,14 +38,12 @@ def anonymize_folder(source: Path, target: Path, name: str, settings: config.Pro
     nothing is left under the target.
 
     Args:
-        source: Folder of photos.
-        target: New folder, outside the source.
-        name: Anonymizer.
-        settings: Profile with the generator.
+        source, target: Folder of photos, and new folder outside of it.
+        name, settings: Anonymizer, and profile with the generator.
 
     Returns:
-        One row per photo, also written as anonymized.csv: file, status, faces, and black, the number of faces that are
-        not "ok".
+        One row per photo, also written as anonymized.csv: file, status, faces, and black, the number of faces that
+        are not "ok".
 
     Raises:
         AnonlibError: There are no photos, the target exists or lies inside the source, or a model is missing.
@@ -73,15 +71,11 @@ def anonymize_folder(source: Path, target: Path, name: str, settings: config.Pro
 
 
 def anonymize_photos(photos: list[np.ndarray], name: str, settings: config.Profile) -> list[Scene]:
-    """Anonymize photos in memory.
+    """Anonymize photos in memory; an image is black unless its status is "ok".
 
     Args:
         photos: (H, W, 3) uint8 RGB each, of any size and with any number of people.
-        name: Anonymizer.
-        settings: Profile with the generator.
-
-    Returns:
-        One scene per photo: image, black unless its status is "ok", and status.
+        name, settings: Anonymizer, and profile with the generator.
 
     Raises:
         AnonlibError: The anonymizer is unknown, or a part of its model is missing.

@@ -119,9 +119,6 @@ def get(name: str) -> AnonymizerSpec:
     Args:
         name: Name in the registry.
 
-    Returns:
-        The spec.
-
     Raises:
         AnonlibError: The name is unknown; the message gives the nearest name.
     """
@@ -180,25 +177,15 @@ def selected(settings: config.Anonymize) -> tuple[str, ...]:
 
 
 def in_every_process(spec: AnonymizerSpec) -> bool:
-    """Return whether worker processes know an anonymizer too: not if a notebook's cell registered it.
-
-    Args:
-        spec: The anonymizer.
-
-    Returns:
-        True if they do.
-    """
+    """Return whether worker processes know an anonymizer too: not if a notebook's cell registered it."""
     return spec.group != USER or is_plugin(spec.module)
 
 
 def name_or_file(text: str) -> str:
-    """Return the name of an anonymizer.
+    """Return the name of an anonymizer, the last one if a file registers several.
 
     Args:
         text: Its name, or the path of a file (*.py) that registers it.
-
-    Returns:
-        The name; the last one of the file.
 
     Raises:
         AnonlibError: The file registers none.
@@ -218,9 +205,6 @@ def create(name: str, **options) -> Anonymizer:
     Args:
         name: Name in the registry.
         **options: Its options, see `AnonymizerSpec.options`.
-
-    Returns:
-        The anonymizer.
 
     Raises:
         AnonlibError: The name is unknown.

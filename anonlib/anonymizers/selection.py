@@ -16,7 +16,6 @@ def select_rows(faces: FaceSet, settings: config.Anonymize | config.Compare) -> 
     Training and validation people take turns, so a smaller set has more photos per person and as many in all.
 
     Args:
-        faces: Data set.
         settings: `probes` photos of each test person, `train_photos` and `validation_photos` in all; None: all photos.
 
     Returns:
@@ -37,8 +36,7 @@ def edge_rows(faces: FaceSet, settings: config.Profile) -> np.ndarray:
     training person.
 
     Args:
-        faces: Data set.
-        settings: Profile.
+        faces, settings: Data set and profile.
 
     Returns:
         Ascending row numbers.
@@ -49,19 +47,10 @@ def edge_rows(faces: FaceSet, settings: config.Profile) -> np.ndarray:
 
 
 def assigned_rows(faces: FaceSet, rows: np.ndarray, name: str, settings: config.Anonymize) -> np.ndarray:
-    """Return the rows assigned to an anonymizer.
+    """Return those of the selected rows that are assigned to an anonymizer.
 
     A hash of the name assigns each training person to `train_conditions` of the generative anonymizers. All other
     people and anonymizers get every row.
-
-    Args:
-        faces: Data set.
-        rows: Selected rows.
-        name: Anonymizer.
-        settings: Part of the profile.
-
-    Returns:
-        Some or all of the rows.
     """
     names = generative(settings)
     if name not in names or settings.train_conditions is None:
@@ -71,14 +60,7 @@ def assigned_rows(faces: FaceSet, rows: np.ndarray, name: str, settings: config.
 
 
 def rank_by_content(faces: FaceSet) -> pd.DataFrame:
-    """Rank each person's photos by content hash.
-
-    Args:
-        faces: Data set.
-
-    Returns:
-        Identity, split, sha256 and place of each photo.
-    """
+    """Rank each person's photos by content hash; return identity, split, sha256 and place of each photo."""
     table = faces.table[["identity", "split", "sha256"]]
     by_content = table.sort_values(["identity", "sha256"], kind="stable")
     return table.assign(place=by_content.groupby("identity").cumcount())

@@ -26,11 +26,7 @@ OUTPUTS = ("images", "status", "seconds")
 class Request:
     """A request for the output of one anonymizer on rows of a data set.
 
-    Attributes:
-        name: Anonymizer.
-        rows: Rows of the data set.
-        replicates: (len(rows),) int, the version of each row; None: the first version.
-        options: Options that replace those of the profile.
+    `replicates` (len(rows),) int is the version of each row (None: the first); `options` replace those of the profile.
     """
 
     name: str
@@ -46,13 +42,7 @@ class Request:
 def run_requests(faces: FaceSet, requests: list[Request], settings: config.Profile) -> list[dict[str, np.ndarray]]:
     """Anonymize photos, or take their shards from the cache.
 
-    Args:
-        faces: Data set.
-        requests: Anonymizers and rows.
-        settings: Profile.
-
-    Returns:
-        For each request, in the order of its rows: images (M, 128, 128, 3) uint8, status (M,) str, seconds (M,) float.
+    Return for each request, in the order of its rows, images (M, 128, 128, 3) uint8, status (M,) str, seconds (M,).
     """
     if not requests:
         return []
@@ -80,8 +70,7 @@ def resolve(spec: AnonymizerSpec, options: dict) -> tuple[dict, set[Path | str]]
     """Restrict an anonymizer's options to the models that it uses.
 
     Args:
-        spec: Anonymizer.
-        options: Its options.
+        spec, options: Anonymizer and its options.
 
     Returns:
         The options, and the labels of the models for a cache key.
@@ -99,9 +88,7 @@ def shard_rows(spec: AnonymizerSpec, faces: FaceSet, rows: np.ndarray) -> list[t
     split apart.
 
     Args:
-        spec: Anonymizer.
-        faces: Data set.
-        rows: Rows to anonymize.
+        spec, rows: Anonymizer, and rows to anonymize.
 
     Returns:
         Positions in `rows` and further options (the pool) of each shard.

@@ -18,15 +18,7 @@ MULTIPLE = 64  # px that divide both sides: 8 of an autoencoder times 8 of a UNe
 
 
 def handles_whole_photos(name: str, bundle: ModelSpec) -> bool:
-    """Return whether an anonymizer generates whole photos with these models, not the frames of faces.
-
-    Args:
-        name: Anonymizer.
-        bundle: Models.
-
-    Returns:
-        True if it does.
-    """
+    """Return whether an anonymizer generates whole photos with these models, not the frames of faces."""
     spec = registry.get(name)
     if not spec.parts:
         return False
@@ -35,18 +27,9 @@ def handles_whole_photos(name: str, bundle: ModelSpec) -> bool:
 
 
 def anonymize_whole(detected: DetectedFaces, name: str, options: dict, parameters: dict) -> list[Scene]:
-    """Anonymize photos of any size with CAMOUFLaGE, each by itself.
+    """Anonymize photos of any size with CAMOUFLaGE, each by itself; for `parameters` see `contract.image_seed`.
 
     A photo without a detected face is "no_face". A photo that is not "ok" is all black, and its faces have its status.
-
-    Args:
-        detected: Photos and their faces.
-        name: Anonymizer.
-        options: Its options.
-        parameters: See `contract.image_seed`.
-
-    Returns:
-        One scene per photo.
     """
     at, scenes = 0, []
     for photo, faces in zip(detected.photos, detected.faces, strict=True):

@@ -97,15 +97,7 @@ def left_out(names: Iterable[str]) -> str:
 
 
 def require_licence(term: str, offer: str) -> None:
-    """Check that the user has accepted a term, now or before.
-
-    Args:
-        term: What $ANONLIB_ACCEPT has to name once.
-        offer: What is offered on which terms.
-
-    Raises:
-        AnonlibError: The term was not accepted.
-    """
+    """Raise AnonlibError unless $ANONLIB_ACCEPT names a term, now or before; the message starts with `offer`."""
     if term not in _accepted():
         raise AnonlibError(f"{offer}: if that suits your use, say so once with {ACCEPT_VARIABLE}={term}")
 

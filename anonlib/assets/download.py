@@ -9,15 +9,10 @@ TIMEOUT = 180  # seconds without an answer
 
 
 def download(find: Callable[[], str], target: Path, sha256: str | None = None) -> Path:
-    """Download a file unless it is there with its hash, and return its path.
+    """Download a file to `target` unless it is there with its hash (None: any), and return its path.
 
-    Args:
-        find: Returns its address; called only when there is something to fetch.
-        target: Where it lies afterwards; another file there is replaced.
-        sha256: The hash that it must have; None: any.
-
-    Raises:
-        AnonlibError: The network fails, or the hash differs.
+    `find` returns the address; it is called only when there is something to fetch. Another file at `target` is
+    replaced. Raise AnonlibError if the network fails or the hash differs.
     """
     import pooch
 

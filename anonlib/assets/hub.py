@@ -52,15 +52,9 @@ HUB_MODELS: dict[str, HubModel] = {
 
 
 def select_files(names: Iterable[str]) -> list[str]:
-    """Return the files of a repository that are taken: texts, and of each network the best form of its weights.
+    """Return the sorted files of a repository that are taken: texts, and of each network the best form of its weights.
 
     Of a pipeline the unused folders and the single-file weights at its root are left out.
-
-    Args:
-        names: All its files.
-
-    Returns:
-        Sorted names.
     """
     names = sorted(names)
     pipeline = "model_index.json" in names
@@ -85,15 +79,7 @@ def _weights(names: list[str]) -> list[str]:
 
 
 def check_name(repository: str, revision: str | None) -> None:
-    """Check that these are a hub name and a commit: a branch moves, and its files with it.
-
-    Args:
-        repository: A name such as "owner/model".
-        revision: 40 hex digits, or FIRST.
-
-    Raises:
-        AnonlibError: They are not.
-    """
+    """Raise AnonlibError unless these are "owner/model" and a commit (40 hex digits) or FIRST: a branch moves."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise AnonlibError(f"{repository!r} is neither a folder of this machine nor a hub name owner/model")
     if revision != FIRST and not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
@@ -101,15 +87,7 @@ def check_name(repository: str, revision: str | None) -> None:
 
 
 def pinned(repository: str, revision: str | None) -> str | None:
-    """Return the commit of a revision: for FIRST that of the first fetch, or FIRST itself before it.
-
-    Args:
-        repository: A name such as "owner/model".
-        revision: A commit, or FIRST.
-
-    Returns:
-        A commit, or FIRST.
-    """
+    """Return the commit of a revision: for FIRST that of the first fetch, or FIRST itself before it."""
     return read_json(_pins()).get(repository, FIRST) if revision == FIRST else revision
 
 
@@ -125,8 +103,7 @@ def folder(repository: str, revision: str | None) -> Path:
     """Return the folder of a fetched repository.
 
     Args:
-        repository: A name such as "owner/model".
-        revision: A commit, or FIRST.
+        repository, revision: A name such as "owner/model", and a commit or FIRST.
 
     Raises:
         AnonlibError: The name or revision is wrong, it was not fetched, or a file has another size.

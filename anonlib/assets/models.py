@@ -153,8 +153,7 @@ class ModelSpec:
         """Return the spec without the models that go unused: they are not part of a cache key.
 
         Args:
-            conditions: The conditions that are followed.
-            use_lcm: Whether the LoRA is used.
+            conditions, use_lcm: The conditions that are followed, and whether the LoRA is used.
 
         Returns:
             A smaller spec.
@@ -196,7 +195,6 @@ def fetch(bundle: ModelSpec, conditions: tuple[str, ...]) -> int:
     """Fetch the models that some conditions need and that are in no local folder.
 
     Args:
-        bundle: The models.
         conditions: The conditions that are followed.
 
     Returns:
@@ -212,8 +210,7 @@ def controlnet_folder(bundle: Path, condition: str) -> Path:
     """Return the folder of a ControlNet in a local pipeline.
 
     Args:
-        bundle: The pipeline's folder.
-        condition: The ControlNet's condition.
+        bundle, condition: The pipeline's folder, and the ControlNet's condition.
 
     Returns:
         The folder, whether it exists or not.
@@ -225,9 +222,7 @@ def check(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = False)
     """Check that the models that some conditions need are there.
 
     Args:
-        bundle: The models.
-        conditions: The conditions that are followed.
-        use_lcm: Whether the LoRA is needed.
+        conditions, use_lcm: The conditions that are followed, and whether the LoRA is needed.
 
     Raises:
         AnonlibError: One is missing; the message says what to do.

@@ -63,14 +63,7 @@ def folder(name: str) -> Path:
 
 
 def pinned(name: str) -> str | None:
-    """Return the hashes of a release's files, those of the first fetch, in one word; None before it.
-
-    Args:
-        name: A release of RELEASES.
-
-    Returns:
-        The first 16 digits of each hash, in the order of the files' names.
-    """
+    """Return 16 digits of each hash of a release's first fetch, by file name, joined by "+"; None before it."""
     pins = read_json(_pins()).get(name, {})
     return "+".join(pins[file]["sha256"][:16] for file in sorted(pins)) or None
 

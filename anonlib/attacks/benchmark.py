@@ -63,7 +63,6 @@ def run(
 
     Args:
         faces, anonymized: The data set, and outputs of anonymizers by name, all of the same photos.
-        settings: Trainings of the profile.
         attackers: None: those of the main suite.
 
     Raises:

@@ -28,7 +28,6 @@ def ranks(faces: FaceSet, anonymized: dict[str, Anonymized], settings: config.Pr
     Args:
         faces: The data set; the attacker trains on `attack.edge_photos` of each person.
         anonymized: Outputs of anonymizers by name, "noop" among them: the upper limit.
-        settings: The profile.
 
     Returns:
         Ranks as of `ranking.ranks`. Attackers: blackbox-<edge> from scratch, blackbox-<edge>-face from a face

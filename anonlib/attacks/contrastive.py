@@ -87,7 +87,6 @@ def scratch_config(settings: config.Attack, backbone: str, image_size: int, seed
     """Return the configuration of an attacker from scratch in a profile.
 
     Args:
-        settings: Trainings of the profile.
         backbone, image_size, seed: See `AttackConfig`.
         attacker: SCRATCH or BACKGROUND.
 
@@ -104,7 +103,6 @@ def face_config(settings: config.Attack, **changes: int | float | str) -> Attack
     """Return the configuration of an attacker from a face recognizer in a profile.
 
     Args:
-        settings: Trainings of the profile.
         **changes: Fields of `AttackConfig`.
 
     Returns:
@@ -156,8 +154,7 @@ def scratch_trainings(
     Args:
         groups: Of `training_groups`.
         attacker, label: See `TrainingSpec`.
-        scratch: Configuration of a training from scratch.
-        tune_steps: Steps of a continued training.
+        scratch, tune_steps: Configuration of a training from scratch, and steps of a continued training.
 
     Returns:
         The trainings, in the order of the groups.

@@ -36,10 +36,8 @@ class InversionData:
     """Photos of one anonymizer at SIDE px, (N, SIDE, SIDE, 3) uint8 each.
 
     Attributes:
-        anonymized: Photos of training people.
-        originals: Their originals.
-        validation: Anonymized photos of validation people.
-        validation_originals: Their originals.
+        anonymized, originals: Photos of training people, and their originals.
+        validation, validation_originals: The same of validation people.
         probes: Anonymized photos of test people.
     """
 

@@ -13,8 +13,8 @@ def contrastive_loss(z: Tensor, z_hat: Tensor, temperature: float) -> Tensor:
     Unlike in SimCLR's loss, only the originals are anchors.
 
     Args:
-        z: (K, d) embeddings of original photos of K different people, K >= 2.
-        z_hat: (K, d) embeddings of anonymized photos; row k shows the same person as row k of z.
+        z, z_hat: (K, d) embeddings of originals of K >= 2 different people, and of anonymized photos; row k of both
+            shows the same person.
         temperature: Above 0.
 
     Returns:

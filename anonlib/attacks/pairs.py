@@ -99,10 +99,7 @@ VIEWS: dict[str, View] = {"images": lambda images, masks: images, "background": 
 
 
 def apply_view(view: str, images: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
-    """Return images (N, 128, 128, 3) uint8 as an attacker with this view of VIEWS gets them.
-
-    Some views need the person masks (N, 128, 128) uint8.
-    """
+    """Return images (N, 128, 128, 3) uint8 in a view of VIEWS; some views need the person masks (N, 128, 128) uint8."""
     if view not in VIEWS:
         raise AnonlibError(f"unknown view {view!r}: an attacker sees one of {', '.join(sorted(VIEWS))}")
     return VIEWS[view](images, masks)

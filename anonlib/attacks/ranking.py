@@ -60,7 +60,6 @@ def ranks(
     A control of the registry with `permutes` evaluates that attacker's results with permuted identities.
 
     Args:
-        faces: The data set.
         anonymized: Outputs of anonymizers by name, those that were attacked.
         results: Of attackers.
         settings: References of each protocol.
@@ -99,7 +98,6 @@ def probe_rows(faces: FaceSet, anonymized: Anonymized) -> np.ndarray:
     """Select the probes of an attack: the anonymized photos of test people.
 
     Args:
-        faces: The data set.
         anonymized: Output of one anonymizer, N photos.
 
     Returns:

@@ -29,9 +29,7 @@ def restore(faces: FaceSet, groups: list[dict[str, Anonymized]], settings: confi
     """Restore the probes of test people.
 
     Args:
-        faces: The data set.
         groups: Outputs of some anonymizers by name; one network inverts a whole group, linear maps one anonymizer each.
-        settings: The profile.
 
     Returns:
         Restored probes by anonymizer.
@@ -48,7 +46,6 @@ def results(faces: FaceSet, restored: dict) -> list[AttackResult]:
     """Embed restored probes, and the references, with the judge.
 
     Args:
-        faces: The data set.
         restored: Restored probes by anonymizer, see `restore`.
 
     Returns:

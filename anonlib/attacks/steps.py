@@ -29,7 +29,6 @@ def pairs_of(faces: FaceSet, photos: Photos, split: str) -> PhotoPairs | None:
     """Pair originals and anonymized photos of one split.
 
     Args:
-        faces: The data set.
         photos: Images, status and source of the output of an anonymizer.
         split: One of `faceset.SPLITS`.
 

@@ -28,9 +28,7 @@ def across(
     """Train one attacker per anonymizer, and users' attackers likewise, and apply it to all anonymizers.
 
     Args:
-        faces: The data set.
         anonymized: Outputs of anonymizers by name.
-        settings: Trainings of the profile.
 
     Returns:
         The results on the anonymizer that an attacker was trained on, and those on all others. The attackers' names are

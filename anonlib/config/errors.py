@@ -24,8 +24,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """Suggest what a misspelled name may mean.
 
     Args:
-        name: the unknown name.
-        choices: the names that exist.
+        name, choices: the unknown name, and the names that exist.
 
     Returns:
         "did you mean 'x'?", or the list of all choices where none is near.

@@ -28,13 +28,10 @@ def sha256_of(path: Path) -> str:
 
 
 def canonical(value: Any) -> str:
-    """Write a value as JSON, equal values in equal texts.
+    """Write a value as JSON with sorted keys and without blanks, equal values in equal texts.
 
     Args:
         value: numbers, texts, lists, tuples (as lists), dictionaries and dataclasses (as objects).
-
-    Returns:
-        JSON with sorted keys, without blanks.
 
     Raises:
         TypeError: for a value of another type.
@@ -55,13 +52,10 @@ def digest(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object, empty where the file is missing.
 
     Args:
-        path: the file; it may be missing.
-
-    Returns:
-        The object, empty where the file is missing.
+        path: the file.
 
     Raises:
         AnonlibError: for a damaged file.

@@ -36,14 +36,11 @@ def register_names(parameter: str, names: Callable[[], Iterable[str]]) -> None:
 
 
 def load(name: str, overrides: Mapping[str, Any] | None = None) -> Profile:
-    """Load a profile, with single parameters replaced.
+    """Load a profile, read-only, with single parameters replaced.
 
     Args:
         name: file name in config/profiles, without .yaml.
         overrides: full parameter name -> value, such as {"attack.steps": 50}.
-
-    Returns:
-        The profile, read-only.
 
     Raises:
         AnonlibError: for an unknown profile, parameter or registered name (with the nearest one), and for a value of
@@ -82,15 +79,12 @@ def parameters() -> dict[str, dataclasses.Field]:
 
 
 def parse(parameter: str, text: str, kind: Any = None) -> Any:
-    """Read the value of `-p parameter=text`, in the parameter's own type.
+    """Read the value of `-p parameter=text`, in the parameter's own type; the value has JSON types.
 
     Args:
         parameter: full name.
         text: a number, true, false, a text, [a, list] or a,list; all, none and null mean None where it is allowed.
         kind: the type; None: that of the profile's parameter.
-
-    Returns:
-        The value in JSON types.
 
     Raises:
         AnonlibError: for an unknown parameter or a value of another type.
@@ -116,9 +110,6 @@ def typed(parameter: str, value: Any, kind: Any) -> Any:
         value: of JSON types, or a tuple. Absolute paths in the project become relative to it: the place of a checkout
             must not be part of any cache key.
         kind: a type that OmegaConf knows: int, str | None, tuple[float, ...], list ...
-
-    Returns:
-        The converted value.
 
     Raises:
         AnonlibError: for a value of another type. OmegaConf alone takes "3" for 3, 1 for true and 3 for "3".

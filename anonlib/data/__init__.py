@@ -38,9 +38,6 @@ def load(
         images: Maximum per person.
         seed: Draws the people, and the splits of a data set that has none.
 
-    Returns:
-        The faces.
-
     Raises:
         AnonlibError: The name or folder is unknown, there are too few people, or a photo leaks into another split.
     """

@@ -91,14 +91,11 @@ class FaceSet:
         return f"{len(self.skipped)} photos could not be used: {'; '.join(named)}."
 
     def select(self, rows: np.ndarray | list[int] | None = None, split: str | None = None) -> "FaceSet":
-        """Select faces by rows or by split.
+        """Select faces by rows or by split, in the order of the rows.
 
         Args:
             rows: Indices or (N,) bool.
             split: One of SPLITS.
-
-        Returns:
-            The faces, in the order of the rows.
 
         Raises:
             AnonlibError: The split is unknown.

@@ -30,11 +30,7 @@ def load(
     32 px, copies, and people with fewer than two usable photos are left out and listed in `skipped`.
 
     Args:
-        folder: Folder of people.
-        people: See `splits.subset`, also for images and seed.
-
-    Returns:
-        The faces.
+        folder, people, images, seed: Folder of people; for the others see `splits.subset`.
 
     Raises:
         AnonlibError: Fewer than two people are usable.
@@ -50,13 +46,10 @@ def load(
 
 
 def files(folder: str | Path) -> list[Path]:
-    """List the images person/image.* of a folder without hidden files.
+    """List the images person/image.* of a folder, sorted, without hidden files.
 
     Args:
         folder: Folder of people.
-
-    Returns:
-        Sorted paths.
 
     Raises:
         AnonlibError: The folder is missing or has no images.

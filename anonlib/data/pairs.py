@@ -27,11 +27,7 @@ def load(folder: Path, people: int | dict[str, int] | None = None, images: int |
     original; else its face is detected.
 
     Args:
-        folder: Folder of pairs.
-        people: See `splits.subset`, also for images and seed.
-
-    Returns:
-        The faces.
+        folder, people, images, seed: Folder of pairs; for the others see `splits.subset`.
 
     Raises:
         AnonlibError: No tool has a folder.

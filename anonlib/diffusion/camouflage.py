@@ -60,17 +60,9 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
 
     @classmethod
     def from_bundle(cls, bundle: ModelSpec, conditions: tuple[str, ...]) -> "CamouflagePipeline":
-        """Load a model with the ControlNets of these conditions.
+        """Load a model with the ControlNets of these conditions, in the order in which calls give their maps.
 
-        Args:
-            bundle: The models.
-            conditions: Control maps, in the order in which calls give them.
-
-        Returns:
-            The pipeline.
-
-        Raises:
-            AnonlibError: A part is missing.
+        Raise AnonlibError if a part is missing.
         """
         parts = read_parts(bundle, (*conditions, IDENTITY))
         names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
@@ -94,7 +86,7 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
         return_dict: bool = True,
         callback_on_step_end: StepEndCallback | None = None,
     ) -> StableDiffusionPipelineOutput | tuple:
-        """Anonymize B images.
+        """Anonymize B images; other arguments and the result are those of diffusers' pipelines.
 
         Args:
             prompt: One for all, or B.
@@ -102,14 +94,9 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
             control_image: For each ControlNet its B maps.
             anonymization_scale: a_s >= 0, one for all or B; 0 is the original.
             controlnet_conditioning_scale: One for all ControlNets, or one each.
-            strength, num_inference_steps, guidance_scale, negative_prompt: As in diffusers.
             generator: One per image makes an image the same in any batch.
             output_type: "pil", "np", "pt" or "latent".
-            return_dict: As in diffusers.
-            callback_on_step_end: Called as diffusers' pipelines do, with "latents".
-
-        Returns:
-            The images, as diffusers' pipelines return them.
+            callback_on_step_end: Called with "latents".
 
         Raises:
             AnonlibError: A scale is below 0, or the number of maps, scales or generators is wrong.

@@ -29,8 +29,7 @@ class CompiledModule:
     precision, torch runs it in the type of its weights; products of float32 weights are in the fast type.
 
     Args:
-        network: The network.
-        device: Device of the network.
+        network, device: The network and its device.
         compiled: Whether to compile it with torch at its first call, which takes a minute.
         exact: Whether products of float32 weights stay in float32.
     """

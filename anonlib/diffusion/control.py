@@ -13,11 +13,7 @@ from anonlib.diffusion.compiling import CompiledModule
 
 
 class Control(Protocol):
-    """A network through which a UNet follows a control map.
-
-    Attributes:
-        adapter: Whether it is a T2I-Adapter.
-    """
+    """A network through which a UNet follows a control map; `adapter`: whether it is a T2I-Adapter."""
 
     adapter: bool
 
@@ -36,14 +32,7 @@ class Control(Protocol):
     def residuals(self, sample: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
         """Compute the residuals of the UNet's down blocks and, for a ControlNet, of its middle block as the last.
 
-        Args:
-            sample: Latents (B, C, h, w).
-            time: (1,).
-            states: Text states.
-            prepared: Result of `prepare`.
-
-        Returns:
-            Residuals by block.
+        `sample` are latents (B, C, h, w), `time` is (1,), `states` are text states.
         """
 
 
@@ -81,32 +70,14 @@ class _Adapter:
 
 
 def control_of(net: nn.Module, device: str, compiled: bool) -> Control:
-    """Wrap a T2I-Adapter or a ControlNet for its device.
-
-    Args:
-        net: The network.
-        device: Its device.
-        compiled: Whether torch compiles a ControlNet.
-
-    Returns:
-        The control.
-    """
+    """Wrap a T2I-Adapter or a ControlNet for its device; torch compiles a ControlNet if `compiled`."""
     return _Adapter(net, device) if isinstance(net, T2IAdapter) else _ControlNet(net, device, compiled)
 
 
 def are_adapters(name: str, controls: list[Control], large: bool) -> bool:
-    """Return whether the controls are T2I-Adapters.
+    """Return True for T2I-Adapters, False for ControlNets or no controls; `large` means Stable Diffusion XL.
 
-    Args:
-        name: Model name, for messages.
-        controls: Its controls.
-        large: Whether the model is Stable Diffusion XL.
-
-    Returns:
-        True for T2I-Adapters, False for ControlNets or no controls.
-
-    Raises:
-        AnonlibError: The controls are of two kinds, or ControlNets for Stable Diffusion XL.
+    Raise AnonlibError with the model's name for controls of two kinds, or ControlNets for Stable Diffusion XL.
     """
     kinds = {control.adapter for control in controls}
     if len(kinds) > 1 or (large and False in kinds):
@@ -118,14 +89,7 @@ def are_adapters(name: str, controls: list[Control], large: bool) -> bool:
 
 
 def sum_residuals(parts: Iterable[list[Tensor]]) -> list[Tensor]:
-    """Add the residuals of several controls, block by block, holding those of one control at a time.
-
-    Args:
-        parts: Residuals by control.
-
-    Returns:
-        Their sums by block; empty without controls.
-    """
+    """Add the residuals of several controls by block, holding those of one control at a time; [] without controls."""
     total: list[Tensor] = []
     for part in parts:
         total = [first + second for first, second in zip(total, part, strict=True)] if total else part
@@ -133,15 +97,7 @@ def sum_residuals(parts: Iterable[list[Tensor]]) -> list[Tensor]:
 
 
 def repeat_batch(batch: Tensor, cfg_copies: int) -> Tensor:
-    """Repeat a batch for classifier-free guidance: first without, then with the text.
-
-    Args:
-        batch: (B, ...).
-        cfg_copies: 1 or 2.
-
-    Returns:
-        (cfg_copies * B, ...).
-    """
+    """Repeat a batch `cfg_copies` (1 or 2) times for classifier-free guidance: first without, then with the text."""
     return torch.cat([batch] * cfg_copies)
 
 

@@ -125,17 +125,9 @@ class Inpainter:
 
     @torch.inference_mode()
     def denoise(self, inputs: DenoisingInputs, callback: StepCallback | None = None) -> Tensor:
-        """Denoise a batch.
+        """Denoise a batch to latents (B, C, h, w); call `callback` after each step.
 
-        Args:
-            inputs: Result of `prepare`.
-            callback: Called after each step.
-
-        Returns:
-            Latents (B, C, h, w).
-
-        Raises:
-            AnonlibError: The request's strength leaves no step.
+        Raise AnonlibError if the request's strength leaves no step.
         """
         with self.main(*inputs.tensors), self._on_device("unet"):
             return self._denoise(inputs, callback)
@@ -264,10 +256,8 @@ def load_inpainter(
     """Load the inpainter of a model with its controls.
 
     Args:
-        bundle: The models.
         conditions: Control maps to follow; "identity" is CAMOUFLaGE's identity function, "attributes" its adapters.
-        batch: Maximum images at once.
-        size: Side of an image in pixels.
+        batch, size: Maximum images at once, and side of an image in pixels.
         compiled: Whether torch compiles the networks on a GPU.
         use_lcm: Whether to fuse the model's LCM LoRA, for a few steps.
 

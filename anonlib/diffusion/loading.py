@@ -32,13 +32,11 @@ UNUSED = {"safety_checker": None, "feature_extractor": None, "requires_safety_ch
 def load_pipeline(bundle: ModelSpec, conditions: tuple[str, ...] = (), use_lcm: bool = False) -> DiffusionPipeline:
     """Load diffusers' own inpainting pipeline with its ControlNets, in float32, once; callers must not change it.
 
+    The anonymizers use `inpainting.load_inpainter` instead.
+
     Args:
-        bundle: The models.
         conditions: ControlNets to add.
         use_lcm: Whether to fuse the LCM LoRA.
-
-    Returns:
-        The pipeline; the anonymizers use `inpainting.load_inpainter` instead.
 
     Raises:
         AnonlibError: A part is missing or damaged.
@@ -72,18 +70,9 @@ class Parts:
 
 
 def read_parts(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = False) -> Parts:
-    """Read a model's parts in the type in which they run.
+    """Read a model's parts in the type in which they run, on the CPU; `use_lcm` fuses the LCM LoRA into the UNet.
 
-    Args:
-        bundle: The models.
-        conditions: Controls to read.
-        use_lcm: Whether to fuse the LCM LoRA.
-
-    Returns:
-        The parts, on the CPU.
-
-    Raises:
-        AnonlibError: A part is missing or damaged, or memory is short.
+    Raise AnonlibError if a part is missing or damaged, or memory is short.
     """
     check(bundle, conditions, use_lcm)
     dtype = _dtype(bundle)
@@ -107,14 +96,8 @@ def read_pipeline(
 ) -> DiffusionPipeline:
     """Read the inpainting pipeline of Stable Diffusion or Stable Diffusion XL, on the CPU.
 
-    Args:
-        bundle: The models.
-        conditions: Control maps that must be there too; with "attributes" the UNet gets CAMOUFLaGE-Light's IP-Adapter.
-        dtype: Type of the weights.
-        use_lcm: Whether to fuse the LCM LoRA.
-
-    Raises:
-        AnonlibError: A part is missing or damaged.
+    The control maps of `conditions` must be there too; with "attributes" the UNet gets CAMOUFLaGE-Light's IP-Adapter.
+    `use_lcm` fuses the LCM LoRA. Raise AnonlibError if a part is missing or damaged.
     """
     _silence_libraries()
     check(bundle, conditions, use_lcm)
@@ -166,22 +149,13 @@ def _read_control(bundle: ModelSpec, condition: str, dtype: torch.dtype = torch.
 
 
 def save_net(net: nn.Module, folder: Path) -> None:
-    """Write a network in half precision, without the folder that it was loaded from.
-
-    Args:
-        net: A network of diffusers or transformers, moved to the CPU.
-        folder: Target.
-    """
+    """Write a network, moved to the CPU, in half precision, without the folder that it was loaded from."""
     net.to("cpu", torch.float16).save_pretrained(folder, safe_serialization=True)
     forget_places(folder)
 
 
 def forget_places(folder: Path) -> None:
-    """Remove from all configurations the folders of this machine that networks were loaded from.
-
-    Args:
-        folder: Saved model.
-    """
+    """Remove from all configurations of a saved model the folders of this machine that networks were loaded from."""
     for file in folder.rglob("*.json"):
         lines = [line for line in file.read_text().splitlines(keepends=True) if '"_name_or_path"' not in line]
         file.write_text("".join(lines))

@@ -21,12 +21,7 @@ UNET_VALUES, VAE_VALUES = 64, 16
 class MemoryNeed:
     """Bytes of a pipeline: the weights of its parts, and the activations of one image.
 
-    Attributes:
-        texts: Weights of the text encoders.
-        vae: Weights of the autoencoder.
-        unet: Weights of the UNet with all its controls.
-        vae_image: Activations of the autoencoder.
-        unet_image: Activations of the UNet, with all copies for guidance.
+    The UNet's weights include all its controls; its activations include all copies for guidance.
     """
 
     texts: float
@@ -43,12 +38,9 @@ class MemoryNeed:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How a pipeline runs.
+    """How a pipeline runs: `batch` images at once, and if `sliced` the VAE image by image.
 
-    Attributes:
-        batch: Images at once.
-        sliced: Whether the VAE runs image by image.
-        offloaded: Whether only the part that works (texts, VAE or UNet) is on the GPU; then no stages overlap.
+    If `offloaded`, only the part that works (texts, VAE or UNet) is on the GPU; then no stages overlap.
     """
 
     batch: int
@@ -57,15 +49,7 @@ class MemoryPlan:
 
 
 def check_memory(name: str, weights: float) -> None:
-    """Check that a model fits into the free memory of a CPU.
-
-    Args:
-        name: Model name.
-        weights: Bytes of its weights.
-
-    Raises:
-        AnonlibError: Too little memory is free.
-    """
+    """Raise AnonlibError if weights of so many bytes do not fit into the free memory of a CPU."""
     free = psutil.virtual_memory().available
     if weights > free:
         raise AnonlibError(
@@ -82,16 +66,9 @@ def _image_bytes(size: int, width: int, values: int, itemsize: int, factor: int 
 def memory_need(
     parts: dict[str, list["nn.Module"]], pipeline: "DiffusionPipeline", size: int, cfg_copies: int
 ) -> MemoryNeed:
-    """Estimate the memory of a pipeline.
+    """Estimate the memory of a pipeline from its networks by part ("texts", "vae", "unet") for images of `size` px.
 
-    Args:
-        parts: Networks by part: "texts", "vae", "unet".
-        pipeline: The pipeline.
-        size: Side of an image in pixels.
-        cfg_copies: Copies of an image in the UNet, for classifier-free guidance.
-
-    Returns:
-        The estimate.
+    `cfg_copies` are the copies of an image in the UNet, for classifier-free guidance.
     """
     weights = {
         name: sum(weight.numel() * weight.element_size() for net in part for weight in net.parameters())
@@ -106,15 +83,7 @@ def memory_need(
 
 
 def planned_bytes(need: MemoryNeed, plan: MemoryPlan) -> float:
-    """Return the bytes that a plan takes.
-
-    Args:
-        need: Memory of the pipeline.
-        plan: How it runs.
-
-    Returns:
-        Bytes.
-    """
+    """Return the bytes that a plan takes."""
     denoising, decoding = plan.batch * need.unet_image, (1 if plan.sliced else plan.batch) * need.vae_image
     if plan.offloaded:
         return RESERVE + max(need.texts, need.vae + decoding, need.unet + denoising)
@@ -124,13 +93,7 @@ def planned_bytes(need: MemoryNeed, plan: MemoryPlan) -> float:
 def plan_memory(free: float, need: MemoryNeed, batch: int) -> MemoryPlan:
     """Choose the fastest plan that fits: VAE slicing costs little, a smaller batch more, offloading most.
 
-    Args:
-        free: Bytes of free GPU memory.
-        need: Memory of the pipeline.
-        batch: The wanted batch size.
-
-    Raises:
-        AnonlibError: Not even one image fits.
+    `free` are bytes of GPU memory. Raise AnonlibError if not even one image fits.
     """
     for plan in _plans(batch):
         if planned_bytes(need, plan) <= free:

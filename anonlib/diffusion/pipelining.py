@@ -40,9 +40,8 @@ def pipelined(
 
     Args:
         items: Inputs; no further one is begun after an exception in any stage, which is raised here.
-        before: Runs in a thread of its own, up to `ahead` items early.
+        before, after: Run in a thread of their own each, up to `ahead` items early, and late.
         main: Runs in the caller's thread.
-        after: Runs in a thread of its own, up to `ahead` items late.
         ahead: Items in flight between two stages.
 
     Yields:

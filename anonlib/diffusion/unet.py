@@ -6,9 +6,7 @@ from torch import Tensor, nn
 class Unet(nn.Module):
     """The UNet of Stable Diffusion or Stable Diffusion XL, with or without an IP-Adapter.
 
-    Args:
-        unet: diffusers' UNet.
-        adapters: Whether residuals are those of T2I-Adapters, not of ControlNets.
+    `adapters`: whether residuals are those of T2I-Adapters, not of ControlNets.
     """
 
     def __init__(self, unet: nn.Module, adapters: bool):

@@ -27,12 +27,7 @@ ENTRY = "entry.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """A place in the cache for one result.
-
-    Attributes:
-        name: The step's name.
-        components: All that the key is made of, see `keys.key_components`.
-    """
+    """A place in the cache for the result of the step `name`; `components` are all that the key is made of."""
 
     name: str
     components: dict[str, Any]
@@ -105,8 +100,7 @@ def map_shards(
         name, function, params, inputs, code, models: See `step`. Every shard gets the whole inputs.
         items: Arrays or lists of the same length, cut along their first axis; the function treats each item by itself.
         shard_size: Items per shard.
-        workers: Shards computed at once; None: what the engine chooses.
-        gpus_each: GPUs that each worker has for itself.
+        workers, gpus_each: Shards computed at once (None: what the engine chooses), and GPUs of each worker.
 
     Returns:
         The values of all shards, joined along their first axis, see `store.concatenate_shards`.

@@ -40,8 +40,7 @@ class Engine(Protocol):
             inputs: What every shard reads: arrays, frames, tensors, dataclasses and nested dictionaries of them.
             label: The step's name, for messages.
             module: The module that `compute` needs most; a worker may load it in advance.
-            workers: How many shards to compute at once.
-            gpus_each: How many GPUs each worker has for itself.
+            workers, gpus_each: Shards to compute at once, and GPUs that each worker has for itself.
             log: The file for what workers print.
 
         Raises:
@@ -50,11 +49,7 @@ class Engine(Protocol):
 
 
 def load_engine() -> Engine:
-    """Return the engine that $ANONLIB_ENGINE names, "local" by default.
-
-    Raises:
-        AnonlibError: There is no such engine.
-    """
+    """Return the engine that $ANONLIB_ENGINE names, "local" by default; raise AnonlibError for an unknown one."""
     name = os.environ.get(ENGINE) or "local"
     try:
         return importlib.import_module(ENGINES.get(name, name))

@@ -55,13 +55,10 @@ def label(model: Path | str) -> str:
 
 
 def model_hash(model: Path | str) -> str:
-    """Hash the content of a model.
+    """Hash the content of a model: SHA-256, 64 hex digits.
 
     Args:
-        model: Its file or folder, or a text such as "owner/model@commit", which stands for itself.
-
-    Returns:
-        A SHA-256, 64 hex digits, or the same text.
+        model: Its file or folder, or a text such as "owner/model@commit", which is returned unchanged.
 
     Raises:
         AnonlibError: There is nothing at the path.

@@ -33,10 +33,7 @@ def status(text: str) -> None:
 
 
 def track(items: Iterable[Item], text: str, total: int, seconds: float | None = None) -> Iterator[Item]:
-    """Yield `total` items and print how many are left ({} in `text`), and the time that they may take.
-
-    `seconds` is an estimate for all of them, None without one.
-    """
+    """Yield `total` items; print how many are left ({} in `text`) and the time; `seconds` estimates it for all."""
     start = time.monotonic()
     say(text.format(total) + (f", {format_duration(seconds)}" if seconds is not None else ""))
     for done, item in enumerate(items, 1):

@@ -90,8 +90,7 @@ def similarity_transform(points: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Fit a similarity transform by least squares (Umeyama, 1991).
 
     Args:
-        points: (N, 2).
-        places: (N, 2), their targets.
+        points, places: (N, 2), and their targets (N, 2).
 
     Returns:
         (2, 3).
@@ -111,8 +110,7 @@ def align(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
     Shrinking is antialiased: the image is first averaged down to at most twice the final scale.
 
     Args:
-        rgb: (H, W, 3) uint8.
-        points: (5, 2) px of the face.
+        rgb, points: (H, W, 3) uint8, and (5, 2) px of the face.
 
     Returns:
         (128, 128, 3) uint8.
@@ -198,12 +196,5 @@ def dilate_masks(masks: np.ndarray) -> np.ndarray:
 
 
 def with_mirrors(images: np.ndarray) -> np.ndarray:
-    """Interleave images with their mirror images.
-
-    Args:
-        images: Images or maps (N, H, W, ...).
-
-    Returns:
-        (2N, H, W, ...), each image followed by its mirror image.
-    """
+    """Interleave N images or maps with their mirror images: (2N, H, W, ...), each followed by its mirror image."""
     return np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])

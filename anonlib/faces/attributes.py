@@ -51,14 +51,7 @@ class SmallAttributePredictor:
         return self.predict_from_features(parser_features(images))
 
     def predict_from_features(self, features: "torch.Tensor") -> tuple[np.ndarray, np.ndarray]:
-        """Predict attributes and embeddings from the parser's features.
-
-        Args:
-            features: (N, FEATURES) of `networks.attributes.parser_features`.
-
-        Returns:
-            As `AttributePredictor.predict`.
-        """
+        """Predict attributes and embeddings from (N, FEATURES) of `networks.attributes.parser_features`."""
         import torch
 
         from anonlib.networks.attributes import load_head
@@ -81,13 +74,10 @@ class _FarlAttributePredictor:
 
 
 def attribute_predictor(bundle: ModelSpec) -> AttributePredictor:
-    """Return the attribute predictor of a model.
+    """Return FaRL and FACER if the model names their files, else the demo's network.
 
     Args:
         bundle: The models.
-
-    Returns:
-        FaRL and FACER if the model names their files, else the demo's network.
 
     Raises:
         AnonlibError: The model has neither.
@@ -103,7 +93,6 @@ def caption_images(bundle: ModelSpec, images: np.ndarray) -> list[str]:
     """Caption photos with the model's captioner; the demo builds captions from predicted attributes.
 
     Args:
-        bundle: The models.
         images: (N, H, W, 3) uint8.
 
     Returns:

@@ -19,8 +19,7 @@ def caption(image: np.ndarray, labels: np.ndarray) -> str:
     """Caption an aligned photo from its pixels and parser classes.
 
     Args:
-        image: (128, 128, 3) uint8.
-        labels: (128, 128), the parser's classes.
+        image, labels: (128, 128, 3) uint8, and the parser's classes (128, 128).
 
     Returns:
         The caption.
@@ -37,15 +36,7 @@ def caption(image: np.ndarray, labels: np.ndarray) -> str:
 
 
 def caption_from_attributes(image: np.ndarray, attributes: np.ndarray) -> str:
-    """Caption an aligned photo from its pixels and predicted attributes.
-
-    Args:
-        image: (128, 128, 3) uint8.
-        attributes: (40,) in [0, 1].
-
-    Returns:
-        The caption.
-    """
+    """Caption an aligned photo (128, 128, 3) uint8 from its pixels and predicted attributes (40,) in [0, 1]."""
     predicted = dict(zip(NAMES, attributes, strict=True))
     words = [f"photo of a person, {_style(image)}, {_light(image)}"]
     hair = {colour: predicted[f"{colour.capitalize()}_Hair"] for colour in ("black", "blond", "brown")}
@@ -61,13 +52,6 @@ def randomize_style(text: str, rng: np.random.Generator) -> str:
 
     Stable Diffusion was trained on loose captions and is guided at 7. With exact captions that guidance oversaturates:
     "cold light" becomes blue. Randomized words keep their meaning, but act as weakly as those of a web caption.
-
-    Args:
-        text: A caption.
-        rng: Random generator.
-
-    Returns:
-        The caption for training.
     """
     label, _, _, *rest = text.split(", ")
     if rng.random() >= RANDOM_SHARE:

@@ -73,8 +73,7 @@ def inverse_depth_maps(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Draw inverse depth maps of aligned images.
 
     Args:
-        images: (N, H, W, 3) uint8.
-        masks: (N, H, W) uint8, the people.
+        images, masks: (N, H, W, 3) uint8, and the people in them (N, H, W) uint8.
 
     Returns:
         (N, H, W) uint8, 255 = nearest.
@@ -87,8 +86,7 @@ def normal_maps(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Draw surface normals of aligned images, encoded as in NormalBae's maps.
 
     Args:
-        images: (N, H, W, 3) uint8.
-        masks: (N, H, W) uint8, the people.
+        images, masks: (N, H, W, 3) uint8, and the people in them (N, H, W) uint8.
 
     Returns:
         (N, H, W, 3) uint8: x right, y up, z to the camera, from -1 as 0 to 1 as 255; black behind the person, or

@@ -28,14 +28,7 @@ class Person:
 
 
 def face_points(image: np.ndarray) -> np.ndarray | None:
-    """Find the 68 points of an aligned face.
-
-    Args:
-        image: (128, 128, 3) uint8.
-
-    Returns:
-        (68, 2) px; None without a face.
-    """
+    """Find the 68 points (68, 2) px of an aligned face (128, 128, 3) uint8; None without a face."""
     mesh = face_mesh(image)
     return None if mesh is None else mesh[list(FACE_POINTS), :2]
 
@@ -44,8 +37,7 @@ def read_person(image: np.ndarray, attributes: np.ndarray) -> Person | None:
     """Read the person of an aligned photo.
 
     Args:
-        image: (128, 128, 3) uint8.
-        attributes: (40,), predicted from it.
+        image, attributes: (128, 128, 3) uint8, and (40,) predicted from it.
 
     Returns:
         The person; None without a face.
@@ -62,8 +54,7 @@ def spatial_code(people: list[Person], height: int, width: int) -> np.ndarray:
 
     Args:
         people: The people of the image.
-        height: Height of the code in px.
-        width: Width of the code in px.
+        height, width: Of the code in px.
 
     Returns:
         (CHANNELS, height, width) float32 in [0, 1]; all zero without people.

@@ -41,8 +41,7 @@ def embed(name: str, images: np.ndarray, batch: int = 64, threads: int = 1) -> n
     Args:
         name: One of RECOGNIZERS; those in UNMIRRORED use no mirror image.
         images: (N, 128, 128, 3) uint8 RGB, aligned.
-        batch: Images per call.
-        threads: CPU threads of this call.
+        batch, threads: Images per call, and CPU threads of it.
 
     Returns:
         (N, d) float32; d is 512, or see WIDTHS.

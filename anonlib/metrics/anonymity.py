@@ -66,8 +66,7 @@ def anonymity(
 
     Args:
         sizes: each person's k, indexed by identity; for example the smallest of the person's probes.
-        confidence: coverage of the intervals, in (0, 1).
-        n_bootstrap: number of resamples of people.
+        confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
 
     Returns:
         k95_median, and k95_below_<limit> for each of SMALL_SETS, the share of people with a smaller k:
@@ -89,8 +88,7 @@ def worst_decile(ranks: pd.DataFrame, share: float = 0.1) -> float:
     person who was identified once by accident does not count as exposed.
 
     Args:
-        ranks: of `identification.rank_of_true`.
-        share: of the people.
+        ranks, share: of `identification.rank_of_true`, and the share of people.
 
     Returns:
         The rate; nan where people have one probe only.

@@ -24,9 +24,7 @@ def attribute_table(
         labels: (N, A) 0, 1 or nan.
         names: of the A attributes.
         identity: (N,) the person of each photo.
-        confidence: coverage of the intervals, in (0, 1).
-        n_bootstrap: number of resamples of people.
-        seed: of the resamples.
+        confidence, n_bootstrap, seed: coverage of the intervals in (0, 1), number of resamples of people, and the seed.
 
     Returns:
         One row per attribute: COLUMNS, where present is the share of photos that have it. Empty without photos.

@@ -29,14 +29,11 @@ def train_on_anonymized(
     """Train one logistic regression per attribute on anonymized photos and test it on originals of other people.
 
     Args:
-        features: (M, D) of anonymized photos.
-        labels: (M, A) 0, 1 or nan: attributes of the originals that they were made from.
-        test_features: (T, D) of originals of other people.
-        test_labels: (T, A) 0, 1 or nan.
+        features, labels: (M, D) of anonymized photos, and (M, A) attributes of their originals: 0, 1 or nan.
+        test_features, test_labels: (T, D) of originals of other people, and (T, A) their attributes.
         names: of the A attributes.
         identity: (T,) the person of each test photo.
-        confidence: coverage of the intervals, in (0, 1).
-        n_bootstrap: number of resamples of people.
+        confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
 
     Returns:
         `attributes.attribute_table` of the classifiers' predictions.

@@ -24,8 +24,7 @@ def by_group(
         ranks: of one protocol, with columns anonymizer, attacker and seed.
         attackers: anonymizer -> the attacker that is measured.
         groups: indexed by identity, one column per attribute; its values are the groups.
-        confidence: coverage of the intervals, in (0, 1).
-        n_bootstrap: number of resamples of people.
+        confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
 
     Returns:
         Columns anonymizer, attacker, attribute, group, people, probes, top1 with lo and hi (nan for fewer than

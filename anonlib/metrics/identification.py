@@ -26,13 +26,11 @@ def person_scores(
     """Score every gallery person for every probe: the person's references fused into one cosine.
 
     Args:
-        probe_emb: (P, d) L2-normalized embeddings of the probes.
-        ref_emb: (R, d) L2-normalized embeddings of the references.
+        probe_emb, ref_emb: (P, d) and (R, d) L2-normalized embeddings of the probes and of the references.
         ref_id: (R,) the person of each reference.
         probe_source: (P,) the photo that each probe was made from. A reference of the same photo is not used for it.
         ref_source: (R,) the photo of each reference. Without sources no reference is excluded.
-        references: number per person, drawn by `gallery.reference_order`; None for all.
-        seed: of that draw.
+        references, seed: number per person (None: all), drawn by `gallery.reference_order`, and the seed of that draw.
         fusion: "max" or "mean" of a person's cosines.
 
     Returns:
@@ -161,8 +159,7 @@ def hits(ranks: pd.DataFrame, k: int = 1) -> np.ndarray:
     """Compute for each mated probe the probability that its person is among the first k, ties drawn at random.
 
     Args:
-        ranks: of `rank_of_true`.
-        k: rank, 1 or more.
+        ranks, k: of `rank_of_true`, and the rank, 1 or more.
 
     Returns:
         One value in [0, 1] per mated probe, 0 where its status is not "ok".
@@ -240,8 +237,7 @@ def permuted_identities(identity: np.ndarray, seed: int) -> np.ndarray:
     """Permute the names of people: all probes of a person get the name of one person, drawn without replacement.
 
     Args:
-        identity: (P,) the person of each probe.
-        seed: of the draw.
+        identity, seed: (P,) the person of each probe, and the seed of the draw.
 
     Returns:
         (P,) the new names.

@@ -16,8 +16,7 @@ def linkage(
 
     Args:
         probes: (P, d) L2-normalized embeddings of anonymized photos.
-        identity: (P,) the person of each.
-        source: (P,) the photo that each was made from.
+        identity, source: (P,) the person of each, and the photo that it was made from.
         status: (P,) the anonymizer's status of each; None for all "ok".
 
     Returns:

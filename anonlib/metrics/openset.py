@@ -63,8 +63,7 @@ def fnir_at(
         tables: `searches` of one attacker for the same probes, one per training seed; their rates are averaged.
         fpir: in (0, 1).
         confidence: coverage of the percentile interval, which resamples people and thresholds with them (Efron, 1987).
-        n_bootstrap: number of resamples.
-        seed: of the resamples.
+        n_bootstrap, seed: number of resamples, and the seed.
 
     Returns:
         (fnir, lo, hi), all nan where `fpir` is below `smallest_fpir`.

@@ -30,10 +30,7 @@ def paired_power(
     paired: float = 0.0,
     alpha: float = 0.05,
 ) -> float:
-    """Compute the power of a two-sided paired test at `alpha` for `difference` above the base `rate`.
-
-    The other arguments are those of `difference_error`.
-    """
+    """Compute the power of a two-sided paired test at `alpha` for `difference` above `rate`; see `difference_error`."""
     null = difference_error(people, probes, rate + difference / 2, rate + difference / 2, within, paired)
     error = difference_error(people, probes, rate, rate + difference, within, paired)
     return float(stats.norm.cdf((difference - stats.norm.ppf(1 - alpha / 2) * null) / max(error, 1e-12)))
@@ -69,8 +66,7 @@ def power_table(
     """Compute what each design can resolve (paired, by identity, two-sided 5 %).
 
     Args:
-        people: numbers of people.
-        probes: numbers of photos per person.
+        people, probes: numbers of people, and of photos per person.
         rates: rates of the safer anonymizer.
         target: power to reach.
         **correlations: `within` and `paired` of `difference_error`.

@@ -97,8 +97,7 @@ def preservation_table(
         measures: anonymizer -> each of MEASURES -> (N,) values, nan where one does not exist.
         features: anonymizer -> Inception features (n, d) of the originals and of the anonymized photos that are ok.
         identity: (N,) the person of each photo.
-        confidence: coverage of the intervals, in (0, 1).
-        n_bootstrap: number of resamples of people.
+        confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
 
     Returns:
         anonymizer, photos, failed (photos that are not ok); MEASURES with _lo, _hi and _n; fid (`frechet_limit`) and

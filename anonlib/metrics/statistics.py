@@ -33,9 +33,7 @@ def bootstrap_interval(
     Args:
         values: (P,) one value per probe (a hit, a rank, a score).
         identity: (P,) the person of each probe.
-        confidence: coverage of the interval, in (0, 1).
-        n_bootstrap: number of resamples.
-        seed: of the resamples.
+        confidence, n_bootstrap, seed: coverage of the interval in (0, 1), number of resamples, and the seed.
         method: "percentile" or "bca".
 
     Returns:
@@ -100,11 +98,8 @@ def rate_interval(
     For its coverage see docs/decisions.md, "Statistics and search".
 
     Args:
-        hits: (P,) in [0, 1], one per probe.
-        identity: (P,) the person of each probe.
-        confidence: coverage of the interval, in (0, 1).
-        n_bootstrap: number of resamples of people.
-        seed: of the resamples.
+        hits, identity: (P,) in [0, 1], one per probe, and the person of each probe.
+        confidence, n_bootstrap, seed: coverage of the interval in (0, 1), number of resamples of people, and the seed.
 
     Returns:
         (rate, lo, hi).
@@ -144,11 +139,9 @@ def paired_test(
     """Compare two rates on the same probes: sign-flip test by identity and BCa interval by identity.
 
     Args:
-        a: (P,) hits, or any value per probe.
-        b: (P,) the same of the other attack, probes in the same order.
+        a, b: (P,) hits, or any value per probe, of two attacks, probes in the same order.
         identity: (P,) the person of each probe.
-        confidence: coverage of the interval, in (0, 1).
-        n_resamples: number of sign flips.
+        confidence, n_resamples: coverage of the interval in (0, 1), and number of sign flips.
         seed: of the sign flips and the bootstrap.
 
     Returns:
@@ -185,8 +178,7 @@ def interval_columns(name: str, interval: tuple[float, float, float]) -> dict[st
     """Name the columns of a value with its interval.
 
     Args:
-        name: of the value.
-        interval: (value, lo, hi).
+        name, interval: of the value, and (value, lo, hi).
 
     Returns:
         Columns `name`, `name`_lo and `name`_hi.

@@ -10,8 +10,7 @@ def pair_scores(embeddings: np.ndarray, identity: np.ndarray) -> tuple[np.ndarra
     """Compute the cosines of all mated pairs (one person, two photos) and of all non-mated pairs.
 
     Args:
-        embeddings: (N, d) L2-normalized.
-        identity: (N,) the person of each.
+        embeddings, identity: (N, d) L2-normalized, and the person (N,) of each.
 
     Returns:
         Both, 1-d.
@@ -40,11 +39,8 @@ def eer_interval(
     A pair of two people counts as often as both were drawn. Pairs of a person with its own copy are left out.
 
     Args:
-        embeddings: (N, d) L2-normalized.
-        identity: (N,) the person of each.
-        n_bootstrap: number of resamples of people.
-        confidence: coverage of the interval, in (0, 1).
-        seed: of the resamples.
+        embeddings, identity: (N, d) L2-normalized, and the person (N,) of each.
+        n_bootstrap, confidence, seed: number of resamples of people, coverage of the interval in (0, 1), and the seed.
 
     Returns:
         (rate, lo, hi).
@@ -79,8 +75,7 @@ def impostor_scores(embeddings: np.ndarray, identity: np.ndarray) -> np.ndarray:
     """Compute the cosines of all pairs of photos of different people, ascending.
 
     Args:
-        embeddings: (N, d) L2-normalized.
-        identity: (N,) the person of each.
+        embeddings, identity: (N, d) L2-normalized, and the person (N,) of each.
 
     Raises:
         ValueError: fewer than two people.
@@ -124,12 +119,10 @@ def matches(
 
     Args:
         probes: (P, d) L2-normalized embeddings of anonymized photos.
-        identity: (P,) the person of each.
-        source: (P,) the photo that each was made from.
+        identity, source: (P,) the person of each, and the photo that it was made from.
         status: (P,) the anonymizer's status; a probe that is not "ok" matches nothing.
         references: (R, d) L2-normalized embeddings of originals.
-        reference_identity: (R,) the person of each.
-        reference_source: (R,) the photo of each.
+        reference_identity, reference_source: (R,) the person and the photo of each.
         threshold: a match has a higher score.
 
     Returns:

@@ -27,8 +27,7 @@ WEIGHTS = "model.safetensors"
 class AttributeHead(nn.Module):
     """Map the trunk's features (B, FEATURES) to an embedding (B, EMBEDDING) and logits (B, 40).
 
-    Args:
-        words: Further outputs that only the training uses.
+    `words` are further outputs that only the training uses.
     """
 
     def __init__(self, words: int = 0):
@@ -86,12 +85,7 @@ def pool_features(strides: tuple[Tensor, Tensor, Tensor]) -> Tensor:
 
 
 def save_head(head: AttributeHead, folder: Path) -> None:
-    """Write a head in half precision, without the outputs that only the training uses.
-
-    Args:
-        head: The head.
-        folder: Target of WEIGHTS.
-    """
+    """Write a head to WEIGHTS in a folder, in half precision, without the outputs that only the training uses."""
     weights = {name: value.half().contiguous() for name, value in head.state_dict().items() if "words" not in name}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, folder / WEIGHTS)
@@ -99,13 +93,10 @@ def save_head(head: AttributeHead, folder: Path) -> None:
 
 @lru_cache(maxsize=1)
 def load_head(folder: Path) -> AttributeHead:
-    """Load a head, once.
+    """Load a head, once, in evaluation mode.
 
     Args:
         folder: Folder of WEIGHTS.
-
-    Returns:
-        The head, in evaluation mode.
 
     Raises:
         AnonlibError: The weights are missing or do not fit.

@@ -148,15 +148,7 @@ class BiSeNet(nn.Module):
 
 
 def parser_input(images: np.ndarray, size: int) -> Tensor:
-    """Resize and normalize images for the parser.
-
-    Args:
-        images: (B, H, W, 3) uint8 RGB.
-        size: Side of the input in pixels.
-
-    Returns:
-        (B, 3, size, size).
-    """
+    """Resize images (B, H, W, 3) uint8 RGB to `size` px and normalize them for the parser: (B, 3, size, size)."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return normalize_imagenet(F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False))
 
@@ -168,8 +160,7 @@ def parse_batches(
 
     Args:
         images: (N, H, W, 3) uint8 RGB.
-        size: Side of the parser's input in pixels.
-        batch: Images per forward pass.
+        size, batch: Side of the parser's input in pixels, and images per forward pass.
 
     Yields:
         Classes (B, H, W) uint8 and the trunk's features at strides 8, 16 and 32.

@@ -14,9 +14,6 @@ class CallBatcher:
     """Let threads that call networks wait for one another, so that equal shapes run as one batch.
 
     A batch runs when no thread is left that works without waiting; a thread that has ended must call `leave`.
-
-    Args:
-        callers: Number of threads.
     """
 
     def __init__(self, callers: int):
@@ -37,7 +34,6 @@ class CallBatcher:
         """Call a network in a batch; blocks until all other threads wait too or have left.
 
         Args:
-            net: The network.
             x: (1, ...).
 
         Returns:

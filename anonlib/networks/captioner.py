@@ -33,9 +33,6 @@ def generate_captions(images: np.ndarray, folder: Path, batch: int = 16) -> list
         folder: Folder of BLIP.
         batch: Images per call.
 
-    Returns:
-        N captions.
-
     Raises:
         AnonlibError: The folder holds no captioner.
     """

@@ -70,13 +70,5 @@ class DeepPrivacy2Generator(nn.Module):
 
 
 def conv_block(inputs: int, outputs: int) -> nn.Sequential:
-    """Build a 3x3 convolution with a leaky ReLU.
-
-    Args:
-        inputs: Channels.
-        outputs: Channels.
-
-    Returns:
-        The layers.
-    """
+    """Build a 3x3 convolution with a leaky ReLU."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.LeakyReLU(0.2))

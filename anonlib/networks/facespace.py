@@ -1,6 +1,6 @@
 """The face generator's latent space for FALCO: an encoder from photos to styles, and aligned pictures of styles.
 
-The generator outputs 1024 px only. Small heads of this project's own output pictures after fewer levels, at a cost that
+The generator outputs 1024 px only. Small heads of this project output pictures after fewer levels, at a cost that
 allows gradients on a CPU.
 """
 
@@ -110,9 +110,6 @@ def load_space(weights: Path, at: str = "cpu") -> tuple[FaceSpace, Synthesis]:
     Args:
         weights: A file of `tools/build/train_facespace.py`.
         at: The device.
-
-    Returns:
-        Both networks.
 
     Raises:
         AnonlibError: The file is missing or holds something else.

@@ -57,8 +57,7 @@ def lpips_distance(first: np.ndarray, second: np.ndarray, batch: int = 16) -> np
     """Compute LPIPS of image pairs.
 
     Args:
-        first: (N, H, W, 3) uint8.
-        second: The same shape.
+        first, second: (N, H, W, 3) uint8.
         batch: Pairs per forward pass.
 
     Returns:

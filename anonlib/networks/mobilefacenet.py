@@ -112,16 +112,7 @@ class MobileFaceNet(nn.Module):
         self.bn = nn.BatchNorm1d(EMBEDDING_DIM)
 
     def forward(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
-        """Run the stages `first` up to `last`, of 12.
-
-        Args:
-            x: Output of the stages before `first`.
-            first: The first stage.
-            last: The stage before which to stop; None: run all.
-
-        Returns:
-            Output of the last stage.
-        """
+        """Run the stages from `first` until before `last` (None: all), of 12, on the output of the stages before."""
         for stage in itertools.islice(self.children(), first, last):
             x = stage(x.flatten(1) if stage is self.linear else x)
         return x

@@ -58,14 +58,9 @@ class Synthesis(nn.Module):
         self.last = nn.Conv2d(widths[-1], 12, 1)
 
     def forward(self, styles: Tensor, levels: int | None = None) -> Tensor:
-        """Generate pictures or features.
+        """Generate pictures of styles (B, LAYERS, WIDTH).
 
-        Args:
-            styles: (B, LAYERS, WIDTH).
-            levels: In 1..LEVELS: stop after so many; None: generate pictures.
-
-        Returns:
-            Pictures, or features (B, C, 4 * 2**levels, 4 * 2**levels).
+        With `levels` in 1..LEVELS stop after so many and return features (B, C, 4 * 2**levels, 4 * 2**levels).
         """
         scales = [affine(style)[..., None, None] for affine, style in zip(self.affine, styles.unbind(1), strict=True)]
         x = F.conv2d(self.start * scales[0], self.first, padding=1)
@@ -76,13 +71,9 @@ class Synthesis(nn.Module):
 
 
 def haar(x: Tensor) -> Tensor:
-    """Invert a Haar transform.
+    """Invert a Haar transform: (B, 4C, H, W) -> (B, C, 2H, 2W).
 
-    Args:
-        x: (B, 4C, H, W): averages, then for each channel its details down, across and diagonally.
-
-    Returns:
-        (B, C, 2H, 2W).
+    The input holds averages, then for each channel its details down, across and diagonally.
     """
     mean, rest = x.split([x.shape[1] // 4, 3 * x.shape[1] // 4], 1)
     down, across, both = rest.unflatten(1, (-1, 3)).unbind(2)
@@ -93,14 +84,7 @@ def haar(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=2)
 def load_synthesis(at: str = "cpu") -> Synthesis:
-    """Load the generator of the asset, frozen, once per device.
-
-    Args:
-        at: The device.
-
-    Returns:
-        The generator.
-    """
+    """Load the generator of the asset, frozen, once per device."""
     from anonlib.assets import asset_path
 
     with torch.inference_mode(False):

@@ -57,13 +57,10 @@ def text(notebook: str) -> str:
 
 
 def read(notebook: str) -> dict[str, Any]:
-    """Read the texts of a notebook.
+    """Read the texts of a notebook: name -> sentence or `Caption`.
 
     Args:
         notebook: its name.
-
-    Returns:
-        Name -> sentence or `Caption`.
 
     Raises:
         AnonlibError: the file is not YAML, or an entry has an unknown field.
@@ -75,12 +72,8 @@ def find(notebook: str, name: str, kind: type) -> Any:
     """Find a text by its name.
 
     Args:
-        notebook: its name.
-        name: of the figure, table or sentence.
+        notebook, name: names of the notebook, and of the figure, table or sentence.
         kind: `Caption` or str.
-
-    Returns:
-        The text.
 
     Raises:
         AnonlibError: there is none of that kind.

@@ -31,11 +31,9 @@ def conditioning_table(
     anonymizer with the strongest on the other.
 
     Args:
-        ranks: of `attacks.ranking.ranks`.
-        table: `tables.attack_table` of them.
+        ranks, table: of `attacks.ranking.ranks`, and `tables.attack_table` of them.
         base: the anonymizer that is compared with.
-        confidence: coverage of the intervals, in (0, 1).
-        n_resamples: number of sign flips of a test.
+        confidence, n_resamples: coverage of the intervals in (0, 1), and number of sign flips of a test.
 
     Returns:
         anonymizer, attacker, difference (its rate minus base's) with lo and hi, p, people, p_holm. Numbers:
@@ -79,10 +77,8 @@ def references_table(
     """Compare each anonymizer's strongest attacker between protocols, paired by probe.
 
     Args:
-        ranks: of `attacks.ranking.ranks`.
-        table: `tables.attack_table` of them.
-        confidence: coverage of the intervals, in (0, 1).
-        n_resamples: number of sign flips of a test.
+        ranks, table: of `attacks.ranking.ranks`, and `tables.attack_table` of them.
+        confidence, n_resamples: coverage of the intervals in (0, 1), and number of sign flips of a test.
 
     Returns:
         anonymizer, attacker, step ("full to few" ...), difference (top-1 lost) with lo and hi, p, people. Numbers:
@@ -106,10 +102,8 @@ def gains_table(
 
     Args:
         ranks: of `attacks.ranking.ranks`.
-        attacker: the attacker with the gain.
-        base: the attacker that is compared with.
-        confidence: coverage of the intervals, in (0, 1).
-        n_resamples: number of sign flips of a test.
+        attacker, base: the attacker with the gain, and the attacker that it is compared with.
+        confidence, n_resamples: coverage of the intervals in (0, 1), and number of sign flips of a test.
 
     Returns:
         anonymizer, attacker, top1, base_top1, difference with lo and hi, p, people, p_holm (all rows are one family).

@@ -102,8 +102,7 @@ def failure(plan_: Plan, name: str, error: Any, failed: Path, seconds: float) ->
     """Describe a failed cell.
 
     Args:
-        plan_: the command.
-        name: the notebook.
+        plan_, name: the command, and the notebook's name.
         error: papermill's error.
         failed: the notebook as far as it was executed.
         seconds: how long it ran.

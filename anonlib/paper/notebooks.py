@@ -28,13 +28,10 @@ def names() -> list[str]:
 
 
 def choose(only: list[str]) -> list[str]:
-    """Choose the notebooks of a run.
+    """Choose the notebooks of a run; return their full names, in order.
 
     Args:
         only: full names or numbers ("03_attack", "03"); empty: all notebooks.
-
-    Returns:
-        Their full names, in order.
 
     Raises:
         AnonlibError: for a name that is no notebook's.
@@ -60,13 +57,10 @@ def path(name: str) -> Path:
 
 
 def cells(name: str) -> list[dict[str, Any]]:
-    """Read a notebook's cells.
+    """Read a notebook's cells, each {type, source, tags}.
 
     Args:
         name: the notebook.
-
-    Returns:
-        One {type, source, tags} per cell.
 
     Raises:
         AnonlibError: for a file that is no notebook.
@@ -114,16 +108,13 @@ def title(name: str) -> str:
 
 
 def parameters(name: str) -> dict[str, tuple[type, Any]]:
-    """Read a notebook's parameters: one cell tagged "parameters", with lines NAME: type = value.
+    """Read a notebook's parameters, name -> (type, default): one cell tagged "parameters", lines NAME: type = value.
 
     papermill's inspect_notebook is not used: it passes over lines that it does not understand, and its import takes
     seconds. See docs/decisions.md.
 
     Args:
         name: the notebook.
-
-    Returns:
-        Parameter -> (type, default).
 
     Raises:
         AnonlibError: for another form, for a type that JSON lacks, and where PROFILE, DATASET or OVERRIDES is missing.

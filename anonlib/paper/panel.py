@@ -41,8 +41,7 @@ class Studio:
         """Generate the picture.
 
         Args:
-            scale: the anonymization scale.
-            weights: the scale of each control.
+            scale, weights: the anonymization scale, and the scale of each control.
 
         Returns:
             (128, 128, 3) uint8; None where a control map is empty.

@@ -70,16 +70,13 @@ class Plan:
 
 
 def make(profile: str, dataset: str, parameters: list[str], only: list[str]) -> Plan:
-    """Check a command before anything runs.
+    """Check a command and plan it before anything runs.
 
     Args:
         profile: its name.
         dataset: a registered name, or a folder of person/image.
         parameters: NAME=VALUE, of the profile or of a notebook.
         only: notebooks by name or number; empty: all that the profile runs.
-
-    Returns:
-        The plan.
 
     Raises:
         AnonlibError: an unknown profile, data set, notebook or parameter, or a value of another type or range.
@@ -106,8 +103,7 @@ def components(plan: Plan, notebook: str) -> dict[str, Any]:
     """Collect all that a notebook's outputs depend on.
 
     Args:
-        plan: the command.
-        notebook: its name.
+        plan, notebook: the command, and the notebook's name.
 
     Returns:
         Part -> value or hash: with equal components a notebook need not run again.
@@ -162,8 +158,7 @@ def recorded(output: Path, notebook: str) -> str:
     """Hash the numbers that a notebook has recorded.
 
     Args:
-        output: the published folder.
-        notebook: its name.
+        output, notebook: the published folder, and the notebook's name.
 
     Returns:
         A hash.

@@ -72,8 +72,7 @@ def record(
     Args:
         key: group/.../measure, for example attack/<anonymizer>/<attacker>/<protocol>/<measure>.
         value: the number; nan is recorded as null.
-        lo: lower end of its interval.
-        hi: upper end.
+        lo, hi: ends of its interval.
         n: how many people, photos or pairs it rests on.
         unit: "", "s", "dB", "share" ...
 
@@ -113,8 +112,7 @@ def results(output: Path | None = None) -> dict[str, dict[str, Any]]:
     """Read recorded numbers.
 
     Args:
-        output: a published folder; None: what other notebooks have published, and what the running one has
-            recorded.
+        output: a published folder; None: what other notebooks have published, and what the running one has recorded.
 
     Returns:
         Key -> entry.

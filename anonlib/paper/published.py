@@ -10,8 +10,7 @@ def top1(anonymizer: str, protocol: str = "full", backbone: str = "resnet50", ba
     Args:
         anonymizer: its name.
         protocol: "full", "few" or "single".
-        backbone: of the attacker.
-        batch: of the attacker.
+        backbone, batch: of the attacker.
 
     Returns:
         The rate in [0, 1]; nan where it is not published.

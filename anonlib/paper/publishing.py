@@ -1,7 +1,7 @@
 """Scratch and published results of a notebook.
 
-A running notebook writes into a scratch folder in the cache. What it made before stays published, files and numbers,
-until it has ended whole; then `publish` replaces them. So a failed or partial run destroys nothing.
+A running notebook writes into a scratch folder in the cache. Only when it has ended whole, `publish` replaces what it
+published before, files and numbers. So a failed or partial run destroys nothing.
 """
 
 import hashlib
@@ -49,8 +49,7 @@ def hashes(folder: Path, notebook: str) -> dict[str, str]:
     """Hash all files that a notebook made.
 
     Args:
-        folder: scratch or published.
-        notebook: its name.
+        folder, notebook: scratch or published, and the notebook's name.
 
     Returns:
         File, relative to the folder -> SHA-256.
@@ -66,8 +65,7 @@ def publish(scratch: Path, output: Path, notebook: str) -> list[str]:
 
     Args:
         scratch: the folder of a run that ended whole.
-        output: the published folder.
-        notebook: its name.
+        output, notebook: the published folder, and the notebook's name.
 
     Returns:
         The published files, relative to `output`.

@@ -25,8 +25,7 @@ def outputs(output: Path, item: Mapping[str, Any]) -> list[Path]:
     """List the files of one figure or table.
 
     Args:
-        output: the folder.
-        item: of its contents.
+        output, item: the folder, and an item of its contents.
 
     Returns:
         Their paths.
@@ -40,8 +39,7 @@ def shown(output: Path, item: Mapping[str, Any]) -> pd.DataFrame:
     """Return a table as it is printed.
 
     Args:
-        output: the folder.
-        item: a table of its contents.
+        output, item: the folder, and a table of its contents.
 
     Returns:
         Texts, with the columns that its formats name.

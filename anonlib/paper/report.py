@@ -32,7 +32,7 @@ _finished_cells: set[str] = set()  # sources of the cells that ended without an 
 
 
 def begin(notebook: str, profile: str, dataset: str, overrides: Mapping[str, Any] | None = None) -> config.Profile:
-    """Start a notebook: from here on its numbers, tables and figures go to an empty scratch folder.
+    """Start a notebook and return its profile; from here on its results go to an empty scratch folder.
 
     What the notebook published before stays as it is until `publish`.
 
@@ -41,9 +41,6 @@ def begin(notebook: str, profile: str, dataset: str, overrides: Mapping[str, Any
         profile: a profile's name.
         dataset: a registered name, or a folder of person/image.
         overrides: single numbers of the profile by full name, for example {"attack.steps": 50}.
-
-    Returns:
-        The profile.
 
     Raises:
         AnonlibError: an unknown profile, number or data set; in the notebook it prints one line, without a traceback.
@@ -102,9 +99,6 @@ def fill(template: str, /, **values: Any) -> str:
         template: see `anonlib.paper.templates`.
         **values: facts, besides those of `describe`.
 
-    Returns:
-        The text.
-
     Raises:
         AnonlibError: a name that is neither a fact nor a result.
     """
@@ -150,10 +144,8 @@ def verdict(name: str, passed: bool, template: str, /, **values: Any) -> Any:
     """Show a control's verdict, VALID or INVALID, in the notebook and at the top of the results page.
 
     Args:
-        name: of the control.
-        passed: whether it holds.
-        template: as for `fill`.
-        **values: facts.
+        name, passed: of the control, and whether it holds.
+        template, **values: as for `fill`.
 
     Returns:
         What the notebook displays.

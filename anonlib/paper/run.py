@@ -28,13 +28,10 @@ State = dict[str, Any]
 
 
 def run(plan_: Plan) -> list[str]:
-    """Run the plan's notebooks that are not up to date, in order.
+    """Run the plan's notebooks that are not up to date, in order; return those that ran.
 
     Args:
         plan_: the checked command.
-
-    Returns:
-        The notebooks that ran.
 
     Raises:
         AnonlibError: what a user can mend.

@@ -27,8 +27,7 @@ def attack_table(
     Args:
         ranks: of `attacks.ranking.ranks`; several seeds of one attacker are averaged probe by probe.
         knows: attacker -> the sentence on what it knows.
-        confidence: coverage of the intervals, in (0, 1).
-        n_bootstrap: number of resamples of people.
+        confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
 
     Returns:
         top1, top5, mean_rank, each with _lo and _hi; people, probes, gallery, references (per person, on average),
@@ -118,8 +117,7 @@ def main_table(table: pd.DataFrame, anonymizers: tuple[str, ...]) -> tuple[pd.Da
     The chance mean rank is that of a random order, the middle of the gallery.
 
     Args:
-        table: of `attack_table`.
-        anonymizers: names of those to show.
+        table, anonymizers: of `attack_table`, and the names to show.
 
     Returns:
         The rows, and the formats to print them.
@@ -199,10 +197,8 @@ def verdicts(
     background-only on originals stands by itself: it tests the data.
 
     Args:
-        table: of `attack_table`.
-        ranks: that it was computed from.
-        confidence: coverage of the intervals, in (0, 1).
-        n_bootstrap: number of resamples of people.
+        table, ranks: of `attack_table`, and those that it was computed from.
+        confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
 
     Returns:
         Columns name, passed, and text, a template with result keys for `report.verdict`.
@@ -233,8 +229,7 @@ def cmc_table(ranks: pd.DataFrame, table: pd.DataFrame, protocol: str = "full") 
     """Compute the cumulative match characteristic of each anonymizer's strongest attacker.
 
     Args:
-        ranks: of `attacks.ranking.ranks`.
-        table: of `attack_table`.
+        ranks, table: of `attacks.ranking.ranks`, and `attack_table` of them.
         protocol: "full", "few" or "single".
 
     Returns:
@@ -284,8 +279,7 @@ def extremes(table: pd.DataFrame, value: str) -> dict[str, object]:
     """Return the rows with the highest and the lowest value of a column as facts of a sentence.
 
     Args:
-        table: One row per anonymizer.
-        value: A numeric column.
+        table, value: One row per anonymizer, and a numeric column of it.
 
     Returns:
         Every column as highest_<column> and lowest_<column>; None where no value is known.

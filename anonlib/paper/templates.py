@@ -34,9 +34,6 @@ def fill(template: str, values: Mapping[str, Any], results: Results | None = Non
         values: facts by name.
         results: entries of results.json by key, for names that are no facts.
 
-    Returns:
-        The text.
-
     Raises:
         AnonlibError: a name that is neither a fact nor a result, or an unknown part.
     """

@@ -28,10 +28,7 @@ def intervals(
 
     Args:
         data: One row per point, drawn downward in this order.
-        row: Column of the rows' names.
-        value: Column of the values.
-        lo: Column of the intervals' lower ends.
-        hi: Column of their upper ends.
+        row, value, lo, hi: Columns of the rows' names, the values, and the ends of the intervals.
         series: Column of the series, which differ in colour and marker.
         panel: Column of the panels, side by side.
         chance: A level to mark.
@@ -90,18 +87,14 @@ def curves(
 
     Args:
         data: One row per point.
-        x: Column of the horizontal axis.
-        y: Column of the vertical axis.
+        x, y: Columns of the horizontal and of the vertical axis.
         series: Column of the lines' names, which label their ends.
-        lo: Column of the band's lower edge.
-        hi: Column of its upper edge.
+        lo, hi: Columns of the band's edges.
         panel: Column of the panels, side by side.
         chance: A level to mark.
-        xlabel: Of the horizontal axis.
-        label: Of the vertical axis.
+        xlabel, label: Of the horizontal and of the vertical axis.
         share: Whether values in [0, 1] are shown in percent.
-        logx: Whether the horizontal axis is logarithmic.
-        log: Whether the vertical axis is logarithmic.
+        logx, log: Whether the horizontal and the vertical axis are logarithmic.
 
     Returns:
         The figure.
@@ -150,8 +143,7 @@ def histograms(
 
     Args:
         data: One row per value.
-        value: Column of the values.
-        series: Column of the outlines' names.
+        value, series: Columns of the values and of the outlines' names.
         bins: Number of bins.
         panel: Column of the panels, side by side, with axes of their own.
         label: Of the horizontal axis without panels.

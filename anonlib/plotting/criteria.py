@@ -48,15 +48,7 @@ def criteria(data: pd.DataFrame, *, row: str, columns: list[list[str]]) -> Figur
 
 
 def standing(values: np.ndarray, high: bool) -> np.ndarray:
-    """Rank values from the worst, 0, to the best, 1.
-
-    Args:
-        values: (N,); nan stays nan.
-        high: Whether more is better.
-
-    Returns:
-        (N,) in [0, 1]; 0.5 where all are equal.
-    """
+    """Rank values (N,) from 0, worst, to 1, best (the highest if `high`); 0.5 if all are equal; nan stays nan."""
     ranks = pd.Series(values).rank(ascending=high)
     count = ranks.notna().sum()
     if count < 2 or ranks.nunique() == 1:

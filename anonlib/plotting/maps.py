@@ -31,15 +31,12 @@ def frontier(
 
     Args:
         data: One row per point.
-        x: Column of the horizontal axis.
-        y: Column of the vertical axis, a share.
-        lo: Column of the intervals' lower ends along y.
-        hi: Column of their upper ends.
+        x, y: Columns of the horizontal and of the vertical axis; y is a share.
+        lo, hi: Columns of the intervals' ends along y.
         series: Column of the series, which differ in colour and marker.
         text: Column of the points' labels.
         front: Column of flags: the points that a line joins.
-        xlabel: Of the horizontal axis.
-        ylabel: Of the vertical axis.
+        xlabel, ylabel: Of the axes.
 
     Returns:
         The figure.
@@ -90,8 +87,7 @@ def regions(data: Mapping[str, Any], *, name: str, value: str, label: str) -> Fi
     Args:
         data: "table" with one row per region, "image" (H, W, 3) uint8, "masks" (R, H, W) bool in the table's order;
             where regions overlap the smaller one is on top.
-        name: Column of the regions' names.
-        value: Column of the values, shares.
+        name, value: Columns of the regions' names and of the values, shares.
         label: Title of the legend.
 
     Returns:

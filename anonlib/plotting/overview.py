@@ -71,10 +71,7 @@ def method_data(
     """Build Figure 1: a photo, its control maps, the inpainted photo, and the people that the attacker ranks.
 
     Args:
-        photo: (128, 128, 3) uint8.
-        edges: Its HED map, of the same shape.
-        depth: Its depth map, of the same shape.
-        anonymized: Of the same shape.
+        photo, edges, depth, anonymized: (128, 128, 3) uint8; edges is the HED map.
         references: One photo of each of three people, (3, 128, 128, 3).
 
     Returns:
@@ -100,10 +97,8 @@ def framework_data(
     """Build Figure 2: photos and anonymized photos of one person attract each other and repel other people's.
 
     Args:
-        photo: (128, 128, 3) uint8.
-        anonymized: The person's anonymized photo.
-        other: Another person's photo.
-        other_anonymized: Another person's anonymized photo.
+        photo, anonymized: A person's photo (128, 128, 3) uint8, and the person's anonymized photo.
+        other, other_anonymized: The same of another person.
 
     Returns:
         "table" of nodes and "images", for `diagrams.flow`.
@@ -127,9 +122,8 @@ def base_data(photo: np.ndarray, maps: dict[str, np.ndarray], anonymized: np.nda
     """Build CAMOUFLaGE-Base (the paper's Figure 2): five maps and a caption attract, the identity function repels.
 
     Args:
-        photo: (128, 128, 3) uint8.
+        photo, anonymized: (128, 128, 3) uint8.
         maps: Its control maps by condition, of the same shape.
-        anonymized: Of the same shape.
 
     Returns:
         "table" of nodes and "images", for `diagrams.flow`.
@@ -151,9 +145,8 @@ def light_data(photo: np.ndarray, code: np.ndarray, anonymized: np.ndarray) -> d
     """Build CAMOUFLaGE-Light (the paper's Figure 3): image embedding and spatial code.
 
     Args:
-        photo: (128, 128, 3) uint8.
+        photo, anonymized: (128, 128, 3) uint8.
         code: Its spatial code as a picture.
-        anonymized: Of the same shape.
 
     Returns:
         "table" of nodes and "images", for `diagrams.flow`.

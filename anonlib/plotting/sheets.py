@@ -22,8 +22,7 @@ def grid(
 
     Args:
         data: "images" (R, C, H, W, 3) uint8, or maps (R, C, H, W); "table" is not drawn.
-        rows: R labels.
-        columns: C labels.
+        rows, columns: R and C labels.
         width: Inches.
 
     Returns:
@@ -58,8 +57,7 @@ def rows_of_people(identity: np.ndarray, people: int = 6, photos: int = 6) -> np
 
     Args:
         identity: (N,); people with most photos, up to `photos`, come first, else in order.
-        people: The most people.
-        photos: The most photos of a person.
+        people, photos: The most people, and the most photos of a person.
 
     Returns:
         Row numbers (P, n), n photos of each person.

@@ -57,8 +57,7 @@ def canvas(height: float, columns: int = 1, rows: int = 1, **grid: Any) -> tuple
 
     Args:
         height: Inches.
-        columns: Number of axes across.
-        rows: Number of axes down.
+        columns, rows: Number of axes across and down.
         **grid: Options of `Figure.subplots`.
 
     Returns:
@@ -69,22 +68,12 @@ def canvas(height: float, columns: int = 1, rows: int = 1, **grid: Any) -> tuple
 
 
 def percent(axis: Any) -> None:
-    """Label an axis of shares in percent.
-
-    Args:
-        axis: Of matplotlib.
-    """
+    """Label an axis of shares in percent."""
     axis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
 
 
 def chance_line(axes: Axes, chance: float, horizontal: bool) -> None:
-    """Mark the chance level, labelled on the spot.
-
-    Args:
-        axes: Where it is drawn.
-        chance: The level.
-        horizontal: Whether the line is horizontal.
-    """
+    """Mark the chance level, labelled on the spot."""
     note = {"text": "chance", "textcoords": "offset points", "fontsize": 8, "color": "#555555"}
     style = {"color": "#555555", "linewidth": 1.0, "linestyle": (0, (2, 2)), "zorder": 1}
     if horizontal:

@@ -26,13 +26,9 @@ CHECKS = 2  # validations of a training of contrastive-face, whatever its number
 
 @dataclass(frozen=True)
 class Variant:
-    """One value of one axis, and the trainings that measure it.
+    """One value of an axis ("backbone", "temperature" or "batch"), and the trainings that measure it.
 
-    Attributes:
-        axis: "backbone", "temperature" or "batch".
-        value: of that axis.
-        anonymizer: that is attacked.
-        trainings: the last one attacks the anonymizer.
+    The last training attacks `anonymizer`.
     """
 
     axis: str
@@ -54,7 +50,6 @@ def variants(anonymizer: str, settings: config.Profile) -> list[Variant]:
 
     Args:
         anonymizer: the one that is attacked.
-        settings: the profile.
 
     Returns:
         The variants.
@@ -87,7 +82,6 @@ def run(faces: FaceSet, anonymized: dict[str, Anonymized], chosen: list[Variant]
     """Train all variants in parallel; each is cached by itself.
 
     Args:
-        faces: the data set.
         anonymized: by anonymizer, "noop" among them.
         chosen: of `variants`.
 
@@ -105,10 +99,8 @@ def axis_table(
 
     Args:
         axis: "backbone", "temperature" or "batch".
-        chosen: of `variants`.
-        outcomes: of `run`.
+        chosen, outcomes: of `variants` and of `run`.
         ranks: of the outcomes.
-        settings: the profile.
 
     Returns:
         value; the columns of `tables.attack_table`; noop, top-1 on originals (nan where it was not trained on them),
@@ -141,7 +133,6 @@ def base_value(axis: str, settings: config.Profile) -> str | float | int:
 
     Args:
         axis: "backbone", "temperature" or "batch".
-        settings: the profile.
 
     Returns:
         The value.

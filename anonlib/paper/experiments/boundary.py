@@ -64,7 +64,6 @@ def anonymize_points(
     """Anonymize the attacker's training photos and the probes.
 
     Args:
-        faces: the data set.
         chosen: of `points`.
         settings: the profile. One photo of each test person is a probe, the same for all points; the attacker trains
             on the first `boundary.train_photos`, each under one point drawn by its content.
@@ -102,12 +101,8 @@ def attack(
     alone does not improve it; see docs/decisions.md, "Boundary".
 
     Args:
-        faces: the data set.
-        mixed: what the attacker trains on, of `anonymize_points`.
-        probes: by point, of `anonymize_points`.
-        anonymized: of the benchmark, by anonymizer.
-        benchmark_results: the benchmark's results on `anonymized`.
-        settings: the profile.
+        mixed, probes: of `anonymize_points`: what the attacker trains on, and probes by point.
+        anonymized, benchmark_results: of the benchmark: output by anonymizer, and the results on it.
 
     Returns:
         One outcome per point and seed.
@@ -132,7 +127,6 @@ def utility(faces: FaceSet, probes: dict[str, Anonymized]) -> pd.DataFrame:
     """Measure how well each point preserves the attributes of the originals.
 
     Args:
-        faces: the data set.
         probes: by point. Photos that failed closed, or in which no face is detected, are left out.
 
     Returns:
@@ -160,10 +154,8 @@ def boundary_table(
 
     Args:
         chosen: of `points`.
-        ranks: of the outcomes of `attack`.
-        rates: `tables.attack_table` of them.
+        ranks, rates: of the outcomes of `attack`, and `tables.attack_table` of them.
         utilities: of `utility`.
-        settings: the profile.
 
     Returns:
         axis, value (a text), `tables.attack_table` in Full-Ref, `comparisons.difference_columns` against the largest
@@ -199,8 +191,7 @@ def pareto_front(leakage: np.ndarray, utility: np.ndarray) -> np.ndarray:
     """Find the points that no other dominates: leaks no more, preserves no less, and one of both is better.
 
     Args:
-        leakage: (N,), less is better.
-        utility: (N,), more is better.
+        leakage, utility: (N,); less leakage and more utility is better.
 
     Returns:
         (N,) bool.

@@ -20,12 +20,8 @@ ORIGINAL = "original"
 class Annotated:
     """Test photos and their anonymized versions, with the control maps of both.
 
-    Attributes:
-        kinds: "original" and the anonymizers that change something.
-        source: (n,) rows of the FaceSet.
-        images: kind -> (n, 128, 128, 3) uint8.
-        maps: condition -> kind -> (n, 128, 128, 3) uint8.
-        valid: condition -> kind -> (n,) bool.
+    `kinds` are "original" and the anonymizers that change something; `source` (n,) are rows of the FaceSet. `images` by
+    kind, and `maps` by condition and kind, are (n, 128, 128, 3) uint8; `valid` by condition and kind is (n,) bool.
     """
 
     kinds: tuple[str, ...]
@@ -44,7 +40,6 @@ def annotate_tests(
     """Annotate the first test photos, one per person first, and their anonymized versions.
 
     Args:
-        faces: the data set.
         anonymized: by anonymizer, all of the same test photos.
         conditions: names of annotators.
         photos: number of test photos.
@@ -79,10 +74,8 @@ def agreement_table(
     Photos without an output, or with an invalid map on either side, are left out.
 
     Args:
-        faces: the data set.
         annotated: of `annotate_tests`.
-        confidence: coverage of the intervals, in (0, 1).
-        n_bootstrap: number of resamples of people.
+        confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
 
     Returns:
         anonymizer, condition, agreement (mean, in [-1, 1]) with lo and hi, n photos. Numbers:

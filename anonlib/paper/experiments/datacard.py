@@ -35,8 +35,7 @@ def recognition(embeddings: np.ndarray, identity: np.ndarray) -> ResultTable:
     """Measure how well a recognizer separates the people of a data set.
 
     Args:
-        embeddings: (N, d) L2-normalized.
-        identity: (N,) the person of each.
+        embeddings, identity: (N, d) L2-normalized, and the person (N,) of each.
 
     Returns:
         pairs, cosine: at most SHOWN cosines of each kind of pair, for a histogram. Numbers: data/eer, data/rank1,
@@ -127,8 +126,7 @@ def shortcut_control(faces: FaceSet, settings: config.Profile) -> tuple[bool, fl
     """Attack originals by the whole photo and by the background only, which must be at chance.
 
     Args:
-        faces: the data set.
-        settings: the profile.
+        faces, settings: the data set and the profile.
 
     Returns:
         Whether background-only is at chance, chance, and the numbers data/whole_photo_top1 and

@@ -30,8 +30,7 @@ def reconstruct(images: np.ndarray, model: str = str(SMALL), batch: int = 16) ->
 
     Args:
         images: (N, H, W, 3) uint8.
-        model: The bundle's folder.
-        batch: Images per forward pass.
+        model, batch: The bundle's folder, and images per forward pass.
 
     Returns:
         (N, H, W, 3) uint8.
@@ -55,10 +54,8 @@ def sample(
     """Generate a whole image for each caption, with everything masked; a shard function.
 
     Args:
-        captions: N captions.
-        seeds: N seeds, one per image.
-        steps: Denoising steps.
-        guidance: Classifier-free guidance scale.
+        captions, seeds: N captions, and one seed per image.
+        steps, guidance: Denoising steps, and classifier-free guidance scale.
         model: The bundle's folder.
         size: Side of an image in pixels.
         batch: Images per forward pass.
@@ -148,9 +145,6 @@ def measured(model: Path) -> dict:
 
     Args:
         model: The bundle's folder.
-
-    Returns:
-        The measurements.
 
     Raises:
         AnonlibError: Other weights were measured.

@@ -45,10 +45,8 @@ class UtilityInputs:
 
     Attributes:
         rows: (n,) rows of the FaceSet.
-        asked: (P,) rows of the photos of all people searched for, these among them.
-        asked_features: of those.
-        original: the originals of `rows`.
-        anonymized: by system.
+        asked, asked_features: (P,) rows of the photos of all people searched for, these among them, and their features.
+        original, anonymized: the originals of `rows`, and by system their anonymized versions.
     """
 
     rows: np.ndarray
@@ -62,9 +60,7 @@ def utility_inputs(faces: FaceSet, systems: Systems, settings: config.Profile) -
     """Read the features of the first `settings.compare.photos` of the probes, through every system.
 
     Args:
-        faces: the data set.
         systems: of `systems.anonymize`.
-        settings: the profile.
 
     Returns:
         The photos with their features.
@@ -145,7 +141,6 @@ def preservation(faces: FaceSet, inputs: UtilityInputs, evaluate: config.Evaluat
     """Measure what each system preserves of the photos of `utility_inputs`.
 
     Args:
-        faces: the data set.
         inputs: of `utility_inputs`.
         evaluate: confidence and number of resamples.
 
@@ -173,7 +168,6 @@ def attributes_table(faces: FaceSet, inputs: UtilityInputs, evaluate: config.Eva
     The truth is the data set's labels, or the predictions on originals where it has none.
 
     Args:
-        faces: the data set.
         inputs: of `utility_inputs`.
         evaluate: confidence and number of resamples.
 
@@ -195,10 +189,8 @@ def downstream_table(faces: FaceSet, systems: Systems, inputs: UtilityInputs, se
     """Measure how well classifiers trained on anonymized photos predict attributes of originals of other people.
 
     Args:
-        faces: the data set.
         systems: of `systems.anonymize`; all train on the attacker-train photos of the compared systems.
         inputs: of `utility_inputs`.
-        settings: the profile.
 
     Returns:
         anonymizer ("original": trained on originals), balanced_accuracy (mean over attributes) with lo and hi,
@@ -227,7 +219,6 @@ def groups(faces: FaceSet, inputs: UtilityInputs) -> pd.DataFrame:
     """Find for each test person whether most photos have each of GROUPS.
 
     Args:
-        faces: the data set.
         inputs: of `utility_inputs`.
 
     Returns:

@@ -29,10 +29,8 @@ class StrongestAttack:
     """One anonymizer's probes of test people, and the scores of its strongest attacker.
 
     Attributes:
-        anonymizer: its name.
-        attacker: the attacker's name.
-        identity: (P,) the person of each probe.
-        source: (P,) rows of the FaceSet.
+        anonymizer, attacker: their names.
+        identity, source: (P,) the person of each probe, and rows of the FaceSet.
         status: (P,) the anonymizer's status.
         outcomes: one per training seed.
         scores: one per training seed: (P, n) of all test people, and the people (n,).
@@ -58,10 +56,8 @@ def strongest_attacks(
     """Score all test people with each anonymizer's strongest attacker in Full-Ref.
 
     Args:
-        faces: the data set.
         anonymized: by anonymizer.
-        outcomes: of the attackers.
-        table: `tables.attack_table` of them.
+        outcomes, table: of the attackers, and `tables.attack_table` of them.
 
     Returns:
         One attack per anonymizer.
@@ -85,8 +81,7 @@ def privacy_table(attacks: list[StrongestAttack], ranks: pd.DataFrame, evaluate:
     """Measure each strongest attack with all references, Full-Ref; several training seeds are averaged.
 
     Args:
-        attacks: of `strongest_attacks`.
-        ranks: of `attacks.benchmark.ranks`.
+        attacks, ranks: of `strongest_attacks` and of `attacks.benchmark.ranks`.
         evaluate: confidence and number of resamples.
 
     Returns:
@@ -138,8 +133,7 @@ def gallery_table(ranks: pd.DataFrame, attacks: list[StrongestAttack], sizes: in
     """Compute top-1 by the number of people in the gallery, 10 to all.
 
     Args:
-        ranks: of `attacks.benchmark.ranks`.
-        attacks: of `strongest_attacks`.
+        ranks, attacks: of `attacks.benchmark.ranks` and of `strongest_attacks`.
         sizes: number of gallery sizes.
 
     Returns:
@@ -159,7 +153,6 @@ def reference_table(faces: FaceSet, attacks: list[StrongestAttack], evaluate: co
     """Compute top-1 by the number of references per person; with fewer photos, all of them are references.
 
     Args:
-        faces: the data set.
         attacks: of `strongest_attacks`.
         evaluate: confidence, number of resamples, seed of the references.
 

@@ -28,13 +28,9 @@ MEASURES = {"lpips": "LPIPS", "cosine": "1 - cosine of {judge}"}
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """Photos at several anonymization scales.
+    """Photos at S anonymization scales: images (S, N, 128, 128, 3) uint8 of the N photos with valid maps.
 
-    Attributes:
-        scales: S scales.
-        images: (S, N, 128, 128, 3) uint8, of the N photos with valid maps.
-        rows: (N,) which of the photos these are.
-        maps: of all photos.
+    `rows` (N,) are their rows among all photos; `maps` are those of all photos.
     """
 
     scales: tuple[float, ...]
@@ -49,7 +45,6 @@ def sweep(images: np.ndarray, scales: tuple[float, ...], settings: config.Profil
     Args:
         images: (N, 128, 128, 3) uint8, aligned.
         scales: S scales.
-        settings: the profile.
 
     Returns:
         The anonymized photos.
@@ -97,8 +92,7 @@ def distances(originals: np.ndarray, swept: Sweep) -> dict[str, np.ndarray]:
     """Compute the distance of each image from its original.
 
     Args:
-        originals: (N, 128, 128, 3) uint8.
-        swept: of `sweep`, of the same N photos.
+        originals, swept: (N, 128, 128, 3) uint8, and `sweep` of the same N photos.
 
     Returns:
         Measure -> (S, N).
@@ -119,11 +113,9 @@ def distance_table(
     """Average the distances over photos.
 
     Args:
-        by_measure: of `distances`.
-        scales: S scales.
+        by_measure, scales: of `distances`, and the S scales.
         identity: (N,) the person of each photo.
-        confidence: coverage of the intervals by identity, in (0, 1).
-        n_bootstrap: number of resamples of people.
+        confidence, n_bootstrap: coverage of the intervals by identity, in (0, 1), and number of resamples of people.
 
     Returns:
         One row per measure (key) and scale: distance with lo and hi, n, and step with step_lo and step_hi, the
@@ -150,7 +142,6 @@ def seconds(images: np.ndarray, settings: config.Profile, names: tuple[str, ...]
 
     Args:
         images: (N, 128, 128, 3) uint8.
-        settings: the profile.
         names: of the anonymizers; None for both of CAMOUFLaGE.
 
     Returns:

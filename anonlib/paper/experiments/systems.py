@@ -27,12 +27,9 @@ FMRS = {"1e-2": 0.01, "1e-3": 0.001}
 
 @dataclass(frozen=True, eq=False)
 class Systems:
-    """Anonymized photos of all systems.
+    """Anonymized photos of the papers' own systems, the no-op control among them, and of the compared systems.
 
-    Attributes:
-        own: of the papers' own systems, the no-op control among them.
-        compared: of the systems that are compared with them.
-        rows: of the test photos in all tables: those that the compared systems anonymized.
+    `rows` are the test photos in all tables: those that the compared systems anonymized.
     """
 
     own: dict[str, Anonymized]
@@ -50,8 +47,7 @@ def anonymize(faces: FaceSet, settings: config.Profile) -> Systems:
     """Anonymize with every system; photos that another tool anonymized come from the data set, where it has them.
 
     Args:
-        faces: the data set.
-        settings: the profile.
+        faces, settings: the data set and the profile.
 
     Returns:
         The anonymized photos.
@@ -87,10 +83,7 @@ def attack(
     """Embed `Systems.probes` with every attacker; those of the papers' own systems are the benchmark's.
 
     Args:
-        faces: the data set.
-        systems: of `anonymize`.
-        restored: of `restore`.
-        settings: the profile.
+        systems, restored: of `anonymize` and of `restore`.
 
     Returns:
         One result per system, attacker and seed.
@@ -111,9 +104,7 @@ def restore(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[
     """Restore the probes of each anonymizer; one network is trained for the own systems, and one for the compared.
 
     Args:
-        faces: the data set.
         systems: of `anonymize`.
-        settings: the profile.
 
     Returns:
         Restored probes by anonymizer.
@@ -130,10 +121,7 @@ def ranks(faces: FaceSet, systems: Systems, outcomes: list[AttackResult], settin
     """Rank the outcomes, and the black-box attackers on EDGE.
 
     Args:
-        faces: the data set.
-        systems: of `anonymize`.
-        outcomes: of `attack`.
-        settings: the profile.
+        systems, outcomes: of `anonymize` and of `attack`.
 
     Returns:
         `ranking.ranks`.
@@ -187,8 +175,7 @@ def verification(
 
     Args:
         faces: the data set. Thresholds are set on originals of validation people.
-        systems: of `anonymize`.
-        outcomes: of `attack`.
+        systems, outcomes: of `anonymize` and of `attack`.
         evaluate: confidence and number of resamples.
 
     Returns:
@@ -227,8 +214,7 @@ def fairness(ranks: pd.DataFrame, table: pd.DataFrame, groups: pd.DataFrame, eva
     """Compare groups of people under the strongest attackers, Full-Ref.
 
     Args:
-        ranks: of `ranks`.
-        table: `tables.attack_table` of them.
+        ranks, table: of `ranks`, and `tables.attack_table` of them.
         groups: of `preservation.groups`.
         evaluate: confidence and number of resamples.
 

@@ -26,9 +26,7 @@ def vary(faces: FaceSet, systems: Systems, settings: config.Profile) -> Systems:
     """Anonymize one photo each of some test people with other settings, those of the profile's `compare.varied_*`.
 
     Args:
-        faces: the data set.
         systems: of `systems.anonymize`, its k-anonymous photos are used again.
-        settings: the profile.
 
     Returns:
         The anonymized photos, named as "falco, steps 5".
@@ -60,9 +58,7 @@ def table(faces: FaceSet, varied: Systems, settings: config.Profile) -> ResultTa
     """Measure each setting: the judge's Full-Ref top-1, its cosine to the original, what is preserved, seconds.
 
     Args:
-        faces: the data set.
         varied: of `vary`.
-        settings: the profile.
 
     Returns:
         One row per setting: seconds (median), cosine and top1 with _lo and _hi by identity, people, gallery, and the
@@ -97,7 +93,6 @@ def bound(faces: FaceSet, systems: Systems, evaluate: config.Evaluate) -> Result
     This tests the whole evaluation: all people of an average look the same, so at most one of k can be identified.
 
     Args:
-        faces: the data set.
         systems: of `systems.anonymize`.
         evaluate: confidence and number of resamples.
 
