@@ -1,6 +1,8 @@
 """What several tests share: a real diffusers bundle, untrained and very small."""
 
+import gc
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("assets"):
         if reason := left_out(mark.args):
             pytest.skip(reason)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def freed_networks():
+    """Forget the networks that a test file loaded, so that the next one has the memory."""
+    yield
+    modules = [vars(module) for name, module in list(sys.modules.items()) if name.startswith("anonlib.")]
+    for value in [value for names in modules for value in names.values()]:
+        if hasattr(value, "cache_parameters") and value.cache_parameters()["maxsize"]:
+            value.cache_clear()
+    gc.collect()
 
 
 def write_tiny_bundle(folder: Path) -> Path:
