@@ -66,8 +66,8 @@ explain: $(READY) ## list what is out of date and why, without running anything
 verify: $(READY) ## compare the results with every claim: PASS, FAIL or INCONCLUSIVE; exit with an error on FAIL
 	@$(PY) -m anonlib.paper.cli verify $(NAMES)
 
-test: setup ## run the tests, the notebooks among them
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} HF_HUB_OFFLINE=1 $(PY) -m pytest $(ARGS)
+test: setup ## run the tests, the notebooks among them, in two processes
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(PEERS)/.lock setup ## compare speeds with other libraries on this CPU (12 minutes), into figures/bench.json
 	@PYTHONPATH=$(PEERS) HF_HUB_OFFLINE=1 $(PY) -m tools.bench.cpu
