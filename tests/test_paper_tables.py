@@ -230,6 +230,15 @@ def test_a_claim_fails_only_where_its_interval_leaves_no_doubt(written) -> None:
     assert [found[name] for name in claims.PREMISES] == ["PASS"] * 3
 
 
+def test_a_claim_on_an_attacker_that_its_licence_left_out_says_so(written, monkeypatch) -> None:
+    lacking = {key: entry for key, entry in written.items() if claims.RESTORED not in key}
+    monkeypatch.setenv("ANONLIB_ACCEPT", "")
+    found = claims.verified(lacking).set_index("claim").loc["blur is undone"]
+    assert found.verdict == "INCONCLUSIVE" and found.reason.startswith("w600k left out: research-only licence")
+    monkeypatch.setenv("ANONLIB_ACCEPT", "noncommercial")
+    assert claims.verified(lacking).set_index("claim").reason["blur is undone"].endswith("was not measured")
+
+
 LEADER = "attack/noop/contrastive/full/top1"
 
 
@@ -313,7 +322,7 @@ def test_a_scale_that_does_not_lead_away_is_told(written) -> None:
 
 def test_what_was_not_measured_is_inconclusive() -> None:
     found = claims.verified({})
-    assert set(found.verdict) == {"INCONCLUSIVE"} and found.reason.str.contains("was not measured").all()
+    assert set(found.verdict) == {"INCONCLUSIVE"} and found.reason.str.contains("was not measured|left out").all()
     assert set(found.measured) == {"\u2014"} and set(found.cell) == {"\u2014"}
 
 

@@ -173,7 +173,14 @@ def get(name: str) -> AttackerSpec:
 
 
 def spec_of(label: str) -> AttackerSpec | None:
-    """Return the spec of the attacker that a label in a table belongs to: <name> or <name>-<variant>."""
+    """Return the spec of the attacker that a label belongs to.
+
+    Args:
+        label: In a table, <name> or <name>-<variant>.
+
+    Returns:
+        The spec; None where the label is no attacker's, such as the maximum's.
+    """
     owners = [spec for name, spec in attackers().items() if f"{label}-".startswith(f"{name}-")]
     return max(owners, key=lambda spec: len(spec.name), default=None)
 

@@ -142,7 +142,7 @@ def _gpu_groups(devices: list[str], each: int, workers: int) -> list[str]:
 
 
 def _context(module: str) -> BaseContext:
-    """Return how workers start: on Linux forked from a process that has loaded the first step's module.
+    """Return how workers start: on Linux forked from a process that has loaded all that the first step may import.
 
     Elsewhere each worker loads it anew; so it does beside a GPU, which a forked process cannot use, and where the code
     was edited since.
@@ -155,7 +155,7 @@ def _context(module: str) -> BaseContext:
     if any(_preloaded.get(name, value) != value for name, value in hashes.items()):
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload([module])
+    context.set_forkserver_preload(list(hashes))
     return context
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 from anonlib import config
 from anonlib.anonymizers import registry
 from anonlib.anonymizers.registry import CAMOUFLAGE, COMPARED, USER, AnonymizerSpec
-from anonlib.attacks.registry import required_top1
+from anonlib.assets import left_out
+from anonlib.attacks.registry import required_top1, spec_of
 from anonlib.config.paths import DEFAULT_PROFILE
 from anonlib.paper.comparisons import UNCONDITIONED
 from anonlib.paper.published import RICHEST
@@ -27,10 +28,10 @@ RESTORED, BASE = "restored-w600k", "w600k"  # a recognizer after and before rest
 DISTANCES = {"lpips": "LPIPS", "cosine": "a recognizer's cosine"}
 MIN_LEADER = 0.8  # the leading attacker's smallest no-op rate that counts
 PREMISES = ("no-op, the leader", "background-only", "permuted")
-# Two anonymizers show the same picture around the person. Their difference does not come from there, even where photos
-# of one person were taken in one place and an attacker that sees only the background identifies people.
+# Two anonymizers show the same background: their difference does not come from it, even where it identifies people.
 SAME_BACKGROUND = ("no-op, the leader", "permuted")
 HOLM = f"above 0, paired, p < {ALPHA} after Holm"
+COLUMNS = ["claim", "statement", "expected", "measured", "verdict", "reason", "notebook", "cell"]
 TOP1, CHANCE = "attack/{}/{}/full/top1".format, "data/chance_top1"
 
 
@@ -62,8 +63,8 @@ def verified(results: Results) -> pd.DataFrame:
         results: of results.json.
 
     Returns:
-        One row per claim: claim, statement, expected, measured, verdict, reason, notebook, cell; all texts. A claim is
-        INCONCLUSIVE if a result is missing, if its interval allows both answers, or if a premise does not pass.
+        One row of texts per claim: claim, statement, expected, measured, verdict, reason, notebook, cell. INCONCLUSIVE:
+        a result is missing, its interval allows both answers, or a premise does not pass.
     """
     rows, passed = [], set()
     for claim in all_claims():
@@ -71,7 +72,9 @@ def verified(results: Results) -> pd.DataFrame:
         missing = [key for key in keys if key not in results]
         failed = [name for name in claim.premises if name not in passed]
         if missing:
-            verdict, measured, reason = INCONCLUSIVE, EM_DASH, f"{missing[0]} was not measured"
+            spec = spec_of(missing[0].split("/")[2]) if missing[0].startswith("attack/") else None
+            reason = left_out(spec.needs if spec else ()) or f"{missing[0]} was not measured"
+            verdict, measured = INCONCLUSIVE, EM_DASH
         else:
             verdict, measured, reason = claim.judge(*(results[key] for key in keys))
         if failed and not missing:
@@ -79,10 +82,9 @@ def verified(results: Results) -> pd.DataFrame:
         if verdict == PASS:
             passed.add(claim.name)
         origin = results.get(keys[0], {})
-        row = {"claim": claim.name, "statement": claim.statement, "expected": claim.expected, "measured": measured}
-        row |= {"verdict": verdict, "reason": reason, "notebook": origin.get("notebook") or EM_DASH}
-        rows.append(row | {"cell": EM_DASH if origin.get("cell") is None else str(origin["cell"])})
-    return pd.DataFrame(rows)
+        place = (origin.get("notebook") or EM_DASH, EM_DASH if origin.get("cell") is None else str(origin["cell"]))
+        rows.append((claim.name, claim.statement, claim.expected, measured, verdict, reason, *place))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def all_claims() -> list[Claim]:
