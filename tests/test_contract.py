@@ -1,5 +1,7 @@
 """Every registered anonymizer passes the shared contract suite, the example of a user's own too."""
 
+import os
+import shutil
 import subprocess
 import sys
 
@@ -12,7 +14,7 @@ from anonlib.anonymizers.check import check_anonymizer
 from anonlib.anonymizers.contract import ERROR, OK, fail_closed
 from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.config.errors import AnonlibError
-from anonlib.config.paths import METHOD
+from anonlib.config.paths import METHOD, project_root
 from anonlib.faces import person_mask, with_mirrors
 
 EXAMPLE = "examples/my_anonymizer.py"
@@ -113,6 +115,28 @@ def test_a_file_of_the_user_registers_an_anonymizer_that_keeps_the_contract(face
     assert registry.in_every_process(spec)
     assert registry.selected(config.load("smoke").anonymize)[-1] == "noisy-blur"
     check_anonymizer(registry.create("noisy-blur"), *faces)
+
+
+def test_an_installed_package_registers_through_its_entry_points(tmp_path):
+    for kind in ("anonymizer", "attacker"):
+        shutil.copy(f"examples/my_{kind}.py", tmp_path / f"their_{kind}.py")
+    metadata = tmp_path / "theirs-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    points = "[anonlib.anonymizers]\na = their_anonymizer\n[anonlib.attackers]\nb = their_attacker\n"
+    (metadata / "entry_points.txt").write_text(points)
+    code = """
+from anonlib.anonymizers import registry
+from anonlib.attacks.registry import attackers
+from anonlib.engine import code, plugins
+(name,) = registry.names(registry.USER)
+print(name, registry.in_every_process(registry.get(name)), "my-attacker" in attackers())
+print(sorted(code.code_hashes(plugins.load_plugins())))
+"""
+    environment = os.environ | {"PYTHONPATH": f"{project_root()}{os.pathsep}{tmp_path}"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    registered, modules = done.stdout.splitlines()
+    assert registered == "noisy-blur True True" and modules == "['their_anonymizer', 'their_attacker']"
 
 
 def test_a_name_of_the_package_is_not_for_the_user(registered):
