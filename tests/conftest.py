@@ -135,9 +135,11 @@ def beside_a_gpu() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def own_cache(tmp_path_factory: pytest.TempPathFactory):
-    """A cache of the module's own, empty but for the assets and the licences that the user has accepted."""
+    """A cache of the module's own, empty but for assets, converted networks and the licences that the user accepted."""
     user, root = paths.cache_root(), tmp_path_factory.mktemp("cache")
-    (root / "assets").symlink_to(user / "assets")
+    for shared in ("assets", "graphs"):
+        (user / shared).mkdir(parents=True, exist_ok=True)
+        (root / shared).symlink_to(user / shared)
     accepted = user / "accepted-licences.txt"
     (root / accepted.name).write_text(accepted.read_text() if accepted.exists() else "")
     with pytest.MonkeyPatch.context() as patch:

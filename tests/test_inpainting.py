@@ -173,8 +173,9 @@ def test_a_model_that_does_not_fit_into_memory_is_not_begun(bundle, monkeypatch)
         paints(bundle, ())
 
 
-def test_a_network_is_converted_once_and_again_for_other_weights(bundle, exact, own_cache):
-    kept = own_cache / "graphs"
+def test_a_network_is_converted_once_and_again_for_other_weights(bundle, exact, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path))
+    kept = tmp_path / "graphs"
     next(paints(bundle, ())([order(())]))
     first = sorted(kept.glob("*/network.xml"))
     next(paints(bundle, ())([order((), count=2)]))

@@ -88,6 +88,7 @@ def _converted(network: nn.Module, inputs: tuple[Tensor, ...]) -> Path:
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")  # of tracing: branches depend on sizes only, and these are fixed
                 examples = tuple(tensor.clone() for tensor in inputs)  # inference tensors cannot be traced
-                ov.save_model(ov.convert_model(network, example_input=examples), part / "network.xml", False)
+                traced = torch.jit.trace(network, examples, strict=False, check_trace=False)  # OpenVINO would check
+                ov.save_model(ov.convert_model(traced, example_input=examples), part / "network.xml", False)
             part.rename(folder)
     return folder / "network.xml"
