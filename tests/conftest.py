@@ -1,5 +1,7 @@
 """What several tests share: a real diffusers bundle, untrained and very small."""
 
+import contextlib
+import ctypes
 import gc
 import os
 import sys
@@ -31,15 +33,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def freed_networks():
-    """Forget the networks that a test file loaded, so that the next one has the memory."""
-    yield
+def forget_networks() -> None:
+    """Empty the caches of loaded networks and give their memory back to the system."""
     modules = [vars(module) for name, module in list(sys.modules.items()) if name.startswith("anonlib.")]
     for value in [value for names in modules for value in names.values()]:
         if hasattr(value, "cache_parameters") and value.cache_parameters()["maxsize"]:
             value.cache_clear()
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # no glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def freed_networks():
+    """Forget the networks that a test file loaded, so that the next one has the memory."""
+    yield
+    forget_networks()
 
 
 def write_tiny_bundle(folder: Path) -> Path:
