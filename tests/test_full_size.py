@@ -43,11 +43,13 @@ def stable_diffusion(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def stable_diffusion_xl(tmp_path_factory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("stable-diffusion-xl")
+    path = full.write_stable_diffusion_xl(folder, ("depth", "sketch"))
     forget_networks()
     if psutil.virtual_memory().available < XL_BYTES:
+        _forget(folder)
         pytest.skip(f"needs {XL_BYTES / 1e9:.0f} GB of free memory")
-    folder = tmp_path_factory.mktemp("stable-diffusion-xl")
-    yield full.write_stable_diffusion_xl(folder, ("depth", "sketch"))
+    yield path
     _forget(folder)
 
 
