@@ -1,7 +1,5 @@
 """What several tests share: a real diffusers bundle, untrained and very small."""
 
-import contextlib
-import ctypes
 import gc
 import os
 import sys
@@ -40,8 +38,7 @@ def forget_networks() -> None:
         if hasattr(value, "cache_parameters") and value.cache_parameters()["maxsize"]:
             value.cache_clear()
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # no glibc
-        ctypes.CDLL(None).malloc_trim(0)
+    pool.trim_memory()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -142,13 +139,18 @@ def beside_a_gpu() -> dict[str, str]:
     return os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(GPUS)}
 
 
+def share_cache(root: Path, *parts: str) -> None:
+    """Link parts of the user's cache into a cache at `root`."""
+    for part in parts:
+        (paths.cache_root() / part).mkdir(parents=True, exist_ok=True)
+        (root / part).symlink_to(paths.cache_root() / part)
+
+
 @pytest.fixture(scope="module")
 def own_cache(tmp_path_factory: pytest.TempPathFactory):
     """A cache of the module's own, empty but for assets, converted networks and the licences that the user accepted."""
     user, root = paths.cache_root(), tmp_path_factory.mktemp("cache")
-    for shared in ("assets", "graphs"):
-        (user / shared).mkdir(parents=True, exist_ok=True)
-        (root / shared).symlink_to(user / shared)
+    share_cache(root, "assets", "graphs")
     accepted = user / "accepted-licences.txt"
     (root / accepted.name).write_text(accepted.read_text() if accepted.exists() else "")
     with pytest.MonkeyPatch.context() as patch:

@@ -19,10 +19,10 @@ import papermill
 import pytest
 
 from anonlib import config
-from anonlib.config import paths
 from anonlib.config.paths import project_root
 from anonlib.data import synthetic
 from anonlib.paper import captions, notebooks, plan
+from tests.conftest import share_cache
 
 NAMES = notebooks.names()
 CHECKED = "nbval-check-output"
@@ -107,8 +107,8 @@ def test_some_tables_are_really_compared() -> None:
 
 def nbval(folder: Path, names: list[str], cache: Path, figures: Path) -> subprocess.CompletedProcess:
     """Run notebooks of a folder, in order, in the environment that the driver gives them."""
-    variables = {"ANONLIB_CACHE": str(cache), "ANONLIB_FIGURES": str(figures), "ANONLIB_QUIET": "1"}
-    variables |= {"ANONLIB_ACCEPT": ""}
+    places = {"ANONLIB_CACHE": str(cache), "ANONLIB_FIGURES": str(figures)}
+    variables = places | {"ANONLIB_QUIET": "1", "ANONLIB_ACCEPT": ""}
     files = [str(folder / f"{name}.ipynb") for name in names]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-x", "--nbval-lax"]
     command += [
@@ -124,15 +124,6 @@ def nbval(folder: Path, names: list[str], cache: Path, figures: Path) -> subproc
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
 
 
-def cache_without_licences(folder: Path) -> Path:
-    """Return a cache that shares all with the user's but the record of accepted licences."""
-    for shared in ("assets", "graphs", "steps"):
-        (paths.cache_root() / shared).mkdir(parents=True, exist_ok=True)
-        folder.mkdir(exist_ok=True)
-        (folder / shared).symlink_to(paths.cache_root() / shared)
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not synthetic.EMBEDDED.exists(), reason="the embedded faces are not there yet: make data")
 @pytest.mark.skipif(not (BUNDLE / "model_index.json").exists(), reason="the bundle is not there yet: make models")
@@ -142,7 +133,9 @@ def test_the_notebooks_reproduce_what_they_are_committed_with(tmp_path: Path) ->
                    if CHECKED in cell.metadata.get("tags", [])]  # fmt: skip
         assert all(outputs), f"{name} is committed without outputs: execute it (see the head of this file)"
     shutil.copytree(notebooks.folder(), tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    ran = nbval(tmp_path / "notebooks", NAMES, cache_without_licences(tmp_path / "cache"), tmp_path / "figures")
+    (tmp_path / "cache").mkdir()
+    share_cache(tmp_path / "cache", "assets", "graphs", "steps")  # not the record of accepted licences
+    ran = nbval(tmp_path / "notebooks", NAMES, tmp_path / "cache", tmp_path / "figures")
     assert ran.returncode == 0, ran.stdout[-4000:]
     assert "passed" in ran.stdout and not list((tmp_path / "notebooks").glob("figures*"))
 

@@ -25,7 +25,7 @@ def transfer_trainings(anonymizers: tuple[str, ...], settings: config.Attack) ->
 def across(
     faces: FaceSet, anonymized: dict[str, Anonymized], settings: config.Attack
 ) -> tuple[list[AttackResult], list[AttackResult]]:
-    """Train one attacker per anonymizer, and users' attackers likewise, and apply it to all anonymizers.
+    """Train one attacker per anonymizer, each user's attacker too, and apply every one to all anonymizers.
 
     Args:
         anonymized: Outputs of anonymizers by name.

@@ -44,9 +44,9 @@ def run_user_attackers(
 def apply_to_others(
     faces: FaceSet, train_on: dict[str, Anonymized], test_on: dict[str, Anonymized]
 ) -> list[tuple[str, AttackResult]]:
-    """Train each user's attacker that trains once per anonymizer of `train_on` and apply it to all of `test_on`.
+    """Train users' attackers on one anonymizer of `train_on` each and apply them to all of `test_on`.
 
-    Return the results, each with the anonymizer that its attacker was trained on.
+    Attackers without training are left out. Return the results, each with the anonymizer that was trained on.
     """
     results = []
     for spec in registry.attackers(MAIN).values():
@@ -66,19 +66,16 @@ def _run(
     """Return for each set of anonymizers the probes by anonymizer and the references; None: tested on the same set."""
     from anonlib.attacks.steps import user_shard
 
-    items = {
-        "attacker": [spec.name] * len(train_on),
-        "train_on": [photo_fields(photos) for photos in train_on],
-        "test_on": [photo_fields(_probes(faces, test_on or photos)) for photos in train_on],
-    }
+    tests = [_probes(faces, test_on)] * len(train_on) if test_on else [_probes(faces, photos) for photos in train_on]
+    items = {"attacker": [spec.name] * len(train_on), "train_on": list(map(photo_fields, train_on)), "test_on": tests}
     if is_plugin(spec.module):
         shards = {"items": items, "inputs": {"faces": faces}, "shard_size": 1, "code": (spec.module,)}
         return cache.map_shards("user attack", user_shard, **shards)["result"]
     return user_shard(**items, faces=faces)["result"]  # registered in a notebook: a worker process would not know it
 
 
-def _probes(faces: FaceSet, anonymized: dict[str, Anonymized]) -> dict[str, Anonymized]:
-    return {name: photos.select(probe_rows(faces, photos)) for name, photos in anonymized.items()}
+def _probes(faces: FaceSet, anonymized: dict[str, Anonymized]) -> dict[str, dict]:
+    return photo_fields({name: photos.select(probe_rows(faces, photos)) for name, photos in anonymized.items()})
 
 
 def _results(spec: AttackerSpec, output: dict) -> list[AttackResult]:

@@ -190,5 +190,10 @@ def _compute_shard(shard: Any) -> Any:
     try:
         return compute(shard, inputs)
     finally:
-        with contextlib.suppress(OSError, AttributeError):  # no glibc
-            ctypes.CDLL(None).malloc_trim(0)  # the memory was kept for as long as the shard ran
+        trim_memory()
+
+
+def trim_memory() -> None:
+    """Give the memory that this process has freed back to the system; glibc would keep it."""
+    with contextlib.suppress(OSError, AttributeError):  # no glibc
+        ctypes.CDLL(None).malloc_trim(0)
