@@ -1,15 +1,18 @@
 """Load models: an ordinary diffusers folder, the small one or Stable Diffusion's, with its ControlNets."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
     ControlNetModel,
     DiffusionPipeline,
     LCMScheduler,
+    SchedulerMixin,
     StableDiffusionControlNetInpaintPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionXLInpaintPipeline,
@@ -107,17 +110,28 @@ def read_pipeline(
     if "XL" in class_name:
         kind, options = StableDiffusionXLInpaintPipeline, {"add_watermarker": False}
     pipeline = _read(bundle.pipeline.name, kind, folder, dtype, **options)
-    scheduler = UniPCMultistepScheduler
     if use_lcm:
         _fuse_lora(pipeline, bundle.lora)
-        scheduler = LCMScheduler
     if ATTRIBUTES in conditions:
         _load_ip_adapter(pipeline, bundle.camouflage)
-    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    pipeline.scheduler = _sampler(pipeline.scheduler.config, use_lcm)
     pipeline.set_progress_bar_config(disable=True)
     for net in (pipeline.unet, pipeline.vae):
         net.to(memory_format=torch.channels_last)
     return pipeline
+
+
+def _sampler(config: Mapping[str, Any], use_lcm: bool) -> SchedulerMixin:
+    """Return UniPC, or with an LCM LoRA its sampler, over the noise schedule of a scheduler's configuration.
+
+    UniPC of diffusers 0.21, which the public code of Instance Augmentation pins, ends at the noise of step 0; later
+    ones end at no noise, unless told otherwise. A configuration that names its end keeps it, as the small model's does.
+    """
+    if use_lcm:
+        return LCMScheduler.from_config(config)
+    named = "final_sigmas_type" in config and "final_sigmas_type" not in config.get("_use_default_values", ())
+    ends_as_always = named or config.get("use_karras_sigmas")
+    return UniPCMultistepScheduler.from_config(config, **({} if ends_as_always else {"final_sigmas_type": "sigma_min"}))
 
 
 def _fuse_lora(pipeline: DiffusionPipeline, lora: ModelRef) -> None:
