@@ -16,6 +16,7 @@ from anonlib.diffusion.control import are_adapters, control_of, repeat_batch, su
 from anonlib.diffusion.loading import Parts, read_parts
 from anonlib.diffusion.memory import MemoryPlan, memory_need, plan_memory, planned_bytes
 from anonlib.diffusion.pipelining import CudaStage, pipelined
+from anonlib.diffusion.prompt_encoding import encode_prompt
 from anonlib.diffusion.request import DenoisingInputs, InpaintRequest
 from anonlib.diffusion.unet import Unet
 from anonlib.engine.torch_setup import device
@@ -73,7 +74,7 @@ class Inpainter:
         self.decoder = CompiledModule(nn.Sequential(vae.post_quant_conv, vae.decoder), kind, exact=exact)
         self.unet = CompiledModule(Unet(unet, adapters), kind, self.compiled)
         self.before, self.main, self.after = (CudaStage(self.device) for _ in range(3))
-        self.text_states: dict[str, list[Tensor]] = {}
+        self.text_states: dict[tuple[str, bool], list[Tensor]] = {}
         for part in self.parts.values():
             for net in part:
                 net.to("cpu" if self.memory_plan.offloaded else self.device)
@@ -203,7 +204,9 @@ class Inpainter:
         """Return text states, then sizes and image embeddings if the UNet takes them, for all copies of a batch."""
         negative = [request.negative] * len(request.texts) * (self.cfg_copies - 1)
         empty = [""] * len(request.texts) if self.identity else []
-        encoded = [self._encode_text(text) for text in negative + request.texts + empty]
+        encoded = [self._encode_text(text, request.weighted and self.large) for text in negative]
+        encoded += [self._encode_text(text, request.weighted) for text in request.texts]
+        encoded += [self._encode_text(text, False) for text in empty]
         texts = [torch.cat(column) for column in zip(*encoded, strict=True)]
         if self.large:
             sizes = [*size, 0, 0, *size]
@@ -214,13 +217,11 @@ class Inpainter:
             texts.append(torch.cat([*[blank] * (self.cfg_copies - 1), embeds, *([blank] if self.identity else [])]))
         return texts
 
-    def _encode_text(self, text: str) -> list[Tensor]:
+    def _encode_text(self, text: str, weighted: bool) -> list[Tensor]:
         """Return the states of one text, with SDXL also the pooled ones; each text is encoded once."""
-        if text not in self.text_states:
-            options = {"device": self.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
-            states, _, *pooled = self.pipeline.encode_prompt(text, **options)
-            self.text_states[text] = [tensor.float() for tensor in (states, *pooled[:1])]
-        return self.text_states[text]
+        if (text, weighted) not in self.text_states:
+            self.text_states[text, weighted] = encode_prompt(self.pipeline, text, self.device, weighted)
+        return self.text_states[text, weighted]
 
     @contextlib.contextmanager
     def _on_device(self, part: str) -> Iterator[None]:

@@ -25,6 +25,8 @@ class InpaintRequest:
             starts from noise alone.
         anonymization_scale: B scales a_s >= 0 of CAMOUFLaGE, if the model has an identity function.
         embeds: Image embeddings (B, D) for an IP-Adapter.
+        weighted: Whether texts hold weights, such as (person)++. With Stable Diffusion XL the negative prompt holds
+            them too, as in the public code of Instance Augmentation.
     """
 
     images: Tensor
@@ -39,6 +41,7 @@ class InpaintRequest:
     strength: float | None = None
     anonymization_scale: list[float] | None = None
     embeds: Tensor | None = None
+    weighted: bool = False
 
     @property
     def generators(self) -> list[torch.Generator]:

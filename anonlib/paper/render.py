@@ -15,7 +15,14 @@ DATA = "data"  # inside the run's folder: what figures are drawn from, and each 
 
 
 def render(output: Path, item: Mapping[str, Any]) -> list[Path]:
-    """Write and list the files of one item of a folder's contents; the same data give the same bytes."""
+    """Write the files of one item of a folder's contents; the same data give the same bytes.
+
+    Args:
+        output, item: the folder, and an item of its contents.
+
+    Returns:
+        The files' paths.
+    """
     if item["kind"] == "table":
         return _render_table(output, item)
     return _render_figure(output, item) if item["kind"] == "figure" else []
