@@ -60,3 +60,22 @@ def write_lora(unet, folder: Path) -> Path:
     unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=["to_q", "to_v"], init_lora_weights=False))
     StableDiffusionInpaintPipeline.save_lora_weights(folder, unet_lora_layers=get_peft_model_state_dict(unet))
     return folder
+
+
+def write_safety_checker(folder: Path, threshold: float = 2.0, care: float = 2.0) -> Path:
+    """Write an untrained, very small safety checker with one threshold for all concepts; a cosine is never above 2."""
+    prepare_torch(1)
+    import torch
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 2}
+    config = CLIPConfig(text_config=small, vision_config=small | {"patch_size": 32}, projection_dim=16)
+    checker = StableDiffusionSafetyChecker(config)
+    for embeds in (checker.concept_embeds, checker.special_care_embeds):
+        torch.nn.init.normal_(embeds)
+    checker.concept_embeds_weights.data.fill_(threshold)
+    checker.special_care_embeds_weights.data.fill_(care)
+    checker.save_pretrained(folder)
+    return folder

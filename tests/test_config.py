@@ -95,6 +95,7 @@ def test_override_replaces_one_number():
         ("boundary.anonymizer", "camouflage-base", "boundary.anonymizer: unknown"),
         ("boundary.anonymizer", "ia-dept", "did you mean 'ia-depth'"),
         ("data.test_people", 0, "1 or more"),
+        ("generator.prompts", "publishd", "one of .*'published'"),
     ],
 )
 def test_bad_override_is_one_clear_line(key, value, words):
@@ -186,6 +187,7 @@ def test_another_model_has_no_lora_of_the_profile_s_unless_it_is_named():
     shipped, own = config.load("full"), config.load("full", {"generator.bundle": "mine"})
     assert shipped.generator.lora and shipped.boundary.few_steps and shipped.generator.few_steps is None
     assert own.generator.lora is None and own.boundary.few_steps == ()
+    assert shipped.generator.safety_checker and own.generator.safety_checker is None
     demo = config.load("demo", {"generator.bundle": "mine"})
     assert config.load("demo").anonymize.systems == registry.names(registry.CAMOUFLAGE) and demo.anonymize.systems == ()
     named = config.load("full", {"generator.bundle": "mine", "generator.lora": "its"})

@@ -2,6 +2,7 @@
 with."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +121,41 @@ def test_stable_diffusion_xl_loads_as_published_and_paints(stable_diffusion_xl):
     assert all(as_published(one.net.network, full.ADAPTER) for one in loaded.controls)
     assert parameters(nets) == XL_PARAMETERS
     paints(bundle, "ia-depth+sketch", 256)
+
+
+CHECKER = {  # CompVis/stable-diffusion-safety-checker: CLIP ViT-L/14, 17 concepts and 3 that lower the thresholds
+    "projection_dim": 768,
+    "vision_config": {
+        "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24,
+        "patch_size": 14, "image_size": 224,
+    },
+}  # fmt: skip
+CHECKER_PARAMETERS = 303_981_588
+
+
+@pytest.mark.slow
+def test_the_safety_checker_filters_what_stable_diffusion_paints(stable_diffusion, tmp_path):
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from safetensors.torch import load_file, save_file
+
+    from anonlib.networks.safety_checker import load_safety_checker
+
+    full.random_network(StableDiffusionSafetyChecker, CHECKER).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")  # below under the names of the published file
+    weights = {re.sub("^(vision_model.)+", "vision_model.vision_model.", name): part for name, part in weights.items()}
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    load_safety_checker.cache_clear()
+    checker = load_safety_checker(tmp_path)
+    assert parameters({"": checker})[""] == CHECKER_PARAMETERS
+    assert (checker.concept_embeds.shape, checker.special_care_embeds.shape) == ((17, 768), (3, 768))
+    images, masks, seeds = scene(1)
+    bundle = ModelSpec(ModelRef(str(stable_diffusion)), safety_checker=ModelRef(str(tmp_path)))
+    settings = {"bundle": bundle, "steps": 2, "batch": 1, "size": 128, "prompts": "published"}
+    for threshold, status in ((2.0, "ok"), (-2.0, "filtered")):  # no cosine is above 2, each is above -2
+        checker.concept_embeds_weights.data.fill_(threshold)
+        checker.special_care_embeds_weights.data.fill_(2.0)
+        pictures, (word,) = anonymizers.create("ia-canny", **settings)(images, masks, seeds)
+        assert word == status and pictures.any() == (status == "ok")
 
 
 @pytest.mark.slow

@@ -249,7 +249,7 @@ def test_the_full_profile_names_commits_and_asks_for_the_terms_of_all_its_models
     )
     for source in told:
         hub.check_name(source.name, source.revision)
-    assert [hub.HUB_MODELS[source.name].term for source in told] == ["openrail"] * 8 + [None] * 6 + ["openrail"]
+    assert [hub.HUB_MODELS[source.name].term for source in told] == ["openrail"] * 8 + [None] * 6 + ["openrail"] * 2
     with pytest.raises(AnonlibError, match="ANONLIB_ACCEPT=openrail"):
         cli.main(["fetch", "yunet", "--profile", "full"])
     asked = []

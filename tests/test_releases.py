@@ -93,6 +93,7 @@ def test_no_network_and_a_wrong_address_are_one_line(accepted, monkeypatch):
 def test_what_is_needed_to_train_camouflage_can_be_fetched_before_there_is_a_camouflage():
     full = models.model_spec(config.load("full").generator)
     light = {one.name for one in full.sources((ATTRIBUTES,))}
-    assert full.camouflage is None and light == {full.pipeline.name, full.lora.name, "FacePerceiver/FaRL"}
+    always = {full.pipeline.name, full.lora.name, full.checker.name}
+    assert full.camouflage is None and light == always | {"FacePerceiver/FaRL"}
     base = {one.name for one in full.sources(("depth", models.IDENTITY))}
     assert "Salesforce/blip-image-captioning-base" in base and "FacePerceiver/FaRL" not in base

@@ -67,7 +67,7 @@ class CamouflageBase(DiffusionAnonymizer):
         rows = np.flatnonzero(valid)
         texts = dict(zip(rows.tolist(), caption_images(self.bundle, images[rows]) if len(rows) else [], strict=True))
 
-        def request_fields(part: np.ndarray, inpainter: "Inpainter") -> dict:
+        def request_fields(part: np.ndarray, inpainter: "Inpainter", attempt: int) -> dict:
             return {
                 "masks": torch.ones(len(part), 1, *self.side),
                 "controls": {name: unit(resize(control[part], self.side)) for name, control in maps.items()},
@@ -109,7 +109,7 @@ class CamouflageLight(DiffusionAnonymizer):
             resized = [Person(person.attributes, person.points * scale) for person in people[row]]
             return spatial_code(resized, *self.side)
 
-        def request_fields(part: np.ndarray, inpainter: "Inpainter") -> dict:
+        def request_fields(part: np.ndarray, inpainter: "Inpainter", attempt: int) -> dict:
             return {
                 "masks": torch.ones(len(part), 1, *self.side),
                 "controls": {ATTRIBUTES: torch.from_numpy(np.stack([code(row) for row in part]))},

@@ -1,16 +1,19 @@
-"""The base of every diffusion anonymizer: its settings, its control maps and inpainting in full batches."""
+"""The base of every diffusion anonymizer: its settings, control maps, inpainting in full batches, and the filter."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from anonlib import config
-from anonlib.anonymizers.contract import ERROR, OK, full_batches
+from anonlib.anonymizers.contract import ERROR, FILTERED, OK, full_batches
 from anonlib.assets.models import OWN, ModelSpec, check, model_spec
 from anonlib.controls import ParsedImages, annotate
+from anonlib.engine import progress
 from anonlib.faces.captions import NEGATIVE
 
 if TYPE_CHECKING:
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
     from anonlib.diffusion.request import InpaintRequest
 
 Annotator = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
-RequestFields = Callable[[np.ndarray, "Inpainter"], dict]  # rows of a batch, inpainter -> fields of InpaintRequest
+# rows of a batch, inpainter, number of the attempt -> fields of InpaintRequest
+RequestFields = Callable[[np.ndarray, "Inpainter", int], dict]
+MAX_RETRIES = 2  # of a picture that the safety checker flags, as in the public code of Instance Augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,27 +78,50 @@ class DiffusionAnonymizer:
         seeds: list[int],
         request_fields: RequestFields,
     ) -> tuple[np.ndarray, list[str]]:
-        """Inpaint the valid images under the conditions of the inpainter; the others become zero and "error"."""
+        """Inpaint the valid images under the conditions of the inpainter; the others become zero and "error".
+
+        What the safety checker flags is inpainted again from other noise, MAX_RETRIES times at most; what is still
+        flagged becomes zero and "filtered".
+        """
         from anonlib.diffusion.inpainting import load_inpainter
         from anonlib.diffusion.request import InpaintRequest
 
         rows, result, status = np.flatnonzero(valid), np.zeros_like(images), [OK if good else ERROR for good in valid]
         if not len(rows):
             return result, status
+        unsafe = self._safety_filter()  # loaded first: the inpainter plans with the memory that is left
         use_lcm = self.lcm_steps is not None
         inpainter = load_inpainter(self.bundle, conditions, self.batch, self.size, self.compiled, use_lcm)
 
-        def request(part: np.ndarray) -> "InpaintRequest":
-            shared = {"images": unit(resize(images[part], self.side)), "seeds": [seeds[row] for row in part]}
-            steps = self.lcm_steps or self.steps
-            return InpaintRequest(negative=NEGATIVE, steps=steps, **shared, **request_fields(part, inpainter))
+        def request(part: np.ndarray, attempt: int) -> "InpaintRequest":
+            shared = {"negative": NEGATIVE, "steps": self.lcm_steps or self.steps}
+            shared |= {"images": unit(resize(images[part], self.side))}
+            shared |= {"seeds": [retry_seed(seeds[row], attempt) for row in part]}
+            return InpaintRequest(**shared | request_fields(part, inpainter, attempt))
 
-        batches = full_batches(rows, inpainter.memory_plan.batch)
-        requests = (request(padded) for _, padded in batches)
-        for (part, _), pictures in zip(batches, inpainter(requests), strict=True):
-            pixels = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
-            result[part] = resize(pixels[: len(part)], images.shape[1:3])
+        for attempt in range(1 + MAX_RETRIES):
+            batches, flagged = full_batches(rows, inpainter.memory_plan.batch), []
+            requests = (request(padded, attempt) for _, padded in batches)
+            for (part, _), pictures in zip(batches, inpainter(requests), strict=True):
+                pixels = np.rint(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+                flagged.append(part[unsafe(pixels)[: len(part)]])
+                result[part] = resize(pixels[: len(part)], images.shape[1:3])
+            if not len(rows := np.concatenate(flagged)):
+                break
+        result[rows] = 0
+        for row in rows:
+            status[row] = FILTERED
         return result, status
+
+    def _safety_filter(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the function from pictures (N, H, W, 3) uint8 to (N,) flags; without a checker none is True."""
+        if not self.bundle.checker:
+            return lambda pictures: np.zeros(len(pictures), bool)
+        from anonlib.networks.safety_checker import find_unsafe, load_safety_checker
+
+        folder = self.bundle.checker.folder
+        load_safety_checker(folder)
+        return lambda pictures: find_unsafe(pictures, folder)
 
 
 def generator_options(conditions: tuple[str, ...], settings: config.Profile) -> dict:
@@ -104,8 +132,30 @@ def generator_options(conditions: tuple[str, ...], settings: config.Profile) -> 
     generator = settings.generator
     bundle = model_spec(generator)
     check(bundle, conditions, generator.few_steps is not None)
+    if generator.prompts == "published" and not bundle.checker:
+        _say_unfiltered(bundle.pipeline.name)
     options = {"steps": generator.steps, "batch": generator.batch, "size": generator.size, "bundle": bundle}
     return options | {"compiled": generator.compiled, "lcm_steps": generator.few_steps}
+
+
+@cache
+def _say_unfiltered(name: str) -> None:
+    progress.say(f"{name} has no safety checker, so that no picture is filtered: generator.safety_checker names it one")
+
+
+def retry_seed(seed: int, attempt: int) -> int:
+    """Derive the seed of an attempt from that of the image.
+
+    Args:
+        seed: Seed of the image.
+        attempt: 0 for the first, which has the image's seed itself.
+
+    Returns:
+        A seed in [0, 2^63).
+    """
+    if not attempt:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}/{attempt}".encode()).digest()[:8], "big") >> 1
 
 
 def resize(images: np.ndarray, side: tuple[int, int], interpolation: int | None = None) -> np.ndarray:

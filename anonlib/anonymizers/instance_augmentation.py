@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from anonlib.anonymizers.diffusion import DiffusionAnonymizer, generator_options, resize, unit
+from anonlib import config
+from anonlib.anonymizers.diffusion import DiffusionAnonymizer, generator_options, resize, retry_seed, unit
 from anonlib.anonymizers.registry import IA, AnonymizerSpec, add
+from anonlib.config.errors import AnonlibError
 from anonlib.controls.degrade import degrade_control
-from anonlib.faces import dilate_masks
-from anonlib.faces.captions import random_prompt
+from anonlib.faces import captions, dilate_masks, published_prompts
 
 if TYPE_CHECKING:
     from anonlib.diffusion.inpainting import Inpainter
@@ -23,7 +24,7 @@ CONDITIONS = (
 # The public code's weights for people. A map without a weight there has that of a similar map: Canny that of HED.
 SCALES = {"depth": 0.7, "hed": 0.1, "canny": 0.1, "lineart": 0.1, "normal": 0.1}  # of ControlNets
 ADAPTER_SCALES = {"depth": 0.9, "sketch": 0.5, "lineart": 0.5}  # of T2I-Adapters of Stable Diffusion XL
-GUIDANCE = (7.0, 7.5)
+PROMPTS = {"small": captions, "published": published_prompts}  # a form's random prompts and negative prompt
 XL_STRENGTH = 0.9999  # denoising starts from the original under almost all the noise
 
 
@@ -34,16 +35,22 @@ class InstanceAugmentation(DiffusionAnonymizer):
     Attributes:
         conditions: Names of control maps.
         scales: ControlNet scale of each condition; None: the public code's.
-        guidance: Guidance scales, one of which is drawn for each image.
+        guidance: Guidance scales, one of which is drawn for each attempt at an image.
+        prompts: The form of the prompts, one of PROMPTS: that of the small model's captions, or the public code's.
         blur: See `degrade_control`, as `pixels` and `hidden`.
     """
 
     conditions: tuple[str, ...]
     scales: dict[str, float] | None = None
-    guidance: tuple[float, ...] = GUIDANCE
+    guidance: tuple[float, ...] = (7.0, 7.5)
+    prompts: str = "small"
     blur: float = 0.0
     pixels: int | None = None
     hidden: str | None = None
+
+    def __post_init__(self):
+        if not self.guidance:
+            raise AnonlibError("no guidance scale: give one or more, generator.guidance=7.0,7.5 for example")
 
     def __call__(self, images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
         """Inpaint each masked person; an image without valid control maps is an error."""
@@ -56,18 +63,34 @@ class InstanceAugmentation(DiffusionAnonymizer):
         }
         grown = dilate_masks(masks)
 
-        def request_fields(part: np.ndarray, inpainter: "Inpainter") -> dict:
-            draws = [np.random.default_rng(seeds[row]) for row in part]
+        def request_fields(part: np.ndarray, inpainter: "Inpainter", attempt: int) -> dict:
+            guidance, texts = zip(*(self._draw(seeds[row], attempt) for row in part), strict=True)
             return {
                 "masks": torch.from_numpy(resize(grown[part], self.side, cv2.INTER_NEAREST))[:, None].ge(128).float(),
                 "controls": {name: unit(resize(control[part], self.side)) for name, control in degraded.items()},
                 "scales": self.scales or (ADAPTER_SCALES if inpainter.large else SCALES),
-                "guidance": [float(rng.choice(self.guidance)) for rng in draws],
-                "texts": [random_prompt(rng) for rng in draws],
+                "guidance": list(guidance),
+                "texts": list(texts),
+                "negative": PROMPTS[self.prompts].NEGATIVE,
+                "weighted": self.prompts == "published",
                 "strength": XL_STRENGTH if inpainter.large else None,
             }
 
         return self._inpaint(self.conditions, images, valid, seeds, request_fields)
+
+    def _draw(self, seed: int, attempt: int) -> tuple[float, str]:
+        """Draw guidance scale and prompt of an image; a further attempt has the same prompt and another draw."""
+        rng = np.random.default_rng(seed)
+        guidance, text = rng.choice(self.guidance), PROMPTS[self.prompts].random_prompt(rng)
+        if attempt:
+            guidance = np.random.default_rng(retry_seed(seed, attempt)).choice(self.guidance)
+        return float(guidance), text
+
+
+def _options(conditions: tuple[str, ...], settings: config.Profile) -> dict:
+    generator = settings.generator
+    own = {"guidance": generator.guidance, "prompts": generator.prompts}
+    return generator_options(conditions, settings) | own
 
 
 for _condition in CONDITIONS:
@@ -78,7 +101,7 @@ for _condition in CONDITIONS:
             factory=partial(InstanceAugmentation, conditions=_controls),
             group=IA,
             description=f"Instance Augmentation, conditioned on {' and '.join(_controls) or 'nothing'}.",
-            options=partial(generator_options, _controls),
+            options=partial(_options, _controls),
             controls=_controls,
             uses_generator=True,
             module=__name__,

@@ -14,6 +14,7 @@ LORA = "pytorch_lora_weights.safetensors"  # as diffusers names it
 IDENTITY, ATTRIBUTES = "identity", "attributes"
 PARTS = {IDENTITY: "identity", ATTRIBUTES: "adapter"}
 IP_ADAPTER = "ip_adapter.safetensors"
+SAFETY_CHECKER = "safety_checker"  # its folder in a pipeline, as diffusers names it
 SMALL = Path(__file__).parents[1] / "diffusion" / "small"  # the bundle that the project trains and ships
 _SHIPPED = Path(__file__).parents[1] / "networks" / "weights"
 DEEPPRIVACY2_WEIGHTS, FALCO_WEIGHTS = (_SHIPPED / f"{name}.safetensors" for name in ("deepprivacy2", "falco"))
@@ -77,6 +78,7 @@ class ModelSpec:
             T2I-Adapter, and the attribute encoder where `reader` is None.
         reader: FaRL's and FACER's files.
         captioner: BLIP; None: captions are made from attributes.
+        safety_checker: Stable Diffusion's safety checker; None: see `checker`.
     """
 
     pipeline: ModelRef
@@ -86,6 +88,13 @@ class ModelSpec:
     camouflage: ModelRef | None = None
     reader: ModelRef | None = None
     captioner: ModelRef | None = None
+    safety_checker: ModelRef | None = None
+
+    @property
+    def checker(self) -> ModelRef | None:
+        """Return the safety checker, else that in the pipeline's local folder; None: no picture is filtered."""
+        own = ModelRef(str(Path(self.pipeline.name) / SAFETY_CHECKER))
+        return self.safety_checker or (own if own.local and (own.local / "config.json").exists() else None)
 
     def control(self, condition: str) -> ModelRef:
         """Return the ControlNet of a condition; one in the pipeline's folder goes first.
@@ -124,7 +133,7 @@ class ModelSpec:
         # CAMOUFLaGE's own weights exist only after they were trained for this pipeline
         own = [name for name in conditions if name in PARTS and (self.camouflage or not self.control(name).local)]
         controls = [self.control(name) for name in conditions if name not in own]
-        more = [self.lora, self.camouflage if own else None]
+        more = [self.checker, self.lora, self.camouflage if own else None]
         if IDENTITY in conditions:
             more.append(self.captioner or self.reader)
         if ATTRIBUTES in conditions:
@@ -145,7 +154,7 @@ class ModelSpec:
 
     def folders(self) -> set[Path]:
         """Return the local folders of its models."""
-        parts = [self.pipeline, self.lora, self.camouflage, self.reader, self.captioner]
+        parts = [self.pipeline, self.lora, self.camouflage, self.reader, self.captioner, self.safety_checker]
         parts += [source for _, source in (*self.controls, *self.annotators)]
         return {source.local for source in parts if source and source.local}
 
@@ -186,7 +195,8 @@ def model_spec(generator: config.Generator) -> ModelSpec:
             raise AnonlibError(f"{wrong[0]!r} is no condition=model: depth=owner/model@commit, say, or depth=folder")
         return tuple((condition, ModelRef.of(model)) for condition, model in pairs)
 
-    more = {name: getattr(generator, name) for name in ("lora", "camouflage", "reader", "captioner")}
+    names = ("lora", "camouflage", "reader", "captioner", "safety_checker")
+    more = {name: getattr(generator, name) for name in names}
     more = {name: ModelRef.of(text) if text else None for name, text in more.items()}
     return ModelSpec(ModelRef.of(generator.bundle), named(generator.controls), named(generator.annotators), **more)
 
@@ -246,6 +256,11 @@ def check(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = False)
         raise AnonlibError(f"{pipeline.name} has nothing for CAMOUFLaGE: name its folder, generator.camouflage")
     if ATTRIBUTES in conditions and not (bundle.camouflage.folder / IP_ADAPTER).exists():
         raise AnonlibError(f"{bundle.camouflage.folder} is not CAMOUFLaGE-Light's: it has no {IP_ADAPTER}")
+    if bundle.checker and not (bundle.checker.folder / "config.json").exists():
+        raise AnonlibError(
+            f"{bundle.checker.folder} is no safety checker, it has no config.json: name another, "
+            "or none with generator.safety_checker=none"
+        )
     for condition in conditions:
         control = bundle.control(condition)
         if not control.local and control.revision is None:

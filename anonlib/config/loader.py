@@ -158,10 +158,10 @@ def _layers(name: str) -> list[Any]:
 
 
 def _implied(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the overrides with what follows from them: another model has neither LoRA nor CAMOUFLaGE's parts."""
+    """Return the overrides with what follows from them: another model has no LoRA, CAMOUFLaGE or safety checker."""
     implied = dict(overrides)
     if "generator.bundle" in implied:
-        implied = {"generator.lora": None, "anonymize.systems": []} | implied
+        implied = {"generator.lora": None, "generator.safety_checker": None, "anonymize.systems": []} | implied
     if implied.get("generator.lora", "") is None:
         implied = {"boundary.few_steps": []} | implied
     return implied

@@ -7,6 +7,7 @@ BACKBONES = (
     "resnet18", "resnet50", "resnet50-narrow", "convnext", "convnext-tiny", "swin", "swin-tiny", "vit", "vit-shallow"
 )  # fmt: skip
 EDGES = ("hed", "canny")
+PROMPTS = ("small", "published")
 VIEWS = (3, 4, 7)  # levels of the face generator that have an image output, of 64, 128 and 1024 px
 
 
@@ -39,6 +40,8 @@ class Generator:
     size: int  # pixels per side at which the generator works
     steps: int  # of the sampler
     batch: int  # photos
+    prompts: str = limits(one_of=PROMPTS)  # the words of the small model, or those of the published code
+    guidance: tuple[float, ...]  # of Instance Augmentation: guidance scales, one of which is drawn for each photo
     compiled: bool = False  # on a GPU: compile the networks before the first photo, which takes minutes
     controls: tuple[str, ...] = ()  # "condition=model" where the ControlNet is not bundle/controlnet-<condition>
     annotators: tuple[str, ...] = ()  # "condition=model" where the package's own annotator is not used
@@ -47,6 +50,7 @@ class Generator:
     camouflage: str | None = None  # the parts that only CAMOUFLaGE has, and its face reader where `reader` is None
     reader: str | None = None  # FaRL and FACER's attributes, for CAMOUFLaGE: a folder or a released model's name
     captioner: str | None = None  # BLIP, for CAMOUFLaGE-Base; None: captions are made from predicted attributes
+    safety_checker: str | None = None  # flags nudity; None: that in the bundle's folder, else nothing is filtered
 
 
 @dataclass(frozen=True, kw_only=True)
