@@ -241,7 +241,7 @@ def test_networks_are_one_graph_each_so_that_a_gpu_can_compile_them(bundle, xl, 
     used, conditions = (bundle, ("depth", "hed")) if kind == "small" else (xl, ("depth", "sketch"))
     inpainter, given = paints(used, conditions), order(conditions)
     expected = next(inpainter([given]))
-    networks = [inpainter.unet, *(one.net for one in inpainter.controls)]
+    networks = [inpainter.unet.whole, *(one.net for one in inpainter.controls)]
     for graph in networks:
         graph.torch, graph.product_dtype = True, torch.float32
         graph.network = torch.compile(graph.network, backend="eager", fullgraph=True)

@@ -103,7 +103,7 @@ def test_estimates_cover_what_stable_diffusion_keeps_alive(half, size, batch, co
     maps, states, time = torch.zeros(batch, 3, size, size), torch.zeros(2 * batch, 77, 768), torch.tensor([5])
     with Alive([unet, *nets]) as alive:
         follows = [control_of(net, "cpu", False) for net in nets]
-        prepared = [one.prepare(maps, 1.0, 2) for one in follows]
+        prepared = [one.prepare(maps, 1.0, states) for one in follows]
         both = repeat_batch(x, 2)
         parts = zip(follows, prepared, strict=True)
         residuals = sum_residuals(one.residuals(both[:, :4], time, states, told) for one, told in parts)
