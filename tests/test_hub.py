@@ -265,7 +265,8 @@ def test_the_full_profile_names_commits_and_asks_for_the_terms_of_all_its_models
 
 def test_of_a_repository_of_many_networks_only_the_files_of_the_conditions_in_use_are_taken(distant, monkeypatch):
     name = "diffusion_pytorch_model.safetensors"
-    toy = hub.HubModel("a licence", "a toy", files={"hed": (name,), "lineart": ("config.json",), "normal": ("gone.pt",)})
+    files = {"hed": (name,), "lineart": ("config.json",), "normal": ("gone.pt",)}
+    toy = hub.HubModel("a licence", "a toy", files=files)
     monkeypatch.setitem(hub.HUB_MODELS, CONTROL, toy)
     hub.fetch({CONTROL: COMMIT}, {CONTROL: ["hed"]})
     assert [file.name for file in hub.folder(CONTROL, COMMIT).iterdir()] == [name]
@@ -285,12 +286,12 @@ def test_of_a_repository_of_many_networks_only_the_files_of_the_conditions_in_us
 
 
 ANNOTATORS = "lllyasviel/Annotators"
-LISTED = {  # of 15 GB: names as published, sizes in MB rounded
-    "ControlNetHED.pth": 29, "body_pose_model.pth": 209, "hand_pose_model.pth": 147, "facenet.pth": 154,
-    "sk_model.pth": 17, "sk_model2.pth": 17, "scannet.pt": 291, "table5_pidinet.pth": 3, "network-bsds500.pth": 59,
-    "dpt_hybrid-midas-501f0c75.pt": 493, "ZoeD_M12_N.pt": 1440, "upernet_global_small.pth": 206, "clip_g.pth": 3690,
-    "150_16_swin_l_oneformer_coco_100ep.pth": 950, "250_16_swin_l_oneformer_ade20k_160k.pth": 950,
-    "res101.pth": 531, "latest_net_G.pth": 318, "RealESRGAN_x4plus.pth": 67, "erika.pth": 17, "mlsd_large_512_fp32.pth": 7,
+LISTED = {  # file -> MB, a listing like the published one of 15 GB: networks of many annotators side by side
+    "ControlNetHED.pth": 30, "body_pose_model.pth": 200, "hand_pose_model.pth": 150, "facenet.pth": 150,
+    "sk_model.pth": 17, "sk_model2.pth": 17, "scannet.pt": 300, "table5_pidinet.pth": 3, "network-bsds500.pth": 60,
+    "dpt_hybrid-midas-501f0c75.pt": 500, "ZoeD_M12_N.pt": 1400, "upernet_global_small.pth": 200, "clip_g.pth": 3700,
+    "150_16_swin_l_oneformer_coco_100ep.pth": 900, "250_16_swin_l_oneformer_ade20k_160k.pth": 900, "res101.pth": 500,
+    "latest_net_G.pth": 300, "erika.pth": 17, "mlsd_large_512_fp32.pth": 7,
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import torch  # noqa: E402
 
 from anonlib.config.errors import AnonlibError  # noqa: E402
 from anonlib.diffusion import compiling as graphs  # noqa: E402
-from anonlib.diffusion import memory
+from anonlib.diffusion import loading, memory
 from anonlib.diffusion.inpainting import Inpainter  # noqa: E402
 from anonlib.diffusion.loading import _read_control, load_pipeline, read_parts, read_pipeline  # noqa: E402
 from anonlib.diffusion.memory import MemoryPlan  # noqa: E402
@@ -185,6 +185,16 @@ def test_a_network_is_converted_once_and_again_for_other_weights(bundle, exact, 
         changed.pipeline.unet.conv_in.bias.add_(1)
     next(changed([order(())]))
     assert len(list(kept.glob("*/network.xml"))) == 4
+
+
+def test_weights_without_safetensors_are_counted_and_read(bundle, exact, tmp_path, monkeypatch):
+    read_pipeline(bundle).save_pretrained(tmp_path / "old", safe_serialization=False)
+    old = ModelSpec(ModelRef(str(tmp_path / "old")))
+    assert list((tmp_path / "old" / "unet").glob("*.bin")) and not list(tmp_path.glob("*/*/*.safetensors"))
+    sizes = [loading._weights_bytes(spec, (), torch.float32) for spec in (old, bundle)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.1) and min(sizes) > 0
+    given = order((), count=1)
+    np.testing.assert_allclose(next(paints(old, ())([given])), next(paints(bundle, ())([given])), atol=2e-4)
 
 
 def test_texts_are_encoded_once(bundle, exact):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anonlib.diffusion.inpainting import Inpainter
     from anonlib.diffusion.request import InpaintRequest
 
+SHORTCUTS = ("guidance_interval", "controls_every", "deep_every", "fp8")  # options that are off by default
 Annotator = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
 RequestFields = Callable[[np.ndarray, "Inpainter"], dict]  # rows of a batch, inpainter -> fields of InpaintRequest
 
@@ -35,6 +36,8 @@ class DiffusionAnonymizer:
         shape: Height and width instead of `size`, for whole photos (CAMOUFLaGE only, see `whole_photo`).
         compiled: Whether a GPU compiles the networks first, see `CompiledModule`.
         lcm_steps: Steps with the bundle's LCM LoRA, without guidance; they replace `steps`.
+        guidance_interval: Approximations that save time, see `diffusion.shortcuts.Shortcuts`, as `controls_every` and
+            `deep_every`; and `fp8`, see `diffusion.fp8`. The defaults are exact.
         annotator: Maker of the control maps; None: the annotators of the bundle.
     """
 
@@ -45,6 +48,10 @@ class DiffusionAnonymizer:
     shape: tuple[int, int] | None = None
     compiled: bool = False
     lcm_steps: int | None = None
+    guidance_interval: tuple[float, ...] = ()
+    controls_every: int = 1
+    deep_every: int = 1
+    fp8: bool = False
     annotator: Annotator | None = None
 
     @property
@@ -76,17 +83,20 @@ class DiffusionAnonymizer:
         """Inpaint the valid images under the conditions of the inpainter; the others become zero and "error"."""
         from anonlib.diffusion.inpainting import load_inpainter
         from anonlib.diffusion.request import InpaintRequest
+        from anonlib.diffusion.shortcuts import Shortcuts
 
         rows, result, status = np.flatnonzero(valid), np.zeros_like(images), [OK if good else ERROR for good in valid]
         if not len(rows):
             return result, status
         use_lcm = self.lcm_steps is not None
-        inpainter = load_inpainter(self.bundle, conditions, self.batch, self.size, self.compiled, use_lcm)
+        inpainter = load_inpainter(self.bundle, conditions, self.batch, self.size, self.compiled, use_lcm, self.fp8)
+        shortcuts = Shortcuts(tuple(self.guidance_interval), self.controls_every, self.deep_every)
 
         def request(part: np.ndarray) -> "InpaintRequest":
             shared = {"images": unit(resize(images[part], self.side)), "seeds": [seeds[row] for row in part]}
             steps = self.lcm_steps or self.steps
-            return InpaintRequest(negative=NEGATIVE, steps=steps, **shared, **request_fields(part, inpainter))
+            fields = {"negative": NEGATIVE, "steps": steps, "shortcuts": shortcuts}
+            return InpaintRequest(**fields, **shared, **request_fields(part, inpainter))
 
         batches = full_batches(rows, inpainter.memory_plan.batch)
         requests = (request(padded) for _, padded in batches)
@@ -105,7 +115,8 @@ def generator_options(conditions: tuple[str, ...], settings: config.Profile) -> 
     bundle = model_spec(generator)
     check(bundle, conditions, generator.few_steps is not None)
     options = {"steps": generator.steps, "batch": generator.batch, "size": generator.size, "bundle": bundle}
-    return options | {"compiled": generator.compiled, "lcm_steps": generator.few_steps}
+    shortcuts = {name: getattr(generator, name) for name in SHORTCUTS}
+    return options | shortcuts | {"compiled": generator.compiled, "lcm_steps": generator.few_steps}
 
 
 def resize(images: np.ndarray, side: tuple[int, int], interpolation: int | None = None) -> np.ndarray:

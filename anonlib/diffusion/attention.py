@@ -1,4 +1,4 @@
-"""Attention of UNets and ControlNets, faster and equal: fused projections, text keys once per request, fastest kernel."""
+"""Attention of UNets and ControlNets, faster and equal: fused projections, text keys once, the fastest kernel."""
 
 import contextlib
 import copy
@@ -120,13 +120,13 @@ def rank_kernels(
 ) -> list[SDPBackend]:
     """Return the kernels that can run attention of these shapes, the fastest first, and torch's plain one at the end.
 
-    `measure` returns the milliseconds of a kernel for queries of a shape and type; RuntimeError if it cannot run.
+    [] if none can. `measure` returns the milliseconds of a kernel for queries of a shape and type, or raises RuntimeError.
     """
     seconds = {}
     for kernel in KERNELS:
-        with contextlib.suppress(RuntimeError):  # "No available kernel"
+        with contextlib.suppress(RuntimeError):  # "No available kernel", or no memory for the trial
             seconds[kernel] = (measure or _milliseconds)(kernel, (rows, heads, tokens, width), dtype)
-    return [*sorted(seconds, key=seconds.get), SDPBackend.MATH]
+    return [*sorted(seconds, key=seconds.get), SDPBackend.MATH] if seconds else []
 
 
 def _milliseconds(kernel: SDPBackend, shape: tuple[int, ...], dtype: torch.dtype) -> float:

@@ -78,9 +78,7 @@ class _Adapter:
         return prepared
 
 
-def control_of(
-    net: nn.Module, device: str, compiled: bool = False, fast: bool = False, fp8: bool = False
-) -> Control:
+def control_of(net: nn.Module, device: str, compiled: bool = False, fast: bool = False, fp8: bool = False) -> Control:
     """Wrap a T2I-Adapter or a ControlNet for its device.
 
     For a ControlNet: whether torch compiles it, whether its projections are shared (see `attention`), and `fp8`.

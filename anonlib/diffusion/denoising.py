@@ -12,7 +12,7 @@ from anonlib.diffusion.compiling import CompiledModule
 from anonlib.diffusion.control import Control, repeat_batch, sum_residuals
 from anonlib.diffusion.fp8 import use_fp8
 from anonlib.diffusion.request import DenoisingInputs
-from anonlib.diffusion.sampling import start_sampling
+from anonlib.diffusion.sampling import SchedulerSampler, UniPC, start_sampling
 from anonlib.diffusion.shortcuts import Reused, Shortcuts
 from anonlib.diffusion.unet import DeepUnet, ShallowUnet, Unet
 
@@ -56,11 +56,11 @@ class UnetPasses:
         """Return the prediction of a step; deep features are reused if the period of `reused` is above 1."""
         if reused.period == 1:
             return self.whole(sample, time, states, *more)[0]
-        if reused.lacks(step, len(sample)):
+        if reused.is_due(step, len(sample)):
             prediction, deep = self.deep(sample, time, states, *more)
-            reused.keep([deep])
+            reused.remember([deep])
             return prediction
-        return self.shallow(sample, time, states, *reused.last(len(sample)), *more)[0]
+        return self.shallow(sample, time, states, *reused.recent_rows(len(sample)), *more)[0]
 
 
 class _Reuse:
@@ -98,14 +98,18 @@ class Denoiser:
         self.cfg_copies, self.takes_mask, self.compiled = cfg_copies, takes_mask, compiled
 
     def __call__(self, inputs: DenoisingInputs, callback: StepCallback | None = None) -> Tensor:
-        """Denoise a batch to latents (B, C, h, w); call `callback` after each step.
-
-        No step waits for the device or copies to it, except in a scheduler of diffusers that runs as it is.
-        """
-        request, device = inputs.request, inputs.noise.device
+        """Denoise a batch to latents (B, C, h, w); call `callback` after each step."""
+        request = inputs.request
         # latent consistency adds noise at each step
         kwargs = {} if self.cfg_copies == 2 else {"generator": inputs.generators}
-        sampler = start_sampling(self.pipeline, request.steps, request.strength, device, **kwargs)
+        sampler = start_sampling(self.pipeline, request.steps, request.strength, inputs.noise.device, **kwargs)
+        return self.run_steps(inputs, sampler, callback)
+
+    def run_steps(
+        self, inputs: DenoisingInputs, sampler: UniPC | SchedulerSampler, callback: StepCallback | None = None
+    ) -> Tensor:
+        """Run all steps; with UniPC none of them waits for the device or copies to it."""
+        request = inputs.request
         x = inputs.noise * self.pipeline.scheduler.init_noise_sigma
         if request.strength is not None:
             x = sampler.add_noise(0, inputs.photo_latents, inputs.noise)
@@ -114,8 +118,8 @@ class Denoiser:
             if self.compiled:
                 torch.compiler.cudagraph_mark_step_begin()  # the last step's outputs may be overwritten
             guided = self.cfg_copies == 2 and request.shortcuts.is_guided(sampler.sigmas[step])
-            scaled = sampler.scale(step, x)
-            x = sampler.step(step, self._predict(inputs, scaled, time[None], step, guided, reuse), x)
+            scaled = sampler.scale_input(step, x)
+            x = sampler.take_step(step, self._predict(inputs, scaled, time[None], step, guided, reuse), x)
             if not self.takes_mask:
                 unmasked = inputs.context_latents
                 if step + 1 < steps:
@@ -138,7 +142,7 @@ class Denoiser:
             parts = ((control, _rows_of(prepared, rows)) for control, prepared in pairs)
             return sum_residuals(control.residuals(sample, time, states, part) for control, part in parts)
 
-        current = reuse.residuals.get(step, len(sample), residuals)
+        current = reuse.residuals.recall(step, len(sample), residuals)
         predicted = self._run(inputs, step, reuse.deep, sample, time, states, *more, *current)
         if guided:
             without, predicted = predicted.chunk(2)
@@ -146,7 +150,7 @@ class Denoiser:
         if not self.identity:
             return predicted
         states, *more = (tensor[total:] for tensor in inputs.texts)
-        current = reuse.original_residuals.get(
+        current = reuse.original_residuals.recall(
             step, len(x), lambda: self.identity.residuals(x, time, states, inputs.identity)
         )
         original = self._run(inputs, step, reuse.original_deep, x, time, states, *more, *current)

@@ -13,7 +13,7 @@ MULTIPLE = 16  # both sides of a product must divide by it
 
 
 class Fp8Linear(nn.Module):
-    """A linear layer whose weights are scaled per output, and whose inputs per row, to the range of e4m3."""
+    """A linear layer in e4m3: each output's weights and each row of inputs are scaled to its range."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
@@ -41,7 +41,7 @@ def use_fp8(net: nn.Module) -> None:
 def check_fp8(device: torch.device) -> None:
     """Raise AnonlibError unless a device multiplies 8-bit floating point."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < CAPABILITY:
-        raise AnonlibError("generator.fp8 needs an NVIDIA GPU of compute capability 8.9 or more: leave it out")
+        raise AnonlibError("generator.fp8 needs an NVIDIA GPU of capability 8.9 or more: leave it out")
 
 
 def _quantize(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,11 +35,11 @@ class SchedulerSampler:
         """Return latents under the noise with which a step begins."""
         return self.scheduler.add_noise(latents, noise, self.times[step][None])
 
-    def scale(self, step: int, x: Tensor) -> Tensor:
+    def scale_input(self, step: int, x: Tensor) -> Tensor:
         """Return the network's input of a step."""
         return self.scheduler.scale_model_input(x, self.times[step])
 
-    def step(self, step: int, prediction: Tensor, x: Tensor) -> Tensor:
+    def take_step(self, step: int, prediction: Tensor, x: Tensor) -> Tensor:
         """Return the latents after a step; steps come in order."""
         return self.scheduler.step(prediction, self.times[step], x, return_dict=False, **self.kwargs)[0]
 
@@ -78,11 +78,11 @@ class UniPC:
         alpha, sigma = self.levels[step]
         return alpha * latents + sigma * noise
 
-    def scale(self, step: int, x: Tensor) -> Tensor:
+    def scale_input(self, step: int, x: Tensor) -> Tensor:
         """Return the network's input of a step: the latents."""
         return x
 
-    def step(self, step: int, prediction: Tensor, x: Tensor) -> Tensor:
+    def take_step(self, step: int, prediction: Tensor, x: Tensor) -> Tensor:
         """Return the latents after a step; steps come in order."""
         alpha, sigma = self.levels[step]
         x0 = alpha * x - sigma * prediction if self.velocity else (x - sigma * prediction) / alpha
@@ -141,7 +141,7 @@ def start_sampling(
     if not len(times):
         raise AnonlibError(f"strength {strength:g} leaves nothing of {steps} steps: raise one of them")
     config = dict(scheduler.config)
-    known = type(scheduler) is UniPCMultistepScheduler and config["prediction_type"] in PREDICTIONS
-    if known and {name: config[name] for name in UNIPC} == UNIPC:
+    supported = type(scheduler) is UniPCMultistepScheduler and config["prediction_type"] in PREDICTIONS
+    if supported and {name: config[name] for name in UNIPC} == UNIPC:
         return UniPC(scheduler, times)
     return SchedulerSampler(scheduler, times, kwargs)

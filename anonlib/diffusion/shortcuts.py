@@ -47,20 +47,20 @@ class Reused:
     def __init__(self, period: int):
         self.period, self.tensors = period, []
 
-    def lacks(self, step: int, rows: int) -> bool:
-        """Return whether a step must compute them: it is its turn, or earlier ones have too few rows."""
+    def is_due(self, step: int, rows: int) -> bool:
+        """Return whether a step must make them anew: it is its turn, or the kept ones have too few rows."""
         return step % self.period == 0 or not self.tensors or len(self.tensors[0]) < rows
 
-    def keep(self, tensors: list[Tensor]) -> list[Tensor]:
+    def remember(self, tensors: list[Tensor]) -> list[Tensor]:
         """Keep the tensors of this step, and return them."""
         if self.period > 1:
             self.tensors = [tensor.clone() for tensor in tensors]  # a CUDA graph overwrites its outputs
         return tensors
 
-    def last(self, rows: int) -> list[Tensor]:
+    def recent_rows(self, rows: int) -> list[Tensor]:
         """Return so many last rows of the kept tensors: those with the text, if guidance ended."""
         return [tensor[-rows:] for tensor in self.tensors]
 
-    def get(self, step: int, rows: int, compute: Callable[[], list[Tensor]]) -> list[Tensor]:
+    def recall(self, step: int, rows: int, produce: Callable[[], list[Tensor]]) -> list[Tensor]:
         """Return the tensors of a step, computed or kept."""
-        return self.keep(compute()) if self.lacks(step, rows) else self.last(rows)
+        return self.remember(produce()) if self.is_due(step, rows) else self.recent_rows(rows)
