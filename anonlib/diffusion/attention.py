@@ -120,7 +120,7 @@ def rank_kernels(
 ) -> list[SDPBackend]:
     """Return the kernels that can run attention of these shapes, the fastest first, and torch's plain one at the end.
 
-    [] if none can. `measure` returns the milliseconds of a kernel for queries of a shape and type, or raises RuntimeError.
+    [] if none can. `measure` returns a kernel's milliseconds for queries of a shape and type, or raises RuntimeError.
     """
     seconds = {}
     for kernel in KERNELS:
