@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from anonlib import anonymizers, config
 from anonlib.assets import hub, models
@@ -358,6 +359,9 @@ def test_parameters_are_counted_in_every_form_of_weights(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(bytes(size))
     assert [hub.count_parameters(tmp_path / name) for name in "abcdef"] == [100, 100, 100, 100, 100, 0]
+    half = {"weight": np.zeros((7, 8), np.float16), "bias": np.zeros(3, np.float16)}
+    save_file(half, tmp_path / "f" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    assert hub.count_parameters(tmp_path / "f") == 59, "half precision that no name tells of"
 
 
 def test_a_folder_in_place_of_the_pipeline_needs_no_hub_and_its_own_controls_go_first(tiny_bundle):

@@ -190,9 +190,10 @@ def test_a_network_is_converted_once_and_again_for_other_weights(bundle, exact, 
 def test_weights_without_safetensors_are_counted_and_read(bundle, exact, tmp_path, monkeypatch):
     read_pipeline(bundle).save_pretrained(tmp_path / "old", safe_serialization=False)
     old = ModelSpec(ModelRef(str(tmp_path / "old")))
-    assert list((tmp_path / "old" / "unet").glob("*.bin")) and not list(tmp_path.glob("*/*/*.safetensors"))
+    for part in ("unet", "vae"):
+        assert [file.suffix for file in (tmp_path / "old" / part).glob("diff*")] == [".bin"]
     sizes = [loading._weights_bytes(spec, (), torch.float32) for spec in (old, bundle)]
-    assert sizes[0] == pytest.approx(sizes[1], rel=0.1) and min(sizes) > 0
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.2) and min(sizes) > 0
     given = order((), count=1)
     np.testing.assert_allclose(next(paints(old, ())([given])), next(paints(bundle, ())([given])), atol=2e-4)
 

@@ -249,6 +249,8 @@ def test_the_first_request_of_compiled_networks_has_the_gpu_to_itself():
     assert list(made(iter([0, 1, 2, 3]))) == [0, 1, 2, 3]
     assert begun[:3] == [("prepare", 0), ("denoise", 0), ("decode", 0)], "nothing of the next one begins before"
     assert made.recorded
+    made.recorded = False
+    assert next(made(iter([4, 5]))) == 4 and made.recorded, "even if no further one is asked for"
     assert sorted(begun) == sorted((name, k) for name in ("prepare", "denoise", "decode") for k in range(4))
 
 

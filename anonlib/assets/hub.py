@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import re
 import shutil
 import tomllib
@@ -80,7 +81,7 @@ def _weights(names: list[str]) -> list[str]:
 
 
 def count_parameters(folder: Path) -> float:
-    """Estimate from its files the parameters of the network in a folder, whatever form its weights have.
+    """Count the parameters of the network in a folder by its files, whatever form its weights have.
 
     Args:
         folder: Local folder, as select_files takes it or with weights in several forms.
@@ -88,9 +89,19 @@ def count_parameters(folder: Path) -> float:
     Returns:
         Their number; 0 without weights.
     """
-    files = _weights([str(file) for file in sorted(folder.iterdir())])
-    itemsize = 2 if any(".fp16" in Path(file).name for file in files) else 4
-    return sum(Path(file).stat().st_size for file in files) / itemsize
+    return sum(_parameters(Path(file)) for file in _weights([str(file) for file in sorted(folder.iterdir())]))
+
+
+def _parameters(file: Path) -> float:
+    """Count by a file's header where it has one; else estimate by its size and name."""
+    size = file.stat().st_size
+    try:
+        with open(file, "rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length if length < size else 0))
+        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    except (ValueError, AttributeError, KeyError):  # no safetensors, or damaged: reading tells
+        return size / (2 if ".fp16" in file.name else 4)
 
 
 def check_name(repository: str, revision: str | None) -> None:

@@ -100,8 +100,9 @@ class Inpainter:
         requests = iter(requests)
         overlap = self.device.type != "cpu" and not self.memory_plan.offloaded
         for request in requests if not overlap else islice(requests, 0 if self.recorded else 1):
-            yield self.decode(self.denoise(self.prepare(request)))
-        self.recorded = True
+            images = self.decode(self.denoise(self.prepare(request)))
+            self.recorded = True
+            yield images
         yield from pipelined(requests, self.prepare, self.denoise, self.decode)
 
     @torch.inference_mode()
