@@ -72,8 +72,8 @@ test: setup ## run the tests, the notebooks among them, in two processes
 bench: $(PEERS)/.lock setup ## compare speeds with other libraries on this CPU (12 minutes), into figures/bench.json
 	@PYTHONPATH=$(PEERS) HF_HUB_OFFLINE=1 $(PY) -m tools.bench.cpu
 
-bench-gpu: setup ## measure Stable Diffusion's speed on this NVIDIA GPU with random weights (9 minutes)
-	@HF_HUB_OFFLINE=1 $(PY) -m tools.bench.gpu
+bench-gpu: setup ## measure Stable Diffusion's speed on this NVIDIA GPU with random weights; ARGS=speed: one part
+	@HF_HUB_OFFLINE=1 $(PY) -m tools.bench.gpu $(ARGS)
 
 $(PEERS)/.lock: requirements/bench.lock $(READY)
 	@$(PY) -m pip install --quiet --no-deps --require-hashes --target $(PEERS) --upgrade -r requirements/bench.lock

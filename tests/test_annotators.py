@@ -158,6 +158,26 @@ def test_poses_are_drawn_by_the_library_and_networks_see_batches(pictures, tmp_p
         annotate("openpose", pictures[:1], ModelRef(str(tmp_path.parent)))
 
 
+@pytest.mark.assets("yunet")
+def test_a_pose_at_the_photo_s_side_is_valid_and_one_where_nobody_is_is_not(photos, monkeypatch):
+    wide = np.full((256, 900, 3), 120, np.uint8)
+    wide[64:192, :128] = photos[0]
+    drawn = {"side": (slice(90, 170), slice(40, 90)), "nobody": (slice(100, 200), slice(500, 600)), "empty": None}
+    poses = np.zeros((3, *wide.shape), np.uint8)
+    for pose, place in zip(poses, drawn.values(), strict=True):
+        if place:
+            pose[place] = 200
+    monkeypatch.setattr(annotators, "maps", lambda name, images, folder: poses)
+    _, valid = annotate("openpose", np.stack([wide] * 3), ModelRef("."))
+    assert valid.tolist() == [True, False, False]
+    plain = np.full_like(wide, 120)  # no face is detected: what the network draws is where people are
+    _, valid = annotate("openpose", np.stack([plain] * 3), ModelRef("."))
+    assert valid.tolist() == [True, True, False]
+    monkeypatch.setattr(annotators, "maps", lambda name, images, folder: poses[:2])
+    _, valid = annotate("hed", np.stack([wide] * 2), ModelRef("."))
+    assert valid.tolist() == [False, True], "other maps are still judged in the middle"
+
+
 def test_threads_calls_of_a_network_go_as_one_batch_and_its_errors_to_whoever_asked():
     import torch
 

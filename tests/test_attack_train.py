@@ -12,7 +12,7 @@ from anonlib.attacks import train as tr
 from anonlib.attacks.pairs import PhotoPairs
 from anonlib.attacks.registry import AttackConfig
 from anonlib.config.errors import AnonlibError
-from anonlib.engine.torch_setup import fast_dtype
+from anonlib.engine.torch_setup import autocast, fast_dtype
 from anonlib.metrics.identification import rank1_rate, rank_of_true
 
 TINY = AttackConfig(image_size=32, steps=4, batch=6, warmup=1, validate_every=2, projection_dim=16, lr=2e-3)
@@ -157,12 +157,30 @@ def test_a_diverged_network_is_never_the_best() -> None:
 )
 def test_products_are_of_the_type_that_the_machine_is_faster_in(cpu: dict, faster: torch.dtype, monkeypatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
-    assert fast_dtype("cpu") == faster and fast_dtype("cuda") == torch.bfloat16
+    assert fast_dtype("cpu") == faster
     network = tr.seeded_network(TINY)
     images = torch.zeros(2, 3, 32, 32)
     for config, wanted in ((TINY, faster), (replace(TINY, dtype="float32"), torch.float32)):
         with tr._autocast(config, "cpu"):
             assert network(images)[0].dtype == wanted
+
+
+@pytest.mark.parametrize(
+    ("capability", "fast", "training"),
+    [((9, 0), torch.bfloat16, torch.bfloat16), ((8, 0), torch.bfloat16, torch.bfloat16),
+     ((7, 5), torch.float16, torch.float32), ((6, 1), torch.float16, torch.float32)],
+)  # fmt: skip
+def test_a_gpu_without_bfloat16_takes_float16_but_trains_in_float32(capability, fast, training, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert fast_dtype("cuda") == fast and fast_dtype("cuda", training=True) == training
+    asked = []
+    monkeypatch.setattr(torch, "autocast", lambda device, dtype, enabled: asked.append((device, dtype, enabled)))
+    autocast("cuda")
+    tr._autocast(TINY, "cuda:0")
+    tr._autocast(replace(TINY, dtype="float32"), "cuda")
+    assert asked == [
+        ("cuda", fast, True), ("cuda", training, training != torch.float32), ("cuda", torch.float32, False)
+    ]  # fmt: skip
 
 
 def test_schedule() -> None:

@@ -82,8 +82,12 @@ def test_stable_diffusion_loads_as_published_and_paints(stable_diffusion):
     for name, published in {"unet": full.UNET, "vae": full.VAE, "text_encoder": full.TEXT}.items():
         assert as_published(nets[name], published), name
     assert as_published(net, full.CONTROL)
-    embedding = loaded.controls[0].embedding.network
-    assert parameters(nets) | {"controlnet": parameters({"": net})[""] + parameters({"": embedding})[""]} == PARAMETERS
+    parts = {
+        "net": net,
+        "embedding": loaded.controls[0].embedding.network,
+        "texts": loaded.controls[0].text_keys.network,
+    }
+    assert parameters(nets) | {"controlnet": sum(parameters(parts).values())} == PARAMETERS
     paints(bundle, "ia-canny", 256)
 
 

@@ -42,3 +42,32 @@ def test_a_gpu_makes_of_photos_what_a_cpu_makes(method, most, least, photos, bes
     assert there.shape == here.shape == photos.shape
     assert np.abs(there.astype(int) - here).mean((1, 2, 3)).max() < most
     assert (embed("sface", there) * embed("sface", here)).sum(1).min() > least
+
+
+STEPS = """
+import sys
+from dataclasses import replace
+import torch
+from anonlib.assets.models import ModelRef, ModelSpec
+from anonlib.diffusion.inpainting import Inpainter
+from anonlib.diffusion.loading import read_parts
+from anonlib.diffusion.sampling import start_sampling
+from anonlib.diffusion.shortcuts import Shortcuts
+from tests.test_inpainting import order
+inpainter = Inpainter(read_parts(ModelSpec(ModelRef(sys.argv[1])), ("depth", "hed")), 3)
+for shortcuts in (Shortcuts(), Shortcuts((0.5, 5.0), 2, 2)):
+    given = inpainter.prepare(replace(order(("depth", "hed")), steps=4, shortcuts=shortcuts))
+    inpainter.denoiser(given)  # the first call loads kernels
+    sampler = start_sampling(inpainter.pipeline, 4, None, inpainter.device)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    with torch.inference_mode():
+        latents = inpainter.denoiser.run_steps(given, sampler)
+    torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(latents).all()
+"""
+
+
+@pytest.mark.gpu
+def test_no_step_waits_for_the_gpu(tiny_bundle, beside_a_gpu):
+    subprocess.run([sys.executable, "-c", STEPS, tiny_bundle], env=beside_a_gpu, check=True)

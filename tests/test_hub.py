@@ -5,15 +5,19 @@ import http.server
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from anonlib import anonymizers, config
 from anonlib.assets import hub, models
 from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.config.errors import AnonlibError
+from anonlib.controls import hub as annotators
 from anonlib.paper import cli
 from tests.test_anonymizers import scene
 
@@ -260,14 +264,104 @@ def test_the_full_profile_names_commits_and_asks_for_the_terms_of_all_its_models
         cli.main(["fetch", "yunet", "--profile", "full", "--method", "blur"])
 
 
-def test_of_a_repository_of_many_networks_the_named_files_alone_are_taken(distant, monkeypatch):
+def test_of_a_repository_of_many_networks_only_the_files_of_the_conditions_in_use_are_taken(distant, monkeypatch):
     name = "diffusion_pytorch_model.safetensors"
-    monkeypatch.setitem(hub.HUB_MODELS, CONTROL, hub.HubModel("a licence", "a toy", files=(name,)))
-    hub.fetch({CONTROL: COMMIT})
+    files = {"hed": (name,), "lineart": ("config.json",), "normal": ("gone.pt",)}
+    toy = hub.HubModel("a licence", "a toy", files=files)
+    monkeypatch.setitem(hub.HUB_MODELS, CONTROL, toy)
+    hub.fetch({CONTROL: COMMIT}, {CONTROL: ["hed"]})
     assert [file.name for file in hub.folder(CONTROL, COMMIT).iterdir()] == [name]
-    monkeypatch.setitem(hub.HUB_MODELS, PIPELINE, hub.HubModel("a licence", "a toy", files=("gone.pth",)))
+    asked = len(distant.asked)
+    hub.fetch({CONTROL: COMMIT}, {CONTROL: ["hed"]})
+    assert len(distant.asked) == asked, "what is here is not fetched again"
+    hub.fetch({CONTROL: COMMIT}, {CONTROL: ["hed", "lineart"]})
+    assert {file.name for file in hub.folder(CONTROL, COMMIT).iterdir()} == {name, "config.json"}
+    assert distant.asked.count(f"{CONTROL}/{name}") == 1
+    (hub.folder(CONTROL, COMMIT) / name).resolve().write_bytes(b"cut")
+    with pytest.raises(AnonlibError, match="damaged or gone"):
+        hub.folder(CONTROL, COMMIT)  # the files of earlier conditions are still watched
+    hub.fetch({CONTROL: COMMIT}, {CONTROL: ["lineart"]})
+    assert {file.name for file in hub.folder(CONTROL, COMMIT).iterdir()} == {name, "config.json"}, "and mended"
     with pytest.raises(AnonlibError, match="does not hold the weights"):
-        hub.fetch({PIPELINE: COMMIT})
+        hub.fetch({CONTROL: COMMIT}, {CONTROL: ["normal"]})
+
+
+ANNOTATORS = "lllyasviel/Annotators"
+LISTED = {  # file -> MB, a listing like the published one of 15 GB: networks of many annotators side by side
+    "ControlNetHED.pth": 30, "body_pose_model.pth": 200, "hand_pose_model.pth": 150, "facenet.pth": 150,
+    "sk_model.pth": 17, "sk_model2.pth": 17, "scannet.pt": 300, "table5_pidinet.pth": 3, "network-bsds500.pth": 60,
+    "dpt_hybrid-midas-501f0c75.pt": 500, "ZoeD_M12_N.pt": 1400, "upernet_global_small.pth": 200, "clip_g.pth": 3700,
+    "150_16_swin_l_oneformer_coco_100ep.pth": 900, "250_16_swin_l_oneformer_ade20k_160k.pth": 900, "res101.pth": 500,
+    "latest_net_G.pth": 300, "erika.pth": 17, "mlsd_large_512_fp32.pth": 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("conditions", "files"),
+    [
+        (("hed",), {"ControlNetHED.pth"}),
+        (("depth", "hed"), {"ControlNetHED.pth"}),
+        (("lineart", "normal"), {"sk_model.pth", "sk_model2.pth", "scannet.pt"}),
+        (("depth", "openpose"), {"body_pose_model.pth", "hand_pose_model.pth", "facenet.pth"}),
+    ],
+)
+def test_of_the_published_annotators_a_profile_takes_a_few_files(conditions, files, tmp_path, monkeypatch):
+    listings = []
+
+    def snapshot(repository, revision, allow_patterns=None, dry_run=False):
+        assert dry_run, "nothing is downloaded here"
+        names = LISTED if repository == ANNOTATORS else ["config.json", "model.safetensors"]
+        taken = [name for name in names if allow_patterns is None or name in allow_patterns]
+        listings.append((repository, set(taken)))
+        sizes = {name: LISTED.get(name, 1) * 10**6 for name in taken}
+        return [
+            SimpleNamespace(filename=name, file_size=size, will_download=True, commit_hash=revision)
+            for name, size in sizes.items()
+        ]
+
+    fetched = {}
+    monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path))
+    monkeypatch.setenv("ANONLIB_ACCEPT", "openrail,noncommercial")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.setattr(hub, "_download", lambda name, files: fetched.update({name: {one.filename for one in files}}))
+    bundle = replace(models.model_spec(config.load("full").generator), lora=None)
+    monkeypatch.setattr(bundle.pipeline.__class__, "local", None)
+    monkeypatch.setattr(models.hub, "select_files", lambda names: ["model.safetensors"])
+    models.fetch(bundle, conditions)
+    assert fetched[ANNOTATORS] == files and (ANNOTATORS, files) in listings
+    assert sum(LISTED[name] for name in fetched[ANNOTATORS]) < 600 < sum(LISTED.values())
+
+
+def test_the_files_of_a_condition_are_those_that_its_annotator_loads():
+    files = {name: kind.files for name, kind in annotators.KINDS.items()} | {"openpose": annotators.POSE}
+    assert {name: tuple(names) for name, names in hub.HUB_MODELS[ANNOTATORS].files.items()} == files
+
+
+def test_a_condition_whose_files_were_not_fetched_is_told_before_anything_is_painted(distant, tiny_bundle, monkeypatch):
+    toy = hub.HubModel("a licence", "a toy", files={"hed": ("config.json",), "canny": ("diffusion_pytorch_model.bin",)})
+    monkeypatch.setitem(hub.HUB_MODELS, CONTROL, toy)
+    network = ModelRef(CONTROL, COMMIT)
+    spec = ModelSpec(ModelRef(tiny_bundle), annotators=(("hed", network), ("canny", network)))
+    hub.fetch({CONTROL: COMMIT}, {CONTROL: ["hed"]})
+    models.check(spec, ("hed",))
+    with pytest.raises(AnonlibError, match="lacks diffusion_pytorch_model.bin, which draws canny: `make fetch"):
+        models.check(spec, ("hed", "canny"))
+
+
+def test_parameters_are_counted_in_every_form_of_weights(tmp_path):
+    for name, size in {
+        "a/diffusion_pytorch_model.safetensors": 400, "a/diffusion_pytorch_model.bin": 404, "a/config.json": 999,
+        "b/diffusion_pytorch_model.bin": 400, "c/diffusion_pytorch_model.fp16.bin": 200,
+        "c/diffusion_pytorch_model.bin": 400, "d/pytorch_model-00001-of-00002.bin": 240,
+        "d/pytorch_model-00002-of-00002.bin": 160, "e/model.fp16-00001-of-00002.safetensors": 120,
+        "e/model.fp16-00002-of-00002.safetensors": 80, "f/config.json": 10,
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(size))
+    assert [hub.count_parameters(tmp_path / name) for name in "abcdef"] == [100, 100, 100, 100, 100, 0]
+    half = {"weight": np.zeros((7, 8), np.float16), "bias": np.zeros(3, np.float16)}
+    save_file(half, tmp_path / "f" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    assert hub.count_parameters(tmp_path / "f") == 59, "half precision that no name tells of"
 
 
 def test_a_folder_in_place_of_the_pipeline_needs_no_hub_and_its_own_controls_go_first(tiny_bundle):

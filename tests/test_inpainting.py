@@ -16,7 +16,7 @@ import torch  # noqa: E402
 
 from anonlib.config.errors import AnonlibError  # noqa: E402
 from anonlib.diffusion import compiling as graphs  # noqa: E402
-from anonlib.diffusion import memory
+from anonlib.diffusion import loading, memory
 from anonlib.diffusion.inpainting import Inpainter  # noqa: E402
 from anonlib.diffusion.loading import _read_control, load_pipeline, read_parts, read_pipeline  # noqa: E402
 from anonlib.diffusion.memory import MemoryPlan  # noqa: E402
@@ -187,6 +187,17 @@ def test_a_network_is_converted_once_and_again_for_other_weights(bundle, exact, 
     assert len(list(kept.glob("*/network.xml"))) == 4
 
 
+def test_weights_without_safetensors_are_counted_and_read(bundle, exact, tmp_path, monkeypatch):
+    read_pipeline(bundle).save_pretrained(tmp_path / "old", safe_serialization=False)
+    old = ModelSpec(ModelRef(str(tmp_path / "old")))
+    for part in ("unet", "vae"):
+        assert [file.suffix for file in (tmp_path / "old" / part).glob("diff*")] == [".bin"]
+    sizes = [loading._weights_bytes(spec, (), torch.float32) for spec in (old, bundle)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.2) and min(sizes) > 0
+    given = order((), count=1)
+    np.testing.assert_allclose(next(paints(old, ())([given])), next(paints(bundle, ())([given])), atol=2e-4)
+
+
 def test_texts_are_encoded_once(bundle, exact):
     inpainter = paints(bundle, ())
     seen = []
@@ -241,7 +252,7 @@ def test_networks_are_one_graph_each_so_that_a_gpu_can_compile_them(bundle, xl, 
     used, conditions = (bundle, ("depth", "hed")) if kind == "small" else (xl, ("depth", "sketch"))
     inpainter, given = paints(used, conditions), order(conditions)
     expected = next(inpainter([given]))
-    networks = [inpainter.unet, *(one.net for one in inpainter.controls)]
+    networks = [inpainter.unet.whole, *(one.net for one in inpainter.controls)]
     for graph in networks:
         graph.torch, graph.product_dtype = True, torch.float32
         graph.network = torch.compile(graph.network, backend="eager", fullgraph=True)

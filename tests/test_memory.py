@@ -12,8 +12,9 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel  # no
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
+from anonlib.assets.models import OWN  # noqa: E402
 from anonlib.config.errors import AnonlibError  # noqa: E402
-from anonlib.diffusion import memory  # noqa: E402
+from anonlib.diffusion import loading, memory  # noqa: E402
 from anonlib.diffusion.compiling import CompiledModule  # noqa: E402
 from anonlib.diffusion.control import control_of, repeat_batch, sum_residuals  # noqa: E402
 from anonlib.diffusion.memory import MemoryNeed, MemoryPlan, plan_memory  # noqa: E402
@@ -62,6 +63,28 @@ def test_too_little_memory_is_one_line_that_says_what_to_do():
         plan_memory(2 * GB, stable_diffusion(768), 16)
 
 
+def test_memory_of_tensors_that_are_gone_counts_as_free(monkeypatch):
+    state = {"free": 3 * GB, "kept": 5 * GB}  # blocks that torch keeps for its next tensors
+
+    def give_back():
+        state.update(free=state["free"] + state["kept"], kept=0)
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", give_back)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(state["free"]), int(12 * GB)))
+    assert memory.free_gpu_memory(torch.device("cuda")) == 8 * GB
+
+
+@pytest.mark.parametrize(
+    ("device", "parameters", "dtype"),
+    [("cuda", 8.6e8, torch.float16), ("cuda", 2e6, torch.bfloat16), ("cpu", 2e6, torch.float32), ("cpu", 8.6e8, None)],
+)
+def test_stable_diffusion_runs_on_a_gpu_in_the_published_type(device, parameters, dtype, monkeypatch):
+    monkeypatch.setattr(loading, "device", lambda: device)
+    monkeypatch.setattr(loading, "count_parameters", lambda folder: parameters)
+    monkeypatch.setattr(loading, "fast_dtype", lambda device: torch.bfloat16 if device == "cuda" else None)
+    assert loading._dtype(OWN) == dtype
+
+
 class Alive(TorchDispatchMode):
     """Counts the bytes of the tensors that are made and not yet let go."""
 
@@ -103,7 +126,7 @@ def test_estimates_cover_what_stable_diffusion_keeps_alive(half, size, batch, co
     maps, states, time = torch.zeros(batch, 3, size, size), torch.zeros(2 * batch, 77, 768), torch.tensor([5])
     with Alive([unet, *nets]) as alive:
         follows = [control_of(net, "cpu", False) for net in nets]
-        prepared = [one.prepare(maps, 1.0, 2) for one in follows]
+        prepared = [one.prepare(maps, 1.0, states) for one in follows]
         both = repeat_batch(x, 2)
         parts = zip(follows, prepared, strict=True)
         residuals = sum_residuals(one.residuals(both[:, :4], time, states, told) for one, told in parts)

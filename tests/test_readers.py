@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -100,6 +101,49 @@ def test_faces_are_laid_where_facer_has_them(files):
     assert attributes.shape == (3, 40) and embeds.shape == (3, 32) and attributes.dtype == np.float32
     alone, _ = readers.attribute_predictor(bundle).predict(images[1:2])
     np.testing.assert_allclose(alone[0], attributes[1], atol=1e-5)
+
+
+def test_facer_sees_the_photo_around_a_face_as_its_own_code_samples_it():
+    # facer/face_attribute/farl.py, facer/transform.py of FacePerceiver/facer: its five points, scaled by 224 / 500;
+    # grid = inverse matrix @ (x, y, 1) / (w, h) * 2 - 1, bilinear, align_corners False, black outside
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (20, 30, 3)).astype(np.uint8).repeat(20, 0).repeat(20, 1)
+    points = FRAME_POINTS * 1.5 + (310, 120)
+    assert farl.POINTS[0].tolist() == pytest.approx([(85.83 - 128 + 250) * 224 / 500, (115.78 - 128 + 250) * 224 / 500])
+    matrix = similarity_transform(points, farl.POINTS)
+    (found,) = farl.crop_faces(photo[None], matrix[None])
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
+    for x, y in [(0, 0), (112, 110), (223, 5), (30, 200), (200, 223)]:
+        across, down = (inverse @ (x, y, 1))[:2] - 0.5
+        left, top = int(np.floor(across)), int(np.floor(down))
+        a, b = across - left, down - top
+        expected = np.zeros(3)
+        for i, j, weight in [(0, 0, (1 - a) * (1 - b)), (1, 0, a * (1 - b)), (0, 1, (1 - a) * b), (1, 1, a * b)]:
+            if 0 <= left + i < 600 and 0 <= top + j < 400:
+                expected += weight * photo[top + j, left + i] / 255
+        np.testing.assert_allclose(found[:, y, x], expected, atol=2e-3)
+
+
+def test_a_face_in_a_photo_is_read_with_its_surroundings_and_an_aligned_one_ends_at_its_frame(files):
+    rng = np.random.default_rng(1)
+    photo = cv2.resize(rng.integers(0, 256, (40, 40, 3)).astype(np.uint8), (400, 400), interpolation=cv2.INTER_CUBIC)
+    points = [FRAME_POINTS + (130, 120), FRAME_POINTS + (30, 200)]
+    predictor = readers.attribute_predictor(replace(OWN, reader=ModelRef(str(files[0]))))
+    attributes, embeds = predictor.predict_faces(photo, points)
+    assert attributes.shape == (2, 40) and embeds.shape == (2, 32)
+    alone, _ = predictor.predict_faces(photo, points[:1])
+    np.testing.assert_allclose(alone[0], attributes[0], atol=1e-5)
+    around = photo.copy()
+    around[:118, :], around[250:, :] = 0, 255  # outside the aligned frame of the first face
+    assert np.abs(predictor.predict_faces(around, points[:1])[0] - alone).max() > 1e-5
+    frame = photo[120:248, 130:258]
+    black = np.zeros_like(photo)
+    black[120:248, 130:258] = frame
+    np.testing.assert_allclose(
+        predictor.predict(frame[None])[0], predictor.predict_faces(black, points[:1])[0], atol=2e-3
+    )
+    empty, nothing = predictor.predict_faces(photo, [])
+    assert empty.shape == (0, 40) and nothing.shape == (0, 32)
 
 
 def test_a_missing_or_foreign_file_is_one_line(files, tmp_path):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from anonlib.diffusion.inpainting import Inpainter
     from anonlib.diffusion.request import InpaintRequest
 
+SHORTCUTS = ("guidance_interval", "controls_every", "deep_every", "fp8")  # options that are off by default
 Annotator = Callable[[str, np.ndarray], tuple[np.ndarray, np.ndarray]]
 # rows of a batch, inpainter, number of the attempt -> fields of InpaintRequest
 RequestFields = Callable[[np.ndarray, "Inpainter", int], dict]
@@ -40,6 +41,8 @@ class DiffusionAnonymizer:
         shape: Height and width instead of `size`, for whole photos (CAMOUFLaGE only, see `whole_photo`).
         compiled: Whether a GPU compiles the networks first, see `CompiledModule`.
         lcm_steps: Steps with the bundle's LCM LoRA, without guidance; they replace `steps`.
+        guidance_interval: Approximations that save time, see `diffusion.shortcuts.Shortcuts`, as `controls_every` and
+            `deep_every`; and `fp8`, see `diffusion.fp8`. The defaults are exact.
         annotator: Maker of the control maps; None: the annotators of the bundle.
     """
 
@@ -50,6 +53,10 @@ class DiffusionAnonymizer:
     shape: tuple[int, int] | None = None
     compiled: bool = False
     lcm_steps: int | None = None
+    guidance_interval: tuple[float, ...] = ()
+    controls_every: int = 1
+    deep_every: int = 1
+    fp8: bool = False
     annotator: Annotator | None = None
 
     @property
@@ -85,16 +92,18 @@ class DiffusionAnonymizer:
         """
         from anonlib.diffusion.inpainting import load_inpainter
         from anonlib.diffusion.request import InpaintRequest
+        from anonlib.diffusion.shortcuts import Shortcuts
 
         rows, result, status = np.flatnonzero(valid), np.zeros_like(images), [OK if good else ERROR for good in valid]
         if not len(rows):
             return result, status
         unsafe = self._safety_filter()  # loaded first: the inpainter plans with the memory that is left
         use_lcm = self.lcm_steps is not None
-        inpainter = load_inpainter(self.bundle, conditions, self.batch, self.size, self.compiled, use_lcm)
+        inpainter = load_inpainter(self.bundle, conditions, self.batch, self.size, self.compiled, use_lcm, self.fp8)
+        shortcuts = Shortcuts(tuple(self.guidance_interval), self.controls_every, self.deep_every)
 
         def request(part: np.ndarray, attempt: int) -> "InpaintRequest":
-            shared = {"negative": NEGATIVE, "steps": self.lcm_steps or self.steps}
+            shared = {"negative": NEGATIVE, "steps": self.lcm_steps or self.steps, "shortcuts": shortcuts}
             shared |= {"images": unit(resize(images[part], self.side))}
             shared |= {"seeds": [retry_seed(seeds[row], attempt) for row in part]}
             return InpaintRequest(**shared | request_fields(part, inpainter, attempt))
@@ -135,7 +144,8 @@ def generator_options(conditions: tuple[str, ...], settings: config.Profile) -> 
     if generator.prompts == "published" and not bundle.checker:
         _say_unfiltered(bundle.pipeline.name)
     options = {"steps": generator.steps, "batch": generator.batch, "size": generator.size, "bundle": bundle}
-    return options | {"compiled": generator.compiled, "lcm_steps": generator.few_steps}
+    shortcuts = {name: getattr(generator, name) for name in SHORTCUTS}
+    return options | shortcuts | {"compiled": generator.compiled, "lcm_steps": generator.few_steps}
 
 
 @cache

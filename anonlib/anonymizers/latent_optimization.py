@@ -61,7 +61,7 @@ def optimize(images: np.ndarray, settings: "Falco", space: FaceSpace, synthesis:
     milestones = [round(share * settings.steps) for share in MILESTONES]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, DECAY)
     for _ in range(settings.steps):
-        with compat.autocast(shaped.device.type):
+        with compat.autocast(shaped.device.type, training=True):
             picture = space.picture(_replace_shape(styles, shaped), settings.levels, synthesis)
             cosine = (embed_pictures(recognizer, picture) * original).sum(1)
             attribute_loss = (_attribute_features(picture, space) - wanted).abs().mean(1)
@@ -77,7 +77,7 @@ def _invert(guess: Tensor, photos: Tensor, levels: int, steps: int, space: FaceS
     offset = torch.zeros_like(guess).requires_grad_()
     optimizer, lpips = torch.optim.Adam([offset], FIT_RATE), _loss_networks(guess.device).lpips
     for _ in range(steps):
-        with compat.autocast(guess.device.type):
+        with compat.autocast(guess.device.type, training=True):
             picture = space.picture(guess + space.spread * offset, levels, synthesis)
             loss = lpips(picture, photos) + (picture - photos).square().mean((1, 2, 3))
         optimizer_step(optimizer, (loss + FIT_PENALTY * offset.square().mean((1, 2))).sum())

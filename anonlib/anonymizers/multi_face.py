@@ -98,7 +98,7 @@ def read_people(
     for image, faces in zip(images, detected, strict=True):
         in_picture = []
         crops = [align(image, face.points) for face in faces]
-        attributes, embeddings = predictor.predict(np.stack(crops) if crops else NOBODY)
+        attributes, embeddings = predictor.predict_faces(image, [face.points for face in faces])
         for face, crop, values in zip(faces, crops, attributes, strict=True):
             if person := read_person(crop, values):
                 back = cv2.invertAffineTransform(alignment_matrix(face.points))

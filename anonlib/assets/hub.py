@@ -3,11 +3,12 @@
 import contextlib
 import hashlib
 import json
+import math
 import re
 import shutil
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 FORMS = (".fp16.safetensors", ".safetensors", ".fp16.bin", ".bin")  # of a network's weights, the best first
 WEIGHTS = re.compile(
-    r"(diffusion_pytorch_model|pytorch_model|pytorch_lora_weights|model)(-\d+-of-\d+)?(\.fp16)?\.(safetensors|bin)"
+    r"(?:diffusion_pytorch_model|pytorch_model|pytorch_lora_weights|model)(?:-\d+-of-\d+)?(\.fp16)?(?:-\d+-of-\d+)?"
+    r"\.(safetensors|bin)"
 )
 UNUSED = {"safety_checker", "feature_extractor", "image_encoder"}  # folders of a pipeline
 FIRST = "first"  # in the place of a commit that could not be looked up: that of the first fetch
@@ -36,13 +38,13 @@ class HubModel:
     Attributes:
         licence, use: What the user is told.
         term: What the user accepts once, see `assets.require_licence`.
-        files: Only these are taken; none: see `select_files`.
+        files: Files by condition, if the repository holds many networks; none: see `select_files`.
     """
 
     licence: str
     use: str
     term: str | None = None
-    files: tuple[str, ...] = ()
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 HUB_MODELS: dict[str, HubModel] = {
@@ -73,9 +75,33 @@ def select_files(names: Iterable[str]) -> list[str]:
 
 def _weights(names: list[str]) -> list[str]:
     """Return the files of the best form of weights among these; none where there are no weights."""
-    forms = {name: f"{match[3] or ''}.{match[4]}" for name in names if (match := WEIGHTS.fullmatch(Path(name).name))}
+    forms = {name: f"{match[1] or ''}.{match[2]}" for name in names if (match := WEIGHTS.fullmatch(Path(name).name))}
     best = next((form for form in FORMS if form in forms.values()), None)
     return [name for name, form in forms.items() if form == best]
+
+
+def count_parameters(folder: Path) -> float:
+    """Count the parameters of the network in a folder by its files, whatever form its weights have.
+
+    Args:
+        folder: Local folder, as select_files takes it or with weights in several forms.
+
+    Returns:
+        Their number; 0 without weights.
+    """
+    return sum(_parameters(Path(file)) for file in _weights([str(file) for file in sorted(folder.iterdir())]))
+
+
+def _parameters(file: Path) -> float:
+    """Count by a file's header where it has one; else estimate by its size and name."""
+    size = file.stat().st_size
+    try:
+        with open(file, "rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length if length < size else 0))
+        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    except (ValueError, AttributeError, KeyError):  # no safetensors, or damaged: reading tells
+        return size / (2 if ".fp16" in file.name else 4)
 
 
 def check_name(repository: str, revision: str | None) -> None:
@@ -123,13 +149,20 @@ def folder(repository: str, revision: str | None) -> Path:
     return base
 
 
-def fetch(repositories: Mapping[str, str]) -> None:
+def files_of(repository: str, conditions: Iterable[str]) -> list[str]:
+    """Return the files that some conditions need of a repository of many networks; [] for any other repository."""
+    files = HUB_MODELS[repository].files if repository in HUB_MODELS else {}
+    return sorted({file for condition in conditions for file in files.get(condition, ())})
+
+
+def fetch(repositories: Mapping[str, str], conditions: Mapping[str, Iterable[str]] | None = None) -> None:
     """Download what is missing of repositories; print sizes and licences first.
 
     A stopped download goes on where it was. Weights are checked by their hashes.
 
     Args:
         repositories: The commit, or FIRST, of each by name.
+        conditions: The conditions in use by name of a repository that holds many networks, see `HubModel.files`.
 
     Raises:
         AnonlibError: A licence was not accepted, the disk is too small, there is no network, or a file is damaged.
@@ -138,7 +171,9 @@ def fetch(repositories: Mapping[str, str]) -> None:
         check_name(name, revision)
         if (model := HUB_MODELS.get(name)) and model.term:
             require_licence(model.term, f"{name} is under {model.licence}")
-    plans = {name: _plan(name, revision) for name, revision in repositories.items() if not _is_here(name, revision)}
+    wanted = {name: files_of(name, (conditions or {}).get(name, ())) for name in repositories}
+    missing = {name: at for name, at in repositories.items() if not _is_here(name, at, wanted[name])}
+    plans = {name: _plan(name, revision, wanted[name]) for name, revision in missing.items()}
     for name, files in plans.items():
         model = HUB_MODELS.get(name)
         terms = f"{model.use}; licence: {model.licence}" if model else "see its page for what it is and its licence"
@@ -152,25 +187,29 @@ def fetch(repositories: Mapping[str, str]) -> None:
             progress.say(f"pinned from now on: {name}@{commit}")
 
 
-def _is_here(repository: str, revision: str) -> bool:
+def _is_here(repository: str, revision: str, wanted: list[str]) -> bool:
     try:
-        folder(repository, revision)
+        base = folder(repository, revision)
     except AnonlibError:
         return False
-    return True
+    return all((base / file).exists() for file in wanted)
 
 
-def _plan(repository: str, revision: str) -> list["DryRunFileInfo"]:
-    """Return the files to take of a repository; FIRST stands for its newest commit unless it was pinned before."""
+def _plan(repository: str, revision: str, wanted: list[str]) -> list["DryRunFileInfo"]:
+    """Return the files to take of a repository, `wanted` or its best form.
+
+    FIRST stands for its newest commit unless it was pinned before.
+    """
     from huggingface_hub import snapshot_download
 
     commit = pinned(repository, revision)
+    if wanted:  # with those of other conditions, which may be damaged
+        wanted = sorted({*wanted, *read_json(_record(repository, commit)).get("sizes", {})})
     with _one_line_errors(repository, commit):
-        newest = None if commit == FIRST else commit
-        files = {file.filename: file for file in snapshot_download(repository, revision=newest, dry_run=True)}
-    only = HUB_MODELS[repository].files if repository in HUB_MODELS else ()
-    selected = list(only) or select_files(files)
-    if not (only or _weights(selected)) or not files.keys() >= set(only):
+        options = {"revision": None if commit == FIRST else commit, "allow_patterns": wanted or None}
+        files = {file.filename: file for file in snapshot_download(repository, dry_run=True, **options)}
+    selected = wanted or select_files(files)
+    if not (wanted or _weights(selected)) or not files.keys() >= set(wanted):
         raise AnonlibError(f"{repository} at {commit[:8]} does not hold the weights that are wanted: another commit?")
     return [files[name] for name in selected]
 

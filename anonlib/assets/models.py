@@ -211,7 +211,9 @@ def fetch(bundle: ModelSpec, conditions: tuple[str, ...]) -> int:
         How many models of the hub and of releases they need.
     """
     distant = {source.name: source for source in bundle.sources(conditions) if not source.local}
-    hub.fetch({name: source.revision for name, source in distant.items() if not source.released})
+    networks = [(network.name, condition) for condition, network in bundle.networks(conditions).items()]
+    in_use = {name: [condition for owner, condition in networks if owner == name] for name in distant}
+    hub.fetch({name: source.revision for name, source in distant.items() if not source.released}, in_use)
     releases.fetch(name for name, source in distant.items() if source.released)
     return len(distant)
 
@@ -267,5 +269,14 @@ def check(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = False)
             raise AnonlibError(f"the bundle {pipeline.name} has no ControlNet for {condition}: run `make models`")
         if not (control.folder / "config.json").exists():
             raise AnonlibError(f"{control.folder} is no ControlNet: it has no config.json")
-        if (network := bundle.annotator(condition)) and not any(network.folder.iterdir()):
-            raise AnonlibError(f"{network.folder} is empty: `make fetch PROFILE=full` downloads the annotators")
+        if network := bundle.annotator(condition):
+            _check_annotator(network, condition)
+
+
+def _check_annotator(network: ModelRef, condition: str) -> None:
+    folder, files = network.folder, [] if network.local else hub.files_of(network.name, [condition])
+    advice = "`make fetch PROFILE=full` downloads the annotators, with METHOD= those of one anonymizer"
+    if not any(folder.iterdir()):
+        raise AnonlibError(f"{folder} is empty: {advice}")
+    if missing := [file for file in files if not (folder / file).exists()]:
+        raise AnonlibError(f"{network.name} lacks {missing[0]}, which draws {condition}: {advice}")

@@ -110,7 +110,7 @@ def train_restorer(pairs: list[tuple[np.ndarray, np.ndarray]], steps: int, batch
             group["lr"] = RATE * min(1, (step + 1) / WARMUP) * (1 - step / steps)
         rows = [(k, rng.integers(len(pairs[k][0]))) for k in rng.integers(0, len(pairs), batch)]
         anonymized, original = (_tensor(np.stack([pairs[k][side][row] for k, row in rows])) for side in (0, 1))
-        with autocast(device()):
+        with autocast(device(), training=True):
             with torch.no_grad():
                 identity = _face_embedding(face, original).float()
             output = network(anonymized).float()

@@ -196,7 +196,7 @@ def _network_input(config: AttackConfig, images: np.ndarray, masks: np.ndarray |
 
 
 def _autocast(config: AttackConfig, device: str) -> torch.autocast:
-    return autocast(torch.device(device).type, getattr(torch, config.dtype) if config.dtype else None)
+    return autocast(torch.device(device).type, getattr(torch, config.dtype) if config.dtype else None, training=True)
 
 
 def _outputs(

@@ -43,6 +43,10 @@ class Generator:
     prompts: str = limits(one_of=PROMPTS)  # the words of the small model, or those of the published code
     guidance: tuple[float, ...]  # of Instance Augmentation: guidance scales, one of which is drawn for each photo
     compiled: bool = False  # on a GPU: compile the networks before the first photo, which takes minutes
+    guidance_interval: tuple[float, ...] = ()  # guidance only between these two noise levels sigma; (): always
+    controls_every: int = 1  # steps from one run of the ControlNets to the next; 1 is exact
+    deep_every: int = 1  # steps from one run of the whole UNet to the next (DeepCache); 1 is exact
+    fp8: bool = False  # linear layers in 8 bits, on a GPU of capability 8.9 or more
     controls: tuple[str, ...] = ()  # "condition=model" where the ControlNet is not bundle/controlnet-<condition>
     annotators: tuple[str, ...] = ()  # "condition=model" where the package's own annotator is not used
     lora: str | None = None  # a latent consistency LoRA: sampling in a few steps, without guidance

@@ -14,7 +14,7 @@ from anonlib.assets.models import ModelRef
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import hub
 from anonlib.engine.torch_setup import autocast
-from anonlib.faces import NECK, SKIN, mask_from_classes, mesh, parse
+from anonlib.faces import NECK, SKIN, detect, mask_from_classes, mesh, parse
 
 CANNY_LOW, CANNY_HIGH = 60, 140
 # of the parser's 19 classes: far apart in colour, the background black
@@ -23,6 +23,7 @@ PART_COLOURS = np.array(
      (128, 77, 204), (179, 51, 230), (255, 153, 255), (255, 204, 153), (255, 255, 255), (230, 26, 77), (153, 0, 51),
      (102, 51, 26), (128, 179, 179), (26, 102, 102), (77, 77, 102), (179, 179, 77)], np.uint8,
 )  # fmt: skip
+SHOULDERS = (1.0, 0.5, 1.0, 2.0)  # what a face's box grows left, up, right and down, in its widths and heights
 # a map is empty if the standard deviation of each channel in its inner half is below this, in grey levels
 MINIMUM_SPREAD = 2.0
 
@@ -66,12 +67,37 @@ def annotate(
         maps = hub.maps(name, parsed.images, network.folder)
     else:
         maps = ANNOTATORS[name](parsed) if len(parsed.images) else np.zeros(parsed.images.shape[:3], np.uint8)
-    rows, columns = maps.shape[1] // 4, maps.shape[2] // 4
-    # without the border, which is not empty in a network's map of a flat picture
-    inner = maps[:, rows : 3 * rows, columns : 3 * columns]
-    spread = inner.reshape(len(maps), inner.shape[1] * inner.shape[2], -1).std(1).max(1)
-    valid = spread >= MINIMUM_SPREAD
+    valid = _valid_poses(maps, parsed, network is None) if name == "openpose" else _valid_maps(maps)
     return maps if maps.ndim == 4 else np.repeat(maps[..., None], 3, axis=3), valid
+
+
+def _valid_maps(maps: np.ndarray) -> np.ndarray:
+    """Return flags (N,) bool: False for a map that is empty or of one colour.
+
+    The border is left out, because it is not empty in a network's map of a flat picture.
+    """
+    rows, columns = maps.shape[1] // 4, maps.shape[2] // 4
+    inner = maps[:, rows : 3 * rows, columns : 3 * columns]
+    return inner.reshape(len(maps), inner.shape[1] * inner.shape[2], -1).std(1).max(1) >= MINIMUM_SPREAD
+
+
+def _valid_poses(maps: np.ndarray, parsed: ParsedImages, aligned: bool) -> np.ndarray:
+    """Return flags (N,) bool: False without anything drawn where people are.
+
+    They are in the person's mask of an aligned image, else around the detected faces, or anywhere if none is detected.
+    """
+    areas = parsed.masks > 0 if aligned and len(maps) else [_around_faces(image) for image in parsed.images]
+    return np.array([bool(pose[area].any()) for pose, area in zip(maps, areas, strict=True)], bool)
+
+
+def _around_faces(image: np.ndarray) -> np.ndarray:
+    """Return (H, W) bool: heads and shoulders by the faces of an image; all of it if no face is detected."""
+    area, faces = np.zeros(image.shape[:2], bool), detect(image)
+    for face in faces:
+        (x, y, width, height), (left, up, right, down) = face.box, SHOULDERS
+        rows = slice(max(0, int(y - up * height)), int(y + (1 + down) * height) + 1)
+        area[rows, max(0, int(x - left * width)) : int(x + (1 + right) * width) + 1] = True
+    return area if faces else ~area
 
 
 def _canny(images: np.ndarray) -> np.ndarray:

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 LARGE = 200e6  # parameters from which a CPU runs torch itself: a second copy of the weights would take too much memory
 
 
+# of torch.compile: kernels chosen by measuring, and recorded as CUDA graphs
+INDUCTOR = {
+    "max_autotune": True, "coordinate_descent_tuning": True, "conv_1x1_as_mm": True, "triton.cudagraphs": True,
+}  # fmt: skip
+
+
+def runs_by_torch(network: nn.Module, device: str) -> bool:
+    """Return whether torch runs a network, not OpenVINO: on a GPU, in half precision, or if it is LARGE."""
+    half = next(network.parameters()).dtype != torch.float32
+    return device != "cpu" or half or sum(parameter.numel() for parameter in network.parameters()) >= LARGE
+
+
 class CompiledModule:
     """A network from tensors to one or several tensors, compiled; it always returns a tuple of float32 tensors.
 
@@ -30,19 +42,23 @@ class CompiledModule:
 
     Args:
         network, device: The network and its device.
-        compiled: Whether to compile it with torch at its first call, which takes a minute.
+        compiled: Whether to compile it with torch at its first calls, which takes minutes. CUDA graphs are recorded in
+            the thread that calls: it must be the main one, and no other may work on the GPU then.
         exact: Whether products of float32 weights stay in float32.
+        own_type: Whether outputs have the type of the weights, not float32.
     """
 
-    def __init__(self, network: nn.Module, device: str, compiled: bool = False, exact: bool = False):
+    def __init__(
+        self, network: nn.Module, device: str, compiled: bool = False, exact: bool = False, own_type: bool = False
+    ):
         self.network, self.device = network.eval().requires_grad_(False), device
         self.dtype = next(network.parameters()).dtype
         self.product_dtype = None if self.dtype == torch.float32 and not exact else torch.float32  # None: the fast one
-        small_cpu = device == "cpu" and self.dtype == torch.float32
-        self.torch = not small_cpu or sum(parameter.numel() for parameter in network.parameters()) >= LARGE
+        self.output_dtype = self.dtype if own_type else torch.float32
+        self.torch = runs_by_torch(network, device)
         self.requests: dict[tuple, ov.InferRequest] = {}
         if compiled:
-            self.network = torch.compile(self.network, mode="reduce-overhead", fullgraph=True)
+            self.network = torch.compile(self.network, options=INDUCTOR, fullgraph=True)
 
     @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -51,7 +67,7 @@ class CompiledModule:
         inputs = [tensor.to(self.dtype) if tensor.is_floating_point() else tensor for tensor in inputs]
         with autocast(self.device, self.product_dtype):
             outputs = self.network(*inputs)
-        return tuple(tensor.float() for tensor in ((outputs,) if isinstance(outputs, Tensor) else outputs))
+        return tuple(tensor.to(self.output_dtype) for tensor in _tuple(outputs))
 
     def _openvino(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         shapes = tuple(tuple(tensor.shape) for tensor in inputs)
@@ -68,6 +84,10 @@ class CompiledModule:
         model.reshape({port: list(tensor.shape) for port, tensor in zip(model.inputs, inputs, strict=True)})
         precision = "bf16" if fast_dtype("cpu") == torch.bfloat16 else "f32"
         return compile_model(model, torch.get_num_threads(), precision).create_infer_request()
+
+
+def _tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
 def _converted(network: nn.Module, inputs: tuple[Tensor, ...]) -> Path:

@@ -9,7 +9,9 @@ from diffusers import T2IAdapter
 from torch import Tensor, nn
 
 from anonlib.config.errors import AnonlibError
+from anonlib.diffusion.attention import share_projections
 from anonlib.diffusion.compiling import CompiledModule
+from anonlib.diffusion.fp8 import use_fp8
 
 
 class Control(Protocol):
@@ -17,13 +19,13 @@ class Control(Protocol):
 
     adapter: bool
 
-    def prepare(self, maps: Tensor, scale: float, cfg_copies: int) -> list[Tensor]:
+    def prepare(self, maps: Tensor, scale: float, states: Tensor) -> list[Tensor]:
         """Compute what is the same at each step.
 
         Args:
             maps: (B, 3, H, W) in [0, 1]; for an identity function latents.
             scale: Conditioning scale.
-            cfg_copies: Copies of the batch, for classifier-free guidance.
+            states: Text states of all copies of the batch, one or two for classifier-free guidance.
 
         Returns:
             The argument `prepared` of `residuals`.
@@ -41,14 +43,20 @@ class _ControlNet:
 
     adapter = False
 
-    def __init__(self, net: nn.Module, device: str, compiled: bool):
+    def __init__(self, net: nn.Module, device: str, compiled: bool, fast: bool, fp8: bool):
         rest = copy(net)  # the same weights, without the condition's embedding
         rest._modules = net._modules | {"controlnet_cond_embedding": nn.Identity()}
-        self.embedding = CompiledModule(net.controlnet_cond_embedding, device)
-        self.net = CompiledModule(_EmbeddedControlNet(rest), device, compiled)
+        rest, keys = share_projections(rest) if fast else (rest, None)
+        if fp8:
+            use_fp8(rest)
+        self.embedding = CompiledModule(net.controlnet_cond_embedding, device, own_type=True)
+        self.text_keys = CompiledModule(keys, device, own_type=True) if keys else None
+        self.net = CompiledModule(_EmbeddedControlNet(rest), device, compiled, own_type=True)
 
-    def prepare(self, maps: Tensor, scale: float, cfg_copies: int) -> list[Tensor]:
-        return [repeat_batch(self.embedding(maps)[0], cfg_copies), torch.tensor([scale], device=maps.device)]
+    def prepare(self, maps: Tensor, scale: float, states: Tensor) -> list[Tensor]:
+        embedded = repeat_batch(self.embedding(maps)[0], len(states) // len(maps))
+        keys = self.text_keys(states) if self.text_keys else ()
+        return [embedded, torch.tensor([scale], device=maps.device), *keys]
 
     def residuals(self, sample: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
         return list(self.net(sample, time, states, *prepared))
@@ -62,16 +70,20 @@ class _Adapter:
     def __init__(self, net: nn.Module, device: str):
         self.channels, self.net = net.config.in_channels, CompiledModule(net, device)
 
-    def prepare(self, maps: Tensor, scale: float, cfg_copies: int) -> list[Tensor]:
-        return [repeat_batch(feature, cfg_copies) * scale for feature in self.net(maps[:, : self.channels])]
+    def prepare(self, maps: Tensor, scale: float, states: Tensor) -> list[Tensor]:
+        copies = len(states) // len(maps)
+        return [repeat_batch(feature, copies) * scale for feature in self.net(maps[:, : self.channels])]
 
     def residuals(self, sample: Tensor, time: Tensor, states: Tensor, prepared: list[Tensor]) -> list[Tensor]:
         return prepared
 
 
-def control_of(net: nn.Module, device: str, compiled: bool) -> Control:
-    """Wrap a T2I-Adapter or a ControlNet for its device; torch compiles a ControlNet if `compiled`."""
-    return _Adapter(net, device) if isinstance(net, T2IAdapter) else _ControlNet(net, device, compiled)
+def control_of(net: nn.Module, device: str, compiled: bool = False, fast: bool = False, fp8: bool = False) -> Control:
+    """Wrap a T2I-Adapter or a ControlNet for its device.
+
+    For a ControlNet: whether torch compiles it, whether its projections are shared (see `attention`), and `fp8`.
+    """
+    return _Adapter(net, device) if isinstance(net, T2IAdapter) else _ControlNet(net, device, compiled, fast, fp8)
 
 
 def are_adapters(name: str, controls: list[Control], large: bool) -> bool:
@@ -109,7 +121,8 @@ class _EmbeddedControlNet(nn.Module):
         self.net = net
 
     def forward(
-        self, sample: Tensor, time: Tensor, states: Tensor, embedded: Tensor, scale: Tensor
+        self, sample: Tensor, time: Tensor, states: Tensor, embedded: Tensor, scale: Tensor, *text_keys: Tensor
     ) -> tuple[Tensor, ...]:
-        down, middle = self.net(sample, time, states, embedded, scale, return_dict=False)
+        kwargs = {"cross_attention_kwargs": {"text_keys": text_keys}} if text_keys else {}
+        down, middle = self.net(sample, time, states, embedded, scale, return_dict=False, **kwargs)
         return (*down, middle)

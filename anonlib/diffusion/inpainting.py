@@ -1,8 +1,9 @@
 """Inpaint batches as diffusers' own pipelines do, faster: networks compiled, texts and controls computed once."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import islice
 
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
@@ -10,18 +11,17 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from anonlib.assets.models import ModelSpec
-from anonlib.config.errors import AnonlibError
-from anonlib.diffusion.compiling import CompiledModule
-from anonlib.diffusion.control import are_adapters, control_of, repeat_batch, sum_residuals
+from anonlib.diffusion.attention import attention_kernels, kernels_of
+from anonlib.diffusion.compiling import CompiledModule, runs_by_torch
+from anonlib.diffusion.control import are_adapters, control_of
+from anonlib.diffusion.denoising import Denoiser, StepCallback, UnetPasses
+from anonlib.diffusion.fp8 import check_fp8
 from anonlib.diffusion.loading import Parts, read_parts
-from anonlib.diffusion.memory import MemoryPlan, memory_need, plan_memory, planned_bytes
+from anonlib.diffusion.memory import MemoryPlan, free_gpu_memory, memory_need, plan_memory, planned_bytes
 from anonlib.diffusion.pipelining import CudaStage, pipelined
 from anonlib.diffusion.prompt_encoding import encode_prompt
 from anonlib.diffusion.request import DenoisingInputs, InpaintRequest
-from anonlib.diffusion.unet import Unet
 from anonlib.engine.torch_setup import device
-
-StepCallback = Callable[[int, Tensor, Tensor], Tensor]  # (step, time, latents) -> next latents
 
 
 class Inpainter:
@@ -38,6 +38,8 @@ class Inpainter:
         size: Side of an image in pixels, for the memory plan.
         compiled: Whether torch compiles the networks on a GPU.
         at: Device; None: the GPU if there is one.
+        fp8: Whether linear layers are 8-bit, see `fp8`.
+        fast: Whether attention is run faster, see `attention`; never on a small CPU or with offloading.
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class Inpainter:
         size: int = 128,
         compiled: bool = False,
         at: torch.device | None = None,
+        fp8: bool = False,
+        fast: bool = True,
     ):
         self.pipeline, self.conditions = parts.pipeline, tuple(parts.controls)
         self.device = at or torch.device(device())
@@ -62,31 +66,45 @@ class Inpainter:
         need = memory_need(self.parts, self.pipeline, size, self.cfg_copies + (parts.identity is not None))
         self.memory_plan = MemoryPlan(batch)
         if kind == "cuda":
-            self.memory_plan = plan_memory(torch.cuda.mem_get_info()[0], need, batch)
+            self.memory_plan = plan_memory(free_gpu_memory(self.device), need, batch)
         self.expected = planned_bytes(need, self.memory_plan)
-        self.compiled = compiled and kind == "cuda" and not self.memory_plan.offloaded
-        controls = [control_of(net, kind, self.compiled) for net in nets]
+        for part in self.parts.values():
+            for net in part:
+                net.to("cpu" if self.memory_plan.offloaded else self.device)
+        offloaded = self.memory_plan.offloaded
+        self.compiled = compiled and kind == "cuda" and not offloaded
+        if fp8:
+            check_fp8(self.device)
+        options = (kind, self.compiled, fast and runs_by_torch(unet, kind) and not offloaded, fp8)
+        controls = [control_of(net, *options) for net in nets]
         adapters = are_adapters(parts.name, controls, self.large)
         self.identity = controls.pop() if parts.identity else None
         self.controls = controls
         # not compiled, because they run outside the main thread, where no CUDA graph may be recorded
         self.encoder = CompiledModule(nn.Sequential(vae.encoder, vae.quant_conv), kind, exact=exact)
         self.decoder = CompiledModule(nn.Sequential(vae.post_quant_conv, vae.decoder), kind, exact=exact)
-        self.unet = CompiledModule(Unet(unet, adapters), kind, self.compiled)
+        self.unet = UnetPasses(unet, adapters, *options)
+        passes = (self.cfg_copies, self.takes_mask, self.compiled)
+        self.denoiser = Denoiser(self.pipeline, self.unet, self.controls, self.identity, *passes)
+        rows = self.cfg_copies * self.memory_plan.batch
+        self.kernels = kernels_of(unet, size, rows, self.device) if fast else []
         self.before, self.main, self.after = (CudaStage(self.device) for _ in range(3))
         self.text_states: dict[tuple[str, bool], list[Tensor]] = {}
-        for part in self.parts.values():
-            for net in part:
-                net.to("cpu" if self.memory_plan.offloaded else self.device)
+        self.recorded = not self.compiled
 
     def __call__(self, requests: Iterable[InpaintRequest]) -> Iterator[Tensor]:
         """Yield the inpainted images (B, 3, H, W) float32 in [0, 1] of each request, on the CPU.
 
-        On a GPU the next request is prepared and the last one decoded while the UNet works.
+        On a GPU the next request is prepared and the last one decoded while the UNet works; not so the first request of
+        compiled networks: nothing else may run on the GPU while kernels are measured and CUDA graphs recorded.
         """
-        if self.device.type == "cpu" or self.memory_plan.offloaded:
-            return (self.decode(self.denoise(self.prepare(request))) for request in requests)
-        return pipelined(requests, self.prepare, self.denoise, self.decode)
+        requests = iter(requests)
+        overlap = self.device.type != "cpu" and not self.memory_plan.offloaded
+        for request in requests if not overlap else islice(requests, 0 if self.recorded else 1):
+            images = self.decode(self.denoise(self.prepare(request)))
+            self.recorded = True
+            yield images
+        yield from pipelined(requests, self.prepare, self.denoise, self.decode)
 
     @torch.inference_mode()
     def prepare(self, request: InpaintRequest) -> DenoisingInputs:
@@ -116,13 +134,17 @@ class Inpainter:
             with self._on_device("texts"):
                 texts = self._texts(request, images.shape[2:])
             maps = [request.controls[name].to(self.device) for name in self.conditions]
+            rows, scales = self.cfg_copies * len(images), request.anonymization_scale
             with self._on_device("unet"):
                 controls = [
-                    control.prepare(batch, request.scales[name], self.cfg_copies)
+                    control.prepare(batch, request.scales[name], texts[0][:rows])
                     for control, batch, name in zip(self.controls, maps, self.conditions, strict=True)
                 ]
-                identity = self.identity.prepare(photo, 1.0, 1) if self.identity else []
-            return DenoisingInputs(request, generators, noise, mask, context, photo, texts, controls, identity)
+                identity = self.identity.prepare(photo, 1.0, texts[0][rows:]) if self.identity else []
+                texts += self.unet.text_keys(texts[0]) if self.unet.text_keys else []
+            columns = self._column(request.guidance), self._column(scales) if self.identity else None
+            latents = noise, mask, context, photo
+            return DenoisingInputs(request, generators, *latents, *columns, texts, controls, identity)
 
     @torch.inference_mode()
     def denoise(self, inputs: DenoisingInputs, callback: StepCallback | None = None) -> Tensor:
@@ -130,8 +152,8 @@ class Inpainter:
 
         Raise AnonlibError if the request's strength leaves no step.
         """
-        with self.main(*inputs.tensors), self._on_device("unet"):
-            return self._denoise(inputs, callback)
+        with self.main(*inputs.tensors), self._on_device("unet"), attention_kernels(self.kernels):
+            return self.denoiser(inputs, callback)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
@@ -146,56 +168,6 @@ class Inpainter:
         with self.after(latents), self._on_device("vae"):
             pictures = self._in_slices(self.decoder, latents / self.pipeline.vae.config.scaling_factor)
             return pictures.div(2).add(0.5).clamp(0, 1).cpu()
-
-    def _denoise(self, inputs: DenoisingInputs, callback: StepCallback | None) -> Tensor:
-        scheduler, request = self.pipeline.scheduler, inputs.request
-        scheduler.set_timesteps(request.steps, device=self.device)
-        strength = 1.0 if request.strength is None else request.strength
-        times, _ = self.pipeline.get_timesteps(request.steps, strength, self.device)
-        if not len(times):
-            raise AnonlibError(f"strength {strength:g} leaves nothing of {request.steps} steps: raise one of them")
-        # latent consistency adds noise at each step
-        kwargs = {} if self.cfg_copies == 2 else {"generator": inputs.generators}
-        x = inputs.noise * scheduler.init_noise_sigma
-        if request.strength is not None:
-            x = scheduler.add_noise(inputs.photo_latents, inputs.noise, times[:1].repeat(len(x)))
-        for step, time in enumerate(times):
-            if self.compiled:
-                torch.compiler.cudagraph_mark_step_begin()  # the last step's outputs may be overwritten
-            x = scheduler.step(self._predict(inputs, x, time), time, x, return_dict=False, **kwargs)[0]
-            if not self.takes_mask:
-                unmasked = inputs.context_latents
-                if step + 1 < len(times):
-                    unmasked = scheduler.add_noise(unmasked, inputs.noise, times[step + 1][None])
-                x = (1 - inputs.mask) * unmasked + inputs.mask * x
-            x = callback(step, time, x) if callback else x
-        return x
-
-    def _predict(self, inputs: DenoisingInputs, x: Tensor, time: Tensor) -> Tensor:
-        """Predict noise, or velocity, for latents x at a time."""
-        request, times = inputs.request, time[None]
-        x = self.pipeline.scheduler.scale_model_input(x, time)
-        sample = repeat_batch(x, self.cfg_copies)
-        states, *more = (tensor[: len(sample)] for tensor in inputs.texts)
-        controls = zip(self.controls, inputs.controls, strict=True)
-        residuals = sum_residuals(control.residuals(sample, times, states, part) for control, part in controls)
-        predicted = self._unet(inputs, sample, times, states, *more, *residuals)
-        if self.cfg_copies == 2:
-            without, predicted = predicted.chunk(2)
-            predicted = without + self._column(request.guidance) * (predicted - without)
-        if not self.identity:
-            return predicted
-        states, *more = (tensor[len(sample) :] for tensor in inputs.texts)
-        residuals = self.identity.residuals(x, times, states, inputs.identity)
-        original = self._unet(inputs, x, times, states, *more, *residuals)
-        # lerp is exact at both ends: text and controls alone at scale 1, the identity function alone at 0
-        return torch.lerp(original, predicted, self._column(request.anonymization_scale))
-
-    def _unet(self, inputs: DenoisingInputs, sample: Tensor, *rest: Tensor) -> Tensor:
-        if self.takes_mask:
-            extra = torch.cat([inputs.mask, inputs.context_latents], dim=1)
-            sample = torch.cat([sample, repeat_batch(extra, len(sample) // len(extra))], dim=1)
-        return self.unet(sample, *rest)[0]
 
     def _column(self, values: list[float]) -> Tensor:
         return torch.tensor(values, device=self.device, dtype=torch.float32)[:, None, None, None]
@@ -253,6 +225,7 @@ def load_inpainter(
     size: int = 128,
     compiled: bool = False,
     use_lcm: bool = False,
+    fp8: bool = False,
 ) -> Inpainter:
     """Load the inpainter of a model with its controls.
 
@@ -261,8 +234,9 @@ def load_inpainter(
         batch, size: Maximum images at once, and side of an image in pixels.
         compiled: Whether torch compiles the networks on a GPU.
         use_lcm: Whether to fuse the model's LCM LoRA, for a few steps.
+        fp8: Whether linear layers are 8-bit, on a GPU that multiplies it.
 
     Raises:
         AnonlibError: A part is missing, or does not fit into memory.
     """
-    return Inpainter(read_parts(bundle, conditions, use_lcm), batch, size, compiled)
+    return Inpainter(read_parts(bundle, conditions, use_lcm), batch, size, compiled, fp8=fp8)

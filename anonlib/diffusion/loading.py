@@ -22,6 +22,7 @@ from diffusers import (
 from safetensors import SafetensorError
 from torch import nn
 
+from anonlib.assets.hub import count_parameters
 from anonlib.assets.models import ATTRIBUTES, IDENTITY, IP_ADAPTER, LORA, ModelRef, ModelSpec, check
 from anonlib.config.errors import AnonlibError, first_line
 from anonlib.diffusion.compiling import LARGE
@@ -86,9 +87,11 @@ def read_parts(bundle: ModelSpec, conditions: tuple[str, ...], use_lcm: bool = F
 
 
 def _dtype(bundle: ModelSpec) -> torch.dtype:
-    """Return the type of the weights: that of the products on a GPU and for large networks, else float32."""
-    size = sum(file.stat().st_size for file in (bundle.pipeline.folder / "unet").glob("*"))
-    return torch.float32 if device() == "cpu" and size < 2 * LARGE else fast_dtype(device())
+    """Return the type of the weights: on a GPU Stable Diffusion's is float16, as published; a small CPU's float32."""
+    large = count_parameters(bundle.pipeline.folder / "unet") >= LARGE
+    if device() == "cpu":
+        return fast_dtype("cpu") if large else torch.float32
+    return torch.float16 if large else fast_dtype(device())
 
 
 def read_pipeline(
@@ -180,12 +183,7 @@ def _weights_bytes(bundle: ModelSpec, conditions: tuple[str, ...], dtype: torch.
     folder = bundle.pipeline.folder
     parts = [part for part in folder.iterdir() if part.is_dir() and not part.name.startswith("controlnet-")]
     controls = [bundle.control(name).folder for name in conditions]
-    return sum(map(_parameters, [*parts, *controls])) * dtype.itemsize
-
-
-def _parameters(folder: Path) -> float:
-    half, files = (sorted(folder.glob(f"*{ending}")) for ending in (".fp16.safetensors", ".safetensors"))
-    return sum(file.stat().st_size for file in half or files) / (2 if half else 4)
+    return sum(map(count_parameters, [*parts, *controls])) * dtype.itemsize
 
 
 def _read(name: str, kind: type, folder: Path, dtype: torch.dtype, **options) -> object:

@@ -9,6 +9,7 @@ import psutil
 from anonlib.config.errors import AnonlibError
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import DiffusionPipeline
     from torch import nn
 
@@ -56,6 +57,14 @@ def check_memory(name: str, weights: float) -> None:
             f"{name} takes {weights / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: end other programs, "
             "follow fewer conditions, or take a smaller model"
         )
+
+
+def free_gpu_memory(device: "torch.device") -> float:
+    """Return the free bytes of a GPU, after the memory of tensors that are gone went back to it."""
+    import torch
+
+    torch.cuda.empty_cache()  # freed blocks stay with this process and count as taken
+    return float(torch.cuda.mem_get_info(device)[0])
 
 
 def _image_bytes(size: int, width: int, values: int, itemsize: int, factor: int = 1, cfg_copies: int = 1) -> float:

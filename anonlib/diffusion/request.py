@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from anonlib.diffusion.shortcuts import Shortcuts
+
 
 @dataclass(frozen=True)
 class InpaintRequest:
@@ -27,6 +29,7 @@ class InpaintRequest:
         embeds: Image embeddings (B, D) for an IP-Adapter.
         weighted: Whether texts hold weights, such as (person)++. With Stable Diffusion XL the negative prompt holds
             them too, as in the public code of Instance Augmentation.
+        shortcuts: Approximations that save time.
     """
 
     images: Tensor
@@ -42,6 +45,7 @@ class InpaintRequest:
     anonymization_scale: list[float] | None = None
     embeds: Tensor | None = None
     weighted: bool = False
+    shortcuts: Shortcuts = Shortcuts()
 
     @property
     def generators(self) -> list[torch.Generator]:
@@ -63,8 +67,10 @@ class DenoisingInputs:
         context_latents: Latents of the UNet's context: the photo without the masked pixels, or all of the photo for
             a UNet of 4 channels.
         photo_latents: Latents of the whole photo.
-        texts: Text states; then, if the UNet takes them, pooled states, sizes and image embeddings. Repeated for
-            classifier-free guidance, as `controls`.
+        guidance: Guidance scales (B, 1, 1, 1).
+        anonymization_scale: Scales a_s (B, 1, 1, 1); None without an identity function.
+        texts: Text states; then, if the UNet takes them, pooled states, sizes, image embeddings and text keys. Repeated
+            for classifier-free guidance, as `controls`.
         controls: Result of `Control.prepare` for each control.
         identity: The same for CAMOUFLaGE's identity function.
     """
@@ -75,6 +81,8 @@ class DenoisingInputs:
     mask: Tensor
     context_latents: Tensor
     photo_latents: Tensor
+    guidance: Tensor
+    anonymization_scale: Tensor | None
     texts: list[Tensor]
     controls: list[list[Tensor]]
     identity: list[Tensor]
@@ -83,5 +91,6 @@ class DenoisingInputs:
     def tensors(self) -> list[Tensor]:
         """Return all tensors, for streams that use them."""
         nested = [*self.controls, self.identity]
-        latents = [self.noise, self.mask, self.context_latents, self.photo_latents]
+        latents = [self.noise, self.mask, self.context_latents, self.photo_latents, self.guidance]
+        latents += [] if self.anonymization_scale is None else [self.anonymization_scale]
         return [*latents, *self.texts, *(tensor for part in nested for tensor in part)]

@@ -8,12 +8,13 @@ import numpy as np
 
 from anonlib.assets.models import ModelSpec
 from anonlib.config.errors import AnonlibError
-from anonlib.faces import FRAME_POINTS, similarity_transform
+from anonlib.faces import FRAME_POINTS, SIZE, align, similarity_transform
 from anonlib.faces.captions import caption_from_attributes
 
 if TYPE_CHECKING:
     import torch
 
+BATCH = 16  # faces per call of FaRL
 ENCODER = "encoder"  # the folder of the demo's network inside that of CAMOUFLaGE
 
 
@@ -28,6 +29,17 @@ class AttributePredictor(Protocol):
 
         Returns:
             Attributes (N, 40) in [0, 1] and embeddings (N, D), both float32.
+        """
+
+    def predict_faces(self, photo: np.ndarray, points: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Predict attributes and embeddings of the faces in a photo; a predictor may read what surrounds them.
+
+        Args:
+            photo: (H, W, 3) uint8.
+            points: (5, 2) px of each face.
+
+        Returns:
+            As `predict`, one row per face.
         """
 
 
@@ -50,6 +62,19 @@ class SmallAttributePredictor:
 
         return self.predict_from_features(parser_features(images))
 
+    def predict_faces(self, photo: np.ndarray, points: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Predict attributes and embeddings of the faces in a photo, each by its aligned frame alone.
+
+        Args:
+            photo: (H, W, 3) uint8.
+            points: (5, 2) px of each face.
+
+        Returns:
+            As `AttributePredictor.predict`.
+        """
+        crops = [align(photo, of_face) for of_face in points]
+        return self.predict(np.stack(crops) if crops else np.zeros((0, SIZE, SIZE, 3), np.uint8))
+
     def predict_from_features(self, features: "torch.Tensor") -> tuple[np.ndarray, np.ndarray]:
         """Predict attributes and embeddings from (N, FEATURES) of `networks.attributes.parser_features`."""
         import torch
@@ -68,9 +93,19 @@ class _FarlAttributePredictor:
     folder: Path
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        from anonlib.networks.farl import POINTS, read_farl
+        """Predict as from photos that end where the aligned frame ends: FACER's frame is black outside."""
+        from anonlib.networks.farl import POINTS, crop_faces, read_farl
 
-        return read_farl(images, similarity_transform(FRAME_POINTS, POINTS), self.folder)
+        matrix = similarity_transform(FRAME_POINTS, POINTS)
+        starts = range(0, max(1, len(images)), BATCH)
+        parts = [read_farl(crop_faces(images[start : start + BATCH], matrix), self.folder) for start in starts]
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def predict_faces(self, photo: np.ndarray, points: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        from anonlib.networks.farl import POINTS, crop_faces, read_farl
+
+        matrices = np.array([similarity_transform(of_face, POINTS) for of_face in points]).reshape(-1, 2, 3)
+        return read_farl(crop_faces(photo[None], matrices), self.folder)
 
 
 def attribute_predictor(bundle: ModelSpec) -> AttributePredictor:

@@ -1,20 +1,25 @@
 """`make bench-gpu`: speed of Stable Diffusion 1.5 at full size with random weights, because values do not change speed.
 
-It compares CAMOUFLaGE-Light with CAMOUFLaGE-Base, and our inpainter under two ControlNets with diffusers' pipeline,
-in turns in one process, in less than nine minutes. The results go into figures/bench.json and
-figures/bench_timeline.{csv,png}. `--rehearse` runs it with the small bundle on any machine and writes nothing.
+Its parts, each of which writes its rows when it ends: our inpainter beside diffusers' pipeline (speed), what changes no
+image (kernels), approximations beside exact steps (shortcuts), and CAMOUFLaGE-Light beside Base (camouflage). They
+take turns in one process. `make bench-gpu ARGS="speed shortcuts"` runs some parts. The results go into
+figures/bench.json and figures/bench_timeline.{csv,png}. Compiled kernels are kept in the cache, so that a stopped run
+goes on quickly. `--rehearse` runs all parts with the small bundle on any machine and writes nothing.
 """
 
+import contextlib
 import itertools
+import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from anonlib.assets.models import OWN, ModelRef, ModelSpec
 from anonlib.config.errors import AnonlibError
-from anonlib.config.paths import project_root
+from anonlib.config.paths import cache_root, project_root
 from anonlib.engine.torch_setup import device, prepare_torch
 
 prepare_torch()
@@ -27,34 +32,14 @@ from anonlib.diffusion.inpainting import Inpainter  # noqa: E402
 from anonlib.diffusion.loading import load_pipeline, read_parts  # noqa: E402
 from anonlib.diffusion.pipelining import pipelined  # noqa: E402
 from anonlib.diffusion.request import InpaintRequest  # noqa: E402
-from tools.bench import camouflage  # noqa: E402
+from tools.bench import camouflage, variants  # noqa: E402
+from tools.bench.inpainting import CONDITIONS, Setup, batch_request, throughput  # noqa: E402
 from tools.bench.race import compare, write_entries  # noqa: E402
-from tools.reference import controlnet_arguments, example_request, run_reference, split_request  # noqa: E402
+from tools.reference import controlnet_arguments, run_reference, split_request  # noqa: E402
 
-SCALES, GUIDANCE = {"depth": 0.7, "hed": 0.1}, 7.5
-CONDITIONS = tuple(SCALES)
-MAX_DISTANCE = 10.0  # grey levels from diffusers' images that bfloat16 explains; other noise gives 40
+MAX_DISTANCE = 10.0  # grey levels from diffusers' images that half precision explains; other noise gives 40
 PACKAGES = ["torch", "diffusers", "transformers"]
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Image size, denoising steps, batch sizes and repeats of the comparison."""
-
-    bundle: ModelSpec = OWN
-    size: int = 512
-    steps: int = 20
-    batch: int = 16  # of our inpainter
-    batches: tuple[int, ...] = (4, 8, 16, 32)  # of diffusers' pipeline: the fastest is used
-    ours: int = 6  # batches per turn
-    loop: int = 3  # images per turn of the loop with one image per call
-    repeats: int = 3
-
-
-def batch_request(setup: Setup, batch: int) -> InpaintRequest:
-    """Return a request of `batch` images."""
-    text, negative = "photo of a person, warm light", "cartoon"
-    return example_request(SCALES, batch, setup.size, setup.steps, GUIDANCE, text, negative)
+REHEARSAL = Setup(OWN, size=128, steps=2, batch=4, batches=(2, 4), ours=3, loop=2, repeats=1)
 
 
 def stock(pipeline: DiffusionPipeline, request: InpaintRequest) -> Tensor:
@@ -62,23 +47,33 @@ def stock(pipeline: DiffusionPipeline, request: InpaintRequest) -> Tensor:
     return run_reference(pipeline, request, **controlnet_arguments(request))
 
 
-def throughput(images: int, run) -> float:
-    """Return the images per second of a call."""
-    _wait()
-    began = time.perf_counter()
-    run()
-    _wait()
-    return images / (time.perf_counter() - began)
+Networks = tuple[torch.nn.Module, torch.nn.ModuleList]  # UNet and ControlNets of diffusers' pipeline
 
 
-def _wait() -> None:
-    if device() == "cuda":
-        torch.cuda.synchronize()
+def compile_networks(pipeline: DiffusionPipeline) -> Networks:
+    """Compile the networks of diffusers' pipeline, without CUDA graphs.
+
+    The pipeline holds outputs of one network while the next runs, which CUDA graphs would overwrite.
+    """
+    options = {"mode": "max-autotune-no-cudagraphs"} if device() == "cuda" else {"backend": "eager"}
+    nets = torch.nn.ModuleList(torch.compile(net, **options) for net in pipeline.controlnet.nets)
+    return torch.compile(pipeline.unet, **options), nets
 
 
-def matmul_rate(size: int) -> float:
-    """Measure the operations per second, in 1e12, of square matrix products in bfloat16."""
-    left, right = torch.randn(2, size, size, device=device(), dtype=torch.bfloat16)
+@contextlib.contextmanager
+def using(pipeline: DiffusionPipeline, networks: Networks) -> Iterator[None]:
+    """Let diffusers' pipeline use other networks for a while."""
+    own = pipeline.unet, pipeline.controlnet.nets
+    pipeline.unet, pipeline.controlnet.nets = networks
+    try:
+        yield
+    finally:
+        pipeline.unet, pipeline.controlnet.nets = own
+
+
+def matmul_rate(size: int, dtype: torch.dtype) -> float:
+    """Measure the operations per second, in 1e12, of square matrix products of a type."""
+    left, right = torch.randn(2, size, size, device=device(), dtype=dtype)
     for _ in range(3):
         left @ right
     times = 20
@@ -97,13 +92,13 @@ def operations(pipeline: DiffusionPipeline, setup: Setup) -> float:
 
 def check_images(images: Tensor, pipeline: DiffusionPipeline, request: InpaintRequest) -> str:
     """Return the distance from diffusers' images in words; raise AnonlibError if it exceeds MAX_DISTANCE."""
-    dtypes = (torch.float, torch.bfloat16)
+    dtypes = (torch.float, pipeline.dtype)
     exact, rounded = (torch.randn(64, generator=torch.Generator().manual_seed(0), dtype=dtype) for dtype in dtypes)
     if (exact - rounded).abs().max() > 0.1:
-        return "not compared: this torch draws other noise in bfloat16, and diffusers draws it there"
+        return f"not compared: this torch draws other noise in {pipeline.dtype}, and diffusers draws it there"
     expected = torch.cat([stock(pipeline, single) for single in split_request(request)])
     distance = (images - expected).abs().mean().item() * 255
-    if distance > MAX_DISTANCE:
+    if not distance <= MAX_DISTANCE:  # nor where it is no number
         raise AnonlibError(f"the images are {distance:.1f} grey levels from diffusers': speeds are not comparable")
     return f"{distance:.2f} grey levels from diffusers'"
 
@@ -149,18 +144,22 @@ def draw_timeline(rows: list[dict], folder: Path) -> None:
 
 
 def measure_speed(setup: Setup) -> tuple[list[dict], list[dict]]:
-    """Measure all contenders in turns and return the entries of bench.json and the timeline."""
-    pipeline = load_pipeline(setup.bundle, CONDITIONS).to(dtype=torch.bfloat16)
-    count = operations(pipeline, setup)
+    """Measure our inpainter and diffusers' pipeline and return the entries of bench.json and the timeline."""
     inpainter = Inpainter(read_parts(setup.bundle, CONDITIONS), setup.batch, setup.size, compiled=True)
-    batch = inpainter.memory_plan.batch
+    dtype = inpainter.pipeline.unet.dtype
+    pipeline = load_pipeline(setup.bundle, CONDITIONS).to(dtype=dtype)
+    count, batch = operations(pipeline, setup), inpainter.memory_plan.batch
     request = batch_request(setup, batch)
-    images = next(inpainter([request]))  # compiles
-    print(f"ready: {count:.2f} T ops/image, batch {batch}, {check_images(images, pipeline, request)}", flush=True)
+    images = next(iter(inpainter([request])))  # compiles
+    checked = check_images(images, pipeline, request)
+    print(f"ready: {count:.2f} T ops/image, batch {batch}, {dtype}, {checked}", flush=True)
     speed = {size: _diffusers_throughput(pipeline, setup, size) for size in setup.batches}
     best = max(speed, key=speed.get)
     print(f"diffusers' pipeline by batch: {speed}", flush=True)
     largest, parts = batch_request(setup, best), list(split_request(batch_request(setup, setup.loop)))
+    compiled = compile_networks(pipeline)
+    with using(pipeline, compiled):
+        stock(pipeline, parts[0])  # compiles
     runs: dict[str, list[dict]] = {"ours": [], "batch": [], "loop": [], "matmul": []}
     if device() == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -168,15 +167,17 @@ def measure_speed(setup: Setup) -> tuple[list[dict], list[dict]]:
         ours = throughput(batch * setup.ours, lambda: list(inpainter([request] * setup.ours)))
         runs["ours"].append({"images/s": ours, "T operations/s": ours * count})
         runs["batch"].append({"images/s": throughput(best, lambda: stock(pipeline, largest))})
-        runs["loop"].append({"images/s": throughput(len(parts), lambda: [stock(pipeline, part) for part in parts])})
-        runs["matmul"].append({"T operations/s": matmul_rate(8192 if device() == "cuda" else 512)})
+        with using(pipeline, compiled):
+            loop = throughput(len(parts), lambda: [stock(pipeline, part) for part in parts])
+        runs["loop"].append({"images/s": loop})
+        runs["matmul"].append({"T operations/s": matmul_rate(8192 if device() == "cuda" else 512, dtype)})
         print(f"turn {turn + 1}: { ({name: rows[-1] for name, rows in runs.items()}) }", flush=True)
-    loop, batched = "diffusers' pipeline, one image a call", f"diffusers' pipeline, its best batch of {best}"
-    shape = f"{setup.size} px, {setup.steps} steps, 2 ControlNets"
+    loop = "diffusers' pipeline compiled by torch, one image a call"
+    batched, shape = f"diffusers' pipeline, not compiled, its best batch of {best}", setup.shape
     entries = [
         compare(f"GPU painting beside one image a call, {shape}", runs, "ours", "loop", loop, "images/s", "images/s"),
         compare(f"GPU painting beside the best batch, {shape}", runs, "ours", "batch", batched, "images/s", "images/s"),
-        compare("GPU, share of the matmul rate", runs, "ours", "matmul", "bf16 matmul", *["T operations/s"] * 2),
+        compare("GPU, share of the matmul rate", runs, "ours", "matmul", f"matmul in {dtype}", *["T operations/s"] * 2),
     ]
     if device() == "cuda":
         peak, expected = torch.cuda.max_memory_allocated() / 1e9, inpainter.expected / 1e9
@@ -196,37 +197,61 @@ def _diffusers_throughput(pipeline: DiffusionPipeline, setup: Setup, batch: int)
         return 0.0
 
 
+def speed_part(setup: Setup, figures: Path) -> list[dict]:
+    """Measure our inpainter beside diffusers' pipeline; draw the timeline into a folder."""
+    entries, rows = measure_speed(setup)
+    draw_timeline(rows, figures)
+    return entries
+
+
+def camouflage_part(setup: Setup, figures: Path) -> list[dict]:
+    """Measure both variants of CAMOUFLaGE."""
+    if setup.bundle == OWN:
+        return camouflage.measure_camouflage(OWN, setup.size, setup.steps, 4, 1, throughput, 128)
+    both = camouflage.write_camouflage(setup.bundle.pipeline.folder)
+    return camouflage.measure_camouflage(both, setup.size, setup.steps, 8, setup.repeats, throughput)
+
+
+PARTS: dict[str, Callable[[Setup, Path], list[dict]]] = {
+    "speed": speed_part,
+    "kernels": lambda setup, figures: variants.measure_kernels(setup),
+    "shortcuts": lambda setup, figures: variants.measure_shortcuts(setup),
+    "camouflage": camouflage_part,
+}
+
+
 def main(arguments: list[str]) -> None:
     """Measure, write the results and print them.
 
     Args:
-        arguments: `--rehearse` or none.
+        arguments: Names of PARTS, none for all of them; or `--rehearse`.
 
     Raises:
-        AnonlibError: There is no GPU and it is no rehearsal, or our images differ from diffusers' images.
+        AnonlibError: There is no GPU and it is no rehearsal, a part is unknown, or our images differ from diffusers'.
     """
     if arguments == ["--rehearse"]:
-        _print_entries(camouflage.measure_camouflage(OWN, 128, 2, 4, 1, throughput, 128))
-        entries, rows = measure_speed(Setup(OWN, size=128, steps=2, batch=4, batches=(2, 4), ours=3, loop=2, repeats=1))
         with tempfile.TemporaryDirectory() as folder:
-            draw_timeline(rows, Path(folder))
-    else:
-        if device() != "cuda":
-            raise AnonlibError("no NVIDIA GPU that torch can use: `make bench` measures the CPU, --rehearse tries this")
-        from tools.full_size import write_stable_diffusion
+            for part in PARTS.values():
+                _print_entries(part(REHEARSAL, Path(folder)))
+        return
+    if unknown := [name for name in arguments if name not in PARTS]:
+        raise AnonlibError(f"unknown part {unknown[0]!r}: choose some of {', '.join(PARTS)}")
+    if device() != "cuda":
+        raise AnonlibError("no NVIDIA GPU that torch can use: `make bench` measures the CPU, --rehearse tries this")
+    from tools.full_size import write_stable_diffusion
 
-        setup, figures = Setup(), project_root() / "figures"
-        gpu = torch.cuda.get_device_name()
-        with tempfile.TemporaryDirectory() as folder:
-            model = write_stable_diffusion(Path(folder), CONDITIONS)
-            both = camouflage.write_camouflage(model)
-            forms = camouflage.measure_camouflage(both, setup.size, setup.steps, 8, setup.repeats, throughput)
-            write_entries(forms, figures / "bench.json", PACKAGES, gpu)
-            _print_entries(forms)
-            entries, rows = measure_speed(replace(setup, bundle=ModelSpec(ModelRef(str(model)))))
-        draw_timeline(rows, figures)
-        write_entries(entries, figures / "bench.json", PACKAGES, gpu)
-    _print_entries(entries)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "inductor"))
+    figures, gpu = project_root() / "figures", torch.cuda.get_device_name()
+    with tempfile.TemporaryDirectory() as folder:
+        setup = Setup(ModelSpec(ModelRef(str(write_stable_diffusion(Path(folder), CONDITIONS)))))
+        for name in arguments or PARTS:
+            began = time.perf_counter()
+            entries = PARTS[name](setup, figures)
+            write_entries(entries, figures / "bench.json", PACKAGES, gpu)
+            _print_entries(entries)
+            print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
+            torch._dynamo.reset()
+            torch.cuda.empty_cache()
 
 
 def _print_entries(entries: list[dict]) -> None:
