@@ -54,7 +54,7 @@ class InstanceAugmentation(DiffusionAnonymizer):
             name: degrade_control(control, images, self.blur, self.pixels, self.hidden)
             for name, control in maps.items()
         }
-        grown = dilate_masks(masks)
+        grown = masks if self.shape else dilate_masks(masks)  # in photos at their own size they come dilated
 
         def request_fields(part: np.ndarray, inpainter: "Inpainter") -> dict:
             draws = [np.random.default_rng(seeds[row]) for row in part]
