@@ -24,6 +24,7 @@ from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import degrade
 from anonlib.data.heads import HEADS
+from anonlib.data.source_photo import SourcePhoto, source_photos
 from anonlib.engine import store
 from anonlib.faces import SIZE, Face, align, alignment_matrix, detect, warp
 from anonlib.faces.body import body_mask, nearest_faces
@@ -254,7 +255,7 @@ def test_a_real_pipeline_draws_detail_that_a_frame_of_128_px_cannot_hold(heads, 
     frequency = np.fft.fftfreq(192)
     beyond = np.maximum(np.abs(frequency[:, None]), np.abs(frequency)) > 0.5 * SIZE / 512
     for size in (512, SIZE):
-        (scene,) = anonymize_photos([photo], "ia-canny", settings(tiny_bundle, size=size))
+        (scene,) = anonymize_photos([photo], "ia-none", settings(tiny_bundle, size=size))
         assert scene.status == OK and scene.image.shape == photo.shape
         frame = warp(scene.image, alignment_matrix(face.points) * 4, 512)[200:392, 160:352].mean(2)
         spectrum = np.abs(np.fft.fft2((frame - frame.mean()) * np.hanning(192)[:, None] * np.hanning(192))) ** 2
@@ -262,15 +263,28 @@ def test_a_real_pipeline_draws_detail_that_a_frame_of_128_px_cannot_hold(heads, 
     assert fine[512] > 5 * fine[SIZE], fine
 
 
-def test_a_folder_comes_out_at_its_own_size(portrait, pair, tiny_bundle, tmp_path):
+def test_a_folder_comes_out_at_its_own_size(portrait, pair, tiny_bundle, tmp_path, monkeypatch):
+    Generator(monkeypatch)
     (tmp_path / "in").mkdir()
     for name, photo in (("a", portrait), ("b", pair)):
         Image.fromarray(photo).save(tmp_path / "in" / f"{name}.png")
-    table = anonymize_folder(tmp_path / "in", tmp_path / "out", "ia-hed", settings(tiny_bundle))
+    table = anonymize_folder(tmp_path / "in", tmp_path / "out", "ia-none", settings(tiny_bundle))
     assert table.status.tolist() == [OK, OK] and table.faces.tolist() == [1, 2] and not table.black.any()
-    (alone,) = anonymize_photos([pair], "ia-hed", settings(tiny_bundle))
+    (alone,) = anonymize_photos([pair], "ia-none", settings(tiny_bundle))
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "b.png")), alone.image)
     assert Image.open(tmp_path / "out" / "a.png").size == (677, 1013)
+
+
+def test_a_photo_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    from anonlib.data import folder
+
+    Image.new("RGB", (300, 200)).save(tmp_path / "large.png")
+    assert folder.read_photo(tmp_path / "large.png").shape == (200, 300, 3)
+    assert folder.photo_pixels(tmp_path / "large.png") == 60_000
+    monkeypatch.setattr(folder, "MOST_PIXELS", 59_999)
+    with pytest.raises(ValueError, match="300 x 200 pixels, at most"):
+        folder.read_rgb((tmp_path / "large.png").read_bytes())
+    assert folder.read_photo(tmp_path / "large.png") is None
 
 
 @pytest.fixture
@@ -290,18 +304,16 @@ def people(tmp_path, heads) -> Path:
 def test_a_data_set_is_anonymized_at_its_own_size_and_attackers_get_the_aligned_crop(people, tiny_bundle, own_cache):
     faces = data.load(people)
     profile = settings(tiny_bundle)
-    rows = np.flatnonzero(faces.table["faces"] == 2)[:1]
-    rows = np.append(rows, np.flatnonzero(faces.table["faces"] == 1)[:2])
-    result = dataset.anonymize(faces, rows, ("ia-hed",), profile)["ia-hed"]
-    assert result.status.tolist() == [OK] * 3 and result.images.shape == (3, SIZE, SIZE, 3)
-    for row, image in zip(result.source, result.images, strict=True):
-        photo = np.asarray(Image.open(people / faces.table["file"][row]))
-        (scene,) = anonymize_photos([photo], "ia-hed", profile)
-        np.testing.assert_array_equal(image, align(scene.image, detect(photo)[0].points))
+    rows = np.array([np.flatnonzero(faces.table["faces"] == count)[0] for count in (2, 1)])
+    result = dataset.anonymize(faces, rows, ("ia-none",), profile)["ia-none"]
+    assert result.status.tolist() == [OK] * 2 and result.images.shape == (2, SIZE, SIZE, 3)
+    photo = np.asarray(Image.open(people / faces.table["file"][rows[1]]))
+    (scene,) = anonymize_photos([photo], "ia-none", profile)
+    np.testing.assert_array_equal(result.images[1], align(scene.image, detect(photo)[0].points))
     copy = people.with_name("moved")
     people.rename(copy)
     moved = data.load(copy)
-    photos = [whole_photo.source_photos(part, rows) for part in (faces, moved)]
+    photos = [source_photos(part, rows) for part in (faces, moved)]
     assert store.digest(photos[0]) == store.digest(photos[1]), "by content, not by place"
     with pytest.raises(AnonlibError, match="cannot be read any more"):
         photos[0][0].pixels()
@@ -316,7 +328,7 @@ def test_a_face_that_is_not_where_it_was_is_an_error(portrait, monkeypatch):
     image = align(portrait, detect(portrait)[0].points)
     stream = io.BytesIO()
     Image.fromarray(portrait).save(stream, "PNG")
-    photo = whole_photo.SourcePhoto(hashlib.sha256(stream.getvalue()).hexdigest(), "a", lambda file: stream.getvalue())
+    photo = SourcePhoto(hashlib.sha256(stream.getvalue()).hexdigest(), "a", lambda file: stream.getvalue())
     options = {"size": SIDE, "compiled": False, "batch": 1, "bundle": ModelSpec(ModelRef("unused"))}
     masks = np.full((2, SIZE, SIZE), 255, np.uint8)
     images = np.stack([image, np.roll(image, 20, axis=1)])

@@ -2,7 +2,7 @@
 
 A photo of a single person goes through whole. Of several people each is cut out with some surroundings, inpainted and
 blended in, far to near. From commit 8f76476, pipeline/image_generator.py; unlike there, the ellipses grow with photos
-that are larger than the generator's picture, and whoever cannot be inpainted is black.
+that are larger than the generator's picture, and a person that cannot be inpainted is black.
 """
 
 from collections import defaultdict

@@ -14,10 +14,11 @@ from anonlib.anonymizers.contract import image_seed
 from anonlib.anonymizers.registry import AnonymizerSpec
 from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.anonymizers.selection import edge_rows, rank_by_content
-from anonlib.anonymizers.whole_photo import anonymize_rows, handles_whole_photos, source_photos
+from anonlib.anonymizers.whole_photo import anonymize_rows, handles_whole_photos
 from anonlib.assets.models import model_spec
 from anonlib.controls.maps import Maps, control_maps, lookup
 from anonlib.data.faceset import FaceSet
+from anonlib.data.source_photo import source_photos
 from anonlib.engine import cache
 
 OUTPUTS = ("images", "status", "seconds")

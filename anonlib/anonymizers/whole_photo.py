@@ -4,9 +4,7 @@ CAMOUFLaGE generates all of a photo anew, with or without people; Instance Augme
 `own_size`. The small generator, and other anonymizers, work on the aligned frames of faces.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import cv2
@@ -18,42 +16,13 @@ from anonlib.anonymizers.diffusion import resize
 from anonlib.anonymizers.multi_face import DetectedFaces, Scene, find_people, project_mask, read_people
 from anonlib.anonymizers.own_size import MULTIPLE, inpaint_people
 from anonlib.assets.models import ATTRIBUTES, IDENTITY
-from anonlib.config.errors import AnonlibError
-from anonlib.data.faceset import FaceSet
-from anonlib.data.folder import read_rgb
-from anonlib.engine.store import UNCACHED
+from anonlib.data.source_photo import SourcePhoto
 from anonlib.faces import FRAME_POINTS, SIZE, Face, align
 from anonlib.faces.attributes import attribute_predictor
 
 PIXELS = 32_000_000  # of the photos that are held in memory together
 SAME_CROP = 2.0  # grey levels: mean difference up to which a face in a photo is that of the data set
 FRAME = Face(FRAME_POINTS, np.array([34, 40, 60, 76], np.float32), 1.0)  # the face of an aligned image
-
-
-@dataclass(frozen=True, eq=False)
-class SourcePhoto:
-    """The photo of a row of a data set, read when it is needed; a cache key knows it by its content.
-
-    Attributes:
-        sha256: Hash of its file.
-        file, read: The file in the data set's table, and what reads its bytes.
-    """
-
-    sha256: str
-    file: str = field(default="", metadata=UNCACHED)
-    read: Callable[[str], bytes] | None = field(default=None, metadata=UNCACHED)
-
-    def pixels(self) -> np.ndarray:
-        """Return (H, W, 3) uint8 RGB; raise AnonlibError if the file is not what it was when the set was loaded."""
-        try:
-            content = self.read(self.file)
-        except OSError as error:
-            raise AnonlibError(
-                f"{self.file} cannot be read any more ({error}): keep the data set in its place"
-            ) from error
-        if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise AnonlibError(f"{self.file} has changed since the data set was loaded: start the run again")
-        return read_rgb(content)
 
 
 def handles_whole_photos(name: str, options: dict) -> bool:
@@ -67,14 +36,6 @@ def handles_whole_photos(name: str, options: dict) -> bool:
     bundle = options["bundle"]
     reader = bundle.captioner if IDENTITY in spec.parts else bundle.reader
     return not spec.parts or (reader is not None and all(bundle.annotator(condition) for condition in spec.controls))
-
-
-def source_photos(faces: FaceSet, rows: np.ndarray) -> list[SourcePhoto] | None:
-    """Return the photos of rows; None for a data set that has aligned faces only."""
-    if faces.read is None:
-        return None
-    table = faces.table.iloc[rows]
-    return [SourcePhoto(*photo, faces.read) for photo in zip(table["sha256"], table["file"], strict=True)]
 
 
 def anonymize_rows(
@@ -95,8 +56,8 @@ def anonymize_rows(
     for part in _in_memory(enumerate(whole)):
         rows = [row for row, _ in part]
         detected, places = _of_rows([photo for _, photo in part], images[rows], masks[rows], bool(photos))
-        numbers = [replicates[row] for row in rows]
-        scenes = anonymize_whole(detected, name, options, parameters, numbers, options["batch"])
+        versions = [replicates[row] for row in rows]
+        scenes = anonymize_whole(detected, name, options, parameters, versions, options["batch"])
         for row, scene, faces, place in zip(rows, scenes, detected.faces, places, strict=True):
             if place is not None:
                 status[row] = scene.faces[place] if scene.status == OK else scene.status

@@ -92,4 +92,4 @@ def _source(name_or_folder: str | Path) -> Source:
             f"unknown data set {name!r}: choose {', '.join(SOURCES)}, or the path of a folder of person/image.jpg"
         )
     kind = pairs if pairs.is_pairs(path) else folder
-    return Source(partial(kind.load, path), partial(kind.files, path), partial(kind.read, path.absolute()))
+    return Source(partial(kind.load, path), partial(kind.files, path), partial(kind.photo_bytes, path.absolute()))

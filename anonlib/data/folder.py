@@ -67,7 +67,7 @@ def files(folder: str | Path) -> list[Path]:
     return photos
 
 
-def read(folder: Path, file: str) -> bytes:
+def photo_bytes(folder: Path, file: str) -> bytes:
     """Read a photo of a folder of people by its file in the table."""
     return (folder / file).read_bytes()
 

@@ -21,4 +21,4 @@ def _files() -> list[Path]:
     return folder.files(HEADS)
 
 
-SOURCE = Source(_load, _files, partial(folder.read, HEADS))
+SOURCE = Source(_load, _files, partial(folder.photo_bytes, HEADS))

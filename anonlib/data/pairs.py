@@ -50,9 +50,9 @@ def files(folder: Path) -> list[Path]:
     return photos.files(folder / ORIGINAL) + [file for tool in _tools(folder) for file in photos.files(folder / tool)]
 
 
-def read(folder: Path, file: str) -> bytes:
+def photo_bytes(folder: Path, file: str) -> bytes:
     """Read an original by its file in the table."""
-    return photos.read(folder / ORIGINAL, file)
+    return photos.photo_bytes(folder / ORIGINAL, file)
 
 
 def _tools(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ COVERED = 0.9  # of the face, below which the segmentation missed the person; se
 
 
 def body_mask(photo: np.ndarray, face: Face) -> np.ndarray:
-    """Mask the person to whom a detected face belongs.
+    """Mask the person of a detected face.
 
     Args:
         photo, face: (H, W, 3) uint8 RGB of any size, and a face in it.
@@ -40,9 +40,15 @@ def body_mask(photo: np.ndarray, face: Face) -> np.ndarray:
 
 
 def nearest_faces(shape: tuple[int, int], faces: list[Face], side: int = 256) -> np.ndarray:
-    """Divide a photo among its people: (H, W) uint16, the index of the face whose upright body axis is nearest.
+    """Divide a photo among its people by the upright axes of their bodies.
 
-    Distances are in heights of the face; the map is computed at `side` px.
+    Args:
+        shape: Height and width of the photo.
+        faces: Its faces.
+        side: Most pixels per side at which distances, in heights of a face, are computed.
+
+    Returns:
+        (H, W) uint16, the index of the nearest face.
     """
     rows, columns = (np.linspace(0, length - 1, min(side, length)) for length in shape)
     distances = []
