@@ -120,6 +120,10 @@ def test_segments_have_the_colours_of_their_classes(pictures, tmp_path):
     assert made.shape == pictures.shape and len(seen) > 1 and seen <= {tuple(one) for one in ade_palette()}
     alone = np.concatenate([annotators.maps("segmentation", one[None], tmp_path) for one in pictures])
     assert (alone == made).mean() > 0.99  # rounding moves a border
+    large = np.stack([cv2.resize(pictures[0], (640, 768), interpolation=cv2.INTER_CUBIC)])
+    maps, _ = annotate("segmentation", large, ModelRef(str(tmp_path)))
+    assert maps.shape == large.shape, "the generator's picture"
+    assert {tuple(colour) for colour in maps.reshape(-1, 3).tolist()} <= {tuple(one) for one in ade_palette()}
 
 
 def test_poses_are_drawn_by_the_library_and_networks_see_batches(pictures, tmp_path, monkeypatch):

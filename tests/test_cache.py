@@ -491,3 +491,16 @@ def test_number_of_workers(monkeypatch):
         monkeypatch.setenv("ANONLIB_WORKERS", wrong)
         with pytest.raises(AnonlibError, match="ANONLIB_WORKERS"):
             pool.default_workers()
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    value: int
+    place: str = dataclasses.field(default="", metadata=store.UNCACHED)
+
+
+def test_a_field_that_is_not_cached_is_neither_hashed_nor_saved(tmp_path):
+    here, there = Placed(1, "/here"), Placed(1, "/there")
+    assert store.digest(here) == store.digest(there) != store.digest(Placed(2, "/here"))
+    store.save_value(here, tmp_path)
+    assert store.load_value(tmp_path) == Placed(1) and "/here" not in (tmp_path / store.SKELETON).read_text()

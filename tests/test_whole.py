@@ -52,17 +52,23 @@ def test_a_photo_is_painted_in_its_own_shape_and_the_area_of_the_model():
     assert min(_inpainted_shape(10, 4000, 512)) == 64
 
 
-def test_only_models_of_whole_photos_paint_them(bundle):
+def test_only_full_size_models_of_whole_photos_paint_them(bundle):
+    def handled(name: str, models: ModelSpec, size: int = 512) -> bool:
+        return handles_whole_photos(name, {"bundle": models, "size": size})
+
     read = replace(bundle, annotators=tuple((name, ModelRef("owner/maps", "0" * 40)) for name in BASE))
-    assert handles_whole_photos("camouflage-base", read) and not handles_whole_photos("ia-depth", read)
-    assert not handles_whole_photos("camouflage-base", bundle), "the maps of the demo are of aligned faces"
-    assert not handles_whole_photos("camouflage-base", replace(read, captioner=None))
-    assert not handles_whole_photos("camouflage-light", read) and handles_whole_photos(
-        "camouflage-light", replace(read, reader=read.captioner)
-    )
-    full, demo = (models.model_spec(config.load(name).generator) for name in ("full", "demo"))
-    for name in registry.names(registry.CAMOUFLAGE):
-        assert handles_whole_photos(name, full) and not handles_whole_photos(name, demo)
+    assert handled("camouflage-base", read) and not handled("camouflage-base", read, 128)
+    assert handled("ia-depth", bundle, 129) and not handled("ia-depth", read, 128), "128 px is the small model's"
+    assert not handled("camouflage-base", bundle), "the maps of the demo are of aligned faces"
+    assert not handled("camouflage-base", replace(read, captioner=None))
+    assert not handled("camouflage-light", read)
+    assert handled("camouflage-light", replace(read, reader=read.captioner))
+    assert not handles_whole_photos("blur", {}), "it has no generator"
+    for profile, expected in (("full", True), ("demo", False), ("smoke", False)):
+        generator = config.load(profile).generator
+        options = {"bundle": models.model_spec(generator), "size": generator.size}
+        for name in registry.names(registry.CAMOUFLAGE, registry.IA):
+            assert handles_whole_photos(name, options) is expected
 
 
 @pytest.mark.parametrize("name", registry.names(registry.CAMOUFLAGE))
@@ -99,9 +105,10 @@ def test_each_photo_has_the_masks_of_its_own_people(bundle, crowd, photos, monke
         anonymize_whole(find_people(photos_of), "camouflage-light", {"size": 128, "bundle": bundle}, {})
     np.testing.assert_array_equal(masks[0], masks[3])
     np.testing.assert_array_equal(masks[1], masks[2])
+    assert masks[0].shape == (128, 128) and masks[1].shape == (192, 64), "at the generator's size"
     for top, left, side in PLACES:
-        assert masks[0][top + side // 2, left + side // 2] == 255
-    assert 0.1 < (masks[0] > 0).mean() < 0.7 and not masks[1][:60].any()
+        assert masks[0][(top + side // 2) * 128 // 660, (left + side // 2) * 128 // 700] == 255
+    assert 0.1 < (masks[0] > 0).mean() < 0.7 and not masks[1][:44].any()
 
 
 def test_the_nearest_face_stands_for_a_photo(bundle, crowd):
@@ -133,7 +140,7 @@ def test_a_folder_of_photos_is_painted_whole_where_the_models_can(tiny_bundle, c
     Image.fromarray(crowd).save(tmp_path / "in" / "crowd.png")
     Image.fromarray(crowd[:60, :60]).save(tmp_path / "in" / "nobody.png")
     (tmp_path / "in" / "broken.jpg").write_bytes(b"no photo")
-    monkeypatch.setattr(album, "handles_whole_photos", lambda name, bundle: True)
+    monkeypatch.setattr(album, "handles_whole_photos", lambda name, options: True)
     told = ["--method", "camouflage-light", "--profile", "smoke", "--model", tiny_bundle]
     told += ["--camouflage", f"{tiny_bundle}-camouflage"]
     assert cli.main(["anonymize", str(tmp_path / "in"), str(tmp_path / "out"), *told]) == 0

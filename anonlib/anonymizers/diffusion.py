@@ -38,7 +38,7 @@ class DiffusionAnonymizer:
         batch: Images per call of the inpainter.
         bundle: Models.
         size: Side in px of the inpainted picture; photos of another size are resized there and back.
-        shape: Height and width instead of `size`, for whole photos (CAMOUFLaGE only, see `whole_photo`).
+        shape: Height and width instead of `size`, for photos at their own size, see `whole_photo`.
         compiled: Whether a GPU compiles the networks first, see `CompiledModule`.
         lcm_steps: Steps with the bundle's LCM LoRA, without guidance; they replace `steps`.
         guidance_interval: Approximations that save time, see `diffusion.shortcuts.Shortcuts`, as `controls_every` and

@@ -61,7 +61,7 @@ class InstanceAugmentation(DiffusionAnonymizer):
             name: degrade_control(control, images, self.blur, self.pixels, self.hidden)
             for name, control in maps.items()
         }
-        grown = dilate_masks(masks)
+        grown = masks if self.shape else dilate_masks(masks)  # in photos at their own size they come dilated
 
         def request_fields(part: np.ndarray, inpainter: "Inpainter", attempt: int) -> dict:
             guidance, texts = zip(*(self._draw(seeds[row], attempt) for row in part), strict=True)

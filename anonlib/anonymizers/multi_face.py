@@ -43,17 +43,20 @@ class DetectedFaces:
     images: np.ndarray
     masks: np.ndarray
 
-    def seeds(self, name: str, parameters: dict) -> list[int]:
+    def seeds(self, name: str, parameters: dict, replicates: list[int] | None = None) -> list[int]:
         """Derive a seed for each face.
 
         Args:
             name: Anonymizer.
             parameters: See `contract.image_seed`.
+            replicates: Number of the anonymized version of each photo; None: 0.
 
         Returns:
             N seeds.
         """
-        return [image_seed(image, name, parameters) for image in self.images]
+        replicates = replicates or [0] * len(self.photos)
+        by_face = [number for number, faces in zip(replicates, self.faces, strict=True) for _ in faces]
+        return [image_seed(image, name, parameters, number) for image, number in zip(self.images, by_face, strict=True)]
 
 
 def find_people(photos: list[np.ndarray]) -> DetectedFaces:
@@ -133,11 +136,20 @@ def _compose_photo(
         weight = np.where(inside, 1.0, soft)[..., None]  # none of the person's own pixels are mixed in
         canvas = weight * projected + (1 - weight) * canvas
         replaced |= inside
-    image = np.rint(canvas).astype(np.uint8)
+    return checked_scene(np.rint(canvas).astype(np.uint8), replaced, status)
+
+
+def checked_scene(image: np.ndarray, replaced: np.ndarray, status: tuple[str, ...]) -> Scene:
+    """Return an anonymized photo with the status of its faces.
+
+    It is "no_face" if there is none, and an "error" if it shows a face outside of the replaced region (H, W) bool.
+    """
+    if not status:
+        return Scene(np.zeros_like(image), NO_FACE, ())
     centres = np.array([_centre(face) for face in detect_faces(image)], int).reshape(-1, 2)
-    x, y = np.clip(centres, 0, np.array(size) - 1).T  # the centre of a cut-off face may lie outside
+    x, y = np.clip(centres, 0, np.array(image.shape[1::-1]) - 1).T  # the centre of a cut-off face may lie outside
     if not replaced[y, x].all():
-        return Scene(np.zeros_like(photo), ERROR, status)
+        return Scene(np.zeros_like(image), ERROR, status)
     return Scene(image, OK, status)
 
 

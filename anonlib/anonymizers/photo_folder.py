@@ -17,24 +17,24 @@ from anonlib.anonymizers import registry
 from anonlib.anonymizers.contract import ERROR, OK, STATUSES
 from anonlib.anonymizers.multi_face import DetectedFaces, Scene, compose, find_people
 from anonlib.anonymizers.seed_keys import seed_parameters
-from anonlib.anonymizers.whole_photo import anonymize_whole, handles_whole_photos
+from anonlib.anonymizers.whole_photo import PIXELS, anonymize_whole, handles_whole_photos
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import ParsedImages, annotate
 from anonlib.controls.maps import Maps, lookup
-from anonlib.data.folder import SUFFIXES, photos_in, read_photo
+from anonlib.data.folder import SUFFIXES, photo_pixels, photos_in, read_photo
 from anonlib.diffusion.pipelining import pipelined
 from anonlib.engine import progress
 
 LIST = "anonymized.csv"
-BATCH = 16  # photos at a time; their faces share the anonymizer's batches
+BATCH = 16  # photos at a time, of PIXELS in all; their faces share the anonymizer's batches
 WRITTEN = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}, ".png": {}, ".webp": {"quality": 95}}
 
 
 def anonymize_folder(source: Path, target: Path, name: str, settings: config.Profile) -> pd.DataFrame:
     """Anonymize every photo under a folder and write it to the same place under a new folder.
 
-    Photos keep their size and lose their metadata. CAMOUFLaGE regenerates whole photos if its models can, see
-    `whole_photo`, else the frames of the faces. A photo that is not "ok" is all black. If the run stops early,
+    Photos keep their size and lose their metadata. A full-size generator works on photos at their own size, see
+    `whole_photo`, others on the frames of the faces. A photo that is not "ok" is all black. If the run stops early,
     nothing is left under the target.
 
     Args:
@@ -54,7 +54,7 @@ def anonymize_folder(source: Path, target: Path, name: str, settings: config.Pro
         raise AnonlibError(f"{target} exists or lies inside {source}: name a new folder beside it")
     stages = _Stages(name, registry.get(name).options(settings))
     part = target.with_name(f".{target.name}.part{os.getpid()}")
-    batches, rows = [files[at : at + BATCH] for at in range(0, len(files), BATCH)], []
+    batches, rows = _batches(files), []
     try:
         outputs = pipelined(batches, stages.prepare, stages.process, partial(_write_batch, source, part))
         with contextlib.closing(outputs):
@@ -107,7 +107,7 @@ class _Stages:
 
     @property
     def whole(self) -> bool:
-        return "bundle" in self.options and handles_whole_photos(self.name, self.options["bundle"])
+        return handles_whole_photos(self.name, self.options)
 
     def prepare(self, files: list[Path]) -> tuple[list[Path], list[Path], DetectedFaces, Maps]:
         """Read photos, detect the people and make the control maps."""
@@ -170,6 +170,19 @@ def _files(source: Path) -> list[Path]:
         if (first := places.setdefault(_place(file), file)) != file:
             raise AnonlibError(f"{first.name} and {file.name} would be written to one name: rename one of them")
     return files
+
+
+def _batches(files: list[Path]) -> list[list[Path]]:
+    """Group files into batches of BATCH photos and PIXELS pixels at most, by their headers."""
+    batches, pixels = [[]], 0
+    for file in files:
+        own = photo_pixels(file)
+        if len(batches[-1]) == BATCH or (batches[-1] and pixels + own > PIXELS):
+            batches.append([])
+            pixels = 0
+        batches[-1].append(file)
+        pixels += own
+    return batches
 
 
 def _place(file: Path) -> Path:

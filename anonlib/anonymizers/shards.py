@@ -14,9 +14,11 @@ from anonlib.anonymizers.contract import image_seed
 from anonlib.anonymizers.registry import AnonymizerSpec
 from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.anonymizers.selection import edge_rows, rank_by_content
+from anonlib.anonymizers.whole_photo import anonymize_rows, handles_whole_photos
 from anonlib.assets.models import model_spec
 from anonlib.controls.maps import Maps, control_maps, lookup
 from anonlib.data.faceset import FaceSet
+from anonlib.data.source_photo import source_photos
 from anonlib.engine import cache
 
 OUTPUTS = ("images", "status", "seconds")
@@ -48,7 +50,8 @@ def run_requests(faces: FaceSet, requests: list[Request], settings: config.Profi
         return []
     specs = [registry.get(request.name) for request in requests]
     options = {spec.name: spec.options(settings) for spec in specs}  # raises before the first photo is anonymized
-    maps_of_rows = _make_maps(faces, requests, settings)
+    on_frames = [request for request in requests if not handles_whole_photos(request.name, options[request.name])]
+    maps_of_rows = _make_maps(faces, on_frames, settings)
     shards, models, places = [], set(), [[] for _ in requests]
     for request, spec, own_places in zip(requests, specs, places, strict=True):
         parameters = seed_parameters(options[spec.name], request.options)
@@ -57,11 +60,15 @@ def run_requests(faces: FaceSet, requests: list[Request], settings: config.Profi
         for at, pool in shard_rows(spec, faces, request.rows):
             rows, replicates = request.rows[at], request.replicates[at].tolist()
             images = faces.images[rows]
+            own_places.append((len(shards), at))
+            shard = {"name": spec.name, "options": used | pool, "images": images, "masks": faces.masks[rows]}
+            if handles_whole_photos(spec.name, used):
+                photos = source_photos(faces, rows)
+                shards.append(shard | {"photos": photos, "replicates": replicates, "parameters": parameters})
+                continue
             pairs = zip(images, replicates, strict=True)
             seeds = [image_seed(image, spec.name, parameters, replicate) for image, replicate in pairs]
-            own_places.append((len(shards), at))
-            shard = {"name": spec.name, "options": used | pool, "maps": maps_of_rows(spec, rows)}
-            shards.append(shard | {"images": images, "masks": faces.masks[rows], "seeds": seeds})
+            shards.append(shard | {"maps": maps_of_rows(spec, rows), "seeds": seeds})
     outputs = _compute(shards, sorted(models, key=str))
     return [_join([(outputs[index], at) for index, at in own_places]) for own_places in places]
 
@@ -105,12 +112,17 @@ def _anonymize_shards(shards: list[dict]) -> list[dict]:
     outputs = []
     for shard in shards:
         start = time.perf_counter()
-        annotator = {"annotator": lookup(shard["images"], shard["maps"])} if shard["maps"] else {}
-        anonymizer = registry.create(shard["name"], **shard["options"], **annotator)
-        images, status = anonymizer(shard["images"], shard["masks"], shard["seeds"])
+        images, status = anonymize_rows(**shard) if "photos" in shard else _anonymize_frames(**shard)
         seconds = np.full(len(images), (time.perf_counter() - start) / len(images))
         outputs.append({"images": images, "status": np.array(status, dtype=str), "seconds": seconds})
     return outputs
+
+
+def _anonymize_frames(
+    name: str, options: dict, images: np.ndarray, masks: np.ndarray, maps: Maps, seeds: list[int]
+) -> tuple[np.ndarray, list[str]]:
+    annotator = {"annotator": lookup(images, maps)} if maps else {}
+    return registry.create(name, **options, **annotator)(images, masks, seeds)
 
 
 def _compute(shards: list[dict], models: list) -> list[dict]:

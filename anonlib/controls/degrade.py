@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from anonlib.config.errors import AnonlibError
-from anonlib.faces import GLASSES, HAIR, HAT, parse
+from anonlib.faces import GLASSES, HAIR, HAT, SIZE, align, alignment_matrix, detect, parse
 from anonlib.faces.mesh import face_mesh
 
 PARSED = {"hair": (*HAIR, *HAT), "eyes": GLASSES}  # classes of the parser; rims of glasses lie below the eyes
@@ -26,11 +26,14 @@ def degrade_control(
 ) -> np.ndarray:
     """Degrade control maps.
 
+    Lengths are in px of the aligned frame, 128 px, so that they mean the same in a photo of any size; there the largest
+    face is aligned, or, if none is detected, the photo itself has 128 px on its long side.
+
     Args:
         maps: (N, H, W, 3) uint8.
         images: Their images, (N, H, W, 3) uint8.
-        blur: Sigma of a Gaussian in px.
-        pixels: Side to which a map is reduced before it is enlarged again; None: no reduction.
+        blur: Sigma of a Gaussian in px of the frame.
+        pixels: Pixels across the frame to which a map is reduced before it is enlarged again; None: no reduction.
         hidden: One of REGIONS, black in the result.
 
     Returns:
@@ -39,36 +42,41 @@ def degrade_control(
     Raises:
         AnonlibError: The region is unknown, or `pixels` is out of range.
     """
-    if pixels is not None and not 1 <= pixels <= maps.shape[1]:
-        raise AnonlibError(f"a control map of {maps.shape[1]} px has 1 to {maps.shape[1]} pixels a side, not {pixels}")
+    if pixels is not None and not 1 <= pixels <= SIZE:
+        raise AnonlibError(f"a control map of {SIZE} px has 1 to {SIZE} pixels a side, not {pixels}")
     degraded = maps.copy()
     if hidden is not None:
         degraded[region(images, hidden)] = 0
     for row, control in enumerate(degraded):
+        scale = _frame_scale(images[row]) if pixels is not None or blur else 1.0
         if pixels is not None:
-            small = cv2.resize(control, (pixels, pixels), interpolation=cv2.INTER_AREA)
+            across = [max(1, min(side, round(side * scale * pixels / SIZE))) for side in maps.shape[2:0:-1]]
+            small = cv2.resize(control, across, interpolation=cv2.INTER_AREA)
             control = cv2.resize(small, maps.shape[2:0:-1], interpolation=cv2.INTER_LINEAR)
-        degraded[row] = cv2.GaussianBlur(control, (0, 0), blur) if blur else control
+        degraded[row] = cv2.GaussianBlur(control, (0, 0), blur / scale) if blur else control
     return degraded
 
 
 def region(images: np.ndarray, name: str) -> np.ndarray:
     """Locate a region of the face: hair and glasses by the parser, the rest by the face mesh.
 
-    The parser misses small eyes at this size. The outline is a band around the border of the face.
+    The parser misses small eyes at this size. The outline is a band around the border of the face. In images of another
+    size the region of each detected face is located in its aligned frame.
 
     Args:
-        images: (N, 128, 128, 3) uint8, aligned.
+        images: (N, 128, 128, 3) uint8, aligned; or (N, H, W, 3) of another size.
         name: One of REGIONS.
 
     Returns:
-        (N, 128, 128) bool, all False without a face or without hair.
+        (N, H, W) bool, all False without a face or without hair.
 
     Raises:
         AnonlibError: The region is unknown.
     """
     if name not in REGIONS:
         raise AnonlibError(f"unknown region {name!r}: choose one of {', '.join(REGIONS)}")
+    if images.shape[1:3] != (SIZE, SIZE):
+        return np.stack([_region_in_photo(image, name) for image in images])
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * GROW + 1, 2 * GROW + 1))
     inside = np.stack([_hulls(image, POINTS.get(name, [])) for image in images])
     if name in PARSED:
@@ -77,6 +85,30 @@ def region(images: np.ndarray, name: str) -> np.ndarray:
     if name == "outline":
         grown -= np.stack([cv2.erode(part, kernel) for part in inside])
     return grown > 0
+
+
+def _region_in_photo(photo: np.ndarray, name: str) -> np.ndarray:
+    """Locate a region of all faces in a photo (H, W, 3) uint8; return (H, W) bool."""
+    faces, inside = detect(photo), np.zeros(photo.shape[:2], bool)
+    frames = [align(photo, face.points) for face in faces]
+    regions = region(np.stack(frames), name) if faces else []
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    for face, part in zip(faces, regions, strict=True):
+        matrix = alignment_matrix(face.points)
+        inside |= (
+            cv2.warpAffine(np.where(part, np.uint8(255), np.uint8(0)), matrix, photo.shape[1::-1], flags=flags) > 127
+        )
+    return inside
+
+
+def _frame_scale(image: np.ndarray) -> float:
+    """Return px of the aligned frame per px of an image, by its largest face; 1 for an image that is a frame."""
+    if image.shape[:2] == (SIZE, SIZE):
+        return 1.0
+    faces = detect(image)
+    if not faces:
+        return SIZE / max(image.shape[:2])
+    return float(np.sqrt(abs(np.linalg.det(alignment_matrix(faces[0].points)[:, :2]))))
 
 
 def _hulls(image: np.ndarray, groups: list[list[int]]) -> np.ndarray:

@@ -22,7 +22,8 @@ from anonlib.engine.torch_setup import autocast, device, prepare_torch
 if TYPE_CHECKING:
     import torch
 
-RESOLUTION = 512  # px of the short side of a network's input, as in controlnet-aux
+# px of the short side of a network's input: controlnet-aux's, which the public code of Instance Augmentation keeps
+RESOLUTION = 512
 MULTIPLE = 64  # px that divide both sides of the input
 DEPTH_RESOLUTION, DEPTH_MULTIPLE = 518, 14  # of Depth-Anything
 Maps = Callable[["torch.nn.Module", "torch.Tensor"], "torch.Tensor"]
@@ -93,7 +94,7 @@ def _poses(images: np.ndarray, folder: Path, batch: int) -> np.ndarray:
 
     parts = [images[start : start + batch] for start in range(0, len(images), batch)]
     poses = [pose for part in parts for pose in run_batched(draw, part)]
-    return np.stack([cv2.resize(pose, (width, height), interpolation=cv2.INTER_AREA) for pose in poses])
+    return np.stack([_resize(pose, (width, height)) for pose in poses])
 
 
 def _midas(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
@@ -114,7 +115,8 @@ NAMES = (*KINDS, "depth", "openpose", "segmentation")
 
 
 def maps(name: str, images: np.ndarray, folder: Path, batch: int = 8) -> np.ndarray:
-    """Make control maps with a network of a folder, at RESOLUTION or more, and resize them to the images.
+    """Make control maps with a network of a folder, at RESOLUTION or more, and resize them to the images, by Lanczos
+    to enlarge them as in Instance Augmentation's public code.
 
     Args:
         name: One of NAMES. "depth" is Depth-Anything, nearness scaled to 0..255 in each image; "segmentation" is a
@@ -155,17 +157,22 @@ def _in_batches(
     height, width = images.shape[1:3]
     grow = resolution / min(height, width)
     sides = [round(side * grow / multiple) * multiple for side in (width, height)]
-    interpolation = cv2.INTER_LANCZOS4 if grow > 1 else cv2.INTER_AREA
-    back = back if back is not None else cv2.INTER_AREA if grow > 1 else cv2.INTER_LINEAR
     resized = []
     with torch.inference_mode(), autocast(device()):
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
-            part = np.stack([cv2.resize(image, sides, interpolation=interpolation) for image in part])
+            part = np.stack([_resize(image, sides) for image in part])
             x = torch.from_numpy(part).to(device()).permute(0, 3, 1, 2).float() / 255
             outputs = (make(x).float().clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-            resized += [cv2.resize(output, (width, height), interpolation=back) for output in outputs]
+            resized += [_resize(output, (width, height), back) for output in outputs]
     return np.stack(resized)
+
+
+def _resize(image: np.ndarray, size: tuple[int, ...], interpolation: int | None = None) -> np.ndarray:
+    """Resize an image to width and height: by areas to shrink it, by Lanczos to enlarge it."""
+    if interpolation is None:
+        interpolation = cv2.INTER_AREA if size[1] < image.shape[0] else cv2.INTER_LANCZOS4
+    return cv2.resize(image, size, interpolation=interpolation)
 
 
 @lru_cache(maxsize=4)

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def load(
             f"(the first: {first.file_a} and {first.file_b}): is one of them filed under a wrong name?",
             stacklevel=2,
         )
-    return faces
+    return replace(faces, read=_source(name_or_folder).read)
 
 
 def fingerprint(name_or_folder: str | Path) -> str:
@@ -91,4 +92,4 @@ def _source(name_or_folder: str | Path) -> Source:
             f"unknown data set {name!r}: choose {', '.join(SOURCES)}, or the path of a folder of person/image.jpg"
         )
     kind = pairs if pairs.is_pairs(path) else folder
-    return Source(partial(kind.load, path), partial(kind.files, path))
+    return Source(partial(kind.load, path), partial(kind.files, path), partial(kind.photo_bytes, path.absolute()))

@@ -19,14 +19,14 @@ def _load(people: int | dict[str, int] | None = None, images: int | None = None,
     """Load the Caltech faces: detected, aligned, masked, split by seed."""
     labels = pd.read_csv(LABELS)
     labels = labels[labels["identity"] >= 0]
+    names = [f"caltech-{number:02d}" for number in labels["identity"]]
+    table = pd.DataFrame({"file": labels["file"], "identity": names})
+    return from_photos("caltech", table, _read, people, images, seed, ASSETS["caltech"].licence)
+
+
+def _read(file: str) -> bytes:
     with zipfile.ZipFile(asset_path("caltech")) as archive:
-        member = {name.rsplit("/", 1)[-1]: name for name in archive.namelist()}
-        table = pd.DataFrame(
-            {"file": labels["file"], "identity": [f"caltech-{number:02d}" for number in labels["identity"]]}
-        )
-        return from_photos(
-            "caltech", table, lambda file: archive.read(member[file]), people, images, seed, ASSETS["caltech"].licence
-        )
+        return archive.read(next(name for name in archive.namelist() if name.endswith(f"/{file}")))
 
 
 def _files() -> list[Path]:
@@ -34,4 +34,4 @@ def _files() -> list[Path]:
     return [asset_path("caltech"), LABELS]
 
 
-SOURCE = Source(_load, _files)
+SOURCE = Source(_load, _files, _read)

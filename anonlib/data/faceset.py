@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib.config.errors import AnonlibError
+from anonlib.engine.store import UNCACHED
 
 SPLITS = ("generator", "train", "validation", "test")
 COLUMNS = ("file", "identity", "split", "sha256", "licence")
@@ -45,6 +46,7 @@ class FaceSet:
         shareable: Whether a figure may show these faces.
         skipped: Unusable photos: file, reason.
         tool_outputs: Output of other tools for the same photos, by tool.
+        read: File of a row -> bytes of the photo that its face was cut from; None: the images are all there is.
     """
 
     name: str
@@ -54,6 +56,7 @@ class FaceSet:
     shareable: bool = False
     skipped: pd.DataFrame = field(default_factory=_no_skipped)
     tool_outputs: dict[str, ToolOutput] = field(default_factory=dict)
+    read: Callable[[str], bytes] | None = field(default=None, metadata=UNCACHED)  # by path: not part of a cache key
 
     def __post_init__(self) -> None:
         problem = _problem(self)
@@ -126,10 +129,14 @@ class FaceSet:
 
 
 class Source(NamedTuple):
-    """A data set: (people, images, seed) -> its faces, see `splits.subset`, and a list of the files that it reads."""
+    """A data set: (people, images, seed) -> its faces, see `splits.subset`, and a list of the files that it reads.
+
+    `read` returns the bytes of a photo by its file in the table; None: the set has aligned faces only.
+    """
 
     load: Callable[..., FaceSet]
     files: Callable[[], list[Path]]
+    read: Callable[[str], bytes] | None = None
 
 
 def _problem(faces: FaceSet) -> str | None:

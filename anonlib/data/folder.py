@@ -18,6 +18,7 @@ from anonlib.data.splits import FRACTIONS, assign_splits, drop_copies, subset
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
 UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError)
 SMALLEST_FACE = 32  # px of the shorter side of its box; a smaller face would be enlarged more than 3 times
+MOST_PIXELS = 100_000_000  # of a photo: larger ones would take gigabytes, and small files can hold them
 CROWD = 1536  # px of the long side for a second detection in a large photo without a face
 
 
@@ -64,6 +65,11 @@ def files(folder: str | Path) -> list[Path]:
         hint = "its images are not in one folder per person: " if loose else ""
         raise AnonlibError(f"folder {folder} has no images: {hint}expected person/image.jpg, png, webp, bmp or tif")
     return photos
+
+
+def photo_bytes(folder: Path, file: str) -> bytes:
+    """Read a photo of a folder of people by its file in the table."""
+    return (folder / file).read_bytes()
 
 
 def from_photos(
@@ -135,6 +141,8 @@ def usable(
 def read_rgb(data: bytes) -> np.ndarray:
     """Decode an image file: (H, W, 3) uint8 RGB, turned upright by its EXIF data, with white behind transparency."""
     with Image.open(io.BytesIO(data)) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels, at most {MOST_PIXELS / 1e6:.0f} million are read")
         image.load()
         upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):
@@ -222,6 +230,22 @@ def read_photo(file: Path) -> np.ndarray | None:
         return read_rgb(file.read_bytes())
     except UNREADABLE:
         return None
+
+
+def photo_pixels(file: Path) -> int:
+    """Read the number of pixels of a photo from its header.
+
+    Args:
+        file: Image file.
+
+    Returns:
+        Width times height; 0 if it is unreadable.
+    """
+    try:
+        with Image.open(file) as image:
+            return image.width * image.height
+    except UNREADABLE:
+        return 0
 
 
 def _is_visible(path: Path, folder: Path) -> bool:

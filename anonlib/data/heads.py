@@ -1,6 +1,7 @@
 """Twelve rendered heads of no real person under CC0, two photos each: a second gallery that figures may show."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from anonlib.data import folder
@@ -20,4 +21,4 @@ def _files() -> list[Path]:
     return folder.files(HEADS)
 
 
-SOURCE = Source(_load, _files)
+SOURCE = Source(_load, _files, partial(folder.photo_bytes, HEADS))

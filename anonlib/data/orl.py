@@ -11,16 +11,18 @@ from anonlib.data.folder import from_photos
 
 def _load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
     """Load ORL's faces: detected, aligned, masked, split by seed."""
-    folder, photos = asset_path("orl"), _files()
+    photos = _files()
     table = pd.DataFrame(
         {
             "file": [f"{path.parent.name}/{path.name}" for path in photos],
             "identity": [f"orl-{int(path.parent.name[1:]):02d}" for path in photos],
         }
     )
-    return from_photos(
-        "orl", table, lambda file: (folder / file).read_bytes(), people, images, seed, ASSETS["orl"].licence
-    )
+    return from_photos("orl", table, _read, people, images, seed, ASSETS["orl"].licence)
+
+
+def _read(file: str) -> bytes:
+    return (asset_path("orl") / file).read_bytes()
 
 
 def _files() -> list[Path]:
@@ -29,4 +31,4 @@ def _files() -> list[Path]:
     return sorted(photos, key=lambda path: (int(path.parent.name[1:]), int(path.stem)))
 
 
-SOURCE = Source(_load, _files)
+SOURCE = Source(_load, _files, _read)

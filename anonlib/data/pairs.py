@@ -50,6 +50,11 @@ def files(folder: Path) -> list[Path]:
     return photos.files(folder / ORIGINAL) + [file for tool in _tools(folder) for file in photos.files(folder / tool)]
 
 
+def photo_bytes(folder: Path, file: str) -> bytes:
+    """Read an original by its file in the table."""
+    return photos.photo_bytes(folder / ORIGINAL, file)
+
+
 def _tools(folder: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     names = [name for name in names if name != ORIGINAL]

@@ -21,10 +21,14 @@ from anonlib.config.files import sha256_of
 from anonlib.config.paths import project_root
 
 SKELETON = "value.json"
+UNCACHED = {"cached": False}  # metadata of a dataclass field
 
 
 def save_value(value: Any, folder: Path) -> None:
-    """Write a value into an existing folder; TypeError for functions, open files and arrays of objects."""
+    """Write a value into an existing folder; TypeError for functions, open files and arrays of objects.
+
+    A dataclass field with the metadata UNCACHED is neither saved nor hashed, and has its default after loading.
+    """
     tensors: dict[str, Any] = {}
     skeleton = _encode(value, folder, tensors)
     if tensors:
@@ -124,7 +128,7 @@ def _encode(value: Any, folder: Path, tensors: dict[str, Any]) -> Any:
             raise TypeError("dictionaries are cached with text keys only")
         return {"$dict": {key: _encode(item, folder, tensors) for key, item in value.items()}}
     if _is_record(value):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        fields = {name: getattr(value, name) for name in _cached_fields(value)}
         kind = f"{type(value).__module__}:{type(value).__qualname__}"
         return {"$record": kind, "fields": {key: _encode(item, folder, tensors) for key, item in fields.items()}}
     raise TypeError(f"cannot cache a {type(value).__name__}")
@@ -179,6 +183,10 @@ def _is_record(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
+def _cached_fields(value: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(value) if field.metadata.get("cached", True)]
+
+
 def _is_tensor(value: Any) -> bool:
     torch = sys.modules.get("torch")  # a value cannot be a tensor before torch is imported
     return torch is not None and isinstance(value, torch.Tensor)
@@ -201,7 +209,7 @@ def _feed(value: Any, state: Any, root: str) -> None:
     elif isinstance(value, dict):
         parts = (part for key in sorted(value) for part in (key, value[key]))
     elif _is_record(value):
-        parts = (getattr(value, field.name) for field in dataclasses.fields(value))
+        parts = (getattr(value, name) for name in _cached_fields(value))
     elif isinstance(value, list | tuple):
         parts = value
     elif isinstance(value, str):

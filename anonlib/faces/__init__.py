@@ -19,7 +19,7 @@ FRAME_POINTS = ARCFACE_POINTS + np.array([CROP[1].start, CROP[0].start], np.floa
 SKIN, BROWS, EYES, GLASSES, EARS, NOSE, MOUTH, NECK, CLOTH, HAIR, HAT = (
     (1,), (2, 3), (4, 5), (6,), (7, 8, 9), (10,), (11, 12, 13), (14, 15), (16,), (17,), (18,),
 )  # fmt: skip
-DILATION = 5  # pixels at 128 px; Instance Augmentation dilates by a 13 px ellipse at 512 px and above
+DILATION = 5  # pixels at 128 px; for Instance Augmentation's own, see `anonymizers.own_size`
 FACE_CLASSES = SKIN + BROWS + EYES + GLASSES + NOSE + MOUTH
 
 
@@ -107,15 +107,20 @@ def similarity_transform(points: np.ndarray, places: np.ndarray) -> np.ndarray:
 def align(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Align a face to the 128 px frame; pixels outside the image repeat its edge.
 
-    Shrinking is antialiased: the image is first averaged down to at most twice the final scale.
-
     Args:
         rgb, points: (H, W, 3) uint8, and (5, 2) px of the face.
 
     Returns:
         (128, 128, 3) uint8.
     """
-    matrix = alignment_matrix(points)
+    return warp(rgb, alignment_matrix(points), SIZE)
+
+
+def warp(rgb: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
+    """Transform an image (H, W, 3) uint8 by a similarity (2, 3) to a square of `side` px; its edges are repeated.
+
+    Shrinking is antialiased: the image is first averaged down to at most twice the final scale.
+    """
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     factor = 1.0
     if scale < 0.5:
@@ -125,7 +130,7 @@ def align(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
         matrix[:, 0] *= rgb.shape[1] / size[0]
         matrix[:, 1] *= rgb.shape[0] / size[1]
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    return cv2.warpAffine(rgb, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(rgb, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def parse(images: np.ndarray, size: int = 256, batch: int = 16) -> np.ndarray:
