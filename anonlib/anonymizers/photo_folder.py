@@ -21,7 +21,7 @@ from anonlib.anonymizers.whole_photo import anonymize_whole, handles_whole_photo
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import ParsedImages, annotate
 from anonlib.controls.maps import Maps, lookup
-from anonlib.data.folder import SUFFIXES, photos_in, read_photo
+from anonlib.data.photos import SUFFIXES, photos_in, read_photo
 from anonlib.diffusion.pipelining import pipelined
 from anonlib.engine import progress
 
