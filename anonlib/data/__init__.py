@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from anonlib.config.errors import AnonlibError
-from anonlib.config.files import sha256_of
 from anonlib.data import archive, caltech, folder, heads, official, orl, pairs, synthetic
 from anonlib.data.faceset import FaceSet, Part, Source
+from anonlib.data.hashes import file_hashes
 from anonlib.data.splits import check_splits, leave_out_leaks, shared_photos
-from anonlib.engine import cache
+from anonlib.engine import cache, keys
 
 SOURCES: dict[str, Callable[[], Source]] = {
     "synthetic": lambda: synthetic.SOURCE,
@@ -46,9 +46,8 @@ def load(
     Raises:
         AnonlibError: The name or folder is unknown, there are too few people, or a photo leaks into another split.
     """
-    part = {"people": people, "images": images, "seed": seed, "content": fingerprint(name_or_folder)}
-    step = f"faces of {Path(name_or_folder).name}"
-    faces, pairs = cache.step(step, _read, {"name_or_folder": str(name_or_folder)} | part)
+    part, content = Part(people, images, seed), fingerprint(name_or_folder)
+    faces, pairs = cache.step(*_step(name_or_folder, part, content))
     if len(pairs):
         first = pairs.iloc[0]
         warnings.warn(
@@ -57,6 +56,20 @@ def load(
             stacklevel=2,
         )
     return faces
+
+
+def is_cached(name_or_folder: str | Path, part: Part, content: str) -> bool:
+    """Return whether `load` would take this part of a data set from the cache.
+
+    Args:
+        name_or_folder, part: See `load`.
+        content: Its `fingerprint`.
+
+    Returns:
+        True if it was read before.
+    """
+    name, function, params = _step(name_or_folder, part, content)
+    return cache.Entry(name, keys.key_components(function, params, {}, (), ())).folder.exists()
 
 
 def fingerprint(name_or_folder: str | Path) -> str:
@@ -69,11 +82,8 @@ def fingerprint(name_or_folder: str | Path) -> str:
         SHA-256, 64 hex digits.
     """
     digest, root, source = hashlib.sha256(), Path(name_or_folder).expanduser(), source_of(name_or_folder)
-    for path in source.files():
-        try:
-            content = sha256_of(path)
-        except OSError:  # a broken link or no permission: `load` reports the file
-            content = "unreadable"
+    files = source.files()
+    for path, content in zip(files, file_hashes(files), strict=True):
         if source.label:
             inside = source.label(path)
         else:
@@ -120,6 +130,12 @@ def source_of(name_or_folder: str | Path) -> Source:
         return Source(partial(pairs.load, path), partial(pairs.files, path), partial(pairs.outline, path))
     listing = partial(folder.files, path)
     return Source(partial(folder.load, path), listing, lambda part: folder.outline(folder.table_of(path), part))
+
+
+def _step(name_or_folder: str | Path, part: Part, content: str) -> tuple[str, Callable, dict]:
+    """Return name, function and parameters of the cached step."""
+    params = {"name_or_folder": str(name_or_folder)} | part._asdict() | {"content": content}
+    return f"faces of {Path(name_or_folder).name}", _read, params
 
 
 def _read(

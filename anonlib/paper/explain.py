@@ -7,13 +7,14 @@ from anonlib.config.files import read_json
 from anonlib.config.paths import project_root
 from anonlib.engine import cache, keys, ledger
 from anonlib.engine import code as sources
-from anonlib.paper import console, plan
+from anonlib.paper import console, estimate, plan
 from anonlib.paper.plan import Plan
 
 
 def explain(plan_: Plan) -> str:
     """List what is out of date and why: one line per notebook, and one per cached step of its last run."""
-    lines = [f"{plan_.title} -> {console.short(plan_.output)}"]
+    needs = estimate.describe(estimate.estimate(plan_), plan_.profile.name)
+    lines = [f"{plan_.title} -> {console.short(plan_.output)}", needs]
     for name in plan_.chosen:
         reasons = plan.stale(plan_, name)
         lines.append(f"{name}: {'stale: ' + '; '.join(reasons) if reasons else 'up to date'}")
