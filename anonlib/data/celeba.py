@@ -58,7 +58,7 @@ def _with_splits(copy: Copy, table: pd.DataFrame, original: pd.Series) -> pd.Dat
         return table
     split = original.map(dict(zip(parts["file"], parts["part"].map(SPLITS), strict=True)))
     if split.isna().any():
-        raise copy.refuse(f"{name} gives no partition 0, 1 or 2 to {original[split.isna()].iloc[0]}")
+        raise copy.refuse(f"{name} gives no partition 0, 1 or 2 to {min(original[split.isna()])}")
     return table.assign(split=split)
 
 

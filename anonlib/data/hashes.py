@@ -15,7 +15,8 @@ def file_hashes(paths: list[Path]) -> list[str]:
     """Return the SHA-256 of each file, UNREADABLE where it cannot be read."""
     if len(paths) < MANY:
         return [_hash(path) for path in paths]
-    memory = cache_root() / "hashes" / f"{digest(sorted({os.path.dirname(os.path.abspath(path)) for path in paths}))[:32]}.json"
+    folders = sorted({os.path.dirname(os.path.abspath(path)) for path in paths})
+    memory = cache_root() / "hashes" / f"{digest(folders)[:32]}.json"
     before, now = read_json(memory), {}
     for path in paths:
         name = str(path)

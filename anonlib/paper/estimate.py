@@ -26,7 +26,7 @@ from anonlib.paper.experiments import boundary
 from anonlib.paper.plan import Plan
 
 READING, GENERATING = "reading photos, on a core", "GPU painting beside the best batch"  # rows of bench.json
-GIB_PER_PHOTO = 0.25 / 1000  # peak while photos are read, see docs/decisions.md, "Data"
+GIB_PER_PHOTO = 0.093 / 1000  # peak while photos are read, see docs/decisions.md, "Data"
 IMAGE_GIB = 128 * 128 * 3 / 2**30
 
 
@@ -140,7 +140,13 @@ def _reading(plan: Plan, part: Part, photos: int) -> Iterator[Work]:
     if data.source_of(plan.dataset).detected and not data.is_cached(plan.dataset, part, plan.data):
         row, workers = _bench(READING), load_engine().default_workers()
         seconds = 1 / row["ours"] / workers if row else None
-        yield Work("00_data", "reading", photos, seconds, f"reading {{images:,}} photos, {workers} at once")
+        yield Work(
+            "00_data",
+            "reading",
+            photos,
+            seconds,
+            f"reading {{images:,}} photos, {workers} at a time (figures/bench.json)",
+        )
 
 
 def _anonymizing(photos: Outline, plan: Plan) -> Iterator[Work]:
@@ -172,7 +178,7 @@ def _work(notebook: str, name: str, images: int, plan: Plan) -> Work:
             seconds = entry["value"] / load_engine().default_workers()
             if spec.uses_generator:
                 seconds *= _steps(settings) / _steps(measured)
-            source = f"anonymizing {{images:,}} photos, as {_short(folder)}/results.json measured"
+            source = f"anonymizing {{images:,}} photos ({_short(folder)}/results.json)"
             return Work(notebook, name, images, seconds, source)
     row = _bench(GENERATING) if spec.uses_generator else None
     if not row:
@@ -181,8 +187,8 @@ def _work(notebook: str, name: str, images: int, plan: Plan) -> Work:
     gpus, generator = max(len(pool.gpus()), 1), settings.generator
     seconds = _steps(settings) / steps * (generator.size / size) ** 2 / row["ours"] / gpus
     source = (
-        f"generating {{images:,}} photos of {generator.size} px in {_steps(settings)} steps, {1 / seconds:.2g} a second, "
-        f"as figures/bench.json measured Stable Diffusion 1.5 on {gpus} x {row['machine']['gpu']}"
+        f"generating {{images:,}} photos of {generator.size} px in {_steps(settings)} steps, {1 / seconds:.2g} a second"
+        f" (figures/bench.json, Stable Diffusion 1.5 on {gpus} x {row['machine']['gpu']})"
     )
     return Work(notebook, name, images, seconds, source)
 
@@ -192,13 +198,13 @@ def _steps(settings: config.Profile) -> int:
 
 
 def _options(spec: registry.AnonymizerSpec, settings: config.Profile) -> Any:
-    """Return what an anonymizer's speed depends on besides the sampler's steps; None if a part of its model is missing."""
+    """Return what an anonymizer's speed depends on besides the sampler's steps."""
     if spec.uses_generator:
         return settings.generator.bundle, settings.generator.size
     try:
         return repr(spec.options(settings))
     except AnonlibError:
-        return settings.name
+        return settings.name  # a part of its model is missing: equal to itself only
 
 
 def _gib(photos: int, images: int) -> float:
