@@ -7,7 +7,8 @@ import pytest
 
 from anonlib import data
 from anonlib.anonymizers import dataset
-from anonlib.paper import estimate, plan
+from anonlib.config.errors import AnonlibError
+from anonlib.paper import cli, estimate, plan
 from tests.test_data_folder import portraits  # noqa: F401
 from tests.test_data_official import celeba_copy  # noqa: F401
 
@@ -80,3 +81,13 @@ def test_seconds_of_the_notebooks_add_up_to_the_run(celeba_copy, rates):  # noqa
     needs = estimate.estimate(plan_)
     assert sum(needs.by_notebook(list(plan_.chosen)).values()) == pytest.approx(needs.seconds)
     assert sum(needs.by_notebook(["03_attack"]).values()) == pytest.approx(needs.seconds)
+
+
+def test_the_plan_is_printed_before_anything_runs(celeba_copy, rates, capsys):  # noqa: F811
+    assert cli.main(["explain", "--profile", "full", "--dataset", str(celeba_copy)]) == 0
+    printed = capsys.readouterr().out
+    assert "data set celeba" in printed and "8 photos of 4 people" in printed and "GiB of memory" in printed
+    assert "00_data: stale: it has not run yet" in printed
+    (celeba_copy / "img_align_celeba/000001.jpg").unlink()
+    with pytest.raises(AnonlibError, match="1 of 8 photos are missing"):
+        cli.main(["explain", "--profile", "full", "--dataset", str(celeba_copy)])

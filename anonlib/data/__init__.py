@@ -103,7 +103,7 @@ def reserved_names(name_or_folder: str | Path) -> list[str]:
         All names, without that of the published data set that the folder holds.
     """
     path = Path(name_or_folder).expanduser()
-    copy = official.find(path) if str(name_or_folder) not in SOURCES and path.is_dir() else None
+    copy = official.find_copy(path) if str(name_or_folder) not in SOURCES and path.is_dir() else None
     return [name for name in SOURCES if copy is None or name != copy.layout.name]
 
 
@@ -124,12 +124,12 @@ def source_of(name_or_folder: str | Path) -> Source:
             f"unknown data set {name!r}: choose {', '.join(SOURCES)}, or the path of a folder of person/image.jpg, or "
             "of CelebA, CelebA-HQ or LFW as their authors arrange them"
         )
-    if path.is_dir() and (copy := official.find(path)):
-        return official.source(copy)
+    if path.is_dir() and (copy := official.find_copy(path)):
+        return official.as_source(copy)
     if pairs.is_pairs(path):
-        return Source(partial(pairs.load, path), partial(pairs.files, path), partial(pairs.outline, path))
+        return Source(partial(pairs.load, path), partial(pairs.files, path), partial(pairs.outline_of, path))
     listing = partial(folder.files, path)
-    return Source(partial(folder.load, path), listing, lambda part: folder.outline(folder.table_of(path), part))
+    return Source(partial(folder.load, path), listing, lambda part: folder.outline_of(folder.table_of(path), part))
 
 
 def _step(name_or_folder: str | Path, part: Part, content: str) -> tuple[str, Callable, dict]:

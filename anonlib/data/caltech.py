@@ -11,7 +11,7 @@ import pandas as pd
 
 from anonlib.assets import ASSETS, asset_path
 from anonlib.data.faceset import FaceSet, Part, Source
-from anonlib.data.folder import from_photos, outline
+from anonlib.data.folder import from_photos, outline_of
 
 LABELS = Path(__file__).with_name("caltech_labels.csv")
 
@@ -38,4 +38,4 @@ def _files() -> list[Path]:
     return [asset_path("caltech"), LABELS]
 
 
-SOURCE = Source(_load, _files, lambda part: outline(_table(), part))
+SOURCE = Source(_load, _files, lambda part: outline_of(_table(), part))

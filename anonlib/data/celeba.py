@@ -20,7 +20,7 @@ def _celeba(copy: Copy) -> pd.DataFrame:
     """List the photos of CelebA: a person's number names the identity, and the official partition is the split."""
     copy.need(IDENTITY)
     table = pd.DataFrame(_people(copy).items(), columns=["file", "identity"])
-    copy.compare(set(table["file"]), photo_names(copy.photos), IDENTITY)
+    copy.check_photos(set(table["file"]), photo_names(copy.photos), IDENTITY)
     return _with_splits(copy, table, table["file"]).pipe(_with_landmarks, copy).sort_values("file", ignore_index=True)
 
 
@@ -29,12 +29,14 @@ def _celeba_hq(copy: Copy) -> pd.DataFrame:
     copy.need(MAPPING, IDENTITY)
     mapping = _read(copy, MAPPING, sep=r"\s+")
     if missing := {"idx", "orig_file"} - set(mapping):
-        raise copy.refuse(f"{MAPPING} has no column {' and '.join(sorted(missing))}")
+        raise copy.refusal(f"{MAPPING} has no column {' and '.join(sorted(missing))}")
     table = pd.DataFrame({"file": mapping["idx"].astype(str) + ".jpg", "original": mapping["orig_file"]})
     table["identity"] = table["original"].map(_people(copy))
     if len(unnamed := table["original"][table["identity"].isna()]):
-        raise copy.refuse(f"{IDENTITY} does not name {len(unnamed):,} photos of {MAPPING}, the first {unnamed.iloc[0]}")
-    copy.compare(set(table["file"]), photo_names(copy.photos), MAPPING)
+        raise copy.refusal(
+            f"{IDENTITY} does not name {len(unnamed):,} photos of {MAPPING}, the first {unnamed.iloc[0]}"
+        )
+    copy.check_photos(set(table["file"]), photo_names(copy.photos), MAPPING)
     table = _with_splits(copy, table, table["original"])
     order = table["file"].str.removesuffix(".jpg").astype(int).sort_values(kind="stable").index
     return table.loc[order].reset_index(drop=True)
@@ -44,7 +46,7 @@ def _people(copy: Copy) -> dict[str, str]:
     """Return the person of each CelebA photo."""
     people = _read(copy, IDENTITY, sep=r"\s+", header=None, names=["file", "person"])
     if people["file"].duplicated().any():
-        raise copy.refuse(f"{IDENTITY} names {people['file'][people['file'].duplicated()].iloc[0]} twice")
+        raise copy.refusal(f"{IDENTITY} names {people['file'][people['file'].duplicated()].iloc[0]} twice")
     return dict(zip(people["file"], "celeba-" + people["person"], strict=True))
 
 
@@ -58,7 +60,7 @@ def _with_splits(copy: Copy, table: pd.DataFrame, original: pd.Series) -> pd.Dat
         return table
     split = original.map(dict(zip(parts["file"], parts["part"].map(SPLITS), strict=True)))
     if split.isna().any():
-        raise copy.refuse(f"{name} gives no partition 0, 1 or 2 to {min(original[split.isna()])}")
+        raise copy.refusal(f"{name} gives no partition 0, 1 or 2 to {min(original[split.isna()])}")
     return table.assign(split=split)
 
 
@@ -69,7 +71,7 @@ def _with_landmarks(table: pd.DataFrame, copy: Copy) -> pd.DataFrame:
     columns = ["file", *(f"landmark_{place}" for place in PLACES)]
     points = _read(copy, LANDMARKS, sep=r"\s+", header=None, skiprows=2, names=columns).set_index("file").astype(float)
     if len(unnamed := table["file"][~table["file"].isin(points.index)]):
-        raise copy.refuse(f"{LANDMARKS} has no points of {len(unnamed):,} photos, the first {unnamed.iloc[0]}")
+        raise copy.refusal(f"{LANDMARKS} has no points of {len(unnamed):,} photos, the first {unnamed.iloc[0]}")
     return table.join(points, on="file")
 
 
@@ -77,9 +79,9 @@ def _read(copy: Copy, name: str, **options) -> pd.DataFrame:
     try:
         table = pd.read_csv(copy.lists[name], dtype=str, keep_default_na=False, **options)
     except (ValueError, UnicodeDecodeError) as error:  # pandas' ParserError is a ValueError
-        raise copy.refuse(f"{name} cannot be read: {' '.join(str(error).split())[:80]}") from None
+        raise copy.refusal(f"{name} cannot be read: {' '.join(str(error).split())[:80]}") from None
     if table.empty or (table == "").any(axis=None) or table.isna().any(axis=None):
-        raise copy.refuse(f"{name} is damaged: it is empty, or a line is not whole")
+        raise copy.refusal(f"{name} is damaged: it is empty, or a line is not whole")
     return table
 
 

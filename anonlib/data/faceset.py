@@ -142,7 +142,7 @@ class Part(NamedTuple):
         """Return the number of people in all."""
         return sum(self.people.values()) if isinstance(self.people, dict) else self.people
 
-    def shares(self, default: dict[str, float]) -> dict[str, float]:
+    def split_shares(self, default: dict[str, float]) -> dict[str, float]:
         """Return the share of each split: the people by split where they are stated, else the default."""
         return self.people if isinstance(self.people, dict) else default
 

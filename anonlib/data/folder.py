@@ -86,7 +86,7 @@ def from_photos(name: str, table: pd.DataFrame, folder: Path, part: Part, licenc
     skipped += unfit
     _two_people(name, rest, skipped)
     if "split" not in rest:
-        rest = rest.assign(split=assign_splits(rest["identity"].to_numpy(str), part.seed, part.shares(FRACTIONS)))
+        rest = rest.assign(split=assign_splits(rest["identity"].to_numpy(str), part.seed, part.split_shares(FRACTIONS)))
     left_out = pd.DataFrame(skipped, columns=["file", "reason"])
     return FaceSet(name, pixels, masks, rest.assign(licence=licence), skipped=left_out)
 
@@ -109,12 +109,12 @@ def drawn(table: pd.DataFrame, part: Part) -> tuple[pd.DataFrame, list[tuple[str
     return table.iloc[rows].reset_index(drop=True), skipped
 
 
-def outline(table: pd.DataFrame, part: Part) -> pd.DataFrame:
+def outline_of(table: pd.DataFrame, part: Part) -> pd.DataFrame:
     """List the photos that `from_photos` reads, with the splits that they get if all are usable."""
     table, _ = drawn(table, part)
     if "split" in table:
         return table
-    return table.assign(split=assign_splits(table["identity"].to_numpy(str), part.seed, part.shares(FRACTIONS)))
+    return table.assign(split=assign_splits(table["identity"].to_numpy(str), part.seed, part.split_shares(FRACTIONS)))
 
 
 def usable(

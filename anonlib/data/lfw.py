@@ -22,7 +22,7 @@ def _table(copy: Copy) -> pd.DataFrame:
     names = {person: sorted(photo_names(copy.photos / person)) for person in _folders(copy.photos)}
     files = [f"{person}/{name}" for person, own in names.items() for name in own]
     if strange := [file for file in files if not re.fullmatch(r"(.+)/\1_\d{4}\.jpg", file)]:
-        raise copy.refuse(f"{strange[0]} is not named person/person_0001.jpg")
+        raise copy.refusal(f"{strange[0]} is not named person/person_0001.jpg")
     table = pd.DataFrame({"file": files, "identity": [file.split("/")[0] for file in files]})
     _check(copy, set(files), table["identity"].nunique())
     view_1 = {PEOPLE_TRAIN, PEOPLE_TEST, PAIRS_TRAIN, PAIRS_TEST} & set(copy.lists)
@@ -37,22 +37,22 @@ def _check(copy: Copy, there: set[str], people: int) -> None:
     """Raise AnonlibError unless the photos are those of people.txt, else as many as published; also those of pairs."""
     layout = copy.layout
     if PEOPLE in copy.lists:
-        copy.compare(_photos_of_people(copy, PEOPLE), there, PEOPLE)
+        copy.check_photos(_photos_of_people(copy, PEOPLE), there, PEOPLE)
     elif (len(there), people) != (layout.photos, layout.people):
-        raise copy.refuse(
+        raise copy.refusal(
             f"{len(there):,} of {layout.photos:,} photos and {people:,} of {layout.people:,} people are there: "
             f"complete the copy, or list the people and their photos in {PEOPLE}, and the run is on that part"
         )
     for name in (PAIRS, PAIRS_TRAIN, PAIRS_TEST):
         if name in copy.lists and (missing := sorted(_photos_of_pairs(copy, name) - there)):
-            raise copy.refuse(f"{name} names {len(missing):,} photos that are missing, the first {missing[0]}")
+            raise copy.refusal(f"{name} names {len(missing):,} photos that are missing, the first {missing[0]}")
 
 
 def _splits(copy: Copy, identity: pd.Series) -> pd.Series:
     train = _people_of(copy, PEOPLE_TRAIN, PAIRS_TRAIN)
     test = _people_of(copy, PEOPLE_TEST, PAIRS_TEST)
     if both := sorted(train & test):
-        raise copy.refuse(f"View 1 has {both[0]} among its training and its test people")
+        raise copy.refusal(f"View 1 has {both[0]} among its training and its test people")
     names = pd.Series(identity.unique())
     split = pd.Series(assign_splits(names.to_numpy(str)), index=names)
     training = names[names.isin(train)].to_numpy(str)
@@ -96,7 +96,7 @@ def _photos_of_pairs(copy: Copy, name: str) -> set[str]:
 
 def _photo(copy: Copy, name: str, person: str, number: str | int) -> str:
     if not str(number).strip().isdecimal():
-        raise copy.refuse(f"{name} is damaged: {number!r} is no number of a photo of {person}")
+        raise copy.refusal(f"{name} is damaged: {number!r} is no number of a photo of {person}")
     return f"{person}/{person}_{int(number):04d}.jpg"
 
 

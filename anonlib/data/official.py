@@ -16,7 +16,7 @@ from anonlib.config.errors import AnonlibError
 from anonlib.config.files import sha256_of
 from anonlib.data import archive
 from anonlib.data.faceset import FaceSet, Part, Source
-from anonlib.data.folder import from_photos, outline
+from anonlib.data.folder import from_photos, outline_of
 
 PLACES = ("", "Anno", "Eval", "Img")  # CelebA's authors sort its files into these folders
 
@@ -37,7 +37,7 @@ class Copy:
     photos: Path
     lists: dict[str, Path]
 
-    def refuse(self, problem: str) -> AnonlibError:
+    def refusal(self, problem: str) -> AnonlibError:
         """Return the error of a copy that cannot be read, in one line that names source and terms."""
         layout = self.layout
         return AnonlibError(f"{layout.title} in {self.root}: {problem}; {layout.title} is at {layout.source}")
@@ -45,17 +45,17 @@ class Copy:
     def need(self, *names: str) -> None:
         """Raise AnonlibError for lists that are missing."""
         if missing := [name for name in names if name not in self.lists]:
-            raise self.refuse(f"missing beside {self.photos.name}: {', '.join(missing)}")
+            raise self.refusal(f"missing beside {self.photos.name}: {', '.join(missing)}")
 
-    def compare(self, listed: set[str], there: set[str], by: str) -> None:
+    def check_photos(self, listed: set[str], there: set[str], by: str) -> None:
         """Raise AnonlibError unless the photos that are there are those that the list `by` names."""
         if missing := sorted(listed - there):
-            raise self.refuse(
+            raise self.refusal(
                 f"{len(missing):,} of {len(listed):,} photos are missing, the first {missing[0]}: complete the copy, "
                 f"or take them out of {by}, and the run is on that part"
             )
         if strange := sorted(there - listed):
-            raise self.refuse(f"{by} does not name {len(strange):,} of {len(there):,} photos, the first {strange[0]}")
+            raise self.refusal(f"{by} does not name {len(strange):,} of {len(there):,} photos, the first {strange[0]}")
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class Layout:
     source: str
     table: Callable[[Copy], pd.DataFrame]
 
-    def copy(self, root: Path) -> Copy | None:
-        """Return the copy in a folder, or whose photos are this folder; None if there are no such photos."""
+    def copy_in(self, root: Path) -> Copy | None:
+        """Return the copy in a folder, or this folder of its photos; None if there are no such photos."""
         candidates = [(root, root / folder) for folder in self.folders]
         deepest = sorted((Path(folder).parts for folder in self.folders), key=len, reverse=True)
         candidates += [(root.parents[len(parts) - 1], root) for parts in deepest if root.parts[-len(parts) :] == parts]
@@ -111,14 +111,14 @@ def layouts() -> dict[str, Layout]:
     return {layout.name: layout for layout in (celeba.CELEBA, celeba.CELEBA_HQ, lfw.LFW)}
 
 
-def find(root: Path) -> Copy | None:
+def find_copy(root: Path) -> Copy | None:
     """Find the published data set in a folder.
 
     Raises:
         AnonlibError: There are two of them, or lists without photos.
     """
     root = root.absolute()
-    copies = [copy for layout in layouts().values() if (copy := layout.copy(root))]
+    copies = [copy for layout in layouts().values() if (copy := layout.copy_in(root))]
     if len(copies) > 1:
         both = " and ".join(copy.layout.title for copy in copies)
         names = " or ".join(f"DATASET={copy.layout.name}" for copy in copies)
@@ -127,7 +127,7 @@ def find(root: Path) -> Copy | None:
         return copies[0]
     for layout in layouts().values():
         if any((root / place / name).is_file() for place in PLACES for name in layout.marks):
-            raise Copy(layout, root, root, {}).refuse(f"its photos are missing: no folder {layout.folders[0]}")
+            raise Copy(layout, root, root, {}).refusal(f"its photos are missing: no folder {layout.folders[0]}")
     return None
 
 
@@ -146,15 +146,15 @@ def registered(name: str, aligned: Source | None = None) -> Source:
     layout, home = layouts()[name], archive.folder().absolute()
     inside = sorted(path for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
     for root in (home, *inside):
-        if copy := layout.copy(root):
-            return source(copy)
+        if copy := layout.copy_in(root):
+            return as_source(copy)
     raise AnonlibError(
         f"{layout.title} not found: neither {home} nor a folder in it has {layout.folders[0]}; set {archive.VARIABLE} "
         f"to the folder that has it; {layout.title} is at {layout.source}"
     )
 
 
-def source(copy: Copy) -> Source:
+def as_source(copy: Copy) -> Source:
     """Return a copy as a data set."""
     return Source(
         partial(_load, copy), partial(_files, copy), partial(_outline, copy), partial(_label, copy), published=True
@@ -164,11 +164,11 @@ def source(copy: Copy) -> Source:
 def _load(copy: Copy, part: Part) -> FaceSet:
     table = copy.layout.table(copy)
     faces = from_photos(copy.layout.name, table, copy.photos, part, copy.layout.licence)
-    return replace(faces, origin=origin(copy, table))
+    return replace(faces, origin=_describe_copy(copy, table))
 
 
 def _outline(copy: Copy, part: Part) -> pd.DataFrame:
-    return outline(copy.layout.table(copy), part)
+    return outline_of(copy.layout.table(copy), part)
 
 
 def _files(copy: Copy) -> list[Path]:
@@ -182,7 +182,7 @@ def _label(copy: Copy, path: Path) -> str:
     return path.name if os.path.isabs(inside) else inside.replace(os.sep, "/")
 
 
-def origin(copy: Copy, table: pd.DataFrame) -> str:
+def _describe_copy(copy: Copy, table: pd.DataFrame) -> str:
     """Describe a copy: its counts beside the published ones, and the hashes of its lists."""
     layout, people = copy.layout, table["identity"].nunique()
     counts = f"{len(table):,} of {layout.photos:,} photos"

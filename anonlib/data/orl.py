@@ -6,7 +6,7 @@ import pandas as pd
 
 from anonlib.assets import ASSETS, asset_path
 from anonlib.data.faceset import FaceSet, Part, Source
-from anonlib.data.folder import from_photos, outline
+from anonlib.data.folder import from_photos, outline_of
 
 
 def _load(part: Part) -> FaceSet:
@@ -30,4 +30,4 @@ def _files() -> list[Path]:
     return sorted(photos, key=lambda path: (int(path.parent.name[1:]), int(path.stem)))
 
 
-SOURCE = Source(_load, _files, lambda part: outline(_table(), part))
+SOURCE = Source(_load, _files, lambda part: outline_of(_table(), part))

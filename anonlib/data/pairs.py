@@ -40,9 +40,9 @@ def load(folder: Path, part: Part) -> FaceSet:
     return replace(originals, name=folder.resolve().name, tool_outputs=outputs)
 
 
-def outline(folder: Path, part: Part) -> pd.DataFrame:
+def outline_of(folder: Path, part: Part) -> pd.DataFrame:
     """List the originals that `load` reads: file, identity, split."""
-    return people.outline(people.table_of(folder / ORIGINAL), part)
+    return people.outline_of(people.table_of(folder / ORIGINAL), part)
 
 
 def files(folder: Path) -> list[Path]:

@@ -171,7 +171,7 @@ def _anonymizing(photos: Outline, plan: Plan) -> Iterator[Work]:
 def _work(notebook: str, name: str, images: int, plan: Plan) -> Work:
     """Return an anonymizer's work, at the speed of an earlier run, else of a GPU's benchmark."""
     spec, settings = registry.get(name), plan.profile
-    for folder in (plan.output, output_folder(DEFAULT_PROFILE, DEFAULT_DATASET)):
+    for folder in (plan.output, *_defaults()):
         entry = provenance.results(folder).get(f"utility/{name}/seconds_per_image")
         measured = config.load(entry["profile"]) if entry else None
         if measured and _options(spec, measured) == _options(spec, settings):
@@ -181,10 +181,10 @@ def _work(notebook: str, name: str, images: int, plan: Plan) -> Work:
             source = f"anonymizing {{images:,}} photos ({_short(folder)}/results.json)"
             return Work(notebook, name, images, seconds, source)
     row = _bench(GENERATING) if spec.uses_generator else None
-    if not row:
-        return Work(notebook, name, images, None, "")
-    size, steps = map(int, re.search(r"(\d+) px, (\d+) steps", row["name"]).groups())
+    size, steps = map(int, re.search(r"(\d+) px, (\d+) steps", row["name"]).groups()) if row else (0, 0)
     gpus, generator = max(len(pool.gpus()), 1), settings.generator
+    if not row or generator.size < size:  # a small model is another one
+        return Work(notebook, name, images, None, "")
     seconds = _steps(settings) / steps * (generator.size / size) ** 2 / row["ours"] / gpus
     source = (
         f"generating {{images:,}} photos of {generator.size} px in {_steps(settings)} steps, {1 / seconds:.2g} a second"
@@ -209,19 +209,21 @@ def _options(spec: registry.AnonymizerSpec, settings: config.Profile) -> Any:
 
 def _gib(photos: int, images: int) -> float:
     """Return GiB of memory: the default run's peak, and what more photos and images take."""
-    default = provenance.results(output_folder(DEFAULT_PROFILE, DEFAULT_DATASET))
-    peak = default.get(f"run/{DEFAULT_PROFILE}/peak_gib", {}).get("value", 0.0)
-    return max(peak, photos * GIB_PER_PHOTO + images * IMAGE_GIB)
+    key = f"run/{DEFAULT_PROFILE}/peak_gib"
+    peaks = [entry["value"] for folder in _defaults() if (entry := provenance.results(folder).get(key))]
+    return max(*peaks, photos * GIB_PER_PHOTO + images * IMAGE_GIB, 1.0)
+
+
+def _defaults() -> tuple[Path, Path]:
+    """Return the folders of the default run's results: the user's, and those of the project."""
+    return output_folder(DEFAULT_PROFILE, DEFAULT_DATASET), project_root() / "figures"
 
 
 def _bench(name: str) -> Mapping[str, Any] | None:
-    """Return the row of bench.json whose name begins so."""
-    for folder in (figures_root(), project_root() / "figures"):
-        file = folder / "bench.json"
-        rows = json.loads(file.read_text()) if file.is_file() else []
-        if found := [row for row in rows if row["name"].startswith(name)]:
-            return found[0]
-    return None
+    """Return the first row of bench.json with a name that begins so."""
+    files = [folder / "bench.json" for folder in (figures_root(), project_root() / "figures")]
+    rows = [row for file in files if file.is_file() for row in json.loads(file.read_text())]
+    return next((row for row in rows if row["name"].startswith(name)), None)
 
 
 def _short(path: Path) -> str:
