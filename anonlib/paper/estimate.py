@@ -208,10 +208,13 @@ def _options(spec: registry.AnonymizerSpec, settings: config.Profile) -> Any:
 
 
 def _gib(photos: int, images: int) -> float:
-    """Return GiB of memory: the default run's peak, and what more photos and images take."""
-    key = f"run/{DEFAULT_PROFILE}/peak_gib"
-    peaks = [entry["value"] for folder in _defaults() if (entry := provenance.results(folder).get(key))]
-    return max(*peaks, photos * GIB_PER_PHOTO + images * IMAGE_GIB, 1.0)
+    """Return GiB of memory: the default run's peak, the photos beyond its own, and the images."""
+    peak, read = 0.0, 0
+    for results in map(provenance.results, _defaults()):
+        if (entry := results.get(f"run/{DEFAULT_PROFILE}/peak_gib")) and "data/images" in results:
+            peak, read = entry["value"], results["data/images"]["value"]
+            break
+    return max(peak + max(photos - read, 0) * GIB_PER_PHOTO + images * IMAGE_GIB, 1.0)
 
 
 def _defaults() -> tuple[Path, Path]:
