@@ -7,7 +7,7 @@ from PIL import Image
 
 import anonlib.data
 from anonlib.config.errors import AnonlibError
-from anonlib.data import folder, synthetic
+from anonlib.data import folder, photos, synthetic
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -158,14 +158,14 @@ def test_missing_empty_and_lonely_folders_are_one_line_each(tmp_path, portraits)
 
 
 def test_a_photo_that_would_stay_unmasked_is_left_out_and_named(album, monkeypatch):
-    whole = folder.faces.person_mask
+    whole = photos.faces.person_mask
 
     def blind_to_the_last(images):
         masks = whole(images)
         masks[-1] = 0
         return masks
 
-    monkeypatch.setattr(folder.faces, "person_mask", blind_to_the_last)
+    monkeypatch.setattr(photos.faces, "person_mask", blind_to_the_last)
     faces = anonlib.data.load(album)
     assert reasons(faces) == {
         "p3/1.png": "no person seen by the parser",
@@ -221,28 +221,28 @@ def encoded(image: Image.Image, form: str, **options) -> bytes:
 @pytest.mark.parametrize("form", ["png", "bmp", "tiff", "jpeg", "webp"])
 def test_every_format_is_read(form):
     picture = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8), (60, 72))
-    read = folder.read_rgb(encoded(Image.fromarray(picture), form))
+    read = photos.read_rgb(encoded(Image.fromarray(picture), form))
     assert read.shape == (72, 60, 3) and read.dtype == np.uint8
     assert np.abs(read.astype(int) - picture).mean() < (1e-9 if form in ("png", "bmp", "tiff") else 8)
 
 
 def test_grey_deep_and_transparent_images_become_rgb():
     ramp = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
-    assert (folder.read_rgb(encoded(Image.fromarray(ramp), "png")) == ramp[..., None]).all()
+    assert (photos.read_rgb(encoded(Image.fromarray(ramp), "png")) == ramp[..., None]).all()
     deep = Image.fromarray(ramp.astype(np.uint16) * 257)
-    assert (folder.read_rgb(encoded(deep, "png")) == ramp[..., None]).all()
+    assert (photos.read_rgb(encoded(deep, "png")) == ramp[..., None]).all()
     clear = np.zeros((4, 4, 4), np.uint8)
     clear[:2] = [10, 20, 30, 255]
-    read = folder.read_rgb(encoded(Image.fromarray(clear), "png"))
+    read = photos.read_rgb(encoded(Image.fromarray(clear), "png"))
     assert (read[:2] == [10, 20, 30]).all() and (read[2:] == 255).all()
     palette = Image.fromarray(ramp).convert("P")
-    assert folder.read_rgb(encoded(palette, "png")).shape == (16, 256, 3)
+    assert photos.read_rgb(encoded(palette, "png")).shape == (16, 256, 3)
 
 
 def test_exif_orientation_is_respected():
     picture = Image.fromarray(np.repeat([[[250, 0, 0]], [[0, 0, 250]]], 40, axis=0).repeat(60, axis=1).astype(np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
-    turned = folder.read_rgb(encoded(picture, "jpeg", exif=exif))
+    turned = photos.read_rgb(encoded(picture, "jpeg", exif=exif))
     assert turned.shape == (60, 80, 3)
     assert turned[30, 70, 0] > 200 and turned[30, 10, 2] > 200

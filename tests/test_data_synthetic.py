@@ -11,6 +11,7 @@ import pytest
 import anonlib.data
 from anonlib.config.errors import AnonlibError
 from anonlib.data import synthetic
+from anonlib.data.faceset import Part
 from anonlib.faces import FRAME_POINTS
 
 
@@ -105,7 +106,7 @@ def test_load_gives_the_pictures_masks_and_rows_of_the_pack(pack):
 
 
 def test_a_part_holds_the_same_pixels_as_the_whole(pack):
-    whole, part = synthetic.SOURCE.load(), synthetic.SOURCE.load(people={"train": 2, "test": 1}, images=2, seed=3)
+    whole, part = synthetic.SOURCE.load(Part()), synthetic.SOURCE.load(Part({"train": 2, "test": 1}, 2, 3))
     assert len(part) == 6
     row_of = {file: row for row, file in enumerate(whole.table["file"])}
     rows = [row_of[file] for file in part.table["file"]]
@@ -117,7 +118,7 @@ def test_an_altered_image_is_named_even_when_it_is_not_in_the_part(pack):
     other = drawn_pack()[0][3]
     rewritten(pack, lambda content: content.update({"00007.webp": other}))
     with pytest.raises(AnonlibError, match="00007.webp has SHA-256") as caught:
-        synthetic.SOURCE.load(people={"train": 2})
+        synthetic.SOURCE.load(Part({"train": 2}))
     assert "\n" not in str(caught.value)
 
 
@@ -135,14 +136,14 @@ def test_an_altered_image_is_named_even_when_it_is_not_in_the_part(pack):
 def test_a_damaged_pack_is_one_clear_line(pack, damage):
     damage(pack)
     with pytest.raises(AnonlibError, match="damaged") as caught:
-        synthetic.SOURCE.load()
+        synthetic.SOURCE.load(Part())
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_pack_says_how_to_get_it(pack):
     pack.unlink()
     with pytest.raises(AnonlibError, match="make data"):
-        synthetic.SOURCE.load()
+        synthetic.SOURCE.load(Part())
 
 
 def test_the_fingerprint_follows_the_bytes(pack):

@@ -276,15 +276,15 @@ def test_a_folder_comes_out_at_its_own_size(portrait, pair, tiny_bundle, tmp_pat
 
 
 def test_a_photo_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
-    from anonlib.data import folder
+    from anonlib.data import photos
 
     Image.new("RGB", (300, 200)).save(tmp_path / "large.png")
-    assert folder.read_photo(tmp_path / "large.png").shape == (200, 300, 3)
-    assert folder.photo_pixels(tmp_path / "large.png") == 60_000
-    monkeypatch.setattr(folder, "MOST_PIXELS", 59_999)
+    assert photos.read_photo(tmp_path / "large.png").shape == (200, 300, 3)
+    assert photos.photo_pixels(tmp_path / "large.png") == 60_000
+    monkeypatch.setattr(photos, "MOST_PIXELS", 59_999)
     with pytest.raises(ValueError, match="300 x 200 pixels, at most"):
-        folder.read_rgb((tmp_path / "large.png").read_bytes())
-    assert folder.read_photo(tmp_path / "large.png") is None
+        photos.read_rgb((tmp_path / "large.png").read_bytes())
+    assert photos.read_photo(tmp_path / "large.png") is None
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from anonlib import config
 from anonlib.config import files, paths
 from anonlib.config.errors import AnonlibError
 from anonlib.engine import progress
-from anonlib.paper import console, explain, notebooks, plan, provenance, publishing, run
+from anonlib.paper import console, estimate, explain, notebooks, plan, provenance, publishing, run
 
 LORA = config.load("smoke", {}).generator.lora
 STEPS = """
@@ -473,8 +473,10 @@ def test_of_many_reasons_three_are_said():
 
 def test_time_left_comes_from_the_last_run(paper, monkeypatch):
     plan_ = plan.make("smoke", str(paper / "faces"), [], [])
-    known = files.read_json(console.timings())["smoke"]
+    known = files.read_json(console.timings())["faces/smoke"]
     assert set(known) == {"00_data", "01_results"}
-    assert console._expected(plan_, "00_data") == known["00_data"]
+    assert console.expected_seconds(plan_) == [known["00_data"], known["01_results"]]
     monkeypatch.setenv("ANONLIB_CACHE", str(paper / "empty"))
-    assert console._expected(plan_, "00_data") == pytest.approx(plan_.profile.minutes * 60 / 2)
+    needs = estimate.estimate(plan_)
+    assert sum(console.expected_seconds(plan_)) == pytest.approx(needs.seconds)
+    assert needs.seconds >= plan_.profile.minutes * 60

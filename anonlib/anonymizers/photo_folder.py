@@ -21,7 +21,7 @@ from anonlib.anonymizers.whole_photo import PIXELS, anonymize_whole, handles_who
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import ParsedImages, annotate
 from anonlib.controls.maps import Maps, lookup
-from anonlib.data.folder import SUFFIXES, photo_pixels, photos_in, read_photo
+from anonlib.data.photos import SUFFIXES, photo_pixels, photos_in, read_photo
 from anonlib.diffusion.pipelining import pipelined
 from anonlib.engine import progress
 

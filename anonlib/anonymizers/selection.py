@@ -51,6 +51,13 @@ def assigned_rows(faces: FaceSet, rows: np.ndarray, name: str, settings: config.
 
     A hash of the name assigns each training person to `train_conditions` of the generative anonymizers. All other
     people and anonymizers get every row.
+
+    Args:
+        faces, rows: The data set, and rows of `select_rows`.
+        name, settings: Of the anonymizer, and of the profile.
+
+    Returns:
+        Ascending row numbers.
     """
     names = generative(settings)
     if name not in names or settings.train_conditions is None:

@@ -18,7 +18,7 @@ def limits(**bounds: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """How much of each split is used; None: all there is."""
+    """How many people of each split are used, a published split where the data set has one; None: all of all splits."""
 
     train_people: int | None
     validation_people: int | None
@@ -157,7 +157,7 @@ class Profile:
     """Everything that a notebook needs to know about the size of a run."""
 
     name: str
-    minutes: float  # expected on the profile's machine with an empty cache, for the first estimate of the time left
+    minutes: float  # expected on the profile's machine besides reading and anonymizing photos, see paper/estimate.py
     data: Data
     generator: Generator
     anonymize: Anonymize

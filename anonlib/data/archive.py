@@ -6,14 +6,17 @@ They are not part of this project: ANONLIB_REAL_FACES names their folder.
 import hashlib
 import os
 import tarfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from anonlib.config.errors import AnonlibError
-from anonlib.data.faceset import FaceSet, Source
-from anonlib.data.folder import read_rgb, usable, without_singles
+from anonlib.data.faceset import FaceSet, Part, Source
+from anonlib.data.folder import usable, without_singles
+from anonlib.data.photos import read_rgb
 from anonlib.data.splits import assign_splits, subset
 
 VARIABLE = "ANONLIB_REAL_FACES"
@@ -30,8 +33,8 @@ LEFT_OUT = {
 }
 
 
-def _load_lfw(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Load a part of LFW: test = the people with 4 photos or more, at most 10 each (610 people in the full part).
+def _table_lfw(seed: int) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """List a part of LFW: test = the people with 4 photos or more, at most 10 each (610 people in the full part).
 
     Train and validation (9 to 1, by seed) are the other people of LFW with 2 or 3 photos, and those of CelebA, named
     celeba-..., because LFW alone has too few photos per person to train on.
@@ -39,14 +42,14 @@ def _load_lfw(people: int | dict[str, int] | None = None, images: int | None = N
     test = _table(LFW_TEST).assign(split="test")
     others, skipped = _drop_left_out(pd.concat([_table(LFW_OTHERS), _table(CELEBA_ALL)], ignore_index=True))
     others["split"] = assign_splits(others["identity"].to_numpy(dtype=str), seed, {"train": 0.9, "validation": 0.1})
-    return _read("lfw", pd.concat([test, others], ignore_index=True), skipped, people, images, seed)
+    return pd.concat([test, others], ignore_index=True), skipped
 
 
-def _load_celeba(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
-    """Load a part of CelebA: 278 people, at most 12 photos each, split by seed."""
+def _table_celeba(seed: int) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """List a part of CelebA: 278 people, at most 12 photos each, split by seed."""
     table, skipped = _drop_left_out(_table(CELEBA_ALL))
     table["split"] = assign_splits(table["identity"].to_numpy(dtype=str), seed)
-    return _read("celeba", table, skipped, people, images, seed)
+    return table, skipped
 
 
 def _files_lfw() -> list[Path]:
@@ -57,15 +60,22 @@ def _files_celeba() -> list[Path]:
     return _paths(CELEBA_ALL)
 
 
-def _folder() -> Path:
-    return Path(os.environ.get(VARIABLE, Path(__file__).parents[3] / "shared" / "data"))
+def folder() -> Path:
+    """Return the folder of real faces."""
+    return Path(os.environ.get(VARIABLE, Path(__file__).parents[3] / "shared" / "data")).expanduser()
+
+
+def is_there(name: str) -> bool:
+    """Return whether the aligned photos of a data set lie in the folder of real faces."""
+    archives = {"lfw": (LFW_TEST, LFW_OTHERS, CELEBA_ALL), "celeba": (CELEBA_ALL,)}.get(name, ())
+    return bool(archives) and all((folder() / f"{archive}.csv").is_file() for archive in archives)
 
 
 def _paths(archive: str) -> list[Path]:
-    table, photos = _folder() / f"{archive}.csv", _folder() / f"{archive}.tar"
+    table, photos = folder() / f"{archive}.csv", folder() / f"{archive}.tar"
     if not table.is_file() or not photos.is_file():
         raise AnonlibError(
-            f"real faces not found: {_folder()} has no {table.name} and {photos.name}; "
+            f"real faces not found: {folder()} has no {table.name} and {photos.name}; "
             f"set {VARIABLE} to the folder that has them"
         )
     return [table, photos]
@@ -85,15 +95,9 @@ def _drop_left_out(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, s
     return rest.copy(), list(zip(table["file"][out], reason[out], strict=True)) + singles
 
 
-def _read(
-    name: str,
-    table: pd.DataFrame,
-    skipped: list[tuple[str, str]],
-    people: int | dict[str, int] | None,
-    images: int | None,
-    seed: int,
-) -> FaceSet:
-    table = table.iloc[subset(table, people, images, seed)].reset_index(drop=True)
+def _read(name: str, list_photos: Callable[[int], tuple[pd.DataFrame, list[tuple[str, str]]]], part: Part) -> FaceSet:
+    table, skipped = list_photos(part.seed)
+    table = table.iloc[subset(table, *part)].reset_index(drop=True)
     pixels = np.empty((len(table), 128, 128, 3), np.uint8)
     digests = np.empty(len(table), object)
     for archive, rows in table.groupby("archive", sort=False).indices.items():
@@ -111,4 +115,12 @@ def _read(
     return FaceSet(name, pixels, masks, table, skipped=left_out)
 
 
-LFW, CELEBA = Source(_load_lfw, _files_lfw), Source(_load_celeba, _files_celeba)
+def _source(name: str, list_photos: Callable, files: Callable[[], list[Path]]) -> Source:
+    def outline(part: Part) -> pd.DataFrame:
+        table = list_photos(part.seed)[0]
+        return table.iloc[subset(table, *part)]
+
+    return Source(partial(_read, name, list_photos), files, outline, detected=False)
+
+
+LFW, CELEBA = _source("lfw", _table_lfw, _files_lfw), _source("celeba", _table_celeba, _files_celeba)

@@ -45,6 +45,7 @@ class FaceSet:
         table: N rows with at least file, identity, split (one of SPLITS), sha256 and licence.
         shareable: Whether a figure may show these faces.
         skipped: Unusable photos: file, reason.
+        origin: Which copy of a published data set this is: counts and hashes, in sentences.
         tool_outputs: Output of other tools for the same photos, by tool.
         read: File of a row -> bytes of the photo that its face was cut from; None: the images are all there is.
     """
@@ -55,6 +56,7 @@ class FaceSet:
     table: pd.DataFrame
     shareable: bool = False
     skipped: pd.DataFrame = field(default_factory=_no_skipped)
+    origin: str = ""
     tool_outputs: dict[str, ToolOutput] = field(default_factory=dict)
     read: Callable[[str], bytes] | None = field(default=None, metadata=UNCACHED)  # by path: not part of a cache key
 
@@ -78,14 +80,17 @@ class FaceSet:
         return self.table["split"].to_numpy(dtype=str)
 
     def left_out(self, most: int = 30) -> str:
-        """Describe the unusable photos in a sentence.
+        """Describe the copy of a published data set, and the unusable photos.
 
         Args:
             most: Photos that are named with their reasons.
 
         Returns:
-            The sentence.
+            Sentences.
         """
+        return f"{self.origin} {self._unusable(most)}".strip()
+
+    def _unusable(self, most: int) -> str:
         if self.skipped.empty:
             return "Every photo could be used."
         named = [f"{row.file} ({row.reason})" for row in self.skipped.head(most).itertuples()]
@@ -128,14 +133,42 @@ class FaceSet:
         return digest.hexdigest()
 
 
-class Source(NamedTuple):
-    """A data set: (people, images, seed) -> its faces, see `splits.subset`, and a list of the files that it reads.
+class Part(NamedTuple):
+    """How much of a data set is read, see `splits.subset`: people in all or by split, photos of each; None: all."""
 
-    `read` returns the bytes of a photo by its file in the table; None: the set has aligned faces only.
+    people: int | dict[str, int] | None = None
+    images: int | None = None
+    seed: int = 0
+
+    @property
+    def total(self) -> int | None:
+        """Return the number of people in all."""
+        return sum(self.people.values()) if isinstance(self.people, dict) else self.people
+
+    def split_shares(self, default: dict[str, float]) -> dict[str, float]:
+        """Return the share of each split: the people by split where they are stated, else the default."""
+        return self.people if isinstance(self.people, dict) else default
+
+
+class Source(NamedTuple):
+    """A data set.
+
+    Attributes:
+        load: Reads a part of its faces.
+        files: Lists the files that it reads.
+        outline: Lists the photos of a part before any is read: file, identity, split.
+        label: Names a file in the fingerprint; None: by its folder and name.
+        detected: Whether the faces of photos are detected, aligned and masked first, which takes long.
+        published: Whether others published it: then a photo filed under two people is left out, not refused.
+        read: Returns the bytes of a photo by its file in the table; None: the set has aligned faces only.
     """
 
-    load: Callable[..., FaceSet]
+    load: Callable[[Part], FaceSet]
     files: Callable[[], list[Path]]
+    outline: Callable[[Part], pd.DataFrame]
+    label: Callable[[Path], str] | None = None
+    detected: bool = True
+    published: bool = False
     read: Callable[[str], bytes] | None = None
 
 
@@ -150,7 +183,8 @@ def _problem(faces: FaceSet) -> str | None:
     for name, tool in faces.tool_outputs.items():
         if tool.images.shape != faces.images.shape or tool.images.dtype != np.uint8 or tool.status.shape != (n,):
             return f"{name} gives no image and status for each of {n} photos"
-    if not ((faces.masks == 0) | (faces.masks == 255)).all():
+    blocks = (faces.masks[start : start + 1024] for start in range(0, n, 1024))  # all at once would take gigabytes
+    if not all(((block == 0) | (block == 255)).all() for block in blocks):
         return "masks must be 0 or 255"
     missing = [column for column in COLUMNS if column not in faces.table]
     if missing:

@@ -1,49 +1,39 @@
 """A folder of person/image.*: reads every photo, detects, aligns and masks its face, and lists unusable photos."""
 
-import hashlib
-import io
-import struct
-from collections.abc import Callable
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
 
-from anonlib import faces
 from anonlib.config.errors import AnonlibError
-from anonlib.data.faceset import FaceSet
+from anonlib.data.faceset import FaceSet, Part
+from anonlib.data.photos import PLACES, SUFFIXES, align_all, is_visible, mask_all
 from anonlib.data.splits import FRACTIONS, assign_splits, drop_copies, subset
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"}
-UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError)
-SMALLEST_FACE = 32  # px of the shorter side of its box; a smaller face would be enlarged more than 3 times
-MOST_PIXELS = 100_000_000  # of a photo: larger ones would take gigabytes, and small files can hold them
-CROWD = 1536  # px of the long side for a second detection in a large photo without a face
+LICENCE = "the user's own"
 
 
-def load(
-    folder: str | Path, people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0
-) -> FaceSet:
+def load(folder: str | Path, part: Part) -> FaceSet:
     """Load the faces of folder/person/image.* (jpg, png, webp, bmp, tif); the person's folder names the identity.
 
     Splits are assigned by seed over the usable people. Unreadable photos, photos without a face or with a face under
     32 px, copies, and people with fewer than two usable photos are left out and listed in `skipped`.
 
     Args:
-        folder, people, images, seed: Folder of people; for the others see `splits.subset`.
+        folder, part: Folder of people, and how much of it.
 
     Raises:
         AnonlibError: Fewer than two people are usable.
     """
-    folder = Path(folder)
+    return from_photos(Path(folder).resolve().name, table_of(folder), Path(folder), part, LICENCE)
+
+
+def table_of(folder: str | Path) -> pd.DataFrame:
+    """List the photos of a folder of people: file, identity."""
     photos = files(folder)
-    table = pd.DataFrame(
-        {"file": [path.relative_to(folder).as_posix() for path in photos], "identity": [p.parent.name for p in photos]}
-    )
-    return from_photos(
-        folder.resolve().name, table, lambda file: (folder / file).read_bytes(), people, images, seed, "the user's own"
-    )
+    names = [path.relative_to(folder).as_posix() for path in photos]
+    return pd.DataFrame({"file": names, "identity": [path.parent.name for path in photos]})
 
 
 def files(folder: str | Path) -> list[Path]:
@@ -59,7 +49,7 @@ def files(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise AnonlibError(f"{folder} is {'a file, not a folder' if folder.exists() else 'not there'}")
     images = (path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES)
-    photos = sorted(path for path in images if _is_visible(path, folder))
+    photos = sorted(path for path in images if is_visible(path, folder))
     if not photos:
         loose = any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
         hint = "its images are not in one folder per person: " if loose else ""
@@ -67,50 +57,64 @@ def files(folder: str | Path) -> list[Path]:
     return photos
 
 
-def photo_bytes(folder: Path, file: str) -> bytes:
-    """Read a photo of a folder of people by its file in the table."""
-    return (folder / file).read_bytes()
+def from_photos(name: str, table: pd.DataFrame, folder: Path, part: Part, licence: str) -> FaceSet:
+    """Detect, align, mask and split the photos of a table (file, relative to the folder; identity).
 
-
-def from_photos(
-    name: str,
-    table: pd.DataFrame,
-    read: Callable[[str], bytes],
-    people: int | dict[str, int] | None,
-    images: int | None,
-    seed: int,
-    licence: str,
-) -> FaceSet:
-    """Detect, align, mask and split the photos of a table (file, identity); `read` returns the bytes of a file.
-
-    The largest face of a photo is used; the column `faces` counts all. For people, images and seed see `splits.subset`.
+    A column `split` is kept; else people are split by seed. The largest face of a photo is used, or, where the table
+    has the columns landmark_x0 to landmark_y4, the one nearest to these points; the column `faces` counts all.
     """
-    everyone = table["identity"].nunique()
-    if everyone < 2:
+    if table["identity"].nunique() < 2:
         raise AnonlibError(f"data set {name!r} has one person only: at least 2 people are needed")
-    table, skipped = without_singles(table, "the only photo of this person")
+    table, skipped = drawn(table, part)
     _two_people(name, table, skipped)
-    total = sum(people.values()) if isinstance(people, dict) else people
-    part = subset(table.assign(split="test"), total, images, seed)
-    aligned, rows, unusable = [], [], []
-    for photo in table.iloc[part].itertuples(index=False):
-        try:
-            image, facts = _face_of(read, photo.file)
-        except _UnusableError as reason:
-            unusable.append((photo.file, str(reason)))
-            continue
-        aligned.append(image)
-        rows.append({**photo._asdict(), **facts})
-    skipped += unusable
-    if not rows and unusable:
+    folder = folder.absolute()
+    readable = np.array([os.access(folder / file, os.R_OK) for file in table["file"]])
+    unusable = [(file, "unreadable: no file or no permission") for file in table["file"][~readable]]
+    table = table[readable].reset_index(drop=True)
+    aligned, facts = align_all([folder / file for file in table["file"]], _landmarks(table))
+    good = facts["reason"].to_numpy(str) == ""
+    unusable += list(zip(table["file"][~good], facts["reason"][~good], strict=True))
+    skipped += sorted(unusable)
+    if not good.any():
         file, reason = unusable[0]
         raise AnonlibError(f"data set {name!r}: no usable face in {len(unusable)} images (the first: {file}: {reason})")
-    pixels, masks, rest, unfit = usable(np.array(aligned), pd.DataFrame(rows))
+    table = table.drop(columns=[column for column in table if column.startswith("landmark_")])
+    table = pd.concat([table, facts.drop(columns="reason")], axis=1)
+    if not good.all():  # else nothing is copied
+        aligned, table = aligned[good], table[good].reset_index(drop=True)
+    pixels, masks, rest, unfit = usable(aligned, table)
     skipped += unfit
     _two_people(name, rest, skipped)
-    split = assign_splits(rest["identity"].to_numpy(dtype=str), seed, people if isinstance(people, dict) else FRACTIONS)
+    if "split" not in rest:
+        rest = rest.assign(split=assign_splits(rest["identity"].to_numpy(str), part.seed, part.split_shares(FRACTIONS)))
     left_out = pd.DataFrame(skipped, columns=["file", "reason"])
-    return FaceSet(name, pixels, masks, rest.assign(split=split, licence=licence), skipped=left_out)
+    return FaceSet(name, pixels, masks, rest.assign(licence=licence), skipped=left_out)
+
+
+def drawn(table: pd.DataFrame, part: Part) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Draw the photos to read, before any is read.
+
+    Args:
+        table: All photos: file, identity, and split where the data set has its own.
+        part: How many.
+
+    Returns:
+        Their rows, and (file, reason) of people with a single photo.
+    """
+    table, skipped = without_singles(table, "the only photo of this person")
+    if "split" in table:
+        rows = subset(table, part.people, part.images, part.seed)
+    else:
+        rows = subset(table.assign(split="test"), part.total, part.images, part.seed)
+    return table.iloc[rows].reset_index(drop=True), skipped
+
+
+def outline_of(table: pd.DataFrame, part: Part) -> pd.DataFrame:
+    """List the photos that `from_photos` reads, with the splits that they get if all are usable."""
+    table, _ = drawn(table, part)
+    if "split" in table:
+        return table
+    return table.assign(split=assign_splits(table["identity"].to_numpy(str), part.seed, part.split_shares(FRACTIONS)))
 
 
 def usable(
@@ -129,71 +133,33 @@ def usable(
         Images, masks and rows of the others, and (file, reason) of the dropped ones.
     """
     keep, skipped = drop_copies(aligned, table)
-    masks = np.zeros(aligned.shape[:3], np.uint8)
-    masks[keep] = faces.person_mask(aligned[keep])
-    rest = table.iloc[keep]
-    blind = ~masks[keep].any(axis=(1, 2))
+    if len(keep) < len(aligned):
+        aligned = aligned[keep]
+    masks, rest = mask_all(aligned), table.iloc[keep].reset_index(drop=True)
+    blind = ~masks.any(axis=(1, 2))
     skipped += [(file, "no person seen by the parser") for file in rest["file"][blind]]
     rest, singles = without_singles(rest[~blind], "the only usable photo of this person")
-    return aligned[rest.index], masks[rest.index], rest, skipped + singles
+    if len(rest) < len(aligned):
+        aligned, masks = aligned[rest.index], masks[rest.index]
+    return aligned, masks, rest, skipped + singles
 
 
-def read_rgb(data: bytes) -> np.ndarray:
-    """Decode an image file: (H, W, 3) uint8 RGB, turned upright by its EXIF data, with white behind transparency."""
-    with Image.open(io.BytesIO(data)) as image:
-        if image.width * image.height > MOST_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels, at most {MOST_PIXELS / 1e6:.0f} million are read")
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16"):
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    if upright.has_transparency_data:
-        layer = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.asarray(upright.convert("RGB"))
+def photo_bytes(folder: Path, file: str) -> bytes:
+    """Read a photo of a folder of people by its file in the table."""
+    return (folder / file).read_bytes()
+
+
+def _landmarks(table: pd.DataFrame) -> list[np.ndarray | None]:
+    columns = [f"landmark_{place}" for place in PLACES]
+    if not set(columns) <= set(table):
+        return [None] * len(table)
+    return list(table[columns].to_numpy(np.float32).reshape(-1, 5, 2))
 
 
 def without_singles(table: pd.DataFrame, reason: str) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """Drop people with a single photo; return the other rows, and (file, reason) of the dropped ones."""
     alone = table.groupby("identity")["file"].transform("size") < 2
     return table[~alone], [(file, reason) for file in table["file"][alone]]
-
-
-class _UnusableError(Exception):
-    """The reason why a photo is left out; never leaves this module."""
-
-
-def _face_of(read: Callable[[str], bytes], file: str) -> tuple[np.ndarray, dict]:
-    try:
-        data = read(file)
-        rgb = read_rgb(data)
-    except UNREADABLE as error:
-        raise _UnusableError(f"unreadable: {' '.join(str(error).split())[:80]}") from error
-    detected = _largest_first(rgb)
-    if not detected:
-        raise _UnusableError("no face found")
-    face = detected[0]
-    side = float(min(face.box[2:]))
-    if side < SMALLEST_FACE:
-        raise _UnusableError(f"face too small: {side:.0f} px, at least {SMALLEST_FACE} needed")
-    matrix = faces.alignment_matrix(face.points)
-    points = face.points @ matrix[:, :2].T + matrix[:, 2]
-    places = {f"{axis}{k}": round(float(points[k, i]), 2) for k in range(5) for i, axis in enumerate("xy")}
-    facts = {"sha256": hashlib.sha256(data).hexdigest(), "faces": len(detected), **places}
-    return faces.align(rgb, face.points), facts
-
-
-def points_of(rgb: np.ndarray) -> np.ndarray | None:
-    """Find the five points (5, 2) that align the largest face of a photo (H, W, 3) uint8; None without a face."""
-    detected = _largest_first(rgb)
-    return detected[0].points if detected else None
-
-
-def _largest_first(rgb: np.ndarray) -> list[faces.Face]:
-    detected = faces.detect(rgb)
-    if not detected and max(rgb.shape) > CROWD // 2:
-        detected = faces.detect(rgb, longest=CROWD)
-    return detected
 
 
 def _two_people(name: str, table: pd.DataFrame, skipped: list[tuple[str, str]]) -> None:
@@ -203,52 +169,3 @@ def _two_people(name: str, table: pd.DataFrame, skipped: list[tuple[str, str]]) 
             f"data set {name!r}: at least 2 people with 2 usable photos are needed, {remaining} left "
             f"({len(skipped)} images left out; the first: {skipped[0][0]}: {skipped[0][1]})"
         )
-
-
-def photos_in(folder: Path) -> list[Path]:
-    """List all images under a folder at any depth, without hidden files.
-
-    Args:
-        folder: Any folder.
-
-    Returns:
-        Sorted paths.
-    """
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and _is_visible(file, folder))
-
-
-def read_photo(file: Path) -> np.ndarray | None:
-    """Read a photo.
-
-    Args:
-        file: Image file.
-
-    Returns:
-        (H, W, 3) uint8 RGB; None if it is unreadable.
-    """
-    try:
-        return read_rgb(file.read_bytes())
-    except UNREADABLE:
-        return None
-
-
-def photo_pixels(file: Path) -> int:
-    """Read the number of pixels of a photo from its header.
-
-    Args:
-        file: Image file.
-
-    Returns:
-        Width times height; 0 if it is unreadable.
-    """
-    try:
-        with Image.open(file) as image:
-            return image.width * image.height
-    except UNREADABLE:
-        return 0
-
-
-def _is_visible(path: Path, folder: Path) -> bool:
-    """Return whether a path in a folder is a file without a hidden part."""
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and (path.is_file() or path.is_symlink())

@@ -5,20 +5,23 @@ from pathlib import Path
 import pandas as pd
 
 from anonlib.assets import ASSETS, asset_path
-from anonlib.data.faceset import FaceSet, Source
-from anonlib.data.folder import from_photos
+from anonlib.data.faceset import FaceSet, Part, Source
+from anonlib.data.folder import from_photos, outline_of
 
 
-def _load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+def _load(part: Part) -> FaceSet:
     """Load ORL's faces: detected, aligned, masked, split by seed."""
+    return from_photos("orl", _table(), asset_path("orl"), part, ASSETS["orl"].licence)
+
+
+def _table() -> pd.DataFrame:
     photos = _files()
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "file": [f"{path.parent.name}/{path.name}" for path in photos],
             "identity": [f"orl-{int(path.parent.name[1:]):02d}" for path in photos],
         }
     )
-    return from_photos("orl", table, _read, people, images, seed, ASSETS["orl"].licence)
 
 
 def _read(file: str) -> bytes:
@@ -31,4 +34,4 @@ def _files() -> list[Path]:
     return sorted(photos, key=lambda path: (int(path.parent.name[1:]), int(path.stem)))
 
 
-SOURCE = Source(_load, _files, _read)
+SOURCE = Source(_load, _files, lambda part: outline_of(_table(), part), read=_read)

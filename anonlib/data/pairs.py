@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from anonlib import faces
 from anonlib.config.errors import AnonlibError
-from anonlib.data import folder as photos
-from anonlib.data.faceset import FaceSet, ToolOutput
+from anonlib.data import folder as people
+from anonlib.data import photos
+from anonlib.data.faceset import FaceSet, Part, ToolOutput
 
 ORIGINAL = "original"
 OK, NO_FACE, ERROR = "ok", "no_face", "error"
@@ -20,22 +22,27 @@ def is_pairs(folder: Path) -> bool:
     return (folder / ORIGINAL).is_dir()
 
 
-def load(folder: Path, people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+def load(folder: Path, part: Part) -> FaceSet:
     """Load the faces of folder/original, and the output of each tool as `FaceSet.tool_outputs`.
 
     An anonymized photo has the name of its original, with any suffix. If it has the same size, it is aligned like the
     original; else its face is detected.
 
     Args:
-        folder, people, images, seed: Folder of pairs; for the others see `splits.subset`.
+        folder, part: Folder of pairs, and how much of it.
 
     Raises:
         AnonlibError: No tool has a folder.
     """
-    originals = photos.load(folder / ORIGINAL, people, images, seed)
+    originals = people.load(folder / ORIGINAL, part)
     alignments = {name: _alignment(folder / ORIGINAL / name) for name in originals.table["file"]}
     outputs = {tool: _tool_output(folder / tool, originals, alignments) for tool in _tools(folder)}
     return replace(originals, name=folder.resolve().name, tool_outputs=outputs)
+
+
+def outline_of(folder: Path, part: Part) -> pd.DataFrame:
+    """List the originals that `load` reads: file, identity, split."""
+    return people.outline_of(people.table_of(folder / ORIGINAL), part)
 
 
 def files(folder: Path) -> list[Path]:
@@ -47,12 +54,12 @@ def files(folder: Path) -> list[Path]:
     Returns:
         Sorted paths.
     """
-    return photos.files(folder / ORIGINAL) + [file for tool in _tools(folder) for file in photos.files(folder / tool)]
+    return people.files(folder / ORIGINAL) + [file for tool in _tools(folder) for file in people.files(folder / tool)]
 
 
 def photo_bytes(folder: Path, file: str) -> bytes:
     """Read an original by its file in the table."""
-    return photos.photo_bytes(folder / ORIGINAL, file)
+    return people.photo_bytes(folder / ORIGINAL, file)
 
 
 def _tools(folder: Path) -> list[str]:
@@ -70,7 +77,7 @@ def _alignment(file: Path) -> Alignment:
 
 def _tool_output(folder: Path, originals: FaceSet, alignments: dict[str, Alignment]) -> ToolOutput:
     """Read and align a tool's photo of each original; the alignments are by file name."""
-    file_of = {file.relative_to(folder).with_suffix("").as_posix(): file for file in photos.files(folder)}
+    file_of = {file.relative_to(folder).with_suffix("").as_posix(): file for file in people.files(folder)}
     images = np.zeros_like(originals.images)
     status = np.full(len(originals), ERROR, dtype="<U8")
     for row, name in enumerate(originals.table["file"]):

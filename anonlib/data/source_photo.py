@@ -8,7 +8,7 @@ import numpy as np
 
 from anonlib.config.errors import AnonlibError
 from anonlib.data.faceset import FaceSet
-from anonlib.data.folder import read_rgb
+from anonlib.data.photos import read_rgb
 from anonlib.engine.store import UNCACHED
 
 

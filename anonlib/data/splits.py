@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -105,21 +106,55 @@ def drop_copies(images: np.ndarray, table: pd.DataFrame) -> tuple[np.ndarray, li
     Copies under two names stay; `check_splits` refuses them. Images are (N, 128, 128, 3) uint8, the table has N rows
     (file, identity). Return row numbers without copies, and (file, reason) of the copies.
     """
-    identity, file = table["identity"].to_numpy(dtype=str), table["file"].to_numpy(dtype=str)
-    pairs = _near_duplicates(images, identity, SAME_PHOTO, same_person=True)
-    copy_of: dict[int, int] = {}
-    for a, b in sorted(zip(pairs["a"], pairs["b"], strict=True)):
-        if a not in copy_of:
-            copy_of.setdefault(b, a)
+    file, copy_of = table["file"].to_numpy(dtype=str), {}
+    for rows in table.reset_index(drop=True).groupby("identity").indices.values():
+        pairs = _near_duplicates(images[rows], np.zeros(len(rows), int), SAME_PHOTO, same_person=True)
+        for a, b in sorted(zip(rows[pairs["a"]].tolist(), rows[pairs["b"]].tolist(), strict=True)):
+            if a not in copy_of:
+                copy_of.setdefault(b, a)
     keep = np.setdiff1d(np.arange(len(table)), list(copy_of))
     return keep, [(file[b], f"the same photo as {file[a]}") for b, a in sorted(copy_of.items())]
 
 
-def check_splits(faces: FaceSet) -> pd.DataFrame:
+def shared_photos(faces: FaceSet) -> pd.DataFrame:
+    """Find photos that two people share: rows a < b, correlation, and leaks (in two splits, or the same file).
+
+    All photos are compared with all others, which takes minutes for tens of thousands.
+    """
+    pairs = _near_duplicates(faces.images, faces.identity)
+    a, b, sha256 = pairs["a"].to_numpy(), pairs["b"].to_numpy(), faces.table["sha256"].to_numpy(dtype=str)
+    return pairs.assign(leaks=(faces.split[a] != faces.split[b]) | (sha256[a] == sha256[b]))
+
+
+def leave_out_leaks(faces: FaceSet, pairs: pd.DataFrame) -> tuple[FaceSet, pd.DataFrame]:
+    """Leave out both photos of each leaking pair of `shared_photos`, and people with a single photo after that.
+
+    A published data set has photos under a wrong name, which a user cannot mend. Return the other faces and pairs.
+    """
+    leaking = pairs[pairs["leaks"]]
+    if leaking.empty:
+        return faces, pairs
+    file = faces.table["file"].to_numpy(dtype=str)
+    reason = {}
+    for row, other in [*zip(leaking["a"], leaking["b"], strict=True), *zip(leaking["b"], leaking["a"], strict=True)]:
+        reason.setdefault(row, f"the same photo as {file[other]}, another person's")
+    rest = faces.table.drop(index=list(reason))
+    alone = rest.groupby("identity")["file"].transform("size") < 2
+    reason |= dict.fromkeys(rest.index[alone], "the only usable photo of this person")
+    keep = np.setdiff1d(np.arange(len(faces)), list(reason))
+    dropped = pd.DataFrame({"file": file[list(reason)], "reason": list(reason.values())})
+    place = {row: position for position, row in enumerate(keep)}
+    pairs = pairs[pairs["a"].isin(keep) & pairs["b"].isin(keep)]
+    pairs = pairs.assign(a=pairs["a"].map(place), b=pairs["b"].map(place)).astype({"a": int, "b": int})
+    skipped = pd.concat([faces.skipped, dropped], ignore_index=True)
+    return replace(faces.select(keep), skipped=skipped), pairs
+
+
+def check_splits(faces: FaceSet, pairs: pd.DataFrame | None = None) -> pd.DataFrame:
     """Check that splits are disjoint by identity, by file content and by near-duplicates; AnonlibError if not.
 
-    Return near-duplicates of two people inside one split, probably one photo filed under two people: file_a, file_b,
-    split, correlation.
+    `pairs` are those of `shared_photos`, if they are computed already. Return near-duplicates of two people inside one
+    split, probably one photo filed under two people: file_a, file_b, split, correlation.
     """
     table = faces.table
     spread = table.groupby("identity")["split"].nunique()
@@ -128,7 +163,7 @@ def check_splits(faces: FaceSet) -> pd.DataFrame:
     copies = table[table.duplicated("sha256", keep=False)].sort_values("sha256", kind="stable")
     if len(copies):
         raise AnonlibError(f"data set {faces.name!r}: the same photo more than once: {_few(copies['file'])}")
-    pairs = _near_duplicates(faces.images, faces.identity)
+    pairs = shared_photos(faces) if pairs is None else pairs
     file, split = table["file"].to_numpy(dtype=str), faces.split
     a, b = pairs["a"].to_numpy(), pairs["b"].to_numpy()
     leaks = [

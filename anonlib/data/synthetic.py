@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib.config.errors import AnonlibError
-from anonlib.data.faceset import FaceSet, Source
+from anonlib.data.faceset import FaceSet, Part, Source
 from anonlib.data.splits import subset
 
 EMBEDDED = Path(__file__).parent / "embedded" / "faces.tar"
@@ -25,7 +25,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _load(people: int | dict[str, int] | None = None, images: int | None = None, seed: int = 0) -> FaceSet:
+def _load(part: Part) -> FaceSet:
     """Load the embedded faces, all generated, and check the SHA-256 of every image."""
     encoded, masks, table = _read_pack(EMBEDDED)
     for data, file, expected in zip(encoded, table["file"], table["sha256"], strict=True):
@@ -35,7 +35,7 @@ def _load(people: int | dict[str, int] | None = None, images: int | None = None,
                 f"{EMBEDDED.name}: {file} has SHA-256 {actual[:16]}..., the manifest says {expected[:16]}...: "
                 "restore the file (git checkout) or rebuild it (make data)"
             )
-    rows = subset(table, people, images, seed)
+    rows = subset(table, *part)
     pixels = np.empty((len(rows), 128, 128, 3), np.uint8)
     for target, row in zip(pixels, rows, strict=True):
         target[:] = cv2.imdecode(np.frombuffer(encoded[row], np.uint8), cv2.IMREAD_COLOR_RGB)
@@ -46,6 +46,11 @@ def _load(people: int | dict[str, int] | None = None, images: int | None = None,
 
 def _files() -> list[Path]:
     return [EMBEDDED]
+
+
+def _outline(part: Part) -> pd.DataFrame:
+    table = _read_pack(EMBEDDED)[2][["file", "identity", "split"]]
+    return table.iloc[subset(table, *part)]
 
 
 def write_pack(path: Path, encoded: list[bytes], masks: np.ndarray, table: pd.DataFrame) -> None:
@@ -100,4 +105,4 @@ def _read_pack(path: Path) -> tuple[list[bytes], np.ndarray, pd.DataFrame]:
         ) from error
 
 
-SOURCE = Source(_load, _files)
+SOURCE = Source(_load, _files, _outline, detected=False)

@@ -16,7 +16,14 @@ class Engine(Protocol):
     """What a module has to define to be an engine."""
 
     def default_workers(self, gpus_each: int = 1) -> int:
-        """Return how many shards to compute at once, each with `gpus_each` GPUs where there are GPUs."""
+        """Return how many shards to compute at once.
+
+        Args:
+            gpus_each: GPUs of each worker, where there are GPUs.
+
+        Returns:
+            1 or more.
+        """
 
     def map_shards(
         self,

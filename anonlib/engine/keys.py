@@ -24,6 +24,15 @@ def key_components(
     """Return what a step's key is made of, for the arguments of `cache.step`, in readable parts.
 
     A path within the project counts by its place there, so that a second clone finds the same results.
+
+    Args:
+        function, params, inputs, code, models: See `cache.step`.
+
+    Returns:
+        Part -> hashes and values.
+
+    Raises:
+        AnonlibError: The function belongs to no module.
     """
     module, name = function.__module__, getattr(function, "__qualname__", "")
     if module == "__main__" or not hasattr(sys.modules[module], name):

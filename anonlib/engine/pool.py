@@ -49,7 +49,17 @@ def gpus() -> list[str]:
 
 
 def default_workers(gpus_each: int = 1) -> int:
-    """Return $ANONLIB_WORKERS, else one worker per `gpus_each` GPUs, else one per core that memory has room for."""
+    """Return $ANONLIB_WORKERS, else one worker per `gpus_each` GPUs, else one per core that memory has room for.
+
+    Args:
+        gpus_each: GPUs of each worker.
+
+    Returns:
+        1 or more.
+
+    Raises:
+        AnonlibError: $ANONLIB_WORKERS is no number.
+    """
     if text := os.environ.get("ANONLIB_WORKERS"):
         if not text.isdecimal() or int(text) < 1:
             raise AnonlibError(f"ANONLIB_WORKERS must be a number of processes, 1 or more, not {text!r}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import read_json
-from anonlib.config.paths import METHOD, cache_root, method_files, project_root
+from anonlib.config.paths import METHOD, cache_root, figures_root, method_files, project_root
 from anonlib.engine import progress
 from anonlib.paper import notebooks
 from anonlib.paper.plan import Plan
@@ -59,7 +59,7 @@ def shown_progress(plan_: Plan, position: int, channel: Path) -> Iterator[None]:
     The notebook writes its progress into the file `channel`.
     """
     over, begun = threading.Event(), time.monotonic()
-    expected = [_expected(plan_, name) for name in plan_.chosen[position:]]
+    expected = expected_seconds(plan_)[position:]
     head = f"[{position + 1}/{len(plan_.chosen)}] {plan_.chosen[position]}"
 
     def watch() -> None:
@@ -87,15 +87,25 @@ def shown_progress(plan_: Plan, position: int, channel: Path) -> Iterator[None]:
         thread.join()
 
 
-def _expected(plan_: Plan, name: str) -> float:
-    """Return a notebook's expected seconds: those of the last run here, else an even share of the profile's."""
-    measured = read_json(timings()).get(plan_.profile.name, {})
-    return measured.get(name, plan_.profile.minutes * 60 / len(notebooks.names()))
+def expected_seconds(plan_: Plan) -> list[float]:
+    """Return the expected seconds of each chosen notebook: those of the last such run here, else estimated ones."""
+    measured = read_json(timings()).get(run_name(plan_), {})
+    if set(plan_.chosen) <= set(measured):
+        return [measured[name] for name in plan_.chosen]
+    from anonlib.paper import estimate
+
+    estimated = estimate.estimate(plan_).by_notebook(notebooks.names())
+    return [measured.get(name, estimated[name]) for name in plan_.chosen]
 
 
 def timings() -> Path:
-    """Return the file of each profile's seconds by notebook."""
+    """Return the file of the seconds by run and notebook."""
     return cache_root() / "timings.json"
+
+
+def run_name(plan_: Plan) -> str:
+    """Return the name of a run in `timings`: its data set, profile and what differs from the profile."""
+    return plan_.output.relative_to(figures_root()).as_posix()
 
 
 def failure(plan_: Plan, name: str, error: Any, failed: Path, seconds: float) -> Exception:

@@ -7,18 +7,21 @@ from anonlib.config.files import read_json
 from anonlib.config.paths import project_root
 from anonlib.engine import cache, keys, ledger
 from anonlib.engine import code as sources
-from anonlib.paper import console, plan
+from anonlib.paper import console, estimate, plan
 from anonlib.paper.plan import Plan
 
 
 def explain(plan_: Plan) -> str:
-    """List what is out of date and why: one line per notebook, and one per cached step of its last run."""
-    lines = [f"{plan_.title} -> {console.short(plan_.output)}"]
+    """List what is out of date and why, by notebook and by cached step of its last run, and what a run would take."""
+    lines, stale = [f"{plan_.title} -> {console.short(plan_.output)}"], False
     for name in plan_.chosen:
         reasons = plan.stale(plan_, name)
+        stale = stale or bool(reasons)
         lines.append(f"{name}: {'stale: ' + '; '.join(reasons) if reasons else 'up to date'}")
         steps = read_json(plan.state_file(plan_.output, name)).get("steps", [])
         lines += [f"    {line}" for line in _steps(steps)]
+    if stale:
+        lines.append(estimate.describe(estimate.estimate(plan_), plan_.profile.name))
     return "\n".join(lines)
 
 

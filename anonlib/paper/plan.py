@@ -94,7 +94,7 @@ def make(profile: str, dataset: str, parameters: list[str], only: list[str]) -> 
     if dataset not in data.SOURCES and Path(dataset).expanduser().exists():
         dataset = str(Path(dataset).expanduser().resolve())
     fingerprint = data.fingerprint(dataset)
-    name = dataset_name(dataset, data.SOURCES)
+    name = dataset_name(dataset, data.reserved_names(dataset))
     plan = Plan(settings, dataset, name, fingerprint, Path(), tuple(chosen), overrides, values)
     return replace(plan, output=output_folder(profile, name, plan.parameters_given))
 

@@ -54,7 +54,7 @@ def begin(notebook: str, profile: str, dataset: str, overrides: Mapping[str, Any
     from anonlib.anonymizers import registry  # noqa: F401  # so that unknown names are refused
 
     settings = config.load(profile, dict(overrides or {}))
-    name = dataset_name(dataset, data.SOURCES)
+    name = dataset_name(dataset, data.reserved_names(dataset))
     output = Path(os.environ.get(OUTPUT) or output_folder(profile, name, overrides))
     scratch = Path(os.environ.get(SCRATCH) or publishing.scratch_folder(output, notebook))
     if SCRATCH not in os.environ:

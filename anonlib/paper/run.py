@@ -40,6 +40,10 @@ def run(plan_: Plan) -> list[str]:
     ran: list[str] = []
     with _lock(plan_.output):
         console.say(f"{plan_.title}; writing to {console.short(plan_.output)}")
+        if any(plan.stale(plan_, name) for name in plan_.chosen):
+            from anonlib.paper import estimate  # only here: its imports take a second
+
+            console.say(estimate.describe(estimate.estimate(plan_), plan_.profile.name))
         for name in notebooks.names():
             if name < plan_.chosen[-1] and name not in plan_.chosen and plan.stale(plan_, name):
                 console.say(f"{name}: not up to date; it does not run because of --only")
@@ -95,8 +99,8 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
         "steps": [[step["name"], step["key"]] for step in steps],
     }
     update_json(plan.state_file(output, name), lambda _: state)
-    profile = plan_.profile.name
-    update_json(console.timings(), lambda old: old | {profile: old.get(profile, {}) | {name: state["seconds"]}})
+    run_ = console.run_name(plan_)
+    update_json(console.timings(), lambda old: old | {run_: old.get(run_, {}) | {name: state["seconds"]}})
     console.say(f"{name}: done in {progress.format_duration(wall).removeprefix('about ')}")
 
 

@@ -14,6 +14,7 @@ def main() -> None:
     """Run all contenders, write and print the entries; raise AnonlibError if identification results differ."""
     inpainting = race("tools.bench.painting", ["ours", "stock", "every-core"])
     training = race("tools.bench.training", ["ours", "lightly", "metric-learning"])
+    reading = race("tools.bench.reading", ["ours", "single"])
     searches = race("tools.bench.identification", ["ours", "faiss"])
     answers = {(run["found"], run["who"]) for runs in searches.values() for run in runs}
     if len(answers) != 1:
@@ -21,6 +22,7 @@ def main() -> None:
     entries = [
         compare("painting", inpainting, "ours", "stock", DIFFUSERS, "images/s", "images/s"),
         compare("painting, a process a core", inpainting, "every-core", "stock", DIFFUSERS, "images/s", "images/s"),
+        compare("reading photos, on a core", reading, "ours", "single", "photo by photo", "images/s", "images/s"),
         compare("identification", searches, "ours", "faiss", "faiss-cpu's flat index, same answers", "s", "s"),
         compare("identification, memory", searches, "ours", "faiss", "faiss-cpu's flat index", "GiB", "GiB"),
     ]

@@ -12,7 +12,7 @@ from anonlib.anonymizers.multi_face import detect_faces, read_people
 from anonlib.assets import models
 from anonlib.config.errors import AnonlibError
 from anonlib.config.paths import cache_root
-from anonlib.data.folder import SUFFIXES, photos_in, read_photo
+from anonlib.data.photos import SUFFIXES, photos_in, read_photo
 from anonlib.diffusion.loading import read_pipeline
 from anonlib.faces import with_mirrors
 from anonlib.faces.attributes import attribute_predictor
