@@ -44,18 +44,65 @@ def frontier(
     figure, axes = style.canvas(3.6)
     line = data[data[front]].sort_values(x, kind="stable")
     axes.plot(line[x], line[y], color="#555555", linewidth=1.0, linestyle=(0, (2, 2)), zorder=1)
-    for index, kind in enumerate(dict.fromkeys(data[series])):
-        part = data[data[series] == kind]
-        bars = np.abs(np.stack([part[y] - part[lo], part[hi] - part[y]]).astype(float))
-        look = style.look(index) | {"linestyle": "none"}
-        axes.errorbar(part[x], part[y], yerr=bars, capsize=2, elinewidth=0.8, label=str(kind), **look)
-    style.percent(axes.yaxis)
+    _points(axes, data, x, (y, lo, hi), series)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.set_ylim(bottom=0)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(set(data[series])))
     _label(axes, data[[x, y]].to_numpy(float), data[text].astype(str).tolist())
     return figure
+
+
+def fitted_curve(
+    data: Mapping[str, Any],
+    *,
+    x: str,
+    y: str,
+    lo: str,
+    hi: str,
+    series: str,
+    text: str,
+    chance: float,
+    xlabel: str,
+    ylabel: str,
+) -> Figure:
+    """Draw labelled points with their intervals, a curve through them, and the band in which further points lie.
+
+    Args:
+        data: "table" with one row per point, and "curve" (4, G): x, y and the band's edges.
+        x, y: Columns of the horizontal and of the vertical axis; y is a share.
+        lo, hi: Columns of the intervals' ends along y.
+        series: Column of the series, which differ in colour and marker.
+        text: Column of the points' labels.
+        chance: A level to mark.
+        xlabel, ylabel: Of the axes.
+
+    Returns:
+        The figure.
+    """
+    table, (along, middle, below, above) = data["table"], data["curve"]
+    figure, axes = style.canvas(4.8)
+    axes.fill_between(along, below, above, color="#bbbbbb", alpha=0.35, linewidth=0, zorder=0)
+    axes.plot(along, middle, color="#555555", linewidth=1.4, zorder=1)
+    _points(axes, table, x, (y, lo, hi), series)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.set_ylim(0, min(1.02, 1.08 * float(table[hi].max())))
+    style.chance_line(axes, chance, horizontal=True)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(set(table[series])))
+    _label(axes, table[[x, y]].to_numpy(float), table[text].astype(str).tolist())
+    return figure
+
+
+def _points(axes: Axes, data: pd.DataFrame, x: str, values: tuple[str, str, str], series: str) -> None:
+    """Draw the points of each series with their intervals along y; `values` are the columns of y, lo and hi."""
+    y, lo, hi = values
+    for index, kind in enumerate(dict.fromkeys(data[series])):
+        part = data[data[series] == kind]
+        bars = np.abs(np.stack([part[y] - part[lo], part[hi] - part[y]]).astype(float))
+        look = style.look(index) | {"linestyle": "none"}
+        axes.errorbar(part[x], part[y], yerr=bars, capsize=2, elinewidth=0.8, label=str(kind), **look)
+    style.percent(axes.yaxis)
 
 
 def _label(axes: Axes, points: np.ndarray, texts: list[str]) -> None:
