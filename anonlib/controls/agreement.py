@@ -30,7 +30,7 @@ def agreement(images: np.ndarray, outputs: np.ndarray, masks: np.ndarray) -> np.
     Returns:
         (N, 3) Pearson correlations in the order of CONDITIONS; nan where a map of either side is not valid.
     """
-    return _agreement_shard(outputs, *_annotate_shard(images).values(), masks)
+    return _correlate(*_annotate_shard(images).values(), *_annotate_shard(outputs).values(), masks)
 
 
 def agreement_of_sets(
@@ -43,15 +43,22 @@ def agreement_of_sets(
         sets: Name -> (N, 128, 128, 3) uint8.
 
     Returns:
-        Name -> (N, 3), see `agreement`, and the same of each original with the next one, another person's: the floor.
+        Name -> (N, 3), see `agreement`, and the same of each original with the next one, another person's: the floor,
+        nan for a single photo.
     """
     maps, valid = cache.map_shards("agreement-maps", _annotate_shard, {"images": images}, shard_size=SHARD).values()
-    own = {"maps": maps, "valid": valid, "masks": masks}
-    measured = {
-        name: cache.map_shards("agreement", _agreement_shard, {"outputs": outputs, **own}, shard_size=SHARD)
-        for name, outputs in sets.items()
-    }
-    return measured, _correlate(maps, valid, np.roll(maps, -1, 0), np.roll(valid, -1, 0), masks)
+    parts = [slice(at, at + SHARD) for at in range(0, len(images), SHARD)]
+    originals = [{"maps": maps[part], "valid": valid[part], "masks": masks[part]} for part in parts]
+    shards = [
+        {"outputs": outputs[part], **own}
+        for outputs in sets.values()
+        for part, own in zip(parts, originals, strict=True)
+    ]
+    values = cache.map_shards("agreement", _agreement_shards, {"shards": shards}, shard_size=1) if shards else []
+    n = len(parts)
+    measured = {name: np.concatenate(values[k * n : (k + 1) * n]) for k, name in enumerate(sets)}
+    others = np.roll(valid, -1, 0) & (len(images) > 1)
+    return measured, _correlate(maps, valid, np.roll(maps, -1, 0), others, masks)
 
 
 def _annotate_shard(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -61,9 +68,12 @@ def _annotate_shard(images: np.ndarray) -> dict[str, np.ndarray]:
     return {"maps": np.stack([part[..., 0] for part in maps], 1), "valid": np.stack(valid, 1)}
 
 
-def _agreement_shard(outputs: np.ndarray, maps: np.ndarray, valid: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Return `agreement` of outputs with maps of their originals."""
-    return _correlate(maps, valid, *_annotate_shard(outputs).values(), masks)
+def _agreement_shards(shards: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
+    """Return `agreement` of the outputs of each shard with the maps of their originals."""
+    return [
+        _correlate(shard["maps"], shard["valid"], *_annotate_shard(shard["outputs"]).values(), shard["masks"])
+        for shard in shards
+    ]
 
 
 def _correlate(

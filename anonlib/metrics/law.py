@@ -174,11 +174,11 @@ def resample_means(values: np.ndarray, n_bootstrap: int = 4000, seed: int = 0) -
     Returns:
         (n_bootstrap, R); a row's own mean where a resample has no value of it.
     """
-    known = np.isfinite(values)
-    filled, whole = np.where(known, values, 0), np.nanmean(values, 1)
+    finite = np.isfinite(values)
+    filled, whole = np.where(finite, values, 0), np.nanmean(values, 1)
     blocks = []
     for times in resample_counts(values.shape[1], n_bootstrap, seed):
-        count = times @ known.T
+        count = times @ finite.T
         blocks.append(np.where(count > 0, times @ filled.T / np.maximum(count, 1), whole))
     return np.concatenate(blocks)
 

@@ -131,6 +131,8 @@ def _agreement(options: argparse.Namespace) -> int:
     from anonlib.paper import agreement, provenance
     from anonlib.paper.experiments import law
 
+    if not (options.originals and options.anonymized):
+        raise AnonlibError("name two folders of photos: IN=originals OUT=anonymized")
     evaluate = config.load(options.profile).evaluate
     results = provenance.results(output_folder(options.profile, dataset_name(options.dataset)))
     table = agreement.compare_folders(Path(options.originals), Path(options.anonymized))

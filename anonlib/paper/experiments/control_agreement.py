@@ -123,7 +123,7 @@ def agreement_table(
     Args:
         measured: of `measure`.
         evaluate: confidence and number of resamples.
-        recorded: the anonymizers whose numbers are recorded; None: all, with ceiling and floor.
+        recorded: the anonymizers that numbers are recorded of; None: all, with ceiling and floor.
 
     Returns:
         anonymizer, condition, agreement (mean, in [-1, 1]) with lo and hi (by identity), n photos that count, failed

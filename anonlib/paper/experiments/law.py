@@ -141,8 +141,8 @@ def law_table(data: LawData, laws: Mapping[str, Law], evaluate: config.Evaluate)
     Returns:
         One row per condition: condition; slope, slope_tenth (per 0.1 of agreement), intercept and spearman with _lo and
         _hi; the fields of `Law`; on_curve; others, how many of the systems that were not fitted lie in the range of
-        agreements, and others_inside, how many of these lie in the interval of `predict`. Numbers:
-        law/<condition>/<field of `Law`>, and /spearman.
+        agreements, and others_inside, how many of these lie in the interval of `predict`; unmapped, how many settings and
+        systems have no valid map. Numbers: law/<condition>/<field of `Law`>, and /spearman.
     """
     rows, entries = [], {}
     for condition, law in laws.items():
@@ -156,6 +156,7 @@ def law_table(data: LawData, laws: Mapping[str, Law], evaluate: config.Evaluate)
         other = data.frame[~data.frame.kind.isin(FITTED)]
         _, lo, hi = predict(law, other[condition].to_numpy(), evaluate.confidence)
         inside = (other.top1 >= lo) & (other.top1 <= hi)
+        row["unmapped"] = int(data.frame[condition].isna().sum())
         row |= {"on_curve": law.on_curve, "others": int(np.isfinite(lo).sum()), "others_inside": int(inside.sum())}
         rows.append(row)
         measures = [*(field.name for field in fields(Law)), "spearman"]
