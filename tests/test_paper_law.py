@@ -8,6 +8,7 @@ import pytest
 from scipy import special
 
 from anonlib import config
+from anonlib.paper.agreement import stored_laws
 from anonlib.paper.experiments import law
 from anonlib.paper.experiments.boundary import Point
 from anonlib.plotting import maps
@@ -88,12 +89,12 @@ def test_what_is_stored_is_read_again(data) -> None:
     laws = law.fit(data, SMOKE.evaluate)
     entries = law.law_table(data, laws, SMOKE.evaluate).entries
     results = {key: {"value": number.value} for key, number in entries.items()}
-    stored = law.stored_laws(results)
+    stored = stored_laws(results)
     assert stored == laws and list(stored)[-1] == "depth", "the best first"
     assert entries["law/hed/slope"].lo < entries["law/hed/slope"].value < entries["law/hed/slope"].hi
     assert entries["law/hed/spearman"].n == 7 and entries["law/hed/centre"].lo is None
     del results["law/hed/scatter"]
-    assert "hed" not in law.stored_laws(results) and law.stored_laws({}) == {}
+    assert "hed" not in stored_laws(results) and stored_laws({}) == {}
 
 
 def test_a_condition_without_maps_has_no_law(data) -> None:

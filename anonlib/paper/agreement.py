@@ -1,7 +1,9 @@
 """Control agreement of a folder of anonymized photos with a folder of originals, and what a stored law reads off it."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,6 +30,8 @@ WORDS = {
     NO_OUTPUT: "originals without an output",
     NO_ORIGINAL: "outputs without an original",
 }
+LAWS = "law/{}/{}"  # condition, one of FIELDS: keys of results.json
+FIELDS = tuple(field.name for field in fields(Law))
 BATCH = 32  # pairs at a time
 DARK = 2  # grey levels: what an image format leaves of black
 STRETCH = 0.02  # by how much the ratio of the sides of an output may differ from the original's
@@ -68,7 +72,7 @@ def summary(table: pd.DataFrame, laws: Mapping[str, Law], evaluate: config.Evalu
 
     Args:
         table: Of `compare_folders`.
-        laws: Of `law.stored_laws`, the best first.
+        laws: Of `stored_laws`, the best first.
         evaluate: Confidence and number of resamples. People are the folders of photos, else each photo is a person.
 
     Returns:
@@ -94,6 +98,23 @@ def summary(table: pd.DataFrame, laws: Mapping[str, Law], evaluate: config.Evalu
         return [*lines, "No law is stored for this profile and data set: `make paper` measures it."]
     condition, law = next(iter(laws.items()))
     return [*lines, _read_off(condition, law, means.get(condition), evaluate.confidence), CAUTION]
+
+
+def stored_laws(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Law]:
+    """Read the laws that notebook 07 has recorded (`experiments.law.law_table`).
+
+    Args:
+        results: of results.json.
+
+    Returns:
+        By condition, the one that explains most first.
+    """
+    laws = {}
+    for condition in CONDITIONS:
+        values = [results.get(LAWS.format(condition, name), {}).get("value") for name in FIELDS]
+        if None not in values:
+            laws[condition] = Law(*values)
+    return dict(sorted(laws.items(), key=lambda item: -item[1].explained))
 
 
 def passed_through(table: pd.DataFrame) -> str:

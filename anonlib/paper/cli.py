@@ -129,14 +129,13 @@ def _anonymize(options: argparse.Namespace) -> int:
 def _agreement(options: argparse.Namespace) -> int:
     """Compare anonymized photos with their originals, and predict top-1 from a run's law; exit with 1 on originals."""
     from anonlib.paper import agreement, provenance
-    from anonlib.paper.experiments import law
 
     if not (options.originals and options.anonymized):
         raise AnonlibError("name two folders of photos: IN=originals OUT=anonymized")
     evaluate = config.load(options.profile).evaluate
     results = provenance.results(output_folder(options.profile, dataset_name(options.dataset)))
     table = agreement.compare_folders(Path(options.originals), Path(options.anonymized))
-    print("\n".join(agreement.summary(table, law.stored_laws(results), evaluate)))
+    print("\n".join(agreement.summary(table, agreement.stored_laws(results), evaluate)))
     if options.table:
         table.to_csv(options.table, index=False)
     if warning := agreement.passed_through(table):

@@ -1,7 +1,7 @@
 """The law: top-1 of the strongest attacker against measured control agreement, one point per setting and system."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from anonlib.metrics.law import (
 )
 from anonlib.metrics.statistics import interval_columns
 from anonlib.paper import tables
+from anonlib.paper.agreement import FIELDS, LAWS
 from anonlib.paper.experiments import systems
 from anonlib.paper.experiments.boundary import Point
 from anonlib.paper.results import Number, ResultTable
@@ -33,7 +34,6 @@ SETTINGS, PAPERS, COMPARED = "settings", "the papers' systems", "compared system
 FITTED = (SETTINGS, PAPERS)  # generators under a control map; the compared systems have none
 CURVE = 101  # points of the drawn curve
 VERDICTS = {True: "are consistent with one curve", False: "do not lie on one curve"}
-LAWS = "law/{}/{}"  # condition, field of `Law`
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +141,8 @@ def law_table(data: LawData, laws: Mapping[str, Law], evaluate: config.Evaluate)
     Returns:
         One row per condition: condition; slope, slope_tenth (per 0.1 of agreement), intercept and spearman with _lo and
         _hi; the fields of `Law`; on_curve; others, how many of the systems that were not fitted lie in the range of
-        agreements, and others_inside, how many of these lie in the interval of `predict`; unmapped, how many settings and
-        systems have no valid map. Numbers: law/<condition>/<field of `Law`>, and /spearman.
+        agreements, and others_inside, how many of these lie in the interval of `predict`; unmapped, how many settings
+        and systems have no valid map. Numbers: law/<condition>/<field of `Law`>, and /spearman.
     """
     rows, entries = [], {}
     for condition, law in laws.items():
@@ -159,7 +159,7 @@ def law_table(data: LawData, laws: Mapping[str, Law], evaluate: config.Evaluate)
         row["unmapped"] = int(data.frame[condition].isna().sum())
         row |= {"on_curve": law.on_curve, "others": int(np.isfinite(lo).sum()), "others_inside": int(inside.sum())}
         rows.append(row)
-        measures = [*(field.name for field in fields(Law)), "spearman"]
+        measures = [*FIELDS, "spearman"]
         entries |= {
             LAWS.format(condition, name): Number(row[name], row.get(f"{name}_lo"), row.get(f"{name}_hi"), law.settings)
             for name in measures
@@ -194,20 +194,3 @@ def curve(law: Law, confidence: float) -> np.ndarray:
     """
     agreement = np.linspace(law.lowest, law.highest, CURVE)
     return np.stack([agreement, *predict(law, agreement, confidence)])
-
-
-def stored_laws(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Law]:
-    """Read the laws that `law_table` has recorded.
-
-    Args:
-        results: of results.json.
-
-    Returns:
-        By condition, the one that explains most first.
-    """
-    laws, names = {}, [field.name for field in fields(Law)]
-    for condition in CONDITIONS:
-        values = [results.get(LAWS.format(condition, name), {}).get("value") for name in names]
-        if None not in values:
-            laws[condition] = Law(*values)
-    return dict(sorted(laws.items(), key=lambda item: -item[1].explained))
