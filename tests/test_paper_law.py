@@ -79,10 +79,11 @@ def test_generators_are_fitted_and_other_systems_are_compared_with_the_curve(dat
     assert frame.spearman["hed"] > 0.9 and frame.spearman_lo["hed"] < frame.spearman["hed"] <= frame.spearman_hi["hed"]
     assert (frame.others["hed"], frame.others_inside["hed"]) == (1, 0), "blur is off the curve, mask has no map"
     assert frame.unmapped.to_dict() == {"hed": 1, "canny": 1, "depth": 0}
-    facts = law.facts(table.frame, "hed")
-    assert facts["verdict"] == "are consistent with one curve" and facts["odds"] >= 1
-    off = law.facts(table.frame.assign(on_curve=False, scatter=np.log(2)), "hed")
-    assert off["verdict"] == "do not lie on one curve" and off["odds"] == pytest.approx(2)
+    facts = law.facts(table.frame)
+    assert facts["hed_verdict"] == "are consistent with one curve" and facts["hed_odds"] >= 1
+    off = law.facts(table.frame[table.frame.condition == "hed"].assign(on_curve=False, scatter=np.log(2)))
+    assert off["hed_verdict"] == "do not lie on one curve" and off["hed_odds"] == pytest.approx(2)
+    assert np.isnan(off["canny_odds"]) and not isinstance(off["canny_verdict"], str), "an em dash"
 
 
 def test_what_is_stored_is_read_again(data) -> None:
@@ -102,18 +103,18 @@ def test_a_condition_without_maps_has_no_law(data) -> None:
     assert set(law.fit(blind, SMOKE.evaluate)) == {"hed", "depth"}
 
 
-def test_the_curve_is_drawn_through_the_points_inside_its_band(data) -> None:
-    laws = law.fit(data, SMOKE.evaluate)
-    curve = law.curve(laws["hed"], 0.95)
-    assert curve.shape == (4, law.CURVE) and (curve[2] < curve[1]).all() and (curve[1] < curve[3]).all()
-    columns = {"x": "hed", "y": "top1", "lo": "top1_lo", "hi": "top1_hi", "series": "kind", "text": "label"}
-    shown = data.frame.dropna(subset=["hed"])
-    axes = maps.fitted_curve(
-        {"table": shown, "curve": curve}, **columns, chance=0.005, xlabel="agreement", ylabel="top-1"
-    ).axes[0]
-    np.testing.assert_allclose(axes.lines[0].get_xdata(), curve[0])
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), curve[1])
-    assert {"blur", "strength 0.1", "chance"} <= {note.get_text() for note in axes.texts}
-    legend = [text.get_text() for text in axes.figure.legends[0].get_texts()]
+def test_the_curves_are_drawn_through_the_points_inside_their_bands(data) -> None:
+    curves = law.curves(law.fit(data, SMOKE.evaluate), 0.95)
+    for curve in curves.values():
+        assert curve.shape == (4, law.CURVE) and (curve[2] < curve[1]).all() and (curve[1] < curve[3]).all()
+    columns = {"y": "top1", "lo": "top1_lo", "hi": "top1_hi", "series": "kind", "text": "label"}
+    panels = {"hed": "agreement of HED", "depth": "agreement of depth"}
+    figure = maps.fitted_curves({"table": data.frame, **curves}, x=panels, **columns, chance=0.005, ylabel="top-1")
+    for axes, column in zip(figure.axes, panels, strict=True):
+        np.testing.assert_allclose(axes.lines[0].get_xdata(), curves[f"curve_{column}"][0])
+        np.testing.assert_allclose(axes.lines[0].get_ydata(), curves[f"curve_{column}"][1])
+        texts = {note.get_text() for note in axes.texts}
+        assert {"blur", "strength 0.1", "chance"} <= texts and ("mask" in texts) == (column == "depth")
+        assert axes.get_xlabel() == panels[column] and axes.get_ylim()[0] == 0 and axes.get_ylim()[1] <= 1.02
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == [law.SETTINGS, law.PAPERS, law.COMPARED]
-    assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] <= 1.02

@@ -16,7 +16,7 @@ from anonlib.metrics.quality import map_agreement
 CONDITIONS = ("hed", "canny", "depth")
 # Sigma in px of a Gaussian before the maps are correlated: binary edges that lie a pixel apart would not agree at all.
 # See docs/decisions.md, "Agreement".
-SMOOTHING = {"canny": 2.0}
+SMOOTHING = {"canny": 1.0}
 SHARD = 64  # photos
 
 

@@ -37,8 +37,8 @@ DARK = 2  # grey levels: what an image format leaves of black
 STRETCH = 0.02  # by how much the ratio of the sides of an output may differ from the original's
 NAMES = {"hed": "HED edges", "canny": "Canny edges", "depth": "depth"}
 CAUTION = (
-    "Caution: this is a prediction from this project's small generator and attackers. A low number does not prove "
-    "anonymity."
+    "Caution: this is a prediction from this project's small generator and attackers, for generators that redraw the "
+    "person; blurred or pixelated people are re-identified far more often. A low number does not prove anonymity."
 )
 
 

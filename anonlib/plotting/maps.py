@@ -53,44 +53,48 @@ def frontier(
     return figure
 
 
-def fitted_curve(
+def fitted_curves(
     data: Mapping[str, Any],
     *,
-    x: str,
+    x: Mapping[str, str],
     y: str,
     lo: str,
     hi: str,
     series: str,
     text: str,
     chance: float,
-    xlabel: str,
     ylabel: str,
 ) -> Figure:
     """Draw labelled points with their intervals, a curve through them, and the band in which further points lie.
 
     Args:
-        data: "table" with one row per point, and "curve" (4, G): x, y and the band's edges.
-        x, y: Columns of the horizontal and of the vertical axis; y is a share.
+        data: "table" with one row per point, and "curve_<column>" (4, G) of each panel: x, y and the band's edges.
+        x: Column of the horizontal axis -> its label, one panel for each, below one another; points without a value are
+            left out there.
+        y: Column of the vertical axis, a share.
         lo, hi: Columns of the intervals' ends along y.
         series: Column of the series, which differ in colour and marker.
         text: Column of the points' labels.
         chance: A level to mark.
-        xlabel, ylabel: Of the axes.
+        ylabel: Of the vertical axis.
 
     Returns:
         The figure.
     """
-    table, (along, middle, below, above) = data["table"], data["curve"]
-    figure, axes = style.canvas(4.8)
-    axes.fill_between(along, below, above, color="#bbbbbb", alpha=0.35, linewidth=0, zorder=0)
-    axes.plot(along, middle, color="#555555", linewidth=1.4, zorder=1)
-    _points(axes, table, x, (y, lo, hi), series)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.set_ylim(0, min(1.02, 1.08 * float(table[hi].max())))
-    style.chance_line(axes, chance, horizontal=True)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(set(table[series])))
-    _label(axes, table[[x, y]].to_numpy(float), table[text].astype(str).tolist())
+    table = data["table"]
+    figure, axes = style.canvas(4.4 * len(x), rows=len(x), squeeze=False)
+    for panel, (column, label) in zip(axes[:, 0], x.items(), strict=True):
+        along, middle, below, above = data[f"curve_{column}"]
+        panel.fill_between(along, below, above, color="#bbbbbb", alpha=0.35, linewidth=0, zorder=0)
+        panel.plot(along, middle, color="#555555", linewidth=1.4, zorder=1)
+        _points(panel, table, column, (y, lo, hi), series)
+        panel.set(xlabel=label, ylabel=ylabel, ylim=(0, min(1.02, 1.05 * float(table[hi].max()))))
+        style.chance_line(panel, chance, horizontal=True)
+    handles = axes[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=len(set(table[series])))
+    for panel, column in zip(axes[:, 0], x, strict=True):  # only now the panels have their places
+        shown = table.dropna(subset=[column])
+        _label(panel, shown[[column, y]].to_numpy(float), shown[text].astype(str).tolist())
     return figure
 
 

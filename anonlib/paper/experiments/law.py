@@ -94,7 +94,10 @@ def collect(
         hits.append(pd.Series(values).groupby(identity).mean().reindex(people))
     points = {point.name: point for point in chosen}
     frame = best[["anonymizer", "strongest", "top1", "top1_lo", "top1_hi", "probes", "chance"]]
-    labels = [f"{points[name].axis} {points[name].value}" if name in points else name for name in frame.anonymizer]
+    labels = [
+        f"{points[name].axis.replace('_', ' ')} {points[name].value}" if name in points else name
+        for name in frame.anonymizer
+    ]
     frame = frame.assign(kind=[_kind(name, points) for name in frame.anonymizer], label=labels)
     means = {condition: values.mean(axis=1).to_numpy() for condition, values in agreements.items()}
     arrays = {condition: values.to_numpy() for condition, values in agreements.items()}
@@ -168,29 +171,34 @@ def law_table(data: LawData, laws: Mapping[str, Law], evaluate: config.Evaluate)
     return ResultTable(frame, entries)
 
 
-def facts(table: pd.DataFrame, condition: str) -> dict[str, Any]:
-    """Return what the sentences of a notebook say of one law.
+def facts(table: pd.DataFrame) -> dict[str, Any]:
+    """Return what the sentences of a notebook say of the laws.
 
     Args:
-        table, condition: of `law_table`, and the law's condition.
+        table: of `law_table`.
 
     Returns:
-        The columns of its row; verdict, whether its points lie on one curve, in words; and odds, by which one standard
-        deviation of the scatter multiplies the odds of a re-identification.
+        <condition>_<column> of each of CONDITIONS, missing values where it has no law; <condition>_verdict, whether its
+        points lie on one curve, in words; <condition>_odds, by which one standard deviation of the scatter multiplies
+        the odds of a re-identification.
     """
-    row = table.set_index("condition", drop=False).loc[condition].to_dict()
-    return row | {"verdict": VERDICTS[bool(row["on_curve"])], "odds": float(np.exp(row["scatter"]))}
+    rows = table.assign(odds=np.exp(table.scatter), verdict=[VERDICTS[bool(flag)] for flag in table.on_curve])
+    by_condition = rows.set_index("condition").reindex(CONDITIONS).to_dict("index")
+    return {f"{condition}_{name}": value for condition, row in by_condition.items() for name, value in row.items()}
 
 
-def curve(law: Law, confidence: float) -> np.ndarray:
-    """Compute the curve that a figure draws.
+def curves(laws: Mapping[str, Law], confidence: float) -> dict[str, np.ndarray]:
+    """Compute the curves that a figure draws.
 
     Args:
-        law: of `fit`.
+        laws: of `fit`.
         confidence: of `predict`.
 
     Returns:
-        (4, CURVE) agreement, top-1, lo and hi.
+        curve_<condition> -> (4, CURVE) agreement, top-1, lo and hi.
     """
-    agreement = np.linspace(law.lowest, law.highest, CURVE)
-    return np.stack([agreement, *predict(law, agreement, confidence)])
+    lines = {}
+    for condition, law in laws.items():
+        agreement = np.linspace(law.lowest, law.highest, CURVE)
+        lines[f"curve_{condition}"] = np.stack([agreement, *predict(law, agreement, confidence)])
+    return lines
