@@ -102,10 +102,9 @@ def test_the_round_trip_is_that_of_the_profile_s_own_autoencoder(photos, own_cac
 
 
 @pytest.fixture
-def pair(tmp_path, photos, monkeypatch) -> tuple[Path, Path]:
+def pair(tmp_path, photos, monkeypatch, own_cache) -> tuple[Path, Path]:
     """Two folders: three people, one of them black, a landscape, and files without a partner."""
     monkeypatch.setenv("ANONLIB_FIGURES", str(tmp_path / "figures"))
-    monkeypatch.setenv("ANONLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(folders, "points_of", _points_of)
     first, second = tmp_path / "originals", tmp_path / "anonymized"
     (first / "ann").mkdir(parents=True), (second / "ann").mkdir(parents=True)
@@ -136,15 +135,14 @@ def store(folder: Path, law: Law) -> None:
     (folder / "figures" / "results.json").write_text(json.dumps(weaker | entries))
 
 
-def test_folders_are_paired_measured_and_read_off_the_law(pair, tmp_path, capsys) -> None:
+def test_folders_are_paired_measured_and_read_off_the_law(pair, tmp_path, own_cache, capsys) -> None:
     store(tmp_path, LAW)
-    before = sorted(tmp_path.rglob("*"))
+    before = sorted([*tmp_path.rglob("*"), *own_cache.glob("steps/**/*")])
     assert cli.main(["agreement", *map(str, pair)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == (
-        "1 pairs of photos measured; 1 without a face in the original, 1 black, so nothing of them was measured, "
-        "1 with an output of another shape than the original, 1 originals without an output, 1 outputs without an "
-        "original"
+        "pairs of photos measured: 1; not measured: no face in the original 1, black output 1, output of another shape "
+        "than the original 1, original without an output 1, output without an original 1"
     )
     table = folders.compare_folders(*pair)
     value = table.set_index("file").hed["ann/1.png"]
@@ -152,7 +150,25 @@ def test_folders_are_paired_measured_and_read_off_the_law(pair, tmp_path, capsys
     assert any(line.split()[:3] == ["HED", "edges", f"{value:.3f}"] for line in lines)
     assert "HED edges (20 settings" in lines[-2] and "gallery of 200" in lines[-2] and "scatter" in lines[-2]
     assert lines[-1].startswith("Caution: this is a prediction") and "does not prove anonymity" in lines[-1]
-    assert sorted(tmp_path.rglob("*")) == before, "nothing is written"
+    after = sorted([*tmp_path.rglob("*"), *own_cache.glob("steps/**/*")])
+    assert after == before, "nothing is written"
+
+
+def test_the_face_is_detected_in_the_original_and_the_same_place_of_the_output_is_measured(tmp_path, photos) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.mkdir(), second.mkdir()
+    picture = np.full((420, 500, 3), 110, np.uint8)
+    picture[60:316, 100:356] = cv2.resize(photos[0], (256, 256), interpolation=cv2.INTER_CUBIC)
+    soft = cv2.GaussianBlur(picture, (0, 0), 3)
+    outputs = {"near": soft, "large": cv2.resize(soft, (1000, 840)), "moved": np.roll(soft, 24, axis=1)}
+    for name, output in outputs.items():
+        Image.fromarray(picture).save(first / f"{name}.png")
+        Image.fromarray(output).save(second / f"{name}.png")
+    table = folders.compare_folders(first, second).set_index("file")
+    assert (table.status == "measured").all()
+    assert table.same.to_dict() == {"large.png": True, "moved.png": False, "near.png": True}, "softer is not anonymous"
+    assert table.hed["near.png"] > 0.6 and table.hed["large.png"] == pytest.approx(table.hed["near.png"], abs=0.05)
+    assert (table.loc["moved.png", ["hed", "canny"]] < table.loc["near.png", ["hed", "canny"]] - 0.15).all()
 
 
 def test_outside_of_the_measured_range_there_is_no_number(pair, tmp_path, capsys) -> None:
@@ -193,7 +209,7 @@ def test_what_cannot_be_compared_is_one_line(pair, tmp_path, photos) -> None:
             cli.main(["agreement", *arguments])
         assert "\n" not in str(error.value)
     (pair[1] / "ann/1.webp").unlink()
-    with pytest.raises(AnonlibError, match="no pair of photos could be measured: 1 without a face"):
+    with pytest.raises(AnonlibError, match="no pair of photos could be measured: no face in the original 1"):
         cli.main(["agreement", first, second])
     Image.fromarray(photos[0]).save(pair[0] / "ann/1.jpg")
     with pytest.raises(AnonlibError, match="rename one of them"):

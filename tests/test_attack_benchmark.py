@@ -490,6 +490,7 @@ def test_the_boundary_trains_on_a_mixture_and_tests_every_point(finished) -> Non
         "blurs": (2.0,),
         "pixels": (),
         "hidden": (),
+        "guidances": (),
         "anonymizer": "ia-canny",
         "train_photos": PEOPLE["train"] - 1,
         "steps": 1,

@@ -23,12 +23,12 @@ from anonlib.plotting.text import format_interval
 MEASURED, NO_FACE, BLACK, UNREADABLE, SHAPE = "measured", "no face", "black", "unreadable", "other shape"
 NO_OUTPUT, NO_ORIGINAL = "no output", "no original"
 WORDS = {
-    NO_FACE: "without a face in the original",
-    BLACK: "black, so nothing of them was measured",
+    NO_FACE: "no face in the original",
+    BLACK: "black output",
     UNREADABLE: "unreadable",
-    SHAPE: "with an output of another shape than the original",
-    NO_OUTPUT: "originals without an output",
-    NO_ORIGINAL: "outputs without an original",
+    SHAPE: "output of another shape than the original",
+    NO_OUTPUT: "original without an output",
+    NO_ORIGINAL: "output without an original",
 }
 LAWS = "law/{}/{}"  # condition, one of FIELDS: keys of results.json
 FIELDS = tuple(field.name for field in fields(Law))
@@ -80,10 +80,10 @@ def summary(table: pd.DataFrame, laws: Mapping[str, Law], evaluate: config.Evalu
     """
     measured, others = table[table.status == MEASURED], _counts(table)
     people = [folder if (folder := str(Path(file).parent)) != "." else file for file in measured.file]
-    lines = [f"{len(measured)} pairs of photos measured" + (f"; {others}" if others else "")]
+    lines = [f"pairs of photos measured: {len(measured)}" + (f"; not measured: {others}" if others else "")]
     unit = "folder" if len(set(people)) < len(people) else "photo"
     lines.append(
-        f"Agreement with the original inside the person (1: the same map), with {evaluate.confidence:.0%} intervals "
+        f"agreement with the original inside the person (1: the same map), with {evaluate.confidence:.0%} intervals "
         f"by {unit}:"
     )
     means = {}
@@ -229,4 +229,4 @@ def _row(file: Path | str, status: str) -> dict:
 
 def _counts(table: pd.DataFrame) -> str:
     counts = {status: int((table.status == status).sum()) for status in WORDS}
-    return ", ".join(f"{n} {WORDS[status]}" for status, n in counts.items() if n)
+    return ", ".join(f"{WORDS[status]} {n}" for status, n in counts.items() if n)
