@@ -19,7 +19,7 @@ READY := $(VENV)/.lock
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fetch anonymize paper figures explain verify test bench bench-gpu data models camouflage lab clean readme format lint lock
+.PHONY: help setup fetch anonymize agreement paper figures explain verify test bench bench-gpu data models camouflage lab clean readme format lint lock
 
 help: ## list the targets and their options
 	@echo 'make paper [PROFILE=smoke|demo|full|xl] [DATASET=name or folder of person/image] [ACCEPT=noncommercial]'
@@ -55,6 +55,9 @@ paper: setup ## run the notebooks; write every figure and table into figures/
 anonymize: setup ## IN=folder OUT=new folder [METHOD=ia-depth+hed]: anonymize the faces in photos of any size
 	@$(PY) -m anonlib.paper.cli anonymize "$(IN)" "$(OUT)" --profile "$(PROFILE)" --model "$(MODEL)" \
 		--camouflage "$(CAMOUFLAGE)" $(if $(METHOD),--method "$(METHOD)")
+
+agreement: setup ## IN=originals OUT=anonymized [TABLE=new.csv]: measure how far control maps agree, and predict top-1
+	@$(PY) -m anonlib.paper.cli agreement "$(IN)" "$(OUT)" $(NAMES) $(if $(TABLE),--table "$(TABLE)")
 
 figures: $(READY) ## draw the figures again from saved data, without any model
 	@$(PY) -m anonlib.paper.cli figures $(DATASET_OPTION)

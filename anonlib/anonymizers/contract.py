@@ -77,7 +77,15 @@ def full_batches(rows: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarr
 
 
 def is_original(image: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> bool:
-    """Decide whether a picture shows the person (mask above 0) of an image unchanged, or only softer or noisier."""
+    """Decide whether a picture shows the person of an image unchanged, or only softer or noisier.
+
+    Args:
+        image, picture: (H, W, 3) uint8.
+        mask: (H, W) uint8, above 0 where the person is.
+
+    Returns:
+        Whether it is the original.
+    """
     small = [cv2.resize(part, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for part in (image, picture, mask)]
     return _difference(image, picture, mask) < SAME_PIXELS or _difference(*small) < SAME_COARSE
 

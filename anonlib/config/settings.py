@@ -114,10 +114,12 @@ class Boundary:
     blurs: tuple[float, ...]  # sigma of the blurred control map, in pixels
     pixels: tuple[int, ...]  # pixels per side of the reduced control map
     hidden: tuple[str, ...]  # regions of the face that are blank in the control map
+    guidances: tuple[float, ...]  # classifier-free guidance scales; 1: no guidance
     few_steps: tuple[int, ...]  # sampler steps with the generator's LoRA
     train_photos: int | None  # anonymized photos of the attacker's training people, in total; None: all
     steps: int  # fine-tuning of notebook 03's attackers, on all variants jointly
     seeds: int  # how many of attack.seeds, from the first
+    agreement_photos: int | None  # test photos, one per person, whose control agreement is measured; None: all
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -151,7 +151,14 @@ def _face_of(file: Path, landmarks: np.ndarray | None) -> tuple[np.ndarray, dict
 
 
 def points_of(rgb: np.ndarray) -> np.ndarray | None:
-    """Find the five points (5, 2) that align the largest face of a photo (H, W, 3) uint8; None without a face."""
+    """Find the five points that align the largest face of a photo.
+
+    Args:
+        rgb: (H, W, 3) uint8, of any size.
+
+    Returns:
+        (5, 2) px; None without a face.
+    """
     detected = _largest_first(rgb)
     return detected[0].points if detected else None
 

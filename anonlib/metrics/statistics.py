@@ -60,17 +60,17 @@ def bootstrap_interval(
 def _bootstrap_means(total: np.ndarray, count: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:
     """Return the mean over probes in each of `n_bootstrap` resamples of people."""
     cached = len(total) * n_bootstrap <= CACHED_COUNTS
-    blocks = (_cached_counts if cached else _resample_counts)(len(total), n_bootstrap, seed)
+    blocks = (_cached_counts if cached else resample_counts)(len(total), n_bootstrap, seed)
     return np.concatenate([(times @ total) / (times @ count) for times in blocks])
 
 
 @lru_cache(maxsize=4)
 def _cached_counts(people: int, n_bootstrap: int, seed: int) -> list[np.ndarray]:
-    """Return all of `_resample_counts`: one table needs the same resamples hundreds of times."""
-    return list(_resample_counts(people, n_bootstrap, seed))
+    """Return all of `resample_counts`: one table needs the same resamples hundreds of times."""
+    return list(resample_counts(people, n_bootstrap, seed))
 
 
-def _resample_counts(people: int, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
+def resample_counts(people: int, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
     """Yield blocks (resamples, people) of how often each person is in each resample."""
     rng, step = np.random.default_rng(seed), max(1, CACHED_COUNTS // people)
     for start in range(0, n_bootstrap, step):

@@ -126,6 +126,23 @@ def _anonymize(options: argparse.Namespace) -> int:
     return 0
 
 
+def _agreement(options: argparse.Namespace) -> int:
+    """Compare anonymized photos with their originals, and predict top-1 from a run's law; exit with 1 on originals."""
+    from anonlib.paper import agreement, provenance
+
+    if not (options.originals and options.anonymized):
+        raise AnonlibError("name two folders of photos: IN=originals OUT=anonymized")
+    evaluate = config.load(options.profile).evaluate
+    results = provenance.results(output_folder(options.profile, dataset_name(options.dataset)))
+    table = agreement.compare_folders(Path(options.originals), Path(options.anonymized))
+    print("\n".join(agreement.summary(table, agreement.stored_laws(results), evaluate)))
+    if options.table:
+        table.to_csv(options.table, index=False)
+    if warning := agreement.passed_through(table):
+        print(warning, file=sys.stderr)
+    return int(bool(warning))
+
+
 def _clean(options: argparse.Namespace) -> int:
     """Remove executed notebooks, half-written files and scratch folders; figures, tables and cached steps stay."""
     folders = [folder for folder in figures_root().glob("**/notebooks") if folder.is_dir()]
@@ -177,11 +194,11 @@ def main(arguments: list[str]) -> int:
     parser = Parser(prog="anonlib", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     add = {}
-    for function in (_run, _figures, _explain, _verify, _fetch, _anonymize, _clean):
+    for function in (_run, _figures, _explain, _verify, _fetch, _anonymize, _agreement, _clean):
         command = commands.add_parser(function.__name__[1:], help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
         add[function] = command.add_argument
-    for function in (_run, _explain, _verify):
+    for function in (_run, _explain, _verify, _agreement):
         add[function]("--profile", default=DEFAULT_PROFILE, help="smoke, demo, full or xl (default: demo)")
         add[function]("--dataset", default=DEFAULT_DATASET, help="a registered name, or a folder of person/image")
     for function in (_run, _explain):
@@ -200,6 +217,9 @@ def main(arguments: list[str]) -> int:
     add[_anonymize]("--method", default="ia-depth+hed", help="anonymizer (default: ia-depth+hed)")
     add[_anonymize]("--profile", default=DEFAULT_PROFILE, help="the profile of the generator (default: demo)")
     add[_anonymize]("--camouflage", default="", help="folder of `make camouflage`")
+    add[_agreement]("originals", help="folder of photos, searched recursively")
+    add[_agreement]("anonymized", help="folder of photos of the same relative names")
+    add[_agreement]("--table", default="", help="file to write a row for each photo into, as CSV")
     options = parser.parse_args(arguments)
     return options.function(options)
 

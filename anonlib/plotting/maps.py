@@ -44,18 +44,69 @@ def frontier(
     figure, axes = style.canvas(3.6)
     line = data[data[front]].sort_values(x, kind="stable")
     axes.plot(line[x], line[y], color="#555555", linewidth=1.0, linestyle=(0, (2, 2)), zorder=1)
-    for index, kind in enumerate(dict.fromkeys(data[series])):
-        part = data[data[series] == kind]
-        bars = np.abs(np.stack([part[y] - part[lo], part[hi] - part[y]]).astype(float))
-        look = style.look(index) | {"linestyle": "none"}
-        axes.errorbar(part[x], part[y], yerr=bars, capsize=2, elinewidth=0.8, label=str(kind), **look)
-    style.percent(axes.yaxis)
+    _points(axes, data, x, (y, lo, hi), series)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.set_ylim(bottom=0)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(set(data[series])))
     _label(axes, data[[x, y]].to_numpy(float), data[text].astype(str).tolist())
     return figure
+
+
+def fitted_curves(
+    data: Mapping[str, Any],
+    *,
+    x: Mapping[str, str],
+    y: str,
+    lo: str,
+    hi: str,
+    series: str,
+    text: str,
+    chance: float,
+    ylabel: str,
+) -> Figure:
+    """Draw labelled points with their intervals, a curve through them, and the band in which further points lie.
+
+    Args:
+        data: "table" with one row per point, and "curve_<column>" (4, G) of each panel: x, y and the band's edges.
+        x: Column of the horizontal axis -> its label, one panel for each, below one another; points without a value are
+            left out there.
+        y: Column of the vertical axis, a share.
+        lo, hi: Columns of the intervals' ends along y.
+        series: Column of the series, which differ in colour and marker.
+        text: Column of the points' labels.
+        chance: A level to mark.
+        ylabel: Of the vertical axis.
+
+    Returns:
+        The figure.
+    """
+    table = data["table"]
+    figure, axes = style.canvas(4.4 * len(x), rows=len(x), squeeze=False)
+    for panel, (column, label) in zip(axes[:, 0], x.items(), strict=True):
+        along, middle, below, above = data[f"curve_{column}"]
+        panel.fill_between(along, below, above, color="#bbbbbb", alpha=0.35, linewidth=0, zorder=0)
+        panel.plot(along, middle, color="#555555", linewidth=1.4, zorder=1)
+        _points(panel, table, column, (y, lo, hi), series)
+        panel.set(xlabel=label, ylabel=ylabel, ylim=(0, min(1.02, 1.05 * float(table[hi].max()))))
+        style.chance_line(panel, chance, horizontal=True)
+    handles = axes[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=len(set(table[series])))
+    for panel, column in zip(axes[:, 0], x, strict=True):  # only now the panels have their places
+        shown = table.dropna(subset=[column])
+        _label(panel, shown[[column, y]].to_numpy(float), shown[text].astype(str).tolist())
+    return figure
+
+
+def _points(axes: Axes, data: pd.DataFrame, x: str, values: tuple[str, str, str], series: str) -> None:
+    """Draw the points of each series with their intervals along y; `values` are the columns of y, lo and hi."""
+    y, lo, hi = values
+    for index, kind in enumerate(dict.fromkeys(data[series])):
+        part = data[data[series] == kind]
+        bars = np.abs(np.stack([part[y] - part[lo], part[hi] - part[y]]).astype(float))
+        look = style.look(index) | {"linestyle": "none"}
+        axes.errorbar(part[x], part[y], yerr=bars, capsize=2, elinewidth=0.8, label=str(kind), **look)
+    style.percent(axes.yaxis)
 
 
 def _label(axes: Axes, points: np.ndarray, texts: list[str]) -> None:

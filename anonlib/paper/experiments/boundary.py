@@ -28,7 +28,7 @@ PRESERVED = ("yaw", "pitch", "smile", "brightness")  # attributes that an anonym
 
 @dataclass(frozen=True)
 class Point:
-    """One setting: axis "strength", "blur", "pixels", "hidden" or "few_steps", its value, and the options."""
+    """One setting, and the options that make it; axis is strength, blur, pixels, hidden, few_steps or guidance."""
 
     name: str
     axis: str
@@ -48,13 +48,14 @@ def points(boundary: config.Boundary) -> list[Point]:
     controls = registry.get(boundary.anonymizer).controls
     full = {"scales": dict.fromkeys(controls, max(boundary.strengths))}
     settings = [("strength", value, {"scales": dict.fromkeys(controls, value)}) for value in boundary.strengths]
-    for axis, option, values in (
-        ("blur", "blur", boundary.blurs),
-        ("pixels", "pixels", boundary.pixels),
-        ("hidden", "hidden", boundary.hidden),
-        ("few_steps", "lcm_steps", boundary.few_steps),
+    for axis, values, varied in (
+        ("blur", boundary.blurs, lambda value: {"blur": value}),
+        ("pixels", boundary.pixels, lambda value: {"pixels": value}),
+        ("hidden", boundary.hidden, lambda value: {"hidden": value}),
+        ("guidance", boundary.guidances, lambda value: {"guidance": (value,)}),
+        ("few_steps", boundary.few_steps, lambda value: {"lcm_steps": value}),
     ):
-        settings += [(axis, value, full | {option: value}) for value in values]
+        settings += [(axis, value, full | varied(value)) for value in values]
     return [Point(f"{boundary.anonymizer}-{axis}-{value}", axis, value, options) for axis, value, options in settings]
 
 

@@ -30,7 +30,7 @@ def reconstruct(images: np.ndarray, model: str = str(SMALL), batch: int = 16) ->
 
     Args:
         images: (N, H, W, 3) uint8.
-        model, batch: The bundle's folder, and images per forward pass.
+        model, batch: The bundle's folder or owner/model@commit, and images per forward pass.
 
     Returns:
         (N, H, W, 3) uint8.
@@ -39,7 +39,7 @@ def reconstruct(images: np.ndarray, model: str = str(SMALL), batch: int = 16) ->
 
     from anonlib.networks.pictures import to_pictures
 
-    vae, decoded = load_pipeline(ModelSpec(ModelRef(model))).vae, []
+    vae, decoded = load_pipeline(ModelSpec(ModelRef.of(model))).vae, []
     with torch.inference_mode():
         for start in range(0, len(images), batch):
             latents = vae.encode(to_pictures(images[start : start + batch]).to(device())).latent_dist.mean
