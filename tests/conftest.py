@@ -66,9 +66,8 @@ def write_tiny_bundle(folder: Path) -> Path:
     torch.manual_seed(0)
     tokenizer = build.build_tokenizer(folder / "words")
     unet = build.build_unet(widths=(16, 32), layers=1)
-    nets = {name: build.build_controlnet(unet) for name in ("hed", "depth", "canny")}
-    more = ("normal", "segmentation", "openpose", "lineart")
-    nets |= {name: build.build_controlnet(unet, attention=False) for name in more}
+    names = ("hed", "depth", "canny", "normal", "segmentation", "openpose", "lineart")
+    nets = {name: build.build_controlnet(unet) for name in names}
     identity = build.build_identity(unet)
     for net in [*nets.values(), identity]:  # an untrained ControlNet adds exactly nothing: make it add something
         for layer in [*net.controlnet_down_blocks, net.controlnet_mid_block]:

@@ -122,22 +122,24 @@ def test_the_autoencoder_learns_and_scales_its_latents(tmp_path):
     assert float((encode(vae, images) * vae.config.scaling_factor).std()) == pytest.approx(1, abs=0.15)
 
 
-def test_the_decoder_s_second_stage_leaves_the_latents_alone(tmp_path, monkeypatch):
+def test_a_wider_decoder_starts_where_the_old_one_is_and_leaves_the_latents_alone(tmp_path, monkeypatch):
     from tools.build import train_decoder
     from tools.build.train_vae import encode
 
-    monkeypatch.setattr(train_decoder, "ALONE", 1)  # the last two steps have the discriminator's loss in them
-    images = pictures(4)
+    monkeypatch.setattr(train_decoder, "WIDTHS", (16, 32, 64, 128))
     torch.manual_seed(0)
-    vae = build_vae((8, 8, 8, 16), 1).eval()
-    before, latents = vae.decoder.conv_out.weight.detach().clone(), encode(vae, images)
-    train_decoder.train_decoder(vae, images, training.Schedule(3, 2, 1e-3), tmp_path)
-    assert torch.equal(encode(vae, images), latents)
-    state = training.load_checkpoint(tmp_path / "decoder.pt")
-    after = state["ema"]["decoder.conv_out.weight"]
-    assert not torch.equal(after, before)
-    torch.testing.assert_close(vae.decoder.conv_out.weight.detach(), before.lerp(after, train_decoder.SHARE))
-    assert any(name.startswith("judge.") for name in state["net"]) and np.isfinite(state["log"][-1]["false"])
+    vae, images = build_vae((8, 16, 32, 64), 1).eval(), pictures(4)
+    wide = train_decoder.widen(vae).eval()
+    assert wide.decoder.conv_out.weight.shape[1] == 2 * vae.decoder.conv_out.weight.shape[1]
+    with torch.no_grad():
+        latents = torch.randn(2, 4, 16, 16)
+        torch.testing.assert_close(wide.decode(latents).sample, vae.decode(latents).sample, atol=1e-4, rtol=1e-3)
+    before, latents = wide.decoder.conv_out.weight.detach().clone(), encode(vae, images)
+    train_decoder.train_decoder(wide, images, training.Schedule(3, 2, 1e-3), tmp_path)
+    torch.testing.assert_close(encode(wide, images), latents, atol=1e-3, rtol=1e-3)
+    assert not torch.equal(wide.decoder.conv_out.weight, before)
+    (log,) = training.load_checkpoint(tmp_path / "decoder.pt")["log"]
+    assert log.keys() >= {"psnr", "lpips", "true", "false"}, "the last steps have the discriminator's loss"
 
 
 @pytest.fixture(scope="module")
@@ -173,13 +175,38 @@ def test_draws_drop_pictures_and_captions_at_their_rates(latents):
     assert silent == pytest.approx(train_unet.NO_CAPTION_SHARE, abs=0.02)
 
 
-def test_velocity_target_recovers_the_clean_latent(latents):
+def test_a_mirror_image_has_the_mirrored_map():
+    maps = np.random.default_rng(0).integers(0, 256, (3, 8, 8)).astype(np.uint8)
+    rows = train_unet.mirrored(maps, np.array([0, 1, 4, 5]))
+    assert (rows[0] == maps[0]).all() and (rows[1] == maps[0][:, ::-1]).all()
+    assert (rows[2] == maps[2]).all() and (rows[3] == maps[2][:, ::-1]).all()
+
+
+def test_the_clean_latent_is_read_off_the_velocity(latents):
     _, data = latents
     draws = train_unet.TrainingSampler(data, seed=0)
     d = draws(torch.arange(24))
-    alpha = draws.scheduler.alphas_cumprod[d["times"]].view(-1, 1, 1, 1)
-    clean = alpha.sqrt() * d["noisy"] - (1 - alpha).sqrt() * d["target"]
-    assert torch.allclose(clean, data.clean, atol=1e-4)
+    torch.testing.assert_close(train_unet.predict_clean(d, d["target"], draws.scheduler), data.clean, atol=1e-4, rtol=0)
+
+
+def test_cycle_consistency_is_zero_for_the_pictures_own_map_and_teaches_at_low_noise_only():
+    from tools.build.consistency import LATEST, Consistency
+
+    torch.manual_seed(0)
+    vae = build_vae((8, 8, 8, 16), 1)
+    cycle = Consistency(vae, lambda pictures: pictures.mean(1, keepdim=True), weight=2.0, rows=2)
+    clean = torch.randn(3, 4, 16, 16, requires_grad=True)
+    with torch.no_grad():
+        pictures = vae.decode(clean / vae.config.scaling_factor).sample.clamp(-1, 1) / 2 + 0.5
+    own = pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    times = torch.tensor([LATEST + 1, 5, LATEST])
+    assert cycle(clean, times, own)[0].item() == pytest.approx(0, abs=1e-9)
+    distance, measures = cycle(clean, times, 1 - own)
+    distance.backward()
+    assert distance.item() == pytest.approx(2 * measures["cycle"]) and distance > 0
+    assert not clean.grad[0].any() and clean.grad[1].any() and clean.grad[2].any()
+    late, nothing = cycle(clean, torch.full((3,), LATEST + 1), own)
+    assert late == 0 and nothing == {}
 
 
 def test_unet_then_controlnet_train_and_the_unet_stays_frozen(latents, tmp_path):
@@ -189,10 +216,10 @@ def test_unet_then_controlnet_train_and_the_unet_stays_frozen(latents, tmp_path)
     train_unet.train_unet(unet, text, data, training.Schedule(3, 4, 1e-3), tmp_path)
     assert any(not torch.equal(before[name], value) for name, value in text.state_dict().items())
     frozen = {name: value.clone() for name, value in unet.state_dict().items()}
-    grey = np.random.default_rng(0).integers(0, 256, (24, 128, 128)).astype(np.uint8)
+    grey = np.random.default_rng(0).integers(0, 256, (len(data.clean) // 2, 128, 128)).astype(np.uint8)
     for name, net, maps in (
         ("hed", build.build_controlnet(unet), grey),
-        ("normal", build.build_controlnet(unet, attention=False), np.stack([grey] * 3, axis=-1)),
+        ("normal", build.build_controlnet(unet), np.stack([grey] * 3, axis=-1)),
         ("identity", build.build_identity(unet), None),
     ):
         train_unet.train_controlnet(name, net, unet, text, data, maps, training.Schedule(3, 4, 1e-2), tmp_path)

@@ -57,17 +57,3 @@ def test_parts_have_colours_of_their_own_and_holes_are_skin(monkeypatch):
     assert (drawn[0, 65, 65] == PART_COLOURS[1]).all() and not drawn[0, 5, 5].any()
     conditions.ANNOTATORS["depth"](seen), conditions.ANNOTATORS["openpose"](seen)
     assert asked == [1], "parsed once for all"
-
-
-def test_what_training_needs_is_made_of_photos_and_their_mirror_images(photos):
-    from tools.build.pool import annotate_faces
-
-    told = annotate_faces(photos[:2])
-    assert told["masks"].shape == (2, 128, 128) and len(told["captions"]) == 2
-    for name in ("labels", "hed", "canny", "depth"):
-        assert told[name].shape == (4, 128, 128)
-    for name in ("normal", "segmentation", "openpose"):
-        assert told[name].shape == (4, 128, 128, 3)
-    edges = told["hed"].astype(float)
-    assert np.corrcoef(edges[0].ravel(), edges[1][:, ::-1].ravel())[0, 1] > 0.8
-    assert np.corrcoef(edges[0].ravel(), edges[2].ravel())[0, 1] < 0.8

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 # of 23; StyleGAN2's layers 3 to 7 of 18, which the authors optimize, modulate the same sizes, 16 px to 64 px
 SHAPED = slice(4, 11)
-IDENTITY, ATTRIBUTES = 10.0, 0.1  # weights of the losses
+TOKENS = 197  # of FaRL, whose differences the authors add up; ours is the mean difference of one set of features
+IDENTITY, ATTRIBUTES = 10.0, 0.1 * TOKENS  # weights of the losses
 RATE, MILESTONES, DECAY = 0.01, (0.75, 0.9), 0.8  # of Adam; milestones are shares of the steps
 FIT_RATE, FIT_PENALTY = 0.02, 0.1  # of the inversion; the penalty is on leaving the encoder's guess
 MIN_LEVELS = 4  # of the generator for the result; more if the losses compare more

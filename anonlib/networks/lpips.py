@@ -26,13 +26,24 @@ class LPIPS(nn.Module):
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        x, total = (torch.cat([first, second]) - self.shift) / self.scale, 0.0
+        return self.distance(self.features(torch.cat([first, second])))
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Return AlexNet's five layers of pictures (B, 3, H, W) in [-1, 1]."""
+        x, layers = (pictures - self.shift) / self.scale, []
         for k, (stride, padding, pool) in enumerate(self.settings):
             x = F.max_pool2d(x, 3, 2) if pool else x
             x = F.relu(F.conv2d(x, self.trunk[2 * k], self.trunk[2 * k + 1], stride, padding))
-            unit = x / (x.pow(2).sum(1, keepdim=True) + 1e-10).sqrt()
+            layers.append(x)
+        return layers
+
+    def distance(self, layers: list[Tensor]) -> Tensor:
+        """Return the distances (B,) of the first half of a batch of `features` to the second."""
+        total = 0.0
+        for layer, head in zip(layers, self.heads, strict=True):
+            unit = layer / (layer.pow(2).sum(1, keepdim=True) + 1e-10).sqrt()
             a, b = unit.chunk(2)
-            total = total + F.conv2d((a - b).pow(2), self.heads[k]).mean((1, 2, 3))
+            total = total + F.conv2d((a - b).pow(2), head).mean((1, 2, 3))
         return total
 
 

@@ -1,19 +1,24 @@
-"""The diffusion model's training pool and held-out set: drawn faces of other people, with control maps."""
+"""The training pool and the held-out set: drawn faces of other people, and what was annotated in them.
+
+A shard is one file of images, and one file for each kind of annotation, made when it is first asked for.
+"""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from anonlib.controls import ANNOTATORS, ParsedImages
-from anonlib.faces import align, detect, with_mirrors
+from anonlib.faces import align, detect
 from tools.build.render import TRUNCATION, looks_young
 from tools.build.stylespace import LAYERS, Generator, load_generator
 
 STREAM = 7
 HELD_OUT = 100_000  # first seed of the held-out set
 SHARD = 200
+PARSED = "parsed"  # person masks, parser classes and captions; each annotator has a file of its own
 
 
 def pool_styles(generator: Generator, seed: int) -> np.ndarray:
@@ -31,42 +36,91 @@ def draw_pool_face(generator: Generator, seed: int) -> np.ndarray | None:
     styles = pool_styles(generator, seed)
     if looks_young(styles[0]):
         return None
-    picture = generator.draw(styles)
+    picture = generator.draw_half(styles)
     faces = detect(picture)
     return align(picture, faces[0].points) if faces else None
 
 
-def annotate_faces(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what training needs besides the images (N, 128, 128, 3) uint8.
-
-    The result has person masks (N, 128, 128), captions (N), and parser classes and control maps (2N, 128, 128[, 3]) of
-    each photo and its mirror image in turn.
-    """
-    from anonlib.faces.captions import caption
-
-    parsed = ParsedImages(with_mirrors(images))
-    captions = [caption(image, labels) for image, labels in zip(images, parsed.labels[::2], strict=True)]
-    annotations = {"masks": parsed.masks[::2], "captions": np.array(captions), "labels": parsed.labels}
-    return annotations | {name: annotator(parsed) for name, annotator in ANNOTATORS.items()}
-
-
 def draw_shard(first: int, path: Path) -> None:
-    """Draw SHARD seeds from `first` on and write them with their annotations, unless the file exists."""
+    """Draw SHARD seeds from `first` on and write the images, unless the file exists."""
     if path.exists():
         return
     cv2.setNumThreads(1)
     generator = load_generator()
     faces = {seed: draw_pool_face(generator, seed) for seed in range(first, first + SHARD)}
     drawn = {seed: face for seed, face in faces.items() if face is not None}
-    images = np.stack(list(drawn.values()))
-    part = path.with_suffix(".part.npz")
+    _save(path, images=np.stack(list(drawn.values())), seeds=np.array(list(drawn)))
+
+
+def annotate_shard(path: Path, name: str) -> None:
+    """Write a file of annotations (PARSED, or an annotator's name) beside a shard, unless it exists."""
+    target = _annotation(path, name)
+    if target.exists():
+        return
+    cv2.setNumThreads(1)
+    with np.load(path) as stored:
+        parsed = ParsedImages(stored["images"])
+    if name != PARSED and _annotation(path, PARSED).exists():
+        with np.load(_annotation(path, PARSED)) as stored:
+            parsed.labels, parsed.masks = stored["labels"], stored["masks"]
+    _save(target, **annotate_faces(parsed, name))
+
+
+def annotate_faces(parsed: ParsedImages, name: str) -> dict[str, np.ndarray]:
+    """Return person masks (N, 128, 128), labels and captions (N,) for PARSED, else an annotator's maps by its name."""
+    from anonlib.faces.captions import caption
+
+    if name != PARSED:
+        return {name: ANNOTATORS[name](parsed)}
+    captions = [caption(image, labels) for image, labels in zip(parsed.images, parsed.labels, strict=True)]
+    return {"masks": parsed.masks, "labels": parsed.labels, "captions": np.array(captions)}
+
+
+def draw_pool(folder: Path, seeds: range, workers: int) -> None:
+    """Draw a pool's missing shards in single-thread processes."""
+    shards = [(first, folder / f"{first:06d}.npz") for first in range(seeds.start, seeds.stop, SHARD)]
+    _run(draw_shard, [(first, path) for first, path in shards if not path.exists()], f"{folder.name} drawn", workers)
+
+
+def load_pool(folder: Path, names: tuple[str, ...] = (PARSED,), workers: int = 1) -> dict[str, np.ndarray]:
+    """Load a pool's images, seeds and these annotations, after making the missing ones.
+
+    Args:
+        folder: Folder of shards.
+        names: PARSED and annotators.
+        workers: Processes that annotate.
+
+    Returns:
+        images (N, 128, 128, 3), seeds (N,), masks, labels and captions for PARSED, and maps (N, 128, 128[, 3]) uint8.
+    """
+    paths = [path for path in sorted(folder.glob("[0-9]*.npz")) if path.stem.isdigit()]
+    for name in names:
+        missing = [(path, name) for path in paths if not _annotation(path, name).exists()]
+        _run(annotate_shard, missing, f"{folder.name} {name}", workers)
+    files = [[path, *(_annotation(path, name) for name in names)] for path in paths]
+    shards = [{key: value for file in own for key, value in np.load(file).items()} for own in files]
+    return {key: np.concatenate([shard.pop(key) for shard in shards]) for key in list(shards[0])}
+
+
+def _annotation(path: Path, name: str) -> Path:
+    return path.with_name(f"{path.stem}-{name}.npz")
+
+
+def _run(function: Callable, calls: list[tuple], label: str, workers: int) -> None:
+    """Run calls in fresh processes and print how many are done."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    if not calls:
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
+        for done, _ in enumerate(processes.map(function, *zip(*calls, strict=True)), start=1):
+            print(f"{label}: {done} of {len(calls)} shards", flush=True)
+
+
+def _save(path: Path, **arrays: np.ndarray) -> None:
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(part, images=images, seeds=np.array(list(drawn)), **annotate_faces(images))
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
     os.replace(part, path)
-
-
-def load_pool(folder: Path) -> dict[str, np.ndarray]:
-    """Load a pool folder: its shards, concatenated."""
-    paths = sorted(folder.glob("[0-9]*.npz"))
-    shards = [dict(np.load(path)) for path in paths if not path.name.endswith(".part.npz")]
-    return {key: np.concatenate([shard[key] for shard in shards]) for key in shards[0]}

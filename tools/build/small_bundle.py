@@ -75,19 +75,18 @@ def build_unet(widths: tuple[int, ...] = (64, 128, 192), layers: int = 1) -> UNe
 
 
 def build_controlnet(
-    unet: UNet2DConditionModel, attention: bool = True, embedding: tuple[int, ...] = (8, 16, 32, 64), channels: int = 3
+    unet: UNet2DConditionModel, embedding: tuple[int, ...] = (16, 32, 64, 96), channels: int = 3
 ) -> ControlNetModel:
     """Return a ControlNet with the weights of the UNet's encoder; its input has the 4 latent channels, as published.
 
-    Without `attention` it has half the size. `channels`: of the map. `embedding`: widths of the map's encoder; each but
-    the first halves the sides.
+    It has no attention, which halves its size: a map says where things are. `channels`: of the map. `embedding`: widths
+    of the map's encoder; each but the first halves the sides.
     """
-    blocks = unet.config.down_block_types
     net = ControlNetModel(
         in_channels=4,
         conditioning_channels=channels,
-        down_block_types=blocks if attention else ("DownBlock2D",) * len(blocks),
-        mid_block_type="UNetMidBlock2DCrossAttn" if attention else "UNetMidBlock2D",
+        down_block_types=("DownBlock2D",) * len(unet.config.down_block_types),
+        mid_block_type="UNetMidBlock2D",
         block_out_channels=unet.config.block_out_channels,
         layers_per_block=unet.config.layers_per_block,
         cross_attention_dim=unet.config.cross_attention_dim,
@@ -105,7 +104,7 @@ def build_controlnet(
 def build_identity(unet: UNet2DConditionModel) -> ControlNetModel:
     """Return CAMOUFLaGE's untrained identity function: a ControlNet on the photo's latent, at the latent's size."""
     width = unet.config.block_out_channels[0]
-    return build_controlnet(unet, attention=False, embedding=(width,), channels=4)
+    return build_controlnet(unet, embedding=(width,), channels=4)
 
 
 def copy_matching(net: ControlNetModel, weights: Mapping[str, torch.Tensor]) -> ControlNetModel:

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionInpaintPipeline, UNet2DConditionModel
+from diffusers import (
+    AsymmetricAutoencoderKL,
+    AutoencoderKL,
+    ControlNetModel,
+    StableDiffusionInpaintPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.assets.models import SMALL, ModelRef, ModelSpec, controlnet_folder
@@ -15,8 +21,9 @@ from anonlib.engine.pool import default_workers
 from anonlib.faces import with_mirrors
 from anonlib.faces.attributes import ENCODER, SmallAttributePredictor
 from anonlib.faces.people import read_person
+from tools.build.consistency import REPEATED, Consistency
 from tools.build.measure import measure_bundle
-from tools.build.pool import HELD_OUT, SHARD, draw_shard, load_pool
+from tools.build.pool import HELD_OUT, draw_pool, load_pool
 from tools.build.small_bundle import (
     build_controlnet,
     build_scheduler,
@@ -27,28 +34,25 @@ from tools.build.small_bundle import (
 )
 from tools.build.train_attributes import train_attributes
 from tools.build.train_camouflage import CamouflagePlan, train_camouflage
-from tools.build.train_decoder import train_decoder
+from tools.build.train_decoder import train_decoder, widen
+from tools.build.train_depth import train_depth
 from tools.build.train_few_steps import train_few_steps
 from tools.build.train_unet import WHOLE_SHARE, Latents, prepare_latents, train_controlnet, train_unet
 from tools.build.train_vae import build_vae, train_vae
 from tools.build.training import Schedule
 
 CONTROLS = ("hed", "depth", "canny")  # the others start from the first; each has a Schedule in Plan
-PLAIN = ("lineart", "segmentation", "openpose", "normal")  # without attention, half as large, for CAMOUFLaGE-Base
-# more steps do not help: on 118 held-out faces the loss is least after 1,500 to 2,000 steps of 64, then it rises
-PLAIN_WHOLE = 0.7  # share of their samples with the whole picture masked, as in CAMOUFLaGE
+WHOLE_PHOTO = ("lineart", "segmentation", "openpose", "normal")  # only CAMOUFLaGE-Base uses them
+WHOLE_PHOTO_SHARE = 0.7  # of their samples with the whole picture masked, as in CAMOUFLaGE
+FIRST = {"train": 0, "held_out": HELD_OUT}  # seeds of the pools
+CYCLE = 2.0  # weight of the cycle consistency of HED edges and depth
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Number of faces to draw, and the training length of each part.
+    """Number of faces to draw, and the training length of each part."""
 
-    The shipped bundle differs. Its decoder and first three ControlNets were trained on 1,419 faces, its LoRA on 715,
-    CAMOUFLaGE's parts on 2,134 (the identity function on 2,016). The ControlNets were trained in several runs, HED's in
-    3,350 steps, the first 1,500 at a rate of 4e-4 on earlier UNet weights. CAMOUFLaGE-Light's rate fell later.
-    """
-
-    pool_seeds: int = 4_600  # about 60 % of them look adult and are used
+    pool_seeds: int = 80_000  # about 60 % of them look adult and are used
     held_out_seeds: int = 4_000
     vae: Schedule = Schedule(5_000, 8, 8e-4)
     decoder: Schedule = Schedule(2_600, 8, 2e-4)
@@ -60,6 +64,7 @@ class Plan:
     segmentation: Schedule = Schedule(1_000, 32, 2e-3)
     openpose: Schedule = Schedule(1_000, 32, 2e-3)
     normal: Schedule = Schedule(1_000, 32, 2e-3)
+    depth_network: Schedule = Schedule(3_000, 16, 2e-3)
     attributes: Schedule = Schedule(1_500, 128, 1e-3)
     camouflage: CamouflagePlan = CamouflagePlan(Schedule(3_250, 64, 2e-3), Schedule(1_500, 32, 1e-3))
     chains: int = 3_008  # that the few-step LoRA's teacher samples
@@ -74,21 +79,18 @@ def main() -> None:
 def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
     """Draw the pools, train every part, save the bundle in `target` and measure it; return `target`."""
     root = cache_root()
-    draw_pools(plan, root, workers)
-    pool, checkpoints = load_training_pool(), root / "train"
+    for name, seeds in (("train", plan.pool_seeds), ("held_out", plan.held_out_seeds)):
+        draw_pool(root / "drawn" / name, range(FIRST[name], FIRST[name] + seeds), workers)
+    pool, checkpoints = load_training_pool(workers), root / "train"
+    train_depth(pool, plan.depth_network, checkpoints)
     torch.manual_seed(0)
-    vae = train_vae(build_vae(), pool["images"], plan.vae, checkpoints)
+    narrow = train_vae(build_vae(), pool["images"], plan.vae, checkpoints)
     torch.manual_seed(3)
+    vae = widen(narrow)
     train_decoder(vae, pool["images"], plan.decoder, checkpoints)
     tokenizer, text_encoder, unet, latents = start_unet(vae, pool, checkpoints)
     train_unet(unet, text_encoder, latents, plan.unet, checkpoints)
-    frozen, nets = (unet, text_encoder, latents), {}
-    for name in (*CONTROLS, *PLAIN):
-        nets[name] = build_controlnet(unet, attention=name in CONTROLS)
-        if CONTROLS[0] in nets:  # a net of one kind of map learns another one faster
-            copy_matching(nets[name], nets[CONTROLS[0]].state_dict())
-        whole = PLAIN_WHOLE if name in PLAIN else WHOLE_SHARE
-        train_controlnet(name, nets[name], *frozen, pool[name], getattr(plan, name), checkpoints, whole)
+    nets = train_controlnets(plan, unet, text_encoder, vae, latents, root / "drawn" / "train", checkpoints, workers)
     save_bundle(target, vae, unet, text_encoder, tokenizer, nets)
 
     def load_shipped() -> StableDiffusionInpaintPipeline:
@@ -103,28 +105,38 @@ def make_bundle(plan: Plan, target: Path, workers: int) -> Path:
     lora = target.with_name(f"{target.name}-few-steps")
     fresh = load_shipped()
     train_few_steps(fresh.unet, fresh.text_encoder, tokenizer, latents, plan.chains, plan.few_steps, checkpoints, lora)
-    measure_bundle(load_pool(root / "drawn" / "held_out"), checkpoints, target)
+    measure_bundle(load_pool(root / "drawn" / "held_out", workers=workers), checkpoints, target)
     return target
 
 
-def load_training_pool() -> dict[str, np.ndarray]:
-    """Load the training pool of drawn faces."""
-    return load_pool(cache_root() / "drawn" / "train")
+def load_training_pool(workers: int = 1) -> dict[str, np.ndarray]:
+    """Load the training pool of drawn faces, parsed."""
+    return load_pool(cache_root() / "drawn" / "train", workers=workers)
 
 
-def draw_pools(plan: Plan, root: Path, workers: int) -> None:
-    """Draw the training pool and the held-out set in single-thread processes."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    shards = [(first, root / "drawn" / "train" / f"{first:06d}.npz") for first in range(0, plan.pool_seeds, SHARD)]
-    held_out = range(HELD_OUT, HELD_OUT + plan.held_out_seeds, SHARD)
-    shards += [(first, root / "drawn" / "held_out" / f"{first:06d}.npz") for first in held_out]
-    missing = [(first, path) for first, path in shards if not path.exists()]
-    print(f"pool: {len(shards) - len(missing)} of {len(shards)} shards are there", flush=True)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
-        for done, _ in enumerate(processes.map(draw_shard, *zip(*missing, strict=True)) if missing else [], start=1):
-            print(f"pool: shard {done} of {len(missing)} drawn", flush=True)
+def train_controlnets(
+    plan: Plan,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    vae: AsymmetricAutoencoderKL,
+    latents: Latents,
+    drawn: Path,
+    checkpoints: Path,
+    workers: int,
+) -> dict[str, ControlNetModel]:
+    """Train the ControlNets of all conditions on a folder of drawn faces; return them by condition."""
+    nets: dict[str, ControlNetModel] = {}
+    for name in (*CONTROLS, *WHOLE_PHOTO):
+        nets[name] = build_controlnet(unet)
+        if len(nets) > 1:  # a net of one kind of map learns another one faster
+            copy_matching(nets[name], nets[CONTROLS[0]].state_dict())
+        whole = WHOLE_PHOTO_SHARE if name in WHOLE_PHOTO else WHOLE_SHARE
+        maps = load_pool(drawn, (name,), workers)[name]
+        cycle = Consistency(vae, REPEATED[name](), CYCLE) if name in REPEATED else None
+        options = {"whole": whole, "consistency": cycle}
+        schedule = getattr(plan, name)
+        train_controlnet(name, nets[name], unet, text_encoder, latents, maps, schedule, checkpoints, **options)
+    return nets
 
 
 def start_unet(

@@ -76,12 +76,14 @@ def _data(pool: dict[str, np.ndarray]) -> dict[str, Tensor]:
     return {"features": torch.cat(parts), "labels": wanted.repeat(VERSIONS, 1), "words": words.repeat(VERSIONS, 1)}
 
 
-def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Degrade a photo (H, W, 3) uint8 as a worse camera does: motion, light, colour, blur, noise, compression."""
-    size = image.shape[1::-1]
-    warp = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), rng.normal(0, 4), rng.uniform(0.92, 1.12))
-    warp[:, 2] += rng.normal(0, 3, 2)
-    degraded = cv2.warpAffine(image, warp, size, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+def degrade(image: np.ndarray, rng: np.random.Generator, moved: bool = True) -> np.ndarray:
+    """Degrade a photo (H, W, 3) uint8 as a worse camera does: motion (if `moved`), light, colour, blur, noise, JPEG."""
+    degraded = image.astype(np.float32)
+    if moved:
+        size = image.shape[1::-1]
+        warp = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), rng.normal(0, 4), rng.uniform(0.92, 1.12))
+        warp[:, 2] += rng.normal(0, 3, 2)
+        degraded = cv2.warpAffine(image, warp, size, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     grey = degraded.mean(2, keepdims=True)
     degraded = grey + (degraded - grey) * (0.0 if rng.random() < 0.1 else rng.uniform(0.5, 1.4))
     degraded = (degraded - 128) * rng.uniform(0.7, 1.3) + 128 + rng.normal(0, 18) + rng.normal(0, 6, 3)

@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from anonlib.faces import dilate_masks, with_mirrors
 from anonlib.faces.captions import randomize_style
+from tools.build.consistency import Consistency
 from tools.build.train_vae import encode
 from tools.build.training import Schedule, autocast, device, train
 
@@ -149,12 +150,14 @@ def train_controlnet(
     folder: Path,
     whole: float = WHOLE_SHARE,
     scheduler: DDPMScheduler = NOISE,
+    consistency: Consistency | None = None,
 ) -> None:
     """Train one ControlNet (Zhang et al., 2023) on the frozen UNet.
 
-    `controls` are maps (2N, 128, 128[, 3]) uint8 of the rows of `latents`. None stands for the latent itself without a
-    caption, which makes CAMOUFLaGE's identity function (Piano et al., 2024). `whole` is the share of samples with
-    everything masked. All times weigh the same: min-SNR would nearly remove the noisiest, where controls matter.
+    `controls` are maps (N, 128, 128[, 3]) uint8 of the photos; a mirror image has the mirrored map. None stands for the
+    latent itself without a caption, which makes CAMOUFLaGE's identity function (Piano et al., 2024). `whole` is the
+    share of samples with everything masked. All times weigh the same: min-SNR would nearly remove the noisiest, where
+    controls matter. `consistency` compares the map of what is predicted with the control map.
     """
     for frozen in (unet, text_encoder):
         frozen.to(device()).eval().requires_grad_(False)
@@ -167,7 +170,7 @@ def train_controlnet(
     def loss(rows: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         draws.random.manual_seed(step)
         d = draws(rows)
-        control = latents.clean[rows].to(device()) if controls is None else as_control(controls[rows.numpy()])
+        control = latents.clean[rows].to(device()) if controls is None else as_control(mirrored(controls, rows.numpy()))
         with autocast():
             states = text_encoder(d["tokens"]).last_hidden_state
             down, middle = controlnet(d["noisy"], d["times"], states, controlnet_cond=control, return_dict=False)
@@ -175,11 +178,28 @@ def train_controlnet(
                 unet_input(unet, d), d["times"], states,
                 down_block_additional_residuals=down, mid_block_additional_residual=middle,
             ).sample  # fmt: skip
-        return velocity_error(sample, d["target"], torch.ones_like(d["weight"]))
+        error, measures = velocity_error(sample, d["target"], torch.ones_like(d["weight"]))
+        if consistency is None:
+            return error, measures
+        distance, more = consistency(predict_clean(d, sample.float(), scheduler), d["times"], control)
+        return error + distance, measures | more
 
     label, count = f"controlnet-{name}", len(latents.clean)
     ema = train(label, controlnet, loss, count, schedule, checkpoint=folder / f"{label}.pt", warmup=50)
     ema.finish(controlnet)
+
+
+def mirrored(maps: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the maps of rows of `Latents`: row 2k has map k, row 2k + 1 its mirror image."""
+    flip = (rows % 2 == 1).reshape(-1, *[1] * (maps.ndim - 1))
+    own = maps[rows // 2]
+    return np.where(flip, own[:, :, ::-1], own)
+
+
+def predict_clean(drawn: dict[str, Tensor], velocity: Tensor, scheduler: DDPMScheduler) -> Tensor:
+    """Return the clean latents (B, 4, h, w) that predicted velocities stand for (Salimans & Ho, 2022)."""
+    alpha = scheduler.alphas_cumprod.to(velocity.device)[drawn["times"]].view(-1, 1, 1, 1)
+    return alpha.sqrt() * drawn["noisy"] - (1 - alpha).sqrt() * velocity
 
 
 def as_control(maps: np.ndarray) -> Tensor:

@@ -30,8 +30,8 @@ def device() -> torch.device:
 
 
 def autocast() -> torch.autocast:
-    """Return the autocast of trainings: bf16 on a CPU, on a GPU the fast type of `torch_setup`."""
-    return compat.autocast(device().type, torch.bfloat16 if device().type == "cpu" else None, training=True)
+    """Return the autocast of trainings, in the device's fast type."""
+    return compat.autocast(device().type, training=True)
 
 
 class Ema(nn.Module):
