@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # of 23; StyleGAN2's layers 3 to 7 of 18, which the authors optimize, modulate the same sizes, 16 px to 64 px
 SHAPED = slice(4, 11)
-TOKENS = 197  # of FaRL, whose differences the authors add up; ours is the mean difference of one set of features
+TOKENS = 197  # of FaRL: the authors sum the differences of all tokens; ours is a mean over one set of features
 IDENTITY, ATTRIBUTES = 10.0, 0.1 * TOKENS  # weights of the losses
 RATE, MILESTONES, DECAY = 0.01, (0.75, 0.9), 0.8  # of Adam; milestones are shares of the steps
 FIT_RATE, FIT_PENALTY = 0.02, 0.1  # of the inversion; the penalty is on leaving the encoder's guess

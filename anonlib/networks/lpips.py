@@ -29,7 +29,14 @@ class LPIPS(nn.Module):
         return self.distance(self.features(torch.cat([first, second])))
 
     def features(self, pictures: Tensor) -> list[Tensor]:
-        """Return AlexNet's five layers of pictures (B, 3, H, W) in [-1, 1]."""
+        """Compute AlexNet's five layers.
+
+        Args:
+            pictures: (B, 3, H, W) in [-1, 1].
+
+        Returns:
+            Five feature maps (B, C, h, w).
+        """
         x, layers = (pictures - self.shift) / self.scale, []
         for k, (stride, padding, pool) in enumerate(self.settings):
             x = F.max_pool2d(x, 3, 2) if pool else x
@@ -38,7 +45,14 @@ class LPIPS(nn.Module):
         return layers
 
     def distance(self, layers: list[Tensor]) -> Tensor:
-        """Return the distances (B,) of the first half of a batch of `features` to the second."""
+        """Compute the distances of the first half of a batch to the second.
+
+        Args:
+            layers: See `features`, for 2B pictures.
+
+        Returns:
+            (B,) distances.
+        """
         total = 0.0
         for layer, head in zip(layers, self.heads, strict=True):
             unit = layer / (layer.pow(2).sum(1, keepdim=True) + 1e-10).sqrt()
