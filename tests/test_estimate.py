@@ -9,6 +9,7 @@ from anonlib import data
 from anonlib.anonymizers import dataset
 from anonlib.config.errors import AnonlibError
 from anonlib.paper import cli, estimate, plan
+from anonlib.paper.experiments import boundary
 from tests.test_data_folder import portraits  # noqa: F401
 from tests.test_data_official import celeba_copy  # noqa: F401
 
@@ -56,8 +57,7 @@ def test_the_counts_are_those_that_a_run_anonymizes(celeba_copy, rates):  # noqa
     rows = dataset.select_rows(faces, plan_.profile.anonymize)
     (work,) = [part for part in needs.work if part.name == "ia-depth" and part.notebook == "02_anonymization"]
     assert work.images == len(rows) == 5
-    boundary = plan_.profile.boundary
-    points = sum(len(getattr(boundary, axis)) for axis in ("strengths", "blurs", "pixels", "hidden", "few_steps"))
+    points = len(boundary.points(plan_.profile.boundary))
     (work,) = [part for part in needs.work if part.notebook == "07_boundary"]
     assert work.images == 2 * points + 1 + 2, "a probe of both test people at each point, and the others' photos once"
 
