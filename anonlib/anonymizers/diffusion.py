@@ -31,7 +31,7 @@ MAX_RETRIES = 2  # of a picture that the safety checker flags, as in the public 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionAnonymizer:
-    """Settings of a diffusion anonymizer.
+    """Settings of a diffusion anonymizer; each also has `guidance`, a scale or several. At scale 1 a step is one pass.
 
     Attributes:
         steps: UniPC steps.
@@ -92,7 +92,7 @@ class DiffusionAnonymizer:
         """
         from anonlib.diffusion.inpainting import load_inpainter
         from anonlib.diffusion.request import InpaintRequest
-        from anonlib.diffusion.shortcuts import Shortcuts
+        from anonlib.diffusion.shortcuts import UNGUIDED, Shortcuts
 
         rows, result, status = np.flatnonzero(valid), np.zeros_like(images), [OK if good else ERROR for good in valid]
         if not len(rows):
@@ -100,7 +100,8 @@ class DiffusionAnonymizer:
         unsafe = self._safety_filter()  # loaded first: the inpainter plans with the memory that is left
         use_lcm = self.lcm_steps is not None
         inpainter = load_inpainter(self.bundle, conditions, self.batch, self.size, self.compiled, use_lcm, self.fp8)
-        shortcuts = Shortcuts(tuple(self.guidance_interval), self.controls_every, self.deep_every)
+        interval = self.guidance_interval if np.not_equal(self.guidance, 1).any() else UNGUIDED
+        shortcuts = Shortcuts(tuple(interval), self.controls_every, self.deep_every)
 
         def request(part: np.ndarray, attempt: int) -> "InpaintRequest":
             shared = {"negative": NEGATIVE, "steps": self.lcm_steps or self.steps, "shortcuts": shortcuts}

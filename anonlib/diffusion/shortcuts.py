@@ -8,6 +8,9 @@ from torch import Tensor
 from anonlib.config.errors import AnonlibError
 
 
+UNGUIDED = (0.0, 0.0)  # the guidance interval of nothing: guidance scale 1 in half the time
+
+
 @dataclass(frozen=True)
 class Shortcuts:
     """What is left out of the denoising steps.
