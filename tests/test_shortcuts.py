@@ -215,7 +215,7 @@ def test_an_anonymizer_takes_them_as_options_and_a_profile_s_do_not_change_seeds
     np.testing.assert_array_equal(made(guidance_interval=ALL, controls_every=1, deep_every=1), exact)
     for options in ({"guidance_interval": [0, 0]}, {"controls_every": 2}, {"deep_every": 2}):
         assert (made(**options) != exact).any()
-    np.testing.assert_array_equal(made(guidance=(1.0,)), made(guidance_interval=[0, 0]))
+    np.testing.assert_array_equal(made(guidance=(1.0, 1.0)), made(guidance_interval=[0, 0]))
     changes = {"generator.guidance_interval": [0.3, 5.0], "generator.controls_every": 2, "generator.deep_every": 3}
     plain, fast = (registry.get("ia-hed").options(config.load("demo", change)) for change in ({}, changes))
     assert fast["guidance_interval"] == (0.3, 5.0) and (fast["controls_every"], fast["deep_every"]) == (2, 3)

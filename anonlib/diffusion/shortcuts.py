@@ -7,7 +7,6 @@ from torch import Tensor
 
 from anonlib.config.errors import AnonlibError
 
-
 UNGUIDED = (0.0, 0.0)  # the guidance interval of nothing: guidance scale 1 in half the time
 
 
