@@ -226,10 +226,9 @@ def test_an_anonymizer_takes_them_as_options_and_a_profile_s_do_not_change_seeds
 def test_text_keys_are_computed_once_per_request(tiny_bundle, monkeypatch):
     monkeypatch.setattr(compiling, "LARGE", 0)  # as if it were a large model, which torch runs
     made, calls = Inpainter(read_parts(ModelSpec(ModelRef(tiny_bundle)), ("hed",))), []
-    for keys in (made.unet.text_keys, made.controls[0].text_keys):
-        keys.network.register_forward_hook(lambda *given: calls.append(given))
+    made.unet.text_keys.network.register_forward_hook(lambda *given: calls.append(given))
     next(made([replace(order(("hed",)), steps=3)]))
-    assert len(calls) == 2, "of the UNet and of the ControlNet"
+    assert len(calls) == 1 and made.controls[0].text_keys is None, "its ControlNet has no attention"
 
 
 def test_the_first_request_of_compiled_networks_has_the_gpu_to_itself():

@@ -15,7 +15,11 @@ TEMPLATE = Path(__file__).with_name("report.html.jinja")
 def redraw(output: Path) -> list[Path]:
     """Draw every figure and write every table of a published folder again from the data beside them.
 
-    Return the files; manifest.json names the present commit for those that changed.
+    Args:
+        output: The folder.
+
+    Returns:
+        The files; manifest.json names the present commit for those that changed.
     """
     files = [
         file
