@@ -59,24 +59,40 @@ def _forget(folder: Path) -> None:
     shutil.rmtree(folder)  # gigabytes
 
 
+@pytest.fixture(autouse=True)
+def one_model_in_memory():
+    """Forget the networks after each test, because two models of this size do not fit."""
+    yield
+    forget_networks()
+
+
+def load(bundle: ModelSpec, conditions: tuple[str, ...], size: int):
+    """Load an inpainter with the arguments of the anonymizer that `paints` calls: both share one copy."""
+    from anonlib.diffusion.inpainting import load_inpainter
+
+    return load_inpainter(bundle, conditions, 1, size, False, False, False)
+
+
 def paints(bundle: ModelSpec, name: str, size: int) -> None:
     """Check that the anonymizer of that name paints with a bundle, the same picture again."""
+    from anonlib.diffusion.inpainting import load_inpainter
+
     images, masks, seeds = scene(1)
     settings = {"bundle": bundle, "steps": 2, "batch": 1, "size": size}
     if "sketch" in name:  # the small annotator of edges stands in for PidiNet
         settings["annotator"] = lambda name, seen: annotate("hed", seen)
+    loads = load_inpainter.cache_info().misses
     made, status = anonymizers.create(name, **settings)(images, masks, seeds)
     assert status == ["ok"] and made.shape == images.shape
+    assert load_inpainter.cache_info().misses == loads  # a second copy would not fit into the memory
     again, _ = anonymizers.create(name, **settings)(images, masks, seeds)
     np.testing.assert_array_equal(again, made)
 
 
 @pytest.mark.slow
 def test_stable_diffusion_loads_as_published_and_paints(stable_diffusion):
-    from anonlib.diffusion.inpainting import load_inpainter
-
     bundle = ModelSpec(ModelRef(str(stable_diffusion)))
-    loaded = load_inpainter(bundle, ("canny",), 1, 256)
+    loaded = load(bundle, ("canny",), 256)
     pipeline, net = loaded.pipeline, loaded.controls[0].net.network.net
     nets = {"unet": pipeline.unet, "vae": pipeline.vae, "text_encoder": pipeline.text_encoder}
     for name, published in {"unet": full.UNET, "vae": full.VAE, "text_encoder": full.TEXT}.items():
@@ -114,10 +130,8 @@ def test_camouflage_runs_on_stable_diffusion(stable_diffusion):
 
 @pytest.mark.slow
 def test_stable_diffusion_xl_loads_as_published_and_paints(stable_diffusion_xl):
-    from anonlib.diffusion.inpainting import load_inpainter
-
     bundle = ModelSpec(ModelRef(str(stable_diffusion_xl)))
-    loaded = load_inpainter(bundle, ("depth", "sketch"), 1, 256)
+    loaded = load(bundle, ("depth", "sketch"), 256)
     published = {"unet": full.XL_UNET, "vae": full.XL_VAE, "text_encoder": full.TEXT, "text_encoder_2": full.XL_TEXT}
     nets = {name: getattr(loaded.pipeline, name) for name in published}
     for name, told in published.items():
