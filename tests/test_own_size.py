@@ -347,10 +347,8 @@ def test_a_set_of_aligned_faces_goes_in_at_the_generators_size(photos, monkeypat
 
 
 def test_photos_wait_for_memory():
-    photos = [
-        (number, np.broadcast_to(np.uint8(0), (side, 4000, 3))) for number, side in enumerate((3000, 4000, 2000, 9000))
-    ]
-    groups = [[number for number, _ in group] for group in whole_photo._in_memory(photos)]
+    sizes = [side * 4000 for side in (3000, 4000, 2000, 9000)]
+    groups = list(whole_photo.in_memory(range(4), sizes.__getitem__))
     assert groups == [[0, 1], [2], [3]], "28, 8 and 36 million pixels"
 
 

@@ -32,7 +32,7 @@ def test_a_pool_is_drawn_once_and_annotated_when_asked(tmp_path, monkeypatch, ge
     assert first.keys() == {"images", "seeds"} and first["images"].shape[1:] == (128, 128, 3)
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     pool.draw_pool(folder, range(0, 6), 1)
-    loaded = pool.load_pool(folder, (pool.PARSED, "hed", "segmentation"))
+    loaded = pool.load_pool(folder, (pool.PARSING, "hed", "segmentation"))
     assert all(path.stat().st_mtime_ns == time for path, time in times.items()), "nothing is drawn again"
     assert (loaded["images"] == first["images"]).all()
     count = len(first["images"])

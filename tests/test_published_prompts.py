@@ -1,6 +1,6 @@
 """Instance Augmentation as its public code runs it: prompts, scales, steps and sampler, as facts of that code.
 
-Source: github.com/KupynOrest/instance_augmentation, commit 8f76476: prompt_manager.py, image_generator.py,
+Source: github.com/KupynOrest/instance_augmentation, commit 621c1cb: prompt_manager.py, image_generator.py,
 diffusion_pipeline.py, dataset_generator.py, config/coco_dataset_anonymize_people.yaml, README.md, requirements.txt.
 """
 

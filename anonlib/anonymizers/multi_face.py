@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from anonlib.anonymizers.contract import ERROR, NO_FACE, OK, image_seed
-from anonlib.faces import Face, align, alignment_matrix, detect, dilate_masks, person_mask
+from anonlib.faces import Face, align, alignment_matrix, detect, dilate_masks, person_mask, scale_of
 from anonlib.faces.attributes import AttributePredictor
 from anonlib.faces.people import Person, read_person
 
@@ -129,7 +129,7 @@ def _compose_photo(
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     for face, picture, area in zip(faces, images, areas, strict=True):
         matrix = alignment_matrix(face.points)
-        scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+        scale = scale_of(matrix)
         projected = cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE, flags=flags)
         inside = project_mask(area, face, size)
         soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), SOFT / scale)

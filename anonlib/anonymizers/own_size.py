@@ -1,7 +1,7 @@
 """People in photos at their own size, inpainted by a full-size generator as Instance Augmentation's public code does.
 
 A photo of a single person goes through whole. Of several people each is cut out with some surroundings, inpainted and
-blended in, far to near. From commit 8f76476, pipeline/image_generator.py; unlike there, the ellipses grow with photos
+blended in, far to near. Read at commit 621c1cb, image_generator.py; unlike there, the ellipses grow with photos
 that are larger than the generator's picture, and a person that cannot be inpainted is black.
 """
 
@@ -16,7 +16,7 @@ from anonlib.anonymizers.contract import ERROR, NO_FACE, OK, is_original
 from anonlib.anonymizers.diffusion import resize
 from anonlib.anonymizers.multi_face import DetectedFaces, Scene, checked_scene, project_mask
 from anonlib.config.errors import AnonlibError
-from anonlib.controls import PARSED, annotate
+from anonlib.controls import PARSED, annotate, hub
 from anonlib.faces import Face, align
 from anonlib.faces.body import body_mask, nearest_faces
 
@@ -59,10 +59,8 @@ class _Photo:
 
     def __init__(self, photo: np.ndarray, faces: list[Face], frames: np.ndarray, masks: np.ndarray, seeds: list[int]):
         self.image, self.faces, self.frames, self.masks, self.seeds = photo.copy(), faces, frames, masks, seeds
-        self.replaced, self.status = (
-            np.zeros(photo.shape[:2], bool),
-            [ERROR if mask.any() else NO_FACE for mask in masks],
-        )
+        self.replaced = np.zeros(photo.shape[:2], bool)
+        self.status = [ERROR if mask.any() else NO_FACE for mask in masks]
         owners = nearest_faces(photo.shape[:2], faces) if len(faces) > 1 else None
         people = [_person(photo, index, face, masks[index], owners) for index, face in enumerate(faces)]
         self.people = [person for person in people if person]
@@ -105,9 +103,8 @@ class _Photo:
         mask[_slices(person.box, seam)] = person.mask
         side = _odd(SEAM * scale)
         soft = cv2.GaussianBlur(cv2.dilate(mask, _ellipse(SEAM, scale)), (side, side), 0)
-        weight = (
-            np.maximum(soft, mask)[..., None].astype(np.float32) / 255
-        )  # none of the person's own pixels is mixed in
+        # none of the person's own pixels is mixed in
+        weight = np.maximum(soft, mask)[..., None].astype(np.float32) / 255
         cut = _intersection(seam, region)
         weight = weight[_slices(cut, seam)]
         blended = weight * generated[_slices(cut, region)] + (1 - weight) * self.image[_slices(cut)]
@@ -160,7 +157,11 @@ def inpaint_people(detected: DetectedFaces, name: str, options: dict, seeds: lis
 
 def picture_shape(height: int, width: int, size: int) -> tuple[int, int]:
     """Return height and width of the generator's picture of a photo: its long side is `size`, its ratio nearly kept."""
-    grow = size / max(height, width)
+    return rounded_shape(height, width, size / max(height, width))
+
+
+def rounded_shape(height: int, width: int, grow: float) -> tuple[int, int]:
+    """Return height and width of a photo that grows by a factor, as multiples of MULTIPLE."""
     return tuple(max(MULTIPLE, round(side * grow / MULTIPLE) * MULTIPLE) for side in (height, width))
 
 
@@ -236,6 +237,5 @@ def _odd(side: float) -> int:
 
 
 def _fit(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resize as the public code does, by Lanczos, but by areas to shrink: OpenCV's Lanczos would alias."""
-    shrinks = shape[0] < image.shape[0]
-    return resize(image[None], shape, cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4)[0]
+    """Resize to height and width as the public code does, but without its aliasing."""
+    return hub.resize(image, shape[::-1])

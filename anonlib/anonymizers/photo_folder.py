@@ -17,7 +17,7 @@ from anonlib.anonymizers import registry
 from anonlib.anonymizers.contract import ERROR, OK, STATUSES
 from anonlib.anonymizers.multi_face import DetectedFaces, Scene, compose, find_people
 from anonlib.anonymizers.seed_keys import seed_parameters
-from anonlib.anonymizers.whole_photo import PIXELS, anonymize_whole, handles_whole_photos
+from anonlib.anonymizers.whole_photo import anonymize_whole, handles_whole_photos, in_memory
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import ParsedImages, annotate
 from anonlib.controls.maps import Maps, lookup
@@ -26,7 +26,7 @@ from anonlib.diffusion.pipelining import pipelined
 from anonlib.engine import progress
 
 LIST = "anonymized.csv"
-BATCH = 16  # photos at a time, of PIXELS in all; their faces share the anonymizer's batches
+BATCH = 16  # photos at a time, see `in_memory`; their faces share the anonymizer's batches
 WRITTEN = {".jpg": {"quality": 95}, ".jpeg": {"quality": 95}, ".png": {}, ".webp": {"quality": 95}}
 
 
@@ -54,7 +54,7 @@ def anonymize_folder(source: Path, target: Path, name: str, settings: config.Pro
         raise AnonlibError(f"{target} exists or lies inside {source}: name a new folder beside it")
     stages = _Stages(name, registry.get(name).options(settings))
     part = target.with_name(f".{target.name}.part{os.getpid()}")
-    batches, rows = _batches(files), []
+    batches, rows = list(in_memory(files, photo_pixels, BATCH)), []
     try:
         outputs = pipelined(batches, stages.prepare, stages.process, partial(_write_batch, source, part))
         with contextlib.closing(outputs):
@@ -170,19 +170,6 @@ def _files(source: Path) -> list[Path]:
         if (first := places.setdefault(_place(file), file)) != file:
             raise AnonlibError(f"{first.name} and {file.name} would be written to one name: rename one of them")
     return files
-
-
-def _batches(files: list[Path]) -> list[list[Path]]:
-    """Group files into batches of BATCH photos and PIXELS pixels at most, by their headers."""
-    batches, pixels = [[]], 0
-    for file in files:
-        own = photo_pixels(file)
-        if len(batches[-1]) == BATCH or (batches[-1] and pixels + own > PIXELS):
-            batches.append([])
-            pixels = 0
-        batches[-1].append(file)
-        pixels += own
-    return batches
 
 
 def _place(file: Path) -> Path:

@@ -4,8 +4,9 @@ CAMOUFLaGE generates all of a photo anew, with or without people; Instance Augme
 `own_size`. The small generator, and other anonymizers, work on the aligned frames of faces.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -14,12 +15,13 @@ from anonlib.anonymizers import registry
 from anonlib.anonymizers.contract import ERROR, OK, image_seed
 from anonlib.anonymizers.diffusion import resize
 from anonlib.anonymizers.multi_face import DetectedFaces, Scene, find_people, project_mask, read_people
-from anonlib.anonymizers.own_size import MULTIPLE, inpaint_people
+from anonlib.anonymizers.own_size import inpaint_people, rounded_shape
 from anonlib.assets.models import ATTRIBUTES, IDENTITY
 from anonlib.data.source_photo import SourcePhoto
 from anonlib.faces import FRAME_POINTS, SIZE, Face, align
 from anonlib.faces.attributes import attribute_predictor
 
+T = TypeVar("T")
 PIXELS = 32_000_000  # of the photos that are held in memory together
 SAME_CROP = 2.0  # grey levels: mean difference up to which a face in a photo is that of the data set
 FRAME = Face(FRAME_POINTS, np.array([34, 40, 60, 76], np.float32), 1.0)  # the face of an aligned image
@@ -53,7 +55,7 @@ def anonymize_rows(
     """
     results, status = np.zeros_like(images), [ERROR] * len(images)
     whole = (photo.pixels() for photo in photos) if photos else iter(images)
-    for part in _in_memory(enumerate(whole)):
+    for part in in_memory(enumerate(whole), lambda numbered: numbered[1].shape[0] * numbered[1].shape[1]):
         rows = [row for row, _ in part]
         detected, places = _of_rows([photo for _, photo in part], images[rows], masks[rows], bool(photos))
         versions = [replicates[row] for row in rows]
@@ -117,15 +119,15 @@ def _of_rows(
     return detected, places
 
 
-def _in_memory(photos: Iterable[tuple[int, np.ndarray]]) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Group numbered photos so that a group has PIXELS pixels at most, or one photo."""
+def in_memory(items: Iterable[T], pixels_of: Callable[[T], int], most: int | None = None) -> Iterator[list[T]]:
+    """Group photos so that a group has PIXELS pixels and `most` photos at most, or one photo."""
     group, pixels = [], 0
-    for number, photo in photos:
-        own = photo.shape[0] * photo.shape[1]
-        if group and pixels + own > PIXELS:
+    for item in items:
+        own = pixels_of(item)
+        if group and (len(group) == most or pixels + own > PIXELS):
             yield group
             group, pixels = [], 0
-        group.append((number, photo))
+        group.append(item)
         pixels += own
     if group:
         yield group
@@ -139,8 +141,7 @@ def _scaled(faces: list[Face], old: tuple[int, ...], new: tuple[int, ...]) -> li
 
 def _inpainted_shape(height: int, width: int, size: int) -> tuple[int, int]:
     """Return height and width of CAMOUFLaGE's picture: the photo's ratio, and an area of about `size` px squared."""
-    grow = size / np.sqrt(height * width)
-    return tuple(max(MULTIPLE, round(side * grow / MULTIPLE) * MULTIPLE) for side in (height, width))
+    return rounded_shape(height, width, size / np.sqrt(height * width))
 
 
 def _people_mask(photo: np.ndarray, faces: list[Face], masks: np.ndarray) -> np.ndarray:

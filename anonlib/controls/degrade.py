@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from anonlib.config.errors import AnonlibError
-from anonlib.faces import GLASSES, HAIR, HAT, SIZE, align, alignment_matrix, detect, parse
+from anonlib.faces import GLASSES, HAIR, HAT, SIZE, align, alignment_matrix, detect, parse, project_back, scale_of
 from anonlib.faces.mesh import face_mesh
 
 PARSED = {"hair": (*HAIR, *HAT), "eyes": GLASSES}  # classes of the parser; rims of glasses lie below the eyes
@@ -92,12 +92,9 @@ def _region_in_photo(photo: np.ndarray, name: str) -> np.ndarray:
     faces, inside = detect(photo), np.zeros(photo.shape[:2], bool)
     frames = [align(photo, face.points) for face in faces]
     regions = region(np.stack(frames), name) if faces else []
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     for face, part in zip(faces, regions, strict=True):
-        matrix = alignment_matrix(face.points)
-        inside |= (
-            cv2.warpAffine(np.where(part, np.uint8(255), np.uint8(0)), matrix, photo.shape[1::-1], flags=flags) > 127
-        )
+        frame = np.where(part, np.uint8(255), np.uint8(0))
+        inside |= project_back(frame, alignment_matrix(face.points), photo.shape[1::-1])
     return inside
 
 
@@ -108,7 +105,7 @@ def _frame_scale(image: np.ndarray) -> float:
     faces = detect(image)
     if not faces:
         return SIZE / max(image.shape[:2])
-    return float(np.sqrt(abs(np.linalg.det(alignment_matrix(faces[0].points)[:, :2]))))
+    return scale_of(alignment_matrix(faces[0].points))
 
 
 def _hulls(image: np.ndarray, groups: list[list[int]]) -> np.ndarray:

@@ -94,7 +94,7 @@ def _poses(images: np.ndarray, folder: Path, batch: int) -> np.ndarray:
 
     parts = [images[start : start + batch] for start in range(0, len(images), batch)]
     poses = [pose for part in parts for pose in run_batched(draw, part)]
-    return np.stack([_resize(pose, (width, height)) for pose in poses])
+    return np.stack([resize(pose, (width, height)) for pose in poses])
 
 
 def _midas(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
@@ -161,15 +161,24 @@ def _in_batches(
     with torch.inference_mode(), autocast(device()):
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
-            part = np.stack([_resize(image, sides) for image in part])
+            part = np.stack([resize(image, sides) for image in part])
             x = torch.from_numpy(part).to(device()).permute(0, 3, 1, 2).float() / 255
             outputs = (make(x).float().clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-            resized += [_resize(output, (width, height), back) for output in outputs]
+            resized += [resize(output, (width, height), back) for output in outputs]
     return np.stack(resized)
 
 
-def _resize(image: np.ndarray, size: tuple[int, ...], interpolation: int | None = None) -> np.ndarray:
-    """Resize an image to width and height: by areas to shrink it, by Lanczos to enlarge it."""
+def resize(image: np.ndarray, size: tuple[int, ...], interpolation: int | None = None) -> np.ndarray:
+    """Resize an image, by Lanczos to enlarge it, by areas to shrink it, where OpenCV's Lanczos would alias.
+
+    Args:
+        image: (H, W[, 3]) uint8.
+        size: Width and height.
+        interpolation: OpenCV flag instead.
+
+    Returns:
+        The image of that size.
+    """
     if interpolation is None:
         interpolation = cv2.INTER_AREA if size[1] < image.shape[0] else cv2.INTER_LANCZOS4
     return cv2.resize(image, size, interpolation=interpolation)

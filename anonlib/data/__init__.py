@@ -126,12 +126,9 @@ def source_of(name_or_folder: str | Path) -> Source:
         )
     if path.is_dir() and (copy := official.find_copy(path)):
         return official.as_source(copy)
-    if pairs.is_pairs(path):
-        parts = (partial(function, path) for function in (pairs.load, pairs.files, pairs.outline_of))
-        return Source(*parts, read=partial(pairs.photo_bytes, path.absolute()))
-    parts = (partial(folder.load, path), partial(folder.files, path))
-    outline = lambda part: folder.outline_of(folder.table_of(path), part)  # noqa: E731
-    return Source(*parts, outline, read=partial(folder.photo_bytes, path.absolute()))
+    kind = pairs if pairs.is_pairs(path) else folder
+    parts = (partial(function, path) for function in (kind.load, kind.files, kind.outline))
+    return Source(*parts, read=partial(kind.photo_bytes, path.absolute()))
 
 
 def _step(name_or_folder: str | Path, part: Part, content: str) -> tuple[str, Callable, dict]:

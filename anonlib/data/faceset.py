@@ -34,8 +34,28 @@ class ToolOutput:
     status: np.ndarray
 
 
+class Labels:
+    """What a table of photos says of each row.
+
+    Attributes:
+        table: N rows with at least identity and split.
+    """
+
+    table: pd.DataFrame
+
+    @property
+    def identity(self) -> np.ndarray:
+        """Return the identity of each row, (N,) str."""
+        return self.table["identity"].to_numpy(dtype=str)
+
+    @property
+    def split(self) -> np.ndarray:
+        """Return the split of each row, (N,) str."""
+        return self.table["split"].to_numpy(dtype=str)
+
+
 @dataclass(frozen=True, eq=False)
-class FaceSet:
+class FaceSet(Labels):
     """Aligned faces. Raises AnonlibError for wrong shapes, types, split names or identities.
 
     Attributes:
@@ -68,16 +88,6 @@ class FaceSet:
 
     def __len__(self) -> int:
         return len(self.images)
-
-    @property
-    def identity(self) -> np.ndarray:
-        """Return the identity of each row, (N,) str."""
-        return self.table["identity"].to_numpy(dtype=str)
-
-    @property
-    def split(self) -> np.ndarray:
-        """Return the split of each row, (N,) str."""
-        return self.table["split"].to_numpy(dtype=str)
 
     def left_out(self, most: int = 30) -> str:
         """Describe the copy of a published data set, and the unusable photos.

@@ -109,6 +109,18 @@ def drawn(table: pd.DataFrame, part: Part) -> tuple[pd.DataFrame, list[tuple[str
     return table.iloc[rows].reset_index(drop=True), skipped
 
 
+def outline(folder: str | Path, part: Part) -> pd.DataFrame:
+    """List the photos that `load` reads, before any is read.
+
+    Args:
+        folder, part: Folder of photos, and how much of it.
+
+    Returns:
+        A row per photo: file, identity, split.
+    """
+    return outline_of(table_of(folder), part)
+
+
 def outline_of(table: pd.DataFrame, part: Part) -> pd.DataFrame:
     """List the photos that `from_photos` reads, with the splits that they get if all are usable."""
     table, _ = drawn(table, part)

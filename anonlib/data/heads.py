@@ -20,7 +20,7 @@ def _load(part: Part) -> FaceSet:
 
 
 def _outline(part: Part) -> pd.DataFrame:
-    return folder.outline_of(folder.table_of(HEADS), part).assign(split="test")
+    return folder.outline(HEADS, part).assign(split="test")
 
 
 SOURCE = Source(_load, partial(folder.files, HEADS), _outline, read=partial(folder.photo_bytes, HEADS))

@@ -40,9 +40,16 @@ def load(folder: Path, part: Part) -> FaceSet:
     return replace(originals, name=folder.resolve().name, tool_outputs=outputs)
 
 
-def outline_of(folder: Path, part: Part) -> pd.DataFrame:
-    """List the originals that `load` reads: file, identity, split."""
-    return people.outline_of(people.table_of(folder / ORIGINAL), part)
+def outline(folder: Path, part: Part) -> pd.DataFrame:
+    """List the originals that `load` reads, before any is read.
+
+    Args:
+        folder, part: Folder of pairs, and how much of it.
+
+    Returns:
+        A row per original: file, identity, split.
+    """
+    return people.outline(folder / ORIGINAL, part)
 
 
 def files(folder: Path) -> list[Path]:

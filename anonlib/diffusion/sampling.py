@@ -114,7 +114,7 @@ def _update(sigmas: Tensor, to: int, at: int, earlier: int | None, corrector: bo
     start = torch.log(alpha_at) - torch.log(sigma_at)
     h = torch.log(alpha_to) - torch.log(sigma_to) - start
     phi = torch.expm1(-h)
-    update = _Update(*((value).item() for value in (sigma_to / sigma_at, alpha_to * phi, alpha_to * phi)))
+    update = _Update(*(value.item() for value in (sigma_to / sigma_at, alpha_to * phi, alpha_to * phi)))
     if earlier is None:
         return update
     alpha, sigma = _level(sigmas[earlier])

@@ -20,6 +20,7 @@ SKIN, BROWS, EYES, GLASSES, EARS, NOSE, MOUTH, NECK, CLOTH, HAIR, HAT = (
     (1,), (2, 3), (4, 5), (6,), (7, 8, 9), (10,), (11, 12, 13), (14, 15), (16,), (17,), (18,),
 )  # fmt: skip
 DILATION = 5  # pixels at 128 px; for Instance Augmentation's own, see `anonymizers.own_size`
+FACE_OVAL = ((64, 78), (28, 38))  # centre and half axes of the face in the aligned frame
 FACE_CLASSES = SKIN + BROWS + EYES + GLASSES + NOSE + MOUTH
 
 
@@ -104,6 +105,32 @@ def similarity_transform(points: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.concatenate([scale * rotation, (target.mean(0) - scale * rotation @ source.mean(0))[:, None]], axis=1)
 
 
+def scale_of(matrix: np.ndarray) -> float:
+    """Return the scale of a similarity transform.
+
+    Args:
+        matrix: (2, 3).
+
+    Returns:
+        Pixels of the target per pixel of the source.
+    """
+    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
+def project_back(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Project a mask back into the photo that a matrix took its frame from.
+
+    Args:
+        mask: (H, W) uint8, 0 or 255.
+        matrix: (2, 3), from the photo to the frame.
+        size: Width and height of the photo.
+
+    Returns:
+        (height, width) bool.
+    """
+    return cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 127
+
+
 def align(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Align a face to the 128 px frame; pixels outside the image repeat its edge.
 
@@ -121,7 +148,7 @@ def warp(rgb: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
 
     Shrinking is antialiased: the image is first averaged down to at most twice the final scale.
     """
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    scale = scale_of(matrix)
     factor = 1.0
     if scale < 0.5:
         factor = 2 * scale
@@ -175,7 +202,7 @@ def mask_from_classes(classes: np.ndarray) -> np.ndarray:
     if person.mean() < 0.05:
         return np.zeros(person.shape, np.uint8)
     # in an aligned image the face is always here
-    face = cv2.ellipse(np.zeros(person.shape, np.uint8), (64, 78), (28, 38), 0, 0, 360, 1, -1)
+    face = cv2.ellipse(np.zeros(person.shape, np.uint8), *FACE_OVAL, 0, 0, 360, 1, -1)
     person = person | (face > 0)
     closed = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     behind = cv2.copyMakeBorder(1 - closed, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)

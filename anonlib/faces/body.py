@@ -7,14 +7,13 @@ import cv2
 import numpy as np
 
 from anonlib.assets import asset_path
-from anonlib.faces import SIZE, Face, alignment_matrix, warp
+from anonlib.faces import FACE_OVAL, SIZE, Face, alignment_matrix, project_back, warp
 from anonlib.networks.openvino import compile_model
 
 # squares in px of the aligned frame around a head, its shoulders and a whole body, and their upper border, a head's
 # height above the face
 WINDOWS, TOP = (240, 400, 640), -22
-OVAL = ((64, 78), (28, 38))  # centre and half axes of the face in the aligned frame, as in `mask_from_classes`
-COVERED = 0.9  # of the face, below which the segmentation missed the person; see docs/decisions.md, "Photos"
+COVERED = 0.9  # of FACE_OVAL, below which the segmentation missed the person; see docs/decisions.md, "Photos"
 
 
 def body_mask(photo: np.ndarray, face: Face) -> np.ndarray:
@@ -26,17 +25,18 @@ def body_mask(photo: np.ndarray, face: Face) -> np.ndarray:
     Returns:
         (H, W) uint8, 255 = person; all zero if the segmentation misses the face.
     """
-    size, mask = photo.shape[1::-1], np.zeros(photo.shape[:2], np.uint8)
+    size, mask = photo.shape[1::-1], np.zeros(photo.shape[:2], bool)
     run, side = _model()
     for window in WINDOWS:
         scale = side / window
         place = np.array([[scale, 0, scale * (window - SIZE) / 2], [0, scale, -scale * TOP]])
         matrix = place[:, :2] @ alignment_matrix(face.points)
         matrix[:, 2] += place[:, 2]
-        mask |= _project(run(warp(photo, matrix, side)), matrix, size)
-    oval = cv2.ellipse(np.zeros((SIZE, SIZE), np.uint8), *OVAL, 0, 0, 360, 255, -1)
-    inside = _project(oval, alignment_matrix(face.points), size) > 0
-    return mask if inside.any() and (mask[inside] > 0).mean() >= COVERED else np.zeros_like(mask)
+        mask |= project_back(run(warp(photo, matrix, side)), matrix, size)
+    oval = cv2.ellipse(np.zeros((SIZE, SIZE), np.uint8), *FACE_OVAL, 0, 0, 360, 255, -1)
+    inside = project_back(oval, alignment_matrix(face.points), size)
+    covered = bool(inside.any()) and mask[inside].mean() >= COVERED
+    return np.where(mask & covered, np.uint8(255), np.uint8(0))
 
 
 def nearest_faces(shape: tuple[int, int], faces: list[Face], side: int = 256) -> np.ndarray:
@@ -58,12 +58,6 @@ def nearest_faces(shape: tuple[int, int], faces: list[Face], side: int = 256) ->
         distances.append(np.hypot(outside[:, None], columns - x - width / 2) / height)
     nearest = np.argmin(distances, axis=0).astype(np.uint16)
     return cv2.resize(nearest, shape[::-1], interpolation=cv2.INTER_NEAREST)
-
-
-def _project(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Project a mask, 0 or 255, back into the photo that a matrix took it from."""
-    back = cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return np.where(back > 127, np.uint8(255), np.uint8(0))
 
 
 @lru_cache(maxsize=1)

@@ -208,7 +208,7 @@ def _align_pair(
     """Return a status, and if it is MEASURED the largest face of the original and the same place of the output."""
     if original is None or output is None:
         return UNREADABLE, None
-    if not output.any() or output.max() <= DARK:
+    if output.max() <= DARK:
         return BLACK, None
     height, width = original.shape[:2]
     if abs(output.shape[1] * height / (output.shape[0] * width) - 1) > STRETCH:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import read_json
@@ -17,6 +17,9 @@ from anonlib.config.paths import METHOD, cache_root, figures_root, method_files,
 from anonlib.engine import progress
 from anonlib.paper import notebooks
 from anonlib.paper.plan import Plan
+
+if TYPE_CHECKING:
+    from anonlib.paper.estimate import Estimate
 
 
 class NotebookFailedError(Exception):
@@ -53,13 +56,12 @@ def short(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def shown_progress(plan_: Plan, position: int, channel: Path) -> Iterator[None]:
+def shown_progress(plan_: Plan, position: int, channel: Path, expected: list[float]) -> Iterator[None]:
     """Print the progress of the notebook at `position` of those to run, with the time left for the whole run.
 
-    The notebook writes its progress into the file `channel`.
+    The notebook writes its progress into the file `channel`; `expected` are its seconds and those of the later ones.
     """
     over, begun = threading.Event(), time.monotonic()
-    expected = expected_seconds(plan_)[position:]
     head = f"[{position + 1}/{len(plan_.chosen)}] {plan_.chosen[position]}"
 
     def watch() -> None:
@@ -87,14 +89,9 @@ def shown_progress(plan_: Plan, position: int, channel: Path) -> Iterator[None]:
         thread.join()
 
 
-def expected_seconds(plan_: Plan) -> list[float]:
+def expected_seconds(plan_: Plan, needs: "Estimate") -> list[float]:
     """Return the expected seconds of each chosen notebook: those of the last such run here, else estimated ones."""
-    measured = read_json(timings()).get(run_name(plan_), {})
-    if set(plan_.chosen) <= set(measured):
-        return [measured[name] for name in plan_.chosen]
-    from anonlib.paper import estimate
-
-    estimated = estimate.estimate(plan_).by_notebook(notebooks.names())
+    measured, estimated = read_json(timings()).get(run_name(plan_), {}), needs.by_notebook(notebooks.names())
     return [measured.get(name, estimated[name]) for name in plan_.chosen]
 
 

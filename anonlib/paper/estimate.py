@@ -11,14 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from anonlib import config, data
 from anonlib.anonymizers import registry, selection
 from anonlib.config.errors import AnonlibError
 from anonlib.config.paths import DEFAULT_DATASET, DEFAULT_PROFILE, figures_root, output_folder, project_root
-from anonlib.data.faceset import Part
+from anonlib.data.faceset import Labels, Part
 from anonlib.engine import pool, progress
 from anonlib.engine.engines import load_engine
 from anonlib.paper import provenance
@@ -31,20 +30,10 @@ IMAGE_GIB = 128 * 128 * 3 / 2**30
 
 
 @dataclass(frozen=True)
-class Outline:
+class Outline(Labels):
     """The photos of a data set before any is read; `anonymizers.selection` selects among them as among faces."""
 
     table: pd.DataFrame
-
-    @property
-    def identity(self) -> np.ndarray:
-        """Return the identity of each row, (N,) str."""
-        return self.table["identity"].to_numpy(dtype=str)
-
-    @property
-    def split(self) -> np.ndarray:
-        """Return the split of each row, (N,) str."""
-        return self.table["split"].to_numpy(dtype=str)
 
     @cached_property
     def people(self) -> dict[str, int]:

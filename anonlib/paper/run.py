@@ -37,19 +37,21 @@ def run(plan_: Plan) -> list[str]:
         AnonlibError: what a user can mend.
         console.NotebookFailedError: another failure of a notebook, with the text to print.
     """
-    ran: list[str] = []
+    ran, expected = [], []
     with _lock(plan_.output):
         console.say(f"{plan_.title}; writing to {console.short(plan_.output)}")
         if any(plan.stale(plan_, name) for name in plan_.chosen):
             from anonlib.paper import estimate  # only here: its imports take a second
 
-            console.say(estimate.describe(estimate.estimate(plan_), plan_.profile.name))
+            needs = estimate.estimate(plan_)
+            expected = console.expected_seconds(plan_, needs)
+            console.say(estimate.describe(needs, plan_.profile.name))
         for name in notebooks.names():
             if name < plan_.chosen[-1] and name not in plan_.chosen and plan.stale(plan_, name):
                 console.say(f"{name}: not up to date; it does not run because of --only")
         for position, name in enumerate(plan_.chosen):
             if reasons := plan.stale(plan_, name):
-                _execute(plan_, name, position, reasons)
+                _execute(plan_, name, position, reasons, expected[position:])
                 ran.append(name)
             else:
                 console.say(f"{name}: up to date")
@@ -57,7 +59,7 @@ def run(plan_: Plan) -> list[str]:
     return ran
 
 
-def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
+def _execute(plan_: Plan, name: str, position: int, reasons: list[str], expected: list[float]) -> None:
     """Run one notebook in a scratch folder; publish what it made when it has ended, and keep what it was made from."""
     from papermill.exceptions import PapermillExecutionError
 
@@ -81,7 +83,8 @@ def _execute(plan_: Plan, name: str, position: int, reasons: list[str]) -> None:
             progress.CHANNEL: str(channel),
         }
         try:
-            with environment(plan.environment() | labels), console.shown_progress(plan_, position, channel):
+            shown = console.shown_progress(plan_, position, channel, expected)
+            with environment(plan.environment() | labels), shown:
                 _papermill(plan_, name, executed)
         except PapermillExecutionError as error:
             raise console.failure(plan_, name, error, executed, time.monotonic() - start) from None

@@ -10,7 +10,6 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from anonlib.networks.depth import load_depth
 from anonlib.networks.hed import MEAN_BGR, load_hed
 from tools.build.training import device
 
@@ -52,9 +51,4 @@ def hed_annotator() -> Callable[[Tensor], Tensor]:
     return lambda pictures: net(pictures.flip(1) * 255 - mean)
 
 
-def depth_annotator() -> Callable[[Tensor], Tensor]:
-    """Return the depth network as a differentiable annotator."""
-    return load_depth(device().type)
-
-
-REPEATED = {"hed": hed_annotator, "depth": depth_annotator}  # annotators with a gradient
+REPEATED = {"hed": hed_annotator}  # annotators with a gradient that draw the ControlNet's own maps

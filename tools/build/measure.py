@@ -7,10 +7,9 @@ import numpy as np
 
 from anonlib.assets.models import SMALL
 from anonlib.config.files import read_json, write_text
-from anonlib.controls import annotate
+from anonlib.controls.agreement import CONDITIONS, agreement
 from anonlib.engine import cache
-from anonlib.faces import dilate_masks
-from anonlib.metrics.quality import frechet_distance, frechet_limit, kernel_distance, map_agreement, psnr
+from anonlib.metrics.quality import frechet_distance, frechet_limit, kernel_distance, psnr
 from anonlib.networks.inception import inception_features
 from anonlib.networks.lpips import lpips_distance
 from anonlib.paper.experiments import generator_quality
@@ -92,14 +91,7 @@ def measure_controls(held_out: dict[str, np.ndarray], target: Path) -> dict:
 
 
 def control_agreement(images: np.ndarray, inpainted: np.ndarray, masks: np.ndarray) -> dict[str, float | None]:
-    """Correlate HED edges and depth of inpainted images with those of the originals, (N, 128, 128, 3) uint8.
-
-    Maps are compared inside the dilated masks (N, 128, 128). Return the mean by map over photos with valid maps on both
-    sides, None without such photos.
-    """
-    inside, agreement = dilate_masks(masks) > 127, {}
-    for name in ("hed", "depth"):
-        (first, valid), (second, also_valid) = (annotate(name, part) for part in (images, inpainted))
-        correlations = map_agreement(first[..., 0], second[..., 0], inside)[valid & also_valid]
-        agreement[name] = float(correlations.mean()) if len(correlations) else None
-    return agreement
+    """Average `controls.agreement` of HED edges and depth over photos with valid maps, None without such photos."""
+    correlations = dict(zip(CONDITIONS, agreement(images, inpainted, masks).T, strict=True))
+    means = {name: correlations[name][np.isfinite(correlations[name])] for name in ("hed", "depth")}
+    return {name: float(values.mean()) if len(values) else None for name, values in means.items()}

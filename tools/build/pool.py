@@ -18,7 +18,7 @@ from tools.build.stylespace import LAYERS, Generator, load_generator
 STREAM = 7
 HELD_OUT = 100_000  # first seed of the held-out set
 SHARD = 200
-PARSED = "parsed"  # person masks, parser classes and captions; each annotator has a file of its own
+PARSING = "parsed"  # the name of person masks, parser classes and captions; each annotator has a file of its own
 
 
 def pool_styles(generator: Generator, seed: int) -> np.ndarray:
@@ -46,31 +46,31 @@ def draw_shard(first: int, path: Path) -> None:
     if path.exists():
         return
     cv2.setNumThreads(1)
-    generator = load_generator()
+    generator = load_generator(precision="bf16")
     faces = {seed: draw_pool_face(generator, seed) for seed in range(first, first + SHARD)}
     drawn = {seed: face for seed, face in faces.items() if face is not None}
     _save(path, images=np.stack(list(drawn.values())), seeds=np.array(list(drawn)))
 
 
 def annotate_shard(path: Path, name: str) -> None:
-    """Write a file of annotations (PARSED, or an annotator's name) beside a shard, unless it exists."""
+    """Write a file of annotations (PARSING, or an annotator's name) beside a shard, unless it exists."""
     target = _annotation(path, name)
     if target.exists():
         return
     cv2.setNumThreads(1)
     with np.load(path) as stored:
         parsed = ParsedImages(stored["images"])
-    if name != PARSED and _annotation(path, PARSED).exists():
-        with np.load(_annotation(path, PARSED)) as stored:
+    if name != PARSING and _annotation(path, PARSING).exists():
+        with np.load(_annotation(path, PARSING)) as stored:
             parsed.labels, parsed.masks = stored["labels"], stored["masks"]
     _save(target, **annotate_faces(parsed, name))
 
 
 def annotate_faces(parsed: ParsedImages, name: str) -> dict[str, np.ndarray]:
-    """Return person masks (N, 128, 128), labels and captions (N,) for PARSED, else an annotator's maps by its name."""
+    """Return person masks (N, 128, 128), labels and captions (N,) for PARSING, else an annotator's maps by its name."""
     from anonlib.faces.captions import caption
 
-    if name != PARSED:
+    if name != PARSING:
         return {name: ANNOTATORS[name](parsed)}
     captions = [caption(image, labels) for image, labels in zip(parsed.images, parsed.labels, strict=True)]
     return {"masks": parsed.masks, "labels": parsed.labels, "captions": np.array(captions)}
@@ -82,16 +82,16 @@ def draw_pool(folder: Path, seeds: range, workers: int) -> None:
     _run(draw_shard, [(first, path) for first, path in shards if not path.exists()], f"{folder.name} drawn", workers)
 
 
-def load_pool(folder: Path, names: tuple[str, ...] = (PARSED,), workers: int = 1) -> dict[str, np.ndarray]:
+def load_pool(folder: Path, names: tuple[str, ...] = (PARSING,), workers: int = 1) -> dict[str, np.ndarray]:
     """Load a pool's images, seeds and these annotations, after making the missing ones.
 
     Args:
         folder: Folder of shards.
-        names: PARSED and annotators.
+        names: PARSING and annotators.
         workers: Processes that annotate.
 
     Returns:
-        images (N, 128, 128, 3), seeds (N,), masks, labels and captions for PARSED, and maps (N, 128, 128[, 3]) uint8.
+        images (N, 128, 128, 3), seeds (N,), masks, labels and captions for PARSING, and maps (N, 128, 128[, 3]) uint8.
     """
     paths = [path for path in sorted(folder.glob("[0-9]*.npz")) if path.stem.isdigit()]
     for name in names:

@@ -45,7 +45,7 @@ CONTROLS = ("hed", "depth", "canny")  # the others start from the first; each ha
 WHOLE_PHOTO = ("lineart", "segmentation", "openpose", "normal")  # only CAMOUFLaGE-Base uses them
 WHOLE_PHOTO_SHARE = 0.7  # of their samples with the whole picture masked, as in CAMOUFLaGE
 FIRST = {"train": 0, "held_out": HELD_OUT}  # seeds of the pools
-CYCLE = 2.0  # weight of the cycle consistency of HED edges and depth
+CYCLE = 2.0  # weight of the cycle consistency of HED edges
 
 
 @dataclass(frozen=True)
