@@ -2,18 +2,18 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
+from dataclasses import is_dataclass, replace
 
-import cv2
 import numpy as np
 
+from anonlib.anonymizers import failures
+from anonlib.anonymizers.originals import refusals
 from anonlib.config.errors import AnonlibError
 
 OK, NO_FACE, FILTERED, ERROR = "ok", "no_face", "filtered", "error"
 STATUSES = (OK, NO_FACE, FILTERED, ERROR)
-# Mean absolute difference in grey levels over the person below which an output counts as the original: at full size,
-# and at COARSE px per side, where the loss of an autoencoder vanishes; see docs/decisions.md, "Anonymizers".
-SAME_PIXELS, SAME_COARSE, COARSE = 1.0, 7.0, 32
 
 Anonymizer = Callable[[np.ndarray, np.ndarray, list[int]], tuple[np.ndarray, list[str]]]
 
@@ -35,28 +35,38 @@ def image_seed(image: np.ndarray, method: str, parameters: dict, replicate: int 
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def fail_closed(anonymizer: Anonymizer) -> Anonymizer:
+def fail_closed(anonymizer: Anonymizer, name: str = "the anonymizer") -> Anonymizer:
     """Wrap an anonymizer, (images, masks, seeds) -> (images, statuses), so that it fails closed.
 
-    An image without a person is "no_face". An exception, a wrong shape, a constant picture, and a person that is
-    unchanged, or only softer or noisier, are "error". An image that is not "ok" comes back all zero, and the counts
-    add up: in = ok + no_face + filtered + error. The wrapped anonymizer raises ValueError for inputs that do not fit
-    together, and passes on AnonlibError, which reports a mistake of the user.
+    An image without a person is "no_face". An exception, a wrong shape, and a picture that `originals.refusals`
+    refuses are "error". An image that is not "ok" comes back all zero, and the counts add up:
+    in = ok + no_face + filtered + error. When memory runs out, the batch is halved, and so is the field `batch` of an
+    anonymizer that is a dataclass. Failures are counted, see `failures.collect_reasons`, or reported under `name`.
+
+    The wrapped anonymizer raises ValueError for inputs that do not fit together, and AnonlibError for a mistake of the
+    user or if all images of a batch, two or more, fail with the same exception.
     """
 
     def guarded(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> tuple[np.ndarray, list[str]]:
         _check_batch(images, masks, seeds)
         result, statuses = np.zeros_like(images), [NO_FACE] * len(images)
         rows = np.flatnonzero(masks.any((1, 2)))
-        if len(rows):
-            outputs = _attempt(anonymizer, images[rows], masks[rows], [seeds[row] for row in rows])
-            for row, picture, status in zip(rows, *outputs, strict=True):
-                constant = picture.min() == picture.max()
-                if status == OK and (constant or is_original(images[row], picture, masks[row])):
-                    status = ERROR
-                statuses[row] = status
-                if status == OK:
-                    result[row] = picture
+        if not len(rows):
+            return result, statuses
+        with failures.collect_reasons(name, len(rows)) as reasons:
+            pictures, words = _attempt(anonymizer, images[rows], masks[rows], [seeds[row] for row in rows], name)
+            if set(words) == {ERROR}:
+                failures.stop_if_alike(name, reasons, len(rows))
+            at = np.flatnonzero(np.array(words) == OK)
+            reasons_of = refusals(images[rows[at]], pictures[at], masks[rows[at]])
+            for index, reason in zip(at, reasons_of, strict=True):
+                if reason:
+                    words[index] = ERROR
+                    failures.count_reason(reason)
+        for row, picture, word in zip(rows, pictures, words, strict=True):
+            statuses[row] = word
+            if word == OK:
+                result[row] = picture
         return result, statuses
 
     return guarded
@@ -76,20 +86,6 @@ def full_batches(rows: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarr
     return [(part, np.pad(part, (0, size - len(part)), mode="edge")) for part in parts]
 
 
-def is_original(image: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> bool:
-    """Decide whether a picture shows the person of an image unchanged, or only softer or noisier.
-
-    Args:
-        image, picture: (H, W, 3) uint8.
-        mask: (H, W) uint8, above 0 where the person is.
-
-    Returns:
-        Whether it is the original.
-    """
-    small = [cv2.resize(part, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for part in (image, picture, mask)]
-    return _difference(image, picture, mask) < SAME_PIXELS or _difference(*small) < SAME_COARSE
-
-
 def _check_batch(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> None:
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
         raise ValueError(f"images must be (N, H, W, 3) uint8, not {images.shape} {images.dtype}")
@@ -100,26 +96,58 @@ def _check_batch(images: np.ndarray, masks: np.ndarray, seeds: list[int]) -> Non
 
 
 def _attempt(
-    anonymizer: Anonymizer, images: np.ndarray, masks: np.ndarray, seeds: list[int]
+    anonymizer: Anonymizer, images: np.ndarray, masks: np.ndarray, seeds: list[int], name: str
 ) -> tuple[np.ndarray, list[str]]:
-    """Run a batch. When it fails, run its images one by one, so that only the bad image is lost."""
+    """Run a batch. When it fails, run its images one by one, so that only the bad image is lost.
+
+    When memory runs out, run halves of the batch.
+    """
+    outcome, size = _run(anonymizer, images, masks, seeds), 1
+    if not isinstance(outcome, Exception):
+        for status in outcome[1]:
+            if status == ERROR:
+                failures.count_reason(failures.REPORTED)
+        return outcome
+    if failures.is_out_of_memory(outcome):
+        smaller, size = _with_smaller_batch(anonymizer, len(images)), (len(images) + 1) // 2
+    else:
+        smaller = anonymizer
+    if len(images) == 1 and smaller is anonymizer:
+        failures.note_exception(name, outcome)
+        return np.zeros_like(images), [ERROR]
+    del outcome  # its traceback holds what fills the memory
+    _free_memory()
+    slices = [slice(at, at + size) for at in range(0, len(images), size)]
+    parts = [_attempt(smaller, images[at], masks[at], seeds[at], name) for at in slices]
+    return np.concatenate([part for part, _ in parts]), [status for _, own in parts for status in own]
+
+
+def _run(
+    anonymizer: Anonymizer, images: np.ndarray, masks: np.ndarray, seeds: list[int]
+) -> tuple[np.ndarray, list[str]] | Exception:
+    """Run a batch; return its results, or whatever it raised, since no original may pass."""
     try:
         result, statuses = anonymizer(images, masks, seeds)
-        shaped = result.shape == images.shape and result.dtype == np.uint8
-        if not (shaped and len(statuses) == len(images) and set(statuses) <= set(STATUSES)):
-            raise ValueError("the anonymizer broke its contract")
+        if result.shape != images.shape or result.dtype != np.uint8:
+            raise ValueError(f"it returned {result.shape} {result.dtype} instead of {images.shape} uint8")
+        if len(statuses) != len(images) or not set(statuses) <= set(STATUSES):
+            raise ValueError(f"it did not return one of {', '.join(STATUSES)} for each image")
         return result, list(statuses)
     except AnonlibError:  # a mistake of the user, the same for every photo
         raise
-    except Exception:  # whatever went wrong, no original may pass
-        if len(images) == 1:
-            return np.zeros_like(images), [ERROR]
-        single = [slice(row, row + 1) for row in range(len(images))]
-        parts = [_attempt(anonymizer, images[row], masks[row], seeds[row]) for row in single]
-        return np.concatenate([part for part, _ in parts]), [status for _, (status,) in parts]
+    except Exception as error:
+        return error
 
 
-def _difference(image: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> float:
-    """Return the mean absolute difference of two pictures inside the mask, in grey levels."""
-    inside = mask > 0
-    return float(np.abs(image[inside].astype(np.int16) - picture[inside].astype(np.int16)).mean())
+def _with_smaller_batch(anonymizer: Anonymizer, images: int) -> Anonymizer:
+    """Return a copy of a dataclass with half the field `batch`, at most half of so many images; else the same."""
+    batch = getattr(anonymizer, "batch", 1)
+    if not is_dataclass(anonymizer) or batch == 1:
+        return anonymizer
+    return replace(anonymizer, batch=max(1, min(batch, images) // 2))
+
+
+def _free_memory() -> None:
+    """Give the GPU memory that torch keeps for itself back."""
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

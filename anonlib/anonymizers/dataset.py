@@ -1,12 +1,13 @@
 """Anonymization of a data set: the output and status of each photo."""
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from anonlib import config
-from anonlib.anonymizers import registry
+from anonlib.anonymizers import failures, registry
 from anonlib.anonymizers.contract import STATUSES
 from anonlib.anonymizers.selection import assigned_rows, select_rows
 from anonlib.anonymizers.shards import Request, run_requests
@@ -71,7 +72,7 @@ def anonymize(
         names: Anonymizers of the registry, or other tools of `faces.tool_outputs`.
 
     Raises:
-        AnonlibError: A name is unknown or a model is missing.
+        AnonlibError: A name is unknown, a model is missing, or an anonymizer fails alike on a whole batch.
     """
     replicates, requests = settings.anonymize.replicates, []
     for name in (name for name in names if name not in faces.tool_outputs):
@@ -151,7 +152,14 @@ def status_table(results: dict[str, Anonymized]) -> pd.DataFrame:
 
 
 def _run(faces: FaceSet, requests: list[Request], settings: config.Profile) -> list[Anonymized]:
+    """Run requests and report what failed, one line for each anonymizer, also where results come from the cache."""
     outputs = run_requests(faces, requests, settings)
+    by_name, pictures = defaultdict(Counter), Counter()
+    for request, output in zip(requests, outputs, strict=True):
+        by_name[request.name].update(output.pop("failures"))
+        pictures[request.name] += len(request.rows)
+    for name, reasons in by_name.items():
+        failures.report(name, reasons, pictures[name])
     return [
         Anonymized(request.name, source=request.rows, replicate=request.replicates, **output)
         for request, output in zip(requests, outputs, strict=True)

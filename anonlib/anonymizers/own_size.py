@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 
 from anonlib.anonymizers import registry
-from anonlib.anonymizers.contract import ERROR, NO_FACE, OK, is_original
+from anonlib.anonymizers.contract import ERROR, NO_FACE, OK
 from anonlib.anonymizers.diffusion import resize
 from anonlib.anonymizers.multi_face import DetectedFaces, Scene, checked_scene, project_mask
+from anonlib.anonymizers.originals import is_original
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import PARSED, annotate, hub
 from anonlib.faces import Face, align

@@ -13,8 +13,8 @@ import pandas as pd
 from PIL import Image
 
 from anonlib import config
-from anonlib.anonymizers import registry
-from anonlib.anonymizers.contract import ERROR, OK, STATUSES
+from anonlib.anonymizers import failures, registry
+from anonlib.anonymizers.contract import ERROR, FILTERED, OK, STATUSES
 from anonlib.anonymizers.multi_face import DetectedFaces, Scene, compose, find_people
 from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.anonymizers.whole_photo import anonymize_whole, handles_whole_photos, in_memory
@@ -46,7 +46,8 @@ def anonymize_folder(source: Path, target: Path, name: str, settings: config.Pro
         are not "ok".
 
     Raises:
-        AnonlibError: There are no photos, the target exists or lies inside the source, or a model is missing.
+        AnonlibError: There are no photos, the target exists or lies inside the source, a model is missing, or the
+            anonymizer fails alike on a whole batch.
     """
     source, target = source.resolve(), target.resolve()
     files = _files(source)
@@ -57,7 +58,7 @@ def anonymize_folder(source: Path, target: Path, name: str, settings: config.Pro
     batches, rows = list(in_memory(files, photo_pixels, BATCH)), []
     try:
         outputs = pipelined(batches, stages.prepare, stages.process, partial(_write_batch, source, part))
-        with contextlib.closing(outputs):
+        with contextlib.closing(outputs), failures.collect_reasons() as reasons:
             for more in outputs:
                 rows += more
                 progress.status(f"{len(rows)} of {len(files)} photos")
@@ -67,6 +68,7 @@ def anonymize_folder(source: Path, target: Path, name: str, settings: config.Pro
         os.replace(part, target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    failures.report(name, reasons, int((table.faces > 0).sum() if stages.whole else table.faces.sum()))
     return table
 
 
@@ -133,7 +135,11 @@ class _Stages:
         """Anonymize photos; return a function that composes them, for the next stage."""
         parameters = seed_parameters(self.options)
         if self.whole:
-            scenes = anonymize_whole(detected, self.name, self.options, parameters)
+            with_people = sum(len(faces) > 0 for faces in detected.faces)
+            with failures.collect_reasons(self.name, with_people) as reasons:
+                scenes = anonymize_whole(detected, self.name, self.options, parameters)
+                if not {OK, FILTERED} & {scene.status for scene in scenes}:
+                    failures.stop_if_alike(self.name, reasons, with_people)
             return lambda: scenes
         annotator = {"annotator": lookup(detected.images, maps)} if maps else {}
         anonymizer = registry.create(self.name, **self.options, **annotator)

@@ -211,7 +211,7 @@ def create(name: str, **options) -> Anonymizer:
     """
     spec = get(name)
     anonymizer = spec.factory(**options)
-    return anonymizer if spec.group == CONTROL else fail_closed(anonymizer)
+    return anonymizer if spec.group == CONTROL else fail_closed(anonymizer, name)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Anonymization in shards, each cached by itself and computed by a worker process."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from anonlib import config
-from anonlib.anonymizers import registry
-from anonlib.anonymizers.contract import image_seed
+from anonlib.anonymizers import failures, registry
+from anonlib.anonymizers.contract import ERROR, NO_FACE, image_seed
 from anonlib.anonymizers.registry import AnonymizerSpec
 from anonlib.anonymizers.seed_keys import seed_parameters
 from anonlib.anonymizers.selection import edge_rows, rank_by_content
@@ -41,10 +41,13 @@ class Request:
             object.__setattr__(self, "replicates", np.zeros(len(self.rows), int))
 
 
-def run_requests(faces: FaceSet, requests: list[Request], settings: config.Profile) -> list[dict[str, np.ndarray]]:
+def run_requests(
+    faces: FaceSet, requests: list[Request], settings: config.Profile
+) -> list[dict[str, np.ndarray | Counter]]:
     """Anonymize photos, or take their shards from the cache.
 
-    Return for each request, in the order of its rows, images (M, 128, 128, 3) uint8, status (M,) str, seconds (M,).
+    Return for each request, in the order of its rows, images (M, 128, 128, 3) uint8, status (M,) str, seconds (M,), and
+    its failures by reason. Raise AnonlibError if an anonymizer fails alike on a whole batch: that shard is not cached.
     """
     if not requests:
         return []
@@ -112,9 +115,13 @@ def _anonymize_shards(shards: list[dict]) -> list[dict]:
     outputs = []
     for shard in shards:
         start = time.perf_counter()
-        images, status = anonymize_rows(**shard) if "photos" in shard else _anonymize_frames(**shard)
+        with failures.collect_reasons() as reasons:
+            images, status = anonymize_rows(**shard) if "photos" in shard else _anonymize_frames(**shard)
+            if set(status) <= {ERROR, NO_FACE}:  # photos at their own size may come one by one
+                failures.stop_if_alike(shard["name"], reasons, status.count(ERROR))
         seconds = np.full(len(images), (time.perf_counter() - start) / len(images))
-        outputs.append({"images": images, "status": np.array(status, dtype=str), "seconds": seconds})
+        output = {"images": images, "status": np.array(status, dtype=str), "seconds": seconds}
+        outputs.append(output | {"failures": dict(reasons)})
     return outputs
 
 
@@ -168,7 +175,8 @@ def _make_maps(
     return of_rows
 
 
-def _join(parts: list[tuple[dict, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return the outputs of shards in the order of their positions."""
+def _join(parts: list[tuple[dict, np.ndarray]]) -> dict[str, np.ndarray | Counter]:
+    """Return the outputs of shards in the order of their positions, and the sum of their failures."""
     back = np.argsort(np.concatenate([at for _, at in parts]), kind="stable")
-    return {key: np.concatenate([part[key] for part, _ in parts])[back] for key in OUTPUTS}
+    joined = {key: np.concatenate([part[key] for part, _ in parts])[back] for key in OUTPUTS}
+    return joined | {"failures": sum((Counter(part["failures"]) for part, _ in parts), Counter())}

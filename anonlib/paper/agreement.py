@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
-from anonlib.anonymizers.contract import is_original
+from anonlib.anonymizers.originals import is_original
 from anonlib.config.errors import AnonlibError
 from anonlib.controls.agreement import CONDITIONS, agreement
 from anonlib.data.photos import SUFFIXES, photos_in, points_of, read_photo
