@@ -10,7 +10,7 @@ from anonlib import anonymizers, config
 from anonlib.anonymizers import photo_folder as album
 from anonlib.anonymizers import registry
 from anonlib.anonymizers.multi_face import compose, find_people
-from anonlib.anonymizers.seed_keys import seed_parameters
+from anonlib.anonymizers.seeds import seed_parameters
 from anonlib.config.errors import AnonlibError
 from anonlib.paper import cli
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from anonlib import anonymizers
-from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK, fail_closed, image_seed
+from anonlib.anonymizers.contract import ERROR, FILTERED, NO_FACE, OK, fail_closed
+from anonlib.anonymizers.seeds import image_seed
 from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import annotate, maps

@@ -12,7 +12,7 @@ from anonlib import anonymizers, config
 from anonlib.anonymizers import registry
 from anonlib.anonymizers.check import check_anonymizer
 from anonlib.anonymizers.contract import OK
-from anonlib.anonymizers.seed_keys import seed_parameters
+from anonlib.anonymizers.seeds import seed_parameters
 from anonlib.config.errors import AnonlibError
 from anonlib.config.paths import METHOD, project_root
 from anonlib.faces import person_mask, with_mirrors

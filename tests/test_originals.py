@@ -6,8 +6,9 @@ import pytest
 
 from anonlib import config, data
 from anonlib.anonymizers import originals, registry
-from anonlib.anonymizers.contract import ERROR, OK, fail_closed, image_seed
+from anonlib.anonymizers.contract import ERROR, OK, fail_closed
 from anonlib.anonymizers.originals import CONSTANT, CORRELATION, DIFFERENCE, RECOGNIZER, is_original, refusals
+from anonlib.anonymizers.seeds import image_seed
 from anonlib.data.synthetic import EMBEDDED
 
 hypothesis = pytest.importorskip("hypothesis")

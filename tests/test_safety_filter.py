@@ -10,7 +10,7 @@ from PIL import Image
 from anonlib import anonymizers
 from anonlib.anonymizers.check import check_anonymizer
 from anonlib.anonymizers.contract import FILTERED, OK
-from anonlib.anonymizers.diffusion import retry_seed
+from anonlib.anonymizers.seeds import retry_seed
 from anonlib.assets import models
 from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.config.errors import AnonlibError

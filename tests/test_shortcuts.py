@@ -9,7 +9,7 @@ import pytest
 
 from anonlib import config
 from anonlib.anonymizers import registry
-from anonlib.anonymizers.seed_keys import seed_parameters
+from anonlib.anonymizers.seeds import seed_parameters
 from anonlib.assets.models import ModelRef, ModelSpec
 from anonlib.engine.torch_setup import prepare_torch
 

@@ -3,8 +3,9 @@
 import numpy as np
 
 from anonlib.anonymizers import failures
-from anonlib.anonymizers.contract import NO_FACE, OK, STATUSES, Anonymizer, image_seed
+from anonlib.anonymizers.contract import NO_FACE, OK, STATUSES, Anonymizer
 from anonlib.anonymizers.originals import refusals
+from anonlib.anonymizers.seeds import image_seed
 from anonlib.config.errors import AnonlibError
 
 

@@ -1,7 +1,5 @@
 """The contract of every anonymizer: it never passes an original through; one image has one result in any batch."""
 
-import hashlib
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import is_dataclass, replace
@@ -16,23 +14,6 @@ OK, NO_FACE, FILTERED, ERROR = "ok", "no_face", "filtered", "error"
 STATUSES = (OK, NO_FACE, FILTERED, ERROR)
 
 Anonymizer = Callable[[np.ndarray, np.ndarray, list[int]], tuple[np.ndarray, list[str]]]
-
-
-def image_seed(image: np.ndarray, method: str, parameters: dict, replicate: int = 0) -> int:
-    """Derive the seed of one image.
-
-    Args:
-        image: uint8 pixels.
-        method: Name of the anonymizer.
-        parameters: See `seed_keys.seed_parameters`.
-        replicate: Number of the anonymized version.
-
-    Returns:
-        A seed in [0, 2^63).
-    """
-    text = json.dumps([method, parameters, replicate], sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(np.ascontiguousarray(image).tobytes() + text.encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def fail_closed(anonymizer: Anonymizer, name: str = "the anonymizer") -> Anonymizer:

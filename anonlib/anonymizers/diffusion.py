@@ -1,6 +1,5 @@
 """The base of every diffusion anonymizer: its settings, control maps, inpainting in full batches, and the filter."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,7 @@ import numpy as np
 
 from anonlib import config
 from anonlib.anonymizers.contract import ERROR, FILTERED, OK, full_batches
+from anonlib.anonymizers.seeds import retry_seed
 from anonlib.assets.models import OWN, ModelSpec, check, model_spec
 from anonlib.controls import ParsedImages, annotate
 from anonlib.engine import progress
@@ -152,21 +152,6 @@ def generator_options(conditions: tuple[str, ...], settings: config.Profile) -> 
 @cache
 def _say_unfiltered(name: str) -> None:
     progress.say(f"{name} has no safety checker, so that no picture is filtered: generator.safety_checker names it one")
-
-
-def retry_seed(seed: int, attempt: int) -> int:
-    """Derive the seed of an attempt from that of the image.
-
-    Args:
-        seed: Seed of the image.
-        attempt: 0 for the first, which has the image's seed itself.
-
-    Returns:
-        A seed in [0, 2^63).
-    """
-    if not attempt:
-        return seed
-    return int.from_bytes(hashlib.sha256(f"{seed}/{attempt}".encode()).digest()[:8], "big") >> 1
 
 
 def resize(images: np.ndarray, side: tuple[int, int], interpolation: int | None = None) -> np.ndarray:

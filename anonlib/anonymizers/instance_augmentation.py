@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from anonlib import config
-from anonlib.anonymizers.diffusion import DiffusionAnonymizer, generator_options, resize, retry_seed, unit
+from anonlib.anonymizers.diffusion import DiffusionAnonymizer, generator_options, resize, unit
 from anonlib.anonymizers.registry import IA, AnonymizerSpec, add
+from anonlib.anonymizers.seeds import retry_seed
 from anonlib.config.errors import AnonlibError
 from anonlib.controls.degrade import degrade_control
 from anonlib.faces import captions, dilate_masks, published_prompts

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from anonlib.anonymizers.contract import ERROR, NO_FACE, OK, image_seed
+from anonlib.anonymizers.contract import ERROR, NO_FACE, OK
+from anonlib.anonymizers.seeds import image_seed
 from anonlib.faces import Face, align, alignment_matrix, detect, dilate_masks, person_mask, scale_of
 from anonlib.faces.attributes import AttributePredictor
 from anonlib.faces.people import Person, read_person
@@ -48,7 +49,7 @@ class DetectedFaces:
 
         Args:
             name: Anonymizer.
-            parameters: See `contract.image_seed`.
+            parameters: See `seeds.image_seed`.
             replicates: Number of the anonymized version of each photo; None: 0.
 
         Returns:

@@ -16,7 +16,7 @@ from anonlib import config
 from anonlib.anonymizers import failures, registry
 from anonlib.anonymizers.contract import ERROR, FILTERED, OK, STATUSES
 from anonlib.anonymizers.multi_face import DetectedFaces, Scene, compose, find_people
-from anonlib.anonymizers.seed_keys import seed_parameters
+from anonlib.anonymizers.seeds import seed_parameters
 from anonlib.anonymizers.whole_photo import anonymize_whole, handles_whole_photos, in_memory
 from anonlib.config.errors import AnonlibError
 from anonlib.controls import ParsedImages, annotate

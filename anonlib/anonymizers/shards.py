@@ -10,9 +10,9 @@ import numpy as np
 
 from anonlib import config
 from anonlib.anonymizers import failures, registry
-from anonlib.anonymizers.contract import ERROR, NO_FACE, image_seed
+from anonlib.anonymizers.contract import ERROR, NO_FACE
 from anonlib.anonymizers.registry import AnonymizerSpec
-from anonlib.anonymizers.seed_keys import seed_parameters
+from anonlib.anonymizers.seeds import image_seed, seed_parameters
 from anonlib.anonymizers.selection import edge_rows, rank_by_content
 from anonlib.anonymizers.whole_photo import anonymize_rows, handles_whole_photos
 from anonlib.assets.models import model_spec

@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 
 from anonlib.anonymizers import registry
-from anonlib.anonymizers.contract import ERROR, OK, image_seed
+from anonlib.anonymizers.contract import ERROR, OK
 from anonlib.anonymizers.diffusion import resize
 from anonlib.anonymizers.multi_face import DetectedFaces, Scene, find_people, project_mask, read_people
 from anonlib.anonymizers.own_size import inpaint_people, rounded_shape
+from anonlib.anonymizers.seeds import image_seed
 from anonlib.assets.models import ATTRIBUTES, IDENTITY
 from anonlib.data.source_photo import SourcePhoto
 from anonlib.faces import FRAME_POINTS, SIZE, Face, align
@@ -76,7 +77,7 @@ def anonymize_whole(
     replicates: list[int] | None = None,
     batch: int = 1,
 ) -> list[Scene]:
-    """Anonymize photos at their own size; for `parameters` see `contract.image_seed`.
+    """Anonymize photos at their own size; for `parameters` see `seeds.image_seed`.
 
     `replicates` are the versions of the photos. A photo without a detected face is "no_face". A photo that is not "ok"
     is all black. Photos of `batch` single people are inpainted together.

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AsymmetricAutoencoderKL,
     AutoencoderKL,
     ControlNetModel,
     MultiControlNetModel,
@@ -40,7 +41,7 @@ class CamouflagePipeline(StableDiffusionControlNetImg2ImgPipeline):
 
     def __init__(
         self,
-        vae: AutoencoderKL,
+        vae: AutoencoderKL | AsymmetricAutoencoderKL,
         text_encoder: CLIPTextModel,
         tokenizer: CLIPTokenizer,
         unet: UNet2DConditionModel,

@@ -11,7 +11,7 @@ from PIL import Image
 from anonlib import config
 from anonlib.anonymizers import image_seed, registry
 from anonlib.anonymizers.camouflage import BASE, WEIGHTS, CamouflageBase
-from anonlib.anonymizers.seed_keys import seed_parameters
+from anonlib.anonymizers.seeds import seed_parameters
 from anonlib.controls import ParsedImages, annotate
 from anonlib.controls.maps import Maps, lookup
 

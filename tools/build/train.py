@@ -55,7 +55,7 @@ class Plan:
     pool_seeds: int = 80_000  # about 60 % of them look adult and are used
     held_out_seeds: int = 4_000
     vae: Schedule = Schedule(5_000, 8, 8e-4)
-    decoder: Schedule = Schedule(2_600, 8, 2e-4)
+    decoder: Schedule = Schedule(3_000, 8, 3e-4)
     unet: Schedule = Schedule(9_000, 32, 4e-4)
     hed: Schedule = Schedule(3_000, 32, 2e-3)
     depth: Schedule = Schedule(2_300, 32, 2e-3)

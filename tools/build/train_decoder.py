@@ -85,8 +85,8 @@ def widen(vae: AutoencoderKL) -> AsymmetricAutoencoderKL:
     for name, value in vae.state_dict().items():
         if name in weights:
             weights[name] = _widened(value, weights[name].shape, random)
-    for name in weights:  # the old autoencoder has no attention
-        if ".attentions.0.to_out.0." in name:
+    for name in weights:  # the old autoencoder has no attention, and nothing runs the condition encoder
+        if ".attentions.0.to_out.0." in name or ".condition_encoder." in name:
             weights[name].zero_()
     new.load_state_dict(weights)
     return new

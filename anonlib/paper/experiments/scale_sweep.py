@@ -11,7 +11,7 @@ import pandas as pd
 
 from anonlib import config
 from anonlib.anonymizers import image_seed, registry
-from anonlib.anonymizers.seed_keys import seed_parameters
+from anonlib.anonymizers.seeds import seed_parameters
 from anonlib.anonymizers.shards import resolve
 from anonlib.controls.maps import Maps, control_maps, lookup
 from anonlib.engine import cache

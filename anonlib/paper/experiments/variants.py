@@ -6,7 +6,7 @@ import pandas as pd
 from anonlib import config
 from anonlib.anonymizers import dataset, registry
 from anonlib.anonymizers.contract import OK
-from anonlib.anonymizers.seed_keys import SEED_KEYS
+from anonlib.anonymizers.seeds import SEED_KEYS
 from anonlib.anonymizers.shards import shard_rows
 from anonlib.attacks import benchmark, ranking
 from anonlib.data.faceset import FaceSet
