@@ -194,8 +194,8 @@ def test_falco_leads_away_from_the_identity_and_no_further_than_asked(photos):
         assert status == [OK] * 3
         return (embed("mobilefacenet", made) * embed("mobilefacenet", photos)).sum(1)
 
-    assert np.abs(near()).max() < 0.15
-    assert (near(margin=1.0) > 0.15).all()
+    away, kept = np.abs(near()), near(margin=1.0)
+    assert away.max() < 0.2 and (kept > away + 0.1).all()
 
 
 def test_falco_keeps_the_contract(photos):

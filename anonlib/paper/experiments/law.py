@@ -63,7 +63,7 @@ def attack_systems(faces: FaceSet, compared: systems.Systems, settings: config.P
     return ranking.ranks(faces, compared.probes, results, settings.evaluate)
 
 
-def collect_reasons(
+def collect(
     chosen: list[Point], ranks: list[pd.DataFrame], measured: pd.DataFrame, evaluate: config.Evaluate
 ) -> LawData:
     """Join leakage and agreement of all settings and systems.
@@ -113,7 +113,7 @@ def fit(data: LawData, evaluate: config.Evaluate, kinds: tuple[str, ...] = FITTE
     """Fit a law for each condition.
 
     Args:
-        data: of `collect_reasons`.
+        data: of `collect`.
         evaluate: number of resamples.
         kinds: of the settings and systems that are fitted.
 
@@ -138,7 +138,7 @@ def law_table(data: LawData, laws: Mapping[str, Law], evaluate: config.Evaluate)
     """Tabulate the laws, the one that explains most first.
 
     Args:
-        data, laws: of `collect_reasons` and `fit`.
+        data, laws: of `collect` and `fit`.
         evaluate: confidence of the intervals.
 
     Returns:
