@@ -48,6 +48,17 @@ def freed_networks():
     forget_networks()
 
 
+@pytest.fixture
+def in_float32(monkeypatch: pytest.MonkeyPatch):
+    """Multiply in float32, whatever this CPU is fastest in: bounds of a few steps hold for one rounding."""
+    from anonlib.engine import torch_setup
+
+    torch_setup.prepare_torch(1)
+    import torch
+
+    monkeypatch.setattr(torch_setup, "fast_dtype", lambda device, training=False: torch.float32)
+
+
 def write_tiny_bundle(folder: Path) -> Path:
     """Write a diffusers folder with ControlNets, CAMOUFLaGE's identity function among them, and CAMOUFLaGE-Light in
     `small-camouflage` beside it; return it."""

@@ -186,7 +186,7 @@ def falco(**settings):
     return anonymizers.create("falco", **{"levels": 3, "steps": 3, "fit_levels": 3, "fit_steps": 1} | settings)
 
 
-def test_falco_leads_away_from_the_identity_and_no_further_than_asked(photos):
+def test_falco_leads_away_from_the_identity_and_no_further_than_asked(photos, in_float32):
     masks = np.full(photos.shape[:3], 255, np.uint8)
 
     def near(**settings) -> np.ndarray:
@@ -194,8 +194,8 @@ def test_falco_leads_away_from_the_identity_and_no_further_than_asked(photos):
         assert status == [OK] * 3
         return (embed("mobilefacenet", made) * embed("mobilefacenet", photos)).sum(1)
 
-    away, kept = np.abs(near()), near(margin=1.0)
-    assert away.max() < 0.2 and (kept > away + 0.1).all()
+    assert np.abs(near()).max() < 0.15
+    assert (near(margin=1.0) > 0.15).all()
 
 
 def test_falco_keeps_the_contract(photos):

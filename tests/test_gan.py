@@ -65,7 +65,7 @@ def test_a_stopped_training_comes_to_the_same_end(pool, tmp_path):
         torch.testing.assert_close(one, stopped[name], rtol=0, atol=0)
 
 
-def test_the_generator_learns_to_fill_a_hole(photos, tmp_path):
+def test_the_generator_learns_to_fill_a_hole(photos, tmp_path, in_float32):
     """Shown three faces sixty times, it draws them nearer than before."""
     images = with_mirrors(photos)
     told, folder = find_face_boxes(images), tmp_path / "run"
@@ -77,7 +77,7 @@ def test_the_generator_learns_to_fill_a_hole(photos, tmp_path):
             made = net(*make_batch(images, told, np.arange(len(images))), torch.zeros(len(images), NOISE))
         return float(np.abs(to_photos(made).astype(int) - images)[told.hole > 0].mean())
 
-    assert away(60) < 0.98 * away(1)  # 0.938 in float32, 0.960 in bfloat16
+    assert away(60) < 0.95 * away(1)  # 0.938 in float32
 
 
 def test_a_face_of_the_look_or_the_code_that_was_asked_for_costs_nothing(photos):

@@ -35,7 +35,7 @@ class Generator:
 def load_generator(threads: int = 1, precision: str = "f32") -> Generator:
     """Compile the generator for this CPU with a free style for each layer (W+).
 
-    In "bf16" a picture takes 0.4 of the time where the CPU multiplies it, and differs by 0.5 of 255 levels.
+    `precision` "bf16" is faster on a CPU that multiplies bfloat16; pixels differ a little, see docs/decisions.md.
     """
     import openvino as ov
 
