@@ -10,6 +10,7 @@ from anonlib.networks.deepprivacy2 import NOISE, POINTS, DeepPrivacy2Generator
 from anonlib.networks.pictures import to_images as to_photos
 from anonlib.networks.pictures import to_pictures
 from tools.build import compared as train
+from tools.build.discriminators import FeatureHeads
 from tools.build.train_deepprivacy2 import (
     Discriminator,
     augment,
@@ -83,7 +84,7 @@ def test_the_generator_learns_to_fill_a_hole(photos, tmp_path, in_float32):
 def test_a_face_of_the_look_or_the_code_that_was_asked_for_costs_nothing(photos):
     images = with_mirrors(photos)
     given, codes = make_batch(images, find_face_boxes(images), np.arange(len(images))), WhitenedIdentity().fit(images)
-    pair = torch.nn.ModuleDict({"g": Copying(), "d": Discriminator()})
+    pair = torch.nn.ModuleDict({"g": Copying(), "d": Discriminator(), "h": FeatureHeads()})
     noise, own, random = codes(given[0]), 2, torch.Generator()
     _, right = generator_losses(pair, codes, given, noise, own, random)
     _, wrong = generator_losses(pair, codes, given, noise.roll(2, 0), own, random)
