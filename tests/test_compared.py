@@ -190,7 +190,7 @@ def test_falco_leads_away_from_the_identity_and_no_further_than_asked(photos, in
     masks = np.full(photos.shape[:3], 255, np.uint8)
 
     def near(**settings) -> np.ndarray:
-        made, status = falco(steps=8, levels=4, **settings)(photos, masks, [0] * 3)
+        made, status = falco(steps=12, levels=4, **settings)(photos, masks, [0] * 3)
         assert status == [OK] * 3
         return (embed("mobilefacenet", made) * embed("mobilefacenet", photos)).sum(1)
 
@@ -319,3 +319,21 @@ def test_a_checkout_that_fails_says_why(checkout, photos):
     (checkout / "anonymize.py").unlink()
     with pytest.raises(AnonlibError, match="no checkout of DeepPrivacy2"):
         anonymizers.create("deepprivacy2", checkout=str(checkout))
+
+
+def test_a_blended_face_takes_the_light_around_it_and_nothing_from_the_hole(photos):
+    from anonlib.anonymizers.deepprivacy2 import blend
+
+    image, other = photos[0], photos[1]
+    for rows, columns in (((30, 110), (25, 100)), ((20, 128), (25, 100)), ((30, 110), (0, 100))):
+        hole = np.zeros(image.shape[:2], np.uint8)
+        hole[slice(*rows), slice(*columns)] = 255
+        made = blend(other, image, hole)
+        assert (made[hole == 0] == image[hole == 0]).all()
+        changed = np.where(hole[..., None] > 0, np.random.default_rng(0).integers(0, 256, image.shape), image)
+        assert (blend(other, changed.astype(np.uint8), hole) == made).all(), "the hole is not read"
+        own = blend(image, image, hole).astype(int)
+        assert np.abs(own - image).mean() < 8, "a face of the same light stays where it is"
+        dark = blend(other // 2, image, hole).astype(int)
+        assert np.abs(dark - made).mean() < 0.7 * np.abs(other // 2 - other.astype(int)).mean()
+    assert (blend(other, image, np.full_like(hole, 255)) == other).all()

@@ -135,7 +135,14 @@ def test_a_wider_decoder_starts_where_the_old_one_is_and_leaves_the_latents_alon
         latents = torch.randn(2, 4, 16, 16)
         torch.testing.assert_close(wide.decode(latents).sample, vae.decode(latents).sample, atol=1e-4, rtol=1e-3)
     before, latents = wide.decoder.conv_out.weight.detach().clone(), encode(vae, images)
-    train_decoder.train_decoder(wide, images, training.Schedule(3, 2, 1e-3), tmp_path)
+    clean, predicted = encode(wide, train_decoder.with_mirrors(images)) * wide.config.scaling_factor, []
+
+    def predict(rows, step):
+        predicted.extend(rows.tolist())
+        return clean[rows]
+
+    train_decoder.train_decoder(wide, images, clean, predict, training.Schedule(3, 2, 1e-3), tmp_path)
+    assert len(predicted) == 3, "half of the latents are predictions"
     torch.testing.assert_close(encode(wide, images), latents, atol=1e-3, rtol=1e-3)
     assert not torch.equal(wide.decoder.conv_out.weight, before)
     (log,) = training.load_checkpoint(tmp_path / "decoder.pt")["log"]
@@ -205,6 +212,10 @@ def test_cycle_consistency_is_zero_for_the_pictures_own_map_and_teaches_at_low_n
     distance.backward()
     assert distance.item() == pytest.approx(2 * measures["cycle"]) and distance > 0
     assert not clean.grad[0].any() and clean.grad[1].any() and clean.grad[2].any()
+    clean.grad = None
+    few = Consistency(vae, lambda pictures: pictures.mean(1, keepdim=True), rows=1)
+    few(clean, torch.tensor([5, LATEST, 400]), 1 - own)[0].backward()
+    assert clean.grad[1].any() and not clean.grad[0].any() and not clean.grad[2].any(), "the noisiest come first"
     late, nothing = cycle(clean, torch.full((3,), LATEST + 1), own)
     assert late == 0 and nothing == {}
 
@@ -233,12 +244,12 @@ def test_few_steps_are_distilled_into_a_lora_that_leaves_the_unet_as_it_was(late
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     target = tmp_path / "lora"
     schedule = training.Schedule(30, 16, 1e-2)
-    train_few_steps.train_few_steps(unet, text, tokenizer, data, 32, schedule, tmp_path, target)
+    train_few_steps.train_few_steps(unet, text, data, 32, schedule, tmp_path, target)
     kept = {name.replace(".base_layer", ""): value for name, value in unet.state_dict().items() if "lora_" not in name}
     assert all(torch.equal(before[name], value) for name, value in kept.items())
     saved = load_file(target / LORA)
     assert len(saved) > 20 and all(value.dtype == torch.float16 for value in saved.values())
-    jumps = train_few_steps.teacher_jumps(unet, text, tokenizer, data, 32, tmp_path / "few-steps")
+    jumps = train_few_steps.teacher_jumps(unet, text, data, 32, tmp_path / "few-steps")
 
     def missed(net):
         with torch.no_grad():
@@ -250,18 +261,18 @@ def test_few_steps_are_distilled_into_a_lora_that_leaves_the_unet_as_it_was(late
     assert missed(unet) < 0.9 * missed(tiny_unet()), "one jump comes nearer to the end than before"
     log = torch.load(tmp_path / "few-steps.pt", weights_only=True)["log"]
     again = tiny_unet()
-    train_few_steps.train_few_steps(again, text, tokenizer, data, 32, schedule, tmp_path, target)
+    train_few_steps.train_few_steps(again, text, data, 32, schedule, tmp_path, target)
     assert log == torch.load(tmp_path / "few-steps.pt", weights_only=True)["log"]
     for name, value in load_file(target / LORA).items():
         torch.testing.assert_close(value, saved[name])  # a finished training is only read
 
 
-def test_jumps_end_where_the_guided_path_does_and_begin_where_the_last_one_ended(latents, tmp_path, monkeypatch):
+def test_jumps_end_where_the_path_does_and_begin_where_the_last_one_ended(latents, tmp_path, monkeypatch):
     monkeypatch.setattr(train_few_steps, "autocast", lambda: torch.autocast("cpu", torch.bfloat16, enabled=False))
     tokenizer, data = latents
     torch.manual_seed(0)
     unet, text = tiny_unet().eval(), build.build_text_encoder(tokenizer).eval()
-    jumps = train_few_steps.teacher_jumps(unet, text, tokenizer, data, 33, tmp_path)
+    jumps = train_few_steps.teacher_jumps(unet, text, data, 33, tmp_path)
     n = train_few_steps.CHAINS
     assert len(jumps["x"]) == 2 * 4 * n and len(list(tmp_path.iterdir())) == 2, "whole files"
     assert (jumps["times"][:n] == 999).all() and len(set(jumps["times"].tolist())) <= 7
@@ -277,16 +288,12 @@ def test_jumps_end_where_the_guided_path_does_and_begin_where_the_last_one_ended
         ends = jumps["end"][part]
 
     def solved(row):
-        """The definition: DDIM in so many steps that its path has converged, guided."""
+        """The definition: DDIM in so many steps that its path has converged."""
         x, time = jumps["x"][row : row + 1], int(jumps["times"][row])
-        extra, tokens = jumps["extra"][row : row + 1], jumps["tokens"][row : row + 1]
-        words = torch.cat([train_few_steps.tokenize(tokenizer, [""]), tokens])
-        states = text(words).last_hidden_state
+        extra, states = jumps["extra"][row : row + 1], text(jumps["tokens"][row : row + 1]).last_hidden_state
         times = np.unique(np.linspace(0, time, 200).round().astype(int))[::-1]
         for now, then in zip(times, [*times[1:], None], strict=True):
-            given = torch.cat([x, extra], 1).repeat(2, 1, 1, 1)
-            plain, told = unet(given, torch.tensor(now), states).sample.chunk(2)
-            velocity = plain + 7.25 * (told - plain)
+            velocity = unet(torch.cat([x, extra], 1), torch.tensor(now), states).sample
             signal, noise = alphas[now].sqrt(), (1 - alphas[now]).sqrt()
             clean, seen = signal * x - noise * velocity, noise * x + signal * velocity
             x = clean if then is None else alphas[then].sqrt() * clean + (1 - alphas[then]).sqrt() * seen

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from anonlib.config.errors import AnonlibError
+from anonlib.paper.experiments.generator_quality import MEASURED
 from tools import picture, readme
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,6 +146,19 @@ def test_data_sets_stand_side_by_side(tmp_path):
     table = readme.finding(tmp_path).splitlines()
     assert any(line.startswith("| `ia-none` |") and line.endswith("| 25.0 % [20.0 %, 30.0 %] |") for line in table)
     assert len([line for line in table if line.startswith("| `")]) == len(readme.FINDING) <= 8
+
+
+def test_a_data_set_measured_with_other_weights_says_so(tmp_path):
+    rates = {f"attack/ia-none/{attacker}/{protocol}/top1": entry(0.1) for attacker in ("maximum", "blackbox")
+             for protocol in ("full", "few", "single")} | {"data/chance_top1": {"value": 0.005, "n": 200}}  # fmt: skip
+    shipped = {"bundle/fid": entry(json.loads(MEASURED.read_text())["samples"]["fid"])}
+    write_results(tmp_path / "figures", rates | shipped)
+    write_results(tmp_path / "figures" / "lfw", rates | shipped)
+    write_results(tmp_path / "figures" / "celeba", rates)  # a run without the generator's notebook
+    assert "former weights" not in readme.datasets(tmp_path) + readme.finding(tmp_path)
+    write_results(tmp_path / "figures" / "lfw", rates | {"bundle/fid": entry(shipped["bundle/fid"]["value"] + 1)})
+    for table in (readme.datasets(tmp_path), readme.finding(tmp_path)):
+        assert table.splitlines()[-1].endswith(" LFW: measured with former weights of the small models.")
 
 
 def test_speeds_stand_with_their_range(tmp_path):

@@ -10,6 +10,7 @@ from anonlib.networks.deepprivacy2 import NOISE, POINTS, DeepPrivacy2Generator
 from anonlib.networks.pictures import to_images as to_photos
 from anonlib.networks.pictures import to_pictures
 from tools.build import compared as train
+from tools.build.discriminators import FeatureHeads
 from tools.build.train_deepprivacy2 import (
     Discriminator,
     augment,
@@ -66,7 +67,7 @@ def test_a_stopped_training_comes_to_the_same_end(pool, tmp_path):
 
 
 def test_the_generator_learns_to_fill_a_hole(photos, tmp_path, in_float32):
-    """Shown three faces sixty times, it draws them nearer than before."""
+    """Shown three faces a hundred times, it draws them nearer than before."""
     images = with_mirrors(photos)
     told, folder = find_face_boxes(images), tmp_path / "run"
 
@@ -77,13 +78,13 @@ def test_the_generator_learns_to_fill_a_hole(photos, tmp_path, in_float32):
             made = net(*make_batch(images, told, np.arange(len(images))), torch.zeros(len(images), NOISE))
         return float(np.abs(to_photos(made).astype(int) - images)[told.hole > 0].mean())
 
-    assert away(60) < 0.95 * away(1)  # 0.938 in float32
+    assert away(100) < 0.95 * away(1)  # of other CPUs 60 steps reached 0.938 or 0.969
 
 
 def test_a_face_of_the_look_or_the_code_that_was_asked_for_costs_nothing(photos):
     images = with_mirrors(photos)
     given, codes = make_batch(images, find_face_boxes(images), np.arange(len(images))), WhitenedIdentity().fit(images)
-    pair = torch.nn.ModuleDict({"g": Copying(), "d": Discriminator()})
+    pair = torch.nn.ModuleDict({"g": Copying(), "d": Discriminator(), "h": FeatureHeads()})
     noise, own, random = codes(given[0]), 2, torch.Generator()
     _, right = generator_losses(pair, codes, given, noise, own, random)
     _, wrong = generator_losses(pair, codes, given, noise.roll(2, 0), own, random)

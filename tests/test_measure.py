@@ -23,6 +23,7 @@ def measure(monkeypatch: pytest.MonkeyPatch, tmp_path):
     except AnonlibError as reason:
         pytest.skip(str(reason))
     monkeypatch.setattr(generator_quality, "MEASURED", tmp_path / "measured.json")
+    monkeypatch.setattr(measure, "measure_sampling", lambda target: [{"guidance": 1.0}])
     return measure
 
 
@@ -49,6 +50,33 @@ def test_measured_numbers_belong_to_the_weights_they_were_measured_on(measure, t
     spoil(bundle / "controlnet-hed")
     with pytest.raises(AnonlibError, match="not the one that was measured"):
         generator_quality.measured(bundle)
+
+
+def test_sampling_is_measured_under_every_guidance_and_strength(measure, tiny_bundle, monkeypatch) -> None:
+    from tools.build import measure_sampling as sampling
+
+    monkeypatch.setattr(sampling, "GUIDANCES", (1.0, 3.0))
+    monkeypatch.setattr(sampling, "IMAGES", 2)
+    rows = sampling.measure_sampling(Path(tiny_bundle), people=3, steps=(1,))
+    assert [(row["guidance"], len(row["scales"]), row["images"]) for row in rows] == [
+        (1.0, 2, 3), (3.0, 2, 3), (1.0, 1, 3), (3.0, 1, 3),
+    ]  # fmt: skip
+    assert all(-1 < row["hed"] < 1 and 0 <= row["top1"] <= 1 and 0 < row["luminance"] < 1 for row in rows)
+    assert rows[0]["hed"] != rows[1]["hed"] != rows[3]["hed"]
+    table = generator_quality.sampling_table({"sampling": {"rows": rows}})
+    assert list(table.control) == 2 * ["depth 0.7, hed 0.1"] + 2 * ["hed 1"]
+
+
+def test_an_unchanged_photo_is_found(measure) -> None:
+    from anonlib.faces.recognizers import embed
+    from tools.build import measure_sampling as sampling
+
+    faces = data.load("synthetic", people={"train": 0, "validation": 4, "test": 0}, images=3)
+    probes = faces.select(rows=np.unique(faces.identity, return_index=True)[1])
+    references = embed(sampling.ATTACKER, faces.images)
+    other = np.roll(probes.images, 1, axis=0)
+    assert sampling._top1(faces, probes, probes.images, references) == 1
+    assert sampling._top1(faces, probes, other, references) == 0
 
 
 def test_new_controlnets_leave_the_samples_numbers_as_they_are(measure, tiny_bundle, tmp_path, monkeypatch) -> None:

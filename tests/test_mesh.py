@@ -55,5 +55,5 @@ def test_parts_have_colours_of_their_own_and_holes_are_skin(monkeypatch):
     seen = conditions.ParsedImages(np.zeros((1, 128, 128, 3), np.uint8))
     drawn = conditions.ANNOTATORS["segmentation"](seen)
     assert (drawn[0, 65, 65] == PART_COLOURS[1]).all() and not drawn[0, 5, 5].any()
-    conditions.ANNOTATORS["depth"](seen), conditions.ANNOTATORS["openpose"](seen)
+    conditions.ANNOTATORS["normal"](seen), conditions.ANNOTATORS["openpose"](seen)
     assert asked == [1], "parsed once for all"

@@ -17,8 +17,10 @@ import pandas as pd
 from anonlib import config
 from anonlib.attacks.contrastive import BACKGROUND, FACE
 from anonlib.config.errors import AnonlibError
+from anonlib.config.files import read_json
 from anonlib.paper import summary
 from anonlib.paper.experiments import boundary
+from anonlib.paper.experiments.generator_quality import MEASURED
 from anonlib.paper.provenance import results
 from anonlib.paper.published import RICHEST
 from anonlib.paper.tables import BLACKBOX
@@ -195,6 +197,7 @@ def finding(root: Path) -> str:
     return "\n".join(lines) + (
         "\n\nTop-1 re-identification rate of the strongest attacker; the gallery holds all other photos of each person "
         f"(Full-Ref, closed set); {level} intervals by identity. Gallery (chance): {chances}. {_setting(tables)}."
+        f"{_other_weights(recorded)}"
     )
 
 
@@ -226,13 +229,26 @@ def datasets(root: Path) -> str:
     if any(row.heading.startswith(RANK) for row in extra):
         caption += f". Mean rank of the person searched for, by {BACKGROUND}, {FACE} and {boundary.ATTACKER}; "
         caption += "chance is half the gallery"
-    return "\n".join(lines) + f"\n\n{caption}."
+    return "\n".join(lines) + f"\n\n{caption}.{_other_weights(recorded)}"
 
 
 def _headlines(root: Path) -> tuple[dict[str, dict], dict[str, pd.DataFrame]]:
     """Read results and headline table by data set, those that have results."""
     recorded = {name: entries for name, folder in DATASETS.items() if (entries := results(root / folder))}
     return recorded, {name: summary.headline(entries).set_index("anonymizer") for name, entries in recorded.items()}
+
+
+def _other_weights(recorded: dict[str, dict]) -> str:
+    """Name the data sets that were measured with other weights than the shipped ones; empty if there is none."""
+    stored = read_json(MEASURED)
+    following = stored["controls"]["following"]
+    shipped = {"bundle/fid": stored["samples"]["fid"], "bundle/edges_hed": following["hed"]["hed"]}
+    names = [
+        name
+        for name, entries in recorded.items()
+        if any(key in entries and entries[key]["value"] != value for key, value in shipped.items())
+    ]
+    return f" {', '.join(names)}: measured with former weights of the small models." if names else ""
 
 
 def _setting(tables: dict[str, pd.DataFrame]) -> str:

@@ -5,7 +5,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from anonlib import config
 from anonlib.anonymizers.contract import ERROR, OK, full_batches
@@ -17,6 +19,9 @@ from anonlib.engine import torch_setup as compat
 if TYPE_CHECKING:
     from anonlib.anonymizers.contract import Anonymizer
     from anonlib.networks.deepprivacy2 import DeepPrivacy2Generator
+
+
+ERODED = 3  # px by which OpenCV shrinks the mask of a blend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +54,37 @@ class DeepPrivacy2:
             with torch.inference_mode():
                 inputs = (*make_batch(images, regions, padded), torch.stack(noise))
                 faces = to_images(net(*(tensor.to(device) for tensor in inputs)))[: len(part)]
-            result[part] = np.where(regions.hole[part, ..., None] > 0, faces, images[part])
+            triples = zip(faces, images[part], regions.hole[part], strict=True)
+            result[part] = [blend(face, image, hole) for face, image, hole in triples]
         return result, [OK if has_face else ERROR for has_face in regions.has_face]
+
+
+def blend(face: np.ndarray, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Put a generated face into a photo by Poisson blending (Pérez et al., 2003), without a seam of light or colour.
+
+    No pixel of the photo inside the hole reaches the result: OpenCV takes the photo's slopes up to ERODED px inside its
+    mask, so the mask is larger than the hole, and the hole is first filled with the nearest pixels outside of it. Where
+    the hole reaches the photo's border, the face keeps its own colours.
+
+    Args:
+        face, image: (H, W, 3) uint8.
+        hole: (H, W) uint8, above 0 where the face goes.
+
+    Returns:
+        (H, W, 3) uint8, the photo outside of the hole.
+    """
+    if (hole > 0).all():
+        return face
+    nearest = distance_transform_edt(hole > 0, return_distances=False, return_indices=True)
+    inner = np.zeros((*hole.shape, 1), bool)
+    inner[ERODED + 1 : -ERODED - 1, ERODED + 1 : -ERODED - 1] = True
+    filled = np.where(inner | (hole[..., None] == 0), image[tuple(nearest)], face)
+    mask = cv2.dilate(hole, np.ones((2 * ERODED + 1,) * 2, np.uint8))
+    mask[[0, -1]], mask[:, [0, -1]] = 0, 0
+    left, top, width, height = cv2.boundingRect(mask)
+    centre = (left + width // 2, top + height // 2)
+    blended = cv2.seamlessClone(face, filled, mask, centre, cv2.NORMAL_CLONE)
+    return np.where(hole[..., None] > 0, blended, image)
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,7 @@ from anonlib.anonymizers.diffusion import resize
 from anonlib.anonymizers.multi_face import DetectedFaces, Scene, checked_scene, project_mask
 from anonlib.anonymizers.originals import is_original
 from anonlib.config.errors import AnonlibError
-from anonlib.controls import PARSED, annotate, hub
+from anonlib.controls import ALIGNED, annotate, hub
 from anonlib.faces import Face, align
 from anonlib.faces.body import body_mask, nearest_faces
 
@@ -135,7 +135,7 @@ def inpaint_people(detected: DetectedFaces, name: str, options: dict, seeds: lis
     """
     controls, size = registry.get(name).controls, options["size"]
     annotators = {control: options["bundle"].annotator(control) for control in controls}
-    if missing := [control for control in controls if control in PARSED and not annotators[control]]:
+    if missing := [control for control in controls if control in ALIGNED and not annotators[control]]:
         raise AnonlibError(
             f"{name}: no network draws {missing[0]} in photos of {size} px: name one in generator.annotators, or "
             "choose a generator.size of 128, which works on aligned faces"

@@ -134,6 +134,13 @@ def _hed(images: np.ndarray, batch: int = 8) -> np.ndarray:
     return np.concatenate(maps)
 
 
+def _depth(images: np.ndarray) -> np.ndarray:
+    """Return inverse depth (N, H, W) uint8 by the project's own small network."""
+    from anonlib.networks.depth import inverse_depth_maps
+
+    return inverse_depth_maps(images)
+
+
 def _segmentation(parsed: ParsedImages) -> np.ndarray:
     """Return the parsed classes in colours; pixels of a person without a class are skin."""
     return PART_COLOURS[np.where((parsed.labels == 0) & (parsed.masks > 0), SKIN[0], parsed.labels)]
@@ -147,15 +154,16 @@ def _lineart(images: np.ndarray) -> np.ndarray:
         return np.stack([np.asarray(detector(image, output_type="np"))[..., 0] for image in images])
 
 
-# -> (N, H, W) or (N, H, W, 3) uint8. Those that parse need aligned images; depth and normals stand in for networks:
-# the face mesh gives the relief of the face, the parser the outline of the person.
+# -> (N, H, W) or (N, H, W, 3) uint8. Depth and those that parse need aligned images; normals and pose stand in for
+# networks: the face mesh gives the relief of the face, the parser the outline of the person.
 ANNOTATORS: dict[str, Callable[[ParsedImages], np.ndarray]] = {
     "canny": lambda parsed: _canny(parsed.images),
     "hed": lambda parsed: _hed(parsed.images),
     "lineart": lambda parsed: _lineart(parsed.images),
-    "depth": lambda parsed: mesh.inverse_depth_maps(parsed.images, parsed.masks),  # 255 = nearest, 0 = background
+    "depth": lambda parsed: _depth(parsed.images),  # 255 = nearest, 0 = background
     "normal": lambda parsed: mesh.normal_maps(parsed.images, parsed.masks),
     "segmentation": _segmentation,
     "openpose": lambda parsed: mesh.pose_maps(parsed.images, np.isin(parsed.labels, NECK)),
 }
-PARSED = ("depth", "normal", "segmentation", "openpose")  # annotators that need the parser
+PARSED = ("normal", "segmentation", "openpose")  # annotators that need the parser
+ALIGNED = ("depth", *PARSED)  # annotators that need aligned images

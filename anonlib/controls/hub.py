@@ -60,6 +60,11 @@ def _normal(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     return (net(normalize_imagenet(images))[0][-1][:, :3] + 1) / 2
 
 
+def _lineart(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
+    """Invert after truncation to grey levels, as the library does; half a level outlives the next truncation."""
+    return 1 - ((net(images).float() * 255).floor() - 0.5) / 255
+
+
 def _depth(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     from anonlib.networks.imagenet import normalize_imagenet
 
@@ -106,7 +111,7 @@ def _midas(net: "torch.nn.Module", images: "torch.Tensor") -> "torch.Tensor":
 KINDS: dict[str, _Kind] = {
     "hed": _Kind("HEDdetector", "netNetwork", ("ControlNetHED.pth",), _hed),
     "sketch": _Kind("PidiNetDetector", "netNetwork", ("table5_pidinet.pth",), lambda net, x: net(x.flip(1))[-1]),
-    "lineart": _Kind("LineartDetector", "model", ("sk_model.pth", "sk_model2.pth"), lambda net, x: 1 - net(x)),
+    "lineart": _Kind("LineartDetector", "model", ("sk_model.pth", "sk_model2.pth"), _lineart),
     "normal": _Kind("NormalBaeDetector", "model", ("scannet.pt",), _normal),
     "midas": _Kind("MidasDetector", "model", ("dpt_hybrid-midas-501f0c75.pt",), _midas),
 }

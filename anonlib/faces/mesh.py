@@ -1,4 +1,4 @@
-"""The mesh of an aligned face, 468 points in three dimensions, and control maps from it: depth, normals, pose."""
+"""The mesh of an aligned face, 468 points in three dimensions, and control maps from it: normals, pose."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -67,19 +67,6 @@ def _inverse_depth(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     rows, columns = np.mgrid[0 : mask.shape[0], 0 : mask.shape[1]]
     face = LinearNDInterpolator(points[:, :2], 0.45 + 0.55 * near, fill_value=0.0)(columns, rows)
     return np.where(mask > 0, np.maximum(body, face), 0.0)
-
-
-def inverse_depth_maps(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Draw inverse depth maps of aligned images.
-
-    Args:
-        images, masks: (N, H, W, 3) uint8, and the people in them (N, H, W) uint8.
-
-    Returns:
-        (N, H, W) uint8, 255 = nearest.
-    """
-    near = [cv2.GaussianBlur(_inverse_depth(*pair), (0, 0), 0.8) for pair in zip(images, masks, strict=True)]
-    return np.rint(np.stack(near) * 255).astype(np.uint8)
 
 
 def normal_maps(images: np.ndarray, masks: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from anonlib.assets.models import OWN
 from anonlib.engine.torch_setup import autocast, prepare_torch
 from tools.bench.race import serve
 
-BATCH, STEPS, GUIDANCE, SIZE, SCALES = 8, 5, 7.5, 128, {"depth": 0.7, "hed": 0.1}  # as in the demo
+BATCH, STEPS, GUIDANCE, SIZE, SCALES = 8, 5, 7.5, 128, {"depth": 0.7, "hed": 0.1}  # the demo has no guidance
 BATCHES = 6  # timed, after one to warm up
 TEXT, NEGATIVE = "photo of a person, plain, warm light, brown hair", "bald"
 

@@ -21,7 +21,7 @@ def _models(options: argparse.Namespace) -> None:
     from tools.build import train
     from tools.build.compared import ComparedPlan, make_compared
 
-    train.main()
+    train.main(Path(options.start) if options.start else None)
     make_compared(ComparedPlan(), train.load_training_pool(), cache_root() / "train")
 
 
@@ -51,6 +51,8 @@ def main(arguments: list[str]) -> int:
     for function in (_faces, _models, _camouflage):
         command = commands.add_parser(function.__name__[1:], help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
+        if function is _models:
+            command.add_argument("--start", default="", help="begin with the weights of this bundle")
         if function is _camouflage:
             command.add_argument("photos", help="folder of photos, searched recursively")
             command.add_argument("target", help="folder to create")

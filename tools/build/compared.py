@@ -7,7 +7,7 @@ import numpy as np
 
 from anonlib.assets.models import DEEPPRIVACY2_WEIGHTS, FALCO_WEIGHTS, OWN
 from anonlib.faces.attributes import ENCODER, SmallAttributePredictor
-from tools.build.pool import pool_styles
+from tools.build.pool import TURNED, pool_styles, turn_head
 from tools.build.stylespace import load_generator
 from tools.build.train_deepprivacy2 import train_deepprivacy2
 from tools.build.train_facespace import StylePairs, draw_pictures, train_facespace
@@ -36,8 +36,9 @@ def make_compared(
 ) -> None:
     """Train FALCO's face space and DeepPrivacy2's generator on a pool of drawn faces, and write both files."""
     generator = load_generator()
-    styles = np.stack([pool_styles(generator, int(seed)) for seed in pool["seeds"]]).astype(np.float32)
-    pictures, pairs = draw_pictures(list(range(FIRST, FIRST + plan.pictures))), StylePairs(pool["images"], styles)
+    styles = np.stack([turn_head(pool_styles(generator, int(seed)), int(seed), TURNED) for seed in pool["seeds"]])
+    pairs = StylePairs(pool["images"], styles.astype(np.float32))
+    pictures = draw_pictures(list(range(FIRST, FIRST + plan.pictures)))
     predictor = SmallAttributePredictor(OWN.camouflage.folder / ENCODER)
     train_facespace(pictures, pairs, predictor, plan.views, plan.encoder, checkpoints, falco)
     train_deepprivacy2(pool["images"], plan.reconstruction, plan.noise_diversity, checkpoints, deepprivacy2)

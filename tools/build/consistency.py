@@ -10,10 +10,11 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from anonlib.networks.depth import load_depth
 from anonlib.networks.hed import MEAN_BGR, load_hed
 from tools.build.training import device
 
-LATEST = 400  # noise level of 1,000 above which one step predicts no picture that an annotator could read
+LATEST = 500  # noise level of 1,000 above which one step predicts no picture that an annotator could read
 ROWS = 4  # of a batch, because decoder and annotator cost more than the rest
 
 
@@ -35,8 +36,8 @@ class Consistency:
 
     def __call__(self, clean: Tensor, times: Tensor, control: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Compare the maps of predicted clean latents (B, 4, h, w) with control maps (B, 3, H, W)."""
-        rows = torch.argsort(times)[: self.rows]
-        rows = rows[times[rows] <= LATEST]
+        rows = torch.argsort(times, descending=True)  # at little noise the latents alone say where the edges are
+        rows = rows[times[rows] <= LATEST][: self.rows]
         if not len(rows):
             return clean.new_zeros(()), {}
         pictures = self.vae.decode(clean[rows] / self.vae.config.scaling_factor).sample.clamp(-1, 1) / 2 + 0.5
@@ -51,4 +52,9 @@ def hed_annotator() -> Callable[[Tensor], Tensor]:
     return lambda pictures: net(pictures.flip(1) * 255 - mean)
 
 
-REPEATED = {"hed": hed_annotator}  # annotators with a gradient that draw the ControlNet's own maps
+def depth_annotator() -> Callable[[Tensor], Tensor]:
+    """Return the small depth network as a differentiable annotator."""
+    return load_depth(device().type)
+
+
+REPEATED = {"hed": hed_annotator, "depth": depth_annotator}  # with a gradient, and of the maps the ControlNets get

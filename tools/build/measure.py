@@ -1,4 +1,4 @@
-"""Measure the small bundle: reconstruction, Frechet distance of its samples, agreement of control maps."""
+"""Measure the small bundle: reconstruction, Frechet distance of its samples, agreement of control maps, sampling."""
 
 import json
 from pathlib import Path
@@ -7,17 +7,19 @@ import numpy as np
 
 from anonlib.assets.models import SMALL
 from anonlib.config.files import read_json, write_text
-from anonlib.controls.agreement import CONDITIONS, agreement
+from anonlib.controls.agreement import agreement
 from anonlib.engine import cache
 from anonlib.metrics.quality import frechet_distance, frechet_limit, kernel_distance, psnr
 from anonlib.networks.inception import inception_features
 from anonlib.networks.lpips import lpips_distance
 from anonlib.paper.experiments import generator_quality
 from anonlib.paper.experiments.generator_quality import GUIDANCE, STEPS, reconstruct, sample, weights_hash
+from tools.build.measure_sampling import mean_agreement, measure_sampling
 from tools.build.training import load_checkpoint
 
 IMAGES = 2_000  # of the held-out set
 CONTROLLED = 100  # held-out photos inpainted under each control
+UNGUIDED = (1.0,)  # as the demo inpaints
 SHARD = 100
 
 
@@ -32,7 +34,8 @@ def measure_bundle(held_out: dict[str, np.ndarray], checkpoints: Path, target: P
     results = {key: value for key, value in stored.items() if key == generator_quality.ATTRIBUTES}
     results["megabytes"] = sum(file.stat().st_size for file in target.rglob("*") if file.is_file()) / 1e6
     results["losses"] = read_losses(checkpoints) or stored.get("losses", {})
-    for name, call in {"samples": measure_samples, "controls": measure_controls}.items():
+    calls = {"samples": measure_samples, "controls": measure_controls, "sampling": _measure_sampling}
+    for name, call in calls.items():
         weights = weights_hash(target, name)
         same = stored.get(name, {}).get("weights") == weights
         results[name] = stored[name] if same else {"weights": weights, **call(held_out, target)}
@@ -82,16 +85,14 @@ def measure_controls(held_out: dict[str, np.ndarray], target: Path) -> dict:
     """
     images, masks = (held_out[key][:CONTROLLED] for key in ("images", "masks"))
     seeds, shard = list(range(len(images))), {"shard_size": SHARD // 4, "models": [target]}
-    options = {"steps": STEPS, "model": str(target)}
+    options = {"steps": STEPS, "guidance": UNGUIDED, "model": str(target)}
     inpainted = generator_quality.inpaint_under_each_control(images, masks, seeds, options, **shard)
     decoded = cache.map_shards("reconstruct", reconstruct, {"images": images}, {"model": str(target)}, **shard)
     sets = {name or "none": part for name, part in inpainted.items()} | {"decoded": decoded}
-    following = {name: control_agreement(images, part, masks) for name, part in sets.items()}
-    return {"images": len(images), "steps": STEPS, "following": following}
+    following = {name: mean_agreement(agreement(images, part, masks)) for name, part in sets.items()}
+    return {"images": len(images), "steps": STEPS, "guidance": list(UNGUIDED), "following": following}
 
 
-def control_agreement(images: np.ndarray, inpainted: np.ndarray, masks: np.ndarray) -> dict[str, float | None]:
-    """Average `controls.agreement` of HED edges and depth over photos with valid maps, None without such photos."""
-    correlations = dict(zip(CONDITIONS, agreement(images, inpainted, masks).T, strict=True))
-    means = {name: correlations[name][np.isfinite(correlations[name])] for name in ("hed", "depth")}
-    return {name: float(values.mean()) if len(values) else None for name, values in means.items()}
+def _measure_sampling(held_out: dict[str, np.ndarray], target: Path) -> dict:
+    """Measure guidance, steps and strength on validation people instead of the held-out pool."""
+    return {"rows": measure_sampling(target)}

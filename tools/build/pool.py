@@ -12,12 +12,14 @@ import numpy as np
 
 from anonlib.controls import ANNOTATORS, ParsedImages
 from anonlib.faces import align, detect
-from tools.build.render import TRUNCATION, looks_young
+from tools.build.render import SPANS, TRUNCATION, directions, looks_young
 from tools.build.stylespace import LAYERS, Generator, load_generator
 
 STREAM = 7
 HELD_OUT = 100_000  # first seed of the held-out set
 SHARD = 200
+TURNED = 0.3  # share of the training pool's faces that are turned; the generator draws few by itself
+FARTHEST = 4.0  # of a turn, in standard deviations of yaw
 PARSING = "parsed"  # the name of person masks, parser classes and captions; each annotator has a file of its own
 
 
@@ -31,23 +33,36 @@ def pool_styles(generator: Generator, seed: int) -> np.ndarray:
     return generator.mean + TRUNCATION * (styles - generator.mean)
 
 
-def draw_pool_face(generator: Generator, seed: int) -> np.ndarray | None:
-    """Return one aligned face (128, 128, 3) uint8 of the pool; None if it looks childlike or is not detected."""
+def turn_head(styles: np.ndarray, seed: int, share: float) -> np.ndarray:
+    """Return the styles (23, 512) of a pool face with its head turned to a side, for a share of the seeds."""
+    rng = np.random.default_rng([STREAM, seed, 1])
+    if rng.random() >= share:
+        return styles
+    turned, (first, last) = styles.copy(), SPANS["yaw"]
+    turned[first:last] += rng.uniform(-FARTHEST, FARTHEST) * directions()["yaw"]
+    return turned
+
+
+def draw_pool_face(generator: Generator, seed: int, turned: float = 0.0) -> np.ndarray | None:
+    """Return one aligned face (128, 128, 3) uint8 of the pool; None if it looks childlike or is not detected.
+
+    `turned`: share of the faces that are turned to a side.
+    """
     styles = pool_styles(generator, seed)
     if looks_young(styles[0]):
         return None
-    picture = generator.draw_half(styles)
+    picture = generator.draw_half(turn_head(styles, seed, turned))
     faces = detect(picture)
     return align(picture, faces[0].points) if faces else None
 
 
-def draw_shard(first: int, path: Path) -> None:
+def draw_shard(first: int, path: Path, turned: float) -> None:
     """Draw SHARD seeds from `first` on and write the images, unless the file exists."""
     if path.exists():
         return
     cv2.setNumThreads(1)
     generator = load_generator(precision="bf16")
-    faces = {seed: draw_pool_face(generator, seed) for seed in range(first, first + SHARD)}
+    faces = {seed: draw_pool_face(generator, seed, turned) for seed in range(first, first + SHARD)}
     drawn = {seed: face for seed, face in faces.items() if face is not None}
     _save(path, images=np.stack(list(drawn.values())), seeds=np.array(list(drawn)))
 
@@ -76,10 +91,10 @@ def annotate_faces(parsed: ParsedImages, name: str) -> dict[str, np.ndarray]:
     return {"masks": parsed.masks, "labels": parsed.labels, "captions": np.array(captions)}
 
 
-def draw_pool(folder: Path, seeds: range, workers: int) -> None:
-    """Draw a pool's missing shards in single-thread processes."""
-    shards = [(first, folder / f"{first:06d}.npz") for first in range(seeds.start, seeds.stop, SHARD)]
-    _run(draw_shard, [(first, path) for first, path in shards if not path.exists()], f"{folder.name} drawn", workers)
+def draw_pool(folder: Path, seeds: range, workers: int, turned: float = 0.0) -> None:
+    """Draw a pool's missing shards in single-thread processes; `turned` is the share of turned faces."""
+    shards = [(first, folder / f"{first:06d}.npz", turned) for first in range(seeds.start, seeds.stop, SHARD)]
+    _run(draw_shard, [shard for shard in shards if not shard[1].exists()], f"{folder.name} drawn", workers)
 
 
 def load_pool(folder: Path, names: tuple[str, ...] = (PARSING,), workers: int = 1) -> dict[str, np.ndarray]:

@@ -75,7 +75,7 @@ def build_unet(widths: tuple[int, ...] = (64, 128, 192), layers: int = 1) -> UNe
 
 
 def build_controlnet(
-    unet: UNet2DConditionModel, embedding: tuple[int, ...] = (16, 32, 64, 96), channels: int = 3
+    unet: UNet2DConditionModel, embedding: tuple[int, ...] = (8, 16, 32, 64), channels: int = 3
 ) -> ControlNetModel:
     """Return a ControlNet with the weights of the UNet's encoder; its input has the 4 latent channels, as published.
 
@@ -107,7 +107,7 @@ def build_identity(unet: UNet2DConditionModel) -> ControlNetModel:
     return build_controlnet(unet, embedding=(width,), channels=4)
 
 
-def copy_matching(net: ControlNetModel, weights: Mapping[str, torch.Tensor]) -> ControlNetModel:
+def copy_matching(net: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     """Copy the weights of another network that have the same names and shapes; return the network."""
     own = net.state_dict()
     same = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}

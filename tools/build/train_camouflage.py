@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline
+from diffusers import ControlNetModel, DDPMScheduler, DiffusionPipeline
 from torch import Tensor
 
 from anonlib.assets.models import IDENTITY, PARTS
 from anonlib.diffusion.loading import save_net
 from anonlib.faces import with_mirrors
 from anonlib.faces.people import Person
-from tools.build.small_bundle import build_identity
+from tools.build.small_bundle import build_identity, copy_matching
 from tools.build.train_light import train_adapters
 from tools.build.train_unet import Latents, tokenize, train_controlnet
 from tools.build.train_vae import encode
@@ -35,19 +35,22 @@ def train_camouflage(
     plan: CamouflagePlan,
     checkpoints: Path,
     target: Path,
+    start: Path | None = None,
 ) -> None:
     """Train both parts for a pipeline and save them in `target`; a stopped training resumes from `checkpoints`.
 
     `people` (2N lists) are those in each picture of `latents`, with points in its pixels; `embeds` (2N, D) are the
-    pictures' embeddings.
+    pictures' embeddings. `start`: folder of both parts to begin with.
     """
     unet, text_encoder = pipeline.unet, pipeline.text_encoder
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     net = build_identity(unet)
+    if start:
+        copy_matching(net, ControlNetModel.from_pretrained(start / PARTS[IDENTITY]).state_dict())
     frozen = (unet, text_encoder, latents)
     train_controlnet(IDENTITY, net, *frozen, None, plan.identity, checkpoints, whole=1.0, scheduler=scheduler)
     save_net(net, target / PARTS[IDENTITY])
-    train_adapters(*frozen, people, embeds, plan.light, checkpoints, target, scheduler=scheduler)
+    train_adapters(*frozen, people, embeds, plan.light, checkpoints, target, scheduler, start)
 
 
 def latents_of(pipeline: DiffusionPipeline, images: np.ndarray) -> Latents:

@@ -1,4 +1,8 @@
-"""Train a small DeepPrivacy2 generator (Hukkelås & Lindseth, 2023): non-saturating loss, R1, EMA."""
+"""Train a small DeepPrivacy2 generator (Hukkelås & Lindseth, 2023): non-saturating loss, R1, EMA.
+
+Beside the paper's discriminator, heads on AlexNet's features judge, which need few photos (Sauer et al., Projected
+GANs, 2021).
+"""
 
 import time
 from pathlib import Path
@@ -13,6 +17,7 @@ from anonlib.engine.torch_setup import optimizer_step
 from anonlib.faces import with_mirrors
 from anonlib.networks.deepprivacy2 import INPUTS, NOISE, WIDTHS, DeepPrivacy2Generator, conv_block
 from anonlib.networks.lpips import load_lpips
+from tools.build.discriminators import FeatureHeads
 from tools.build.training import (
     Ema,
     Schedule,
@@ -30,7 +35,7 @@ R1, R1_EVERY = 1.0, 16  # weight of the gradient penalty; steps between two pena
 # pixels at first. In the first phase it holds for every noise, so the generator ignores the noise. The second phase
 # (noise diversity) resets the mapping network. Half of a batch has the whitened embedding of its own face as noise, and
 # the reconstruction loss. The other half has random noise, which the embedding of the generated face must match.
-PIXEL_WEIGHT, LPIPS_WEIGHT, NOISE_WEIGHT = 10.0, 2.0, 3.0
+PIXEL_WEIGHT, LPIPS_WEIGHT, NOISE_WEIGHT, FEATURES_WEIGHT = 10.0, 2.0, 3.0, 1.0
 # the first share of PIXEL_WEIGHT in a phase, and the share of its steps after which it is 0
 RECONSTRUCTION, NOISE_DIVERSITY = (1.0, 0.6), (1 / 3, 1 / 3)
 BETAS, DECAY = (0.0, 0.99), 0.998
@@ -77,7 +82,7 @@ def train_deepprivacy2(
     rows = np.flatnonzero(boxes.has_face)
     both, boxes = both[rows], FaceBoxes(boxes.hole[rows], boxes.points[rows])
     torch.manual_seed(11)
-    pair = torch.nn.ModuleDict({"g": DeepPrivacy2Generator(), "d": Discriminator()}).to(device())
+    pair = torch.nn.ModuleDict({"g": DeepPrivacy2Generator(), "d": Discriminator(), "h": FeatureHeads()}).to(device())
     pair.to(memory_format=torch.channels_last)
     g, d, ema = pair["g"], pair["d"], Ema(pair["g"], DECAY)
     optimizers = {name: torch.optim.Adam(net.parameters(), reconstruction.rate, BETAS) for name, net in pair.items()}
@@ -109,19 +114,29 @@ def train_deepprivacy2(
             split = len(part) // 2
             with torch.no_grad():
                 noise[:split] = whitened(real[:split])
-        d.requires_grad_(False)
+        for judge in (d, pair["h"]):
+            judge.requires_grad_(False)
         fake, losses = generator_losses(pair, whitened, inputs, noise, split, random)
         start, end = NOISE_DIVERSITY if diverse else RECONSTRUCTION
         share = start * max(0.0, 1 - done / (end * schedule.steps))
-        weights = {"g": 1.0, "looks": LPIPS_WEIGHT, "ignored": NOISE_WEIGHT, "pixels": PIXEL_WEIGHT * share}
+        weights = {
+            "g": 1.0,
+            "features": FEATURES_WEIGHT,
+            "looks": LPIPS_WEIGHT,
+            "ignored": NOISE_WEIGHT,
+            "pixels": PIXEL_WEIGHT * share,
+        }
         optimizer_step(optimizers["g"], sum(weights[name] * loss for name, loss in losses.items()))
         ema.update_average(g)
-        d.requires_grad_(True)
+        for judge in (d, pair["h"]):
+            judge.requires_grad_(True)
         with autocast():
-            logits = [d(*augment(pictures, mask, points, random)) for pictures in (real, fake.detach())]
-        losses["d"] = F.softplus(-logits[0]).mean() + F.softplus(logits[1]).mean()
+            true, false = (judge_pictures(pair, pictures, mask, points, random) for pictures in (real, fake.detach()))
+        losses["d"] = F.softplus(-true[0]).mean() + F.softplus(false[0]).mean()
+        losses["h"] = _mean_softplus([-logits for logits in true[1]]) + _mean_softplus(false[1])
         r1 = r1_penalty(d, real, mask, points) if step % R1_EVERY == 0 else torch.zeros(())
         optimizer_step(optimizers["d"], losses["d"] + R1 / 2 * R1_EVERY * r1)
+        optimizer_step(optimizers["h"], losses["h"])
         measures = {name: float(loss.detach()) for name, loss in losses.items()}
         log.append({"step": step + 1} | measures)
         stopping = time.monotonic() - began > seconds
@@ -155,13 +170,26 @@ def generator_losses(
     real, mask, points = inputs
     with autocast():
         fake = pair["g"](real, mask, points, noise)
-        logits = pair["d"](*augment(fake, mask, points, random))
+        logits, maps = judge_pictures(pair, fake, mask, points, random)
         perceptual = load_lpips(device().type)(fake[:split], real[:split]).float().mean()
-        losses = {"g": F.softplus(-logits).mean(), "looks": perceptual}
+        losses = {"g": F.softplus(-logits).mean(), "features": _mean_softplus([-part for part in maps])}
+        losses["looks"] = perceptual
         if split < len(fake):
             losses["ignored"] = 1 - F.cosine_similarity(whitened(fake[split:]), noise[split:]).mean()
     pixels = ((fake - real).abs() * mask)[:split].sum() / mask[:split].sum() / 3
     return fake, losses | {"pixels": pixels}
+
+
+def judge_pictures(
+    pair: torch.nn.ModuleDict, pictures: Tensor, mask: Tensor, points: Tensor, random: torch.Generator
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the discriminator's logits (B, 1) of augmented pictures, and the maps of logits of the heads."""
+    pictures, mask, points = augment(pictures, mask, points, random)
+    return pair["d"](pictures, mask, points), pair["h"](load_lpips(device().type).features(pictures))
+
+
+def _mean_softplus(maps: list[Tensor]) -> Tensor:
+    return torch.stack([F.softplus(part.float()).mean() for part in maps]).mean()
 
 
 def reset_mapping(g: DeepPrivacy2Generator, ema: Ema) -> None:

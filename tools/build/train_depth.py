@@ -28,6 +28,7 @@ OPEN_MOUTH, LIPS = (11,), (12, 13)
 RELIEF = ((EYES, -0.03), (OPEN_MOUTH, -0.06), (LIPS, 0.03), (BROWS, 0.02))
 DEGRADED = 0.5  # share of the training photos that look like those of a worse camera
 SLOPES = 2.0  # weight of the error of differences between neighbours
+EMPTY = 0.08  # share of pictures without a person and of depth 0: else the network sees a face in a flat picture
 
 
 def layered_depth(image: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
@@ -108,12 +109,22 @@ def depth_targets(pool: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def degraded_pair(image: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return a photo and its depth, mirrored by chance and degraded without moving a pixel."""
+    """Return a photo and its depth, mirrored by chance and degraded without moving a pixel, or an empty picture."""
+    if rng.random() < EMPTY:
+        return empty_picture(image.shape, rng), np.zeros_like(depth)
     if rng.random() < 0.5:
         image, depth = image[:, ::-1], depth[:, ::-1]
     if rng.random() < DEGRADED:
         image = degrade(image, rng, moved=False)
     return np.ascontiguousarray(image), np.ascontiguousarray(depth)
+
+
+def empty_picture(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return a picture (H, W, 3) uint8 of one colour, of soft patches or of noise."""
+    cells = int(rng.choice([1, 1, 2, 4, 8, shape[0]]))
+    patches = rng.integers(0, 256, 3) + rng.uniform(0, 80) * rng.standard_normal((cells, cells, 3))
+    picture = cv2.resize(patches.astype(np.float32), shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(picture, 0, 255).astype(np.uint8)
 
 
 def _slope(maps: Tensor, axis: int) -> Tensor:

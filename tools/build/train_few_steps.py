@@ -1,4 +1,4 @@
-"""Train a few-step LoRA of the small UNet: each of its steps predicts the end of the guided sampling path.
+"""Train a few-step LoRA of the small UNet: each of its steps predicts the end of the sampling path.
 
 It is knowledge distillation of sampling (Luhman & Luhman, 2021), from pure noise and from every level at which a latent
 consistency sampler (Luo et al., 2023) stops, so that diffusers' LCMScheduler samples with it. Consistency distillation
@@ -11,15 +11,13 @@ import torch
 import torch.nn.functional as F
 from diffusers import StableDiffusionInpaintPipeline, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
-from anonlib.faces.captions import NEGATIVE
 from tools.build.small_bundle import build_scheduler
-from tools.build.train_unet import Latents, TrainingSampler, plain_attention, tokenize
+from tools.build.train_unet import Latents, TrainingSampler, plain_attention
 from tools.build.training import Schedule, autocast, device, load_checkpoint, save_checkpoint, train
 
 RANK = 32
-GUIDANCE = (7.0, 7.5)  # range of the teacher's guidance scale, the anonymizer's
 TEACHER_STEPS = 8  # of UniPC over a whole path; more change little
 STOPS = ((0,), (1, 2, 3), (4, 5), (6, 7))  # a chain's jumps start at one of these steps per group
 CHAINS = 32  # per file
@@ -40,23 +38,23 @@ class Lora(nn.Module):
 def train_few_steps(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
-    tokenizer: CLIPTokenizer,
     latents: Latents,
     chains: int,
     schedule: Schedule,
     folder: Path,
     target: Path,
 ) -> None:
-    """Distil the guided UNet into a LoRA of itself and save that in `target` in diffusers' format.
+    """Distil the UNet into a LoRA of itself and save that in `target` in diffusers' format.
 
-    The teacher first samples `chains` pictures; each gives one jump per group of STOPS.
+    The teacher has no guidance, as in the demo. It first samples `chains` pictures; each gives one jump per group of
+    STOPS.
     """
     from peft import LoraConfig, get_peft_model_state_dict
 
     text_encoder.to(device()).eval().requires_grad_(False)
     unet.to(device()).eval().requires_grad_(False)
     plain_attention(unet)
-    jumps = teacher_jumps(unet, text_encoder, tokenizer, latents, chains, folder / "few-steps")
+    jumps = teacher_jumps(unet, text_encoder, latents, chains, folder / "few-steps")
     torch.manual_seed(5)
     unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=LAYERS))
     net, alphas = Lora(unet), build_scheduler().alphas_cumprod.to(device())
@@ -79,7 +77,6 @@ def train_few_steps(
 def teacher_jumps(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
-    tokenizer: CLIPTokenizer,
     latents: Latents,
     chains: int,
     folder: Path,
@@ -93,7 +90,7 @@ def teacher_jumps(
     for number in range(-(-chains // CHAINS)):
         path = folder / f"{number:04d}.pt"
         if not path.exists():
-            save_checkpoint(path, **_chains(unet, text_encoder, tokenizer, latents, number))
+            save_checkpoint(path, **_chains(unet, text_encoder, latents, number))
             print(f"few-steps: {(number + 1) * CHAINS} of {chains} chains sampled", flush=True)
         files.append(load_checkpoint(path))
     return {name: torch.cat([jumps[name] for jumps in files]) for name in files[0]}
@@ -101,23 +98,20 @@ def teacher_jumps(
 
 @torch.no_grad()
 def _chains(
-    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, latents: Latents, number: int
+    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, latents: Latents, number: int
 ) -> dict[str, Tensor]:
     draws = TrainingSampler(latents, seed=number)
     rows = torch.randint(0, len(latents.clean), (CHAINS,), generator=draws.random)
     drawn, solver = draws(rows), build_scheduler()
-    extra, guidance = drawn["extra"], torch.empty(CHAINS, 1, 1, 1).uniform_(*GUIDANCE, generator=draws.random)
-    states = text_encoder(drawn["tokens"]).last_hidden_state
-    empty = text_encoder(tokenize(tokenizer, [NEGATIVE]).to(device())).last_hidden_state.expand(CHAINS, -1, -1)
+    extra, states = drawn["extra"], text_encoder(drawn["tokens"]).last_hidden_state
 
     def end(x: Tensor, first: int) -> Tensor:
-        """Return the end of the guided path from `x`, which has the noise of the solver's step `first`."""
+        """Return the end of the path from `x`, which has the noise of the solver's step `first`."""
         solver.set_begin_index(first)
         for time in solver.timesteps[first:]:
             with autocast():
-                both = unet(torch.cat([x, extra], 1).repeat(2, 1, 1, 1), time, torch.cat([empty, states])).sample
-            unconditional, conditional = both.float().chunk(2)
-            x = solver.step(unconditional + guidance.to(x) * (conditional - unconditional), time, x).prev_sample
+                velocity = unet(torch.cat([x, extra], 1), time, states).sample
+            x = solver.step(velocity.float(), time, x).prev_sample
         return x
 
     ends, jumps = drawn["noisy"], []

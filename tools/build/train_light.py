@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler, T2IAdapter, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
@@ -22,10 +23,11 @@ NO_CAPTION, NO_EMBEDDING, NO_CODE = 0.5, 0.1, 0.05  # shares of the samples with
 class Adapters(nn.Module):
     """The trained parts: the spatial code's adapter, the image tokens, and their keys and values in the UNet."""
 
-    def __init__(self, unet: UNet2DConditionModel, embedding: int):
+    def __init__(self, unet: UNet2DConditionModel, embedding: int, start: Path | None = None):
         super().__init__()
-        self.adapter = build_adapter(unet)
-        unet._load_ip_adapter_weights([_untrained(unet, embedding)], low_cpu_mem_usage=False)
+        self.adapter = T2IAdapter.from_pretrained(start / PARTS[ATTRIBUTES]).float() if start else build_adapter(unet)
+        weights = _stored(start / IP_ADAPTER) if start else _untrained(unet, embedding)
+        unet._load_ip_adapter_weights([weights], low_cpu_mem_usage=False)
         self.tokens = unet.encoder_hid_proj.image_projection_layers[0]
         self.attention = nn.ModuleList(_unfuse_attention(unet))
 
@@ -40,17 +42,18 @@ def train_adapters(
     folder: Path,
     target: Path,
     scheduler: DDPMScheduler = NOISE,
+    start: Path | None = None,
 ) -> None:
     """Train both adapters and save them in `target`: the IP-Adapter in diffusers' format, the T2I-Adapter beside it.
 
     `people` (2N lists) are those in each picture of `latents`, with points in its pixels; `embeds` (2N, D) are the
     pictures' embeddings. The UNet gets the IP-Adapter; its own weights and the text encoder stay. Captions are used in
-    training only.
+    training only. `start`: folder of adapters to begin with.
     """
     for frozen in (unet, text_encoder):
         frozen.to(device()).eval().requires_grad_(False)
     torch.manual_seed(9)
-    net = Adapters(unet, embeds.shape[1]).to(device()).requires_grad_(True).train()
+    net = Adapters(unet, embeds.shape[1], start).to(device()).requires_grad_(True).train()
     draws = TrainingSampler(latents, 3, 1.0, NO_CAPTION, scheduler)
     size = 8 * latents.clean.shape[2]
 
@@ -94,6 +97,15 @@ def save_adapters(net: Adapters, target: Path) -> None:
             weights[f"ip_adapter.{2 * number + 1}.{name}.weight"] = getattr(processor, name)[0].weight.detach()
     save_half(weights, target / IP_ADAPTER)
     save_net(net.adapter, target / PARTS[ATTRIBUTES])
+
+
+def _stored(file: Path) -> dict[str, dict[str, Tensor]]:
+    """Return the IP-Adapter of a file of `save_adapters` in diffusers' format."""
+    parts: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
+    for name, value in load_file(file).items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = value.float()
+    return parts
 
 
 def _untrained(unet: UNet2DConditionModel, embedding: int) -> dict[str, dict[str, Tensor]]:

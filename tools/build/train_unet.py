@@ -1,5 +1,6 @@
 """Train the small inpainting UNet with its text encoder, and its ControlNets, on stored latents."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tools.build.training import Schedule, autocast, device, train
 
 WHOLE_SHARE, NO_CAPTION_SHARE = 0.35, 0.1
 SNR_LIMIT = 5.0
+LATEST = 300  # noise level of 1,000 above which a prediction in one step has lost the photo
 LOOSE_CAPTIONS = 20  # per photo
 NOISE = DDPMScheduler(
     beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction"
@@ -78,9 +80,11 @@ class TrainingSampler:
         whole: float = WHOLE_SHARE,
         no_caption: float = NO_CAPTION_SHARE,
         scheduler: DDPMScheduler = NOISE,
+        latest: int | None = None,
     ):
         self.latents, self.random, self.scheduler = latents, torch.Generator().manual_seed(seed), scheduler
         self.whole, self.no_caption = whole, no_caption  # shares of the samples: all masked; caption dropped
+        self.latest = latest or scheduler.config.num_train_timesteps  # bound of the drawn times
         snr = self.scheduler.alphas_cumprod / (1 - self.scheduler.alphas_cumprod)
         self.weight = snr.clamp(max=SNR_LIMIT) / (snr + 1)  # min-SNR for velocity (Hang et al., 2023)
 
@@ -93,7 +97,7 @@ class TrainingSampler:
         captions = data.tokens[rows, torch.randint(0, data.tokens.shape[1], (n,), generator=g)]
         clean = data.clean[rows]
         noise = torch.randn(clean.shape, generator=g)
-        times = torch.randint(0, self.scheduler.config.num_train_timesteps, (n,), generator=g)
+        times = torch.randint(0, self.latest, (n,), generator=g)
         draw = {
             "noisy": self.scheduler.add_noise(clean, noise, times),
             "times": times,
@@ -137,6 +141,29 @@ def train_unet(
 
     ema = train("unet", net, loss, len(latents.clean), schedule, checkpoint=folder / "unet.pt", decay=0.9995)
     ema.finish(net)
+
+
+def one_step_predictor(
+    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, latents: Latents
+) -> Callable[[Tensor, int], Tensor]:
+    """Return a function (rows (B,), step) -> clean latents (B, 4, h, w) that the UNet predicts from noise in one step.
+
+    The noise level is at most LATEST.
+    """
+    for frozen in (unet, text_encoder):
+        frozen.to(device()).eval().requires_grad_(False)
+    draws = TrainingSampler(latents, seed=4, latest=LATEST)
+
+    @torch.no_grad()
+    def predict(rows: Tensor, step: int) -> Tensor:
+        draws.random.manual_seed(step)
+        d = draws(rows)
+        with autocast():
+            states = text_encoder(d["tokens"]).last_hidden_state
+            sample = unet(unet_input(unet, d), d["times"], states).sample
+        return predict_clean(d, sample.float(), draws.scheduler)
+
+    return predict
 
 
 def train_controlnet(

@@ -23,6 +23,7 @@ MEASURED = SMALL.with_name("measured.json")
 ATTRIBUTES = "attributes"  # the measurements of the attribute network in that file
 GUIDANCE, STEPS = 1.5, 20  # of samples; the anonymizer has its own
 CONTROLS = (None, "hed", "depth", "canny")
+MEASURES = ("samples", "controls", "sampling")  # of a bundle, each valid for the weights that it was measured on
 
 
 def reconstruct(images: np.ndarray, model: str = str(SMALL), batch: int = 16) -> np.ndarray:
@@ -86,8 +87,8 @@ def sample(
 
 
 def _inpaint_controlled(
-    images: np.ndarray, masks: np.ndarray, seeds: list[int], condition: list[str | None], steps: int = STEPS,
-    model: str = str(SMALL), batch: int = 8,
+    images: np.ndarray, masks: np.ndarray, seeds: list[int], condition: list[str | None], steps: int,
+    guidance: tuple[float, ...], model: str = str(SMALL), batch: int = 8,
 ) -> np.ndarray:  # fmt: skip
     """Inpaint the person of each image under its own control at scale 1, or under none; a shard function."""
     inpainted = np.zeros_like(images)
@@ -96,8 +97,9 @@ def _inpaint_controlled(
         conditions = (name,) if name else ()
         scales = dict.fromkeys(conditions, 1.0)
         anonymizer = InstanceAugmentation(
-            conditions=conditions, steps=steps, scales=scales, batch=batch, bundle=ModelSpec(ModelRef(model))
-        )
+            conditions=conditions, scales=scales, steps=steps, guidance=tuple(guidance), batch=batch,
+            bundle=ModelSpec(ModelRef(model)),
+        )  # fmt: skip
         inpainted[rows] = anonymizer(images[rows], masks[rows], [seeds[row] for row in rows])[0]
     return inpainted
 
@@ -111,7 +113,7 @@ def inpaint_under_each_control(
         images: (N, 128, 128, 3) uint8.
         masks: (N, 128, 128) uint8, 255 where the person is.
         seeds: N seeds.
-        options: steps, model and batch, see `_inpaint_controlled`.
+        options: steps, guidance scales, model and batch, see `_inpaint_controlled`.
         **shards: of the cached step.
 
     Returns:
@@ -129,8 +131,8 @@ def inpaint_under_each_control(
 
 
 def weights_hash(model: Path, name: str) -> str:
-    """Hash the weights in a bundle's folder that measurements depend on: "samples" (no ControlNet) or "controls"."""
-    controlnets = [controlnet_folder(model, control) for control in CONTROLS if control and name == "controls"]
+    """Hash the weights in a bundle's folder that one of MEASURES depends on: "samples" has no ControlNet."""
+    controlnets = [controlnet_folder(model, control) for control in CONTROLS if control and name != "samples"]
     parts = [part for part in sorted(model.iterdir()) if part in controlnets or not part.name.startswith("controlnet-")]
     return config.digest([[part.name, keys.model_hash(part)] for part in parts])
 
@@ -150,10 +152,25 @@ def measured(model: Path) -> dict:
         AnonlibError: Other weights were measured.
     """
     stored = read_json(MEASURED)
-    for name in ("samples", "controls"):
+    for name in MEASURES:
         if stored.get(name, {}).get("weights") != weights_hash(model, name):
             raise AnonlibError(f"the bundle {model.name} is not the one that was measured: run `make models`")
     return stored
+
+
+def sampling_table(stored: dict) -> pd.DataFrame:
+    """Tabulate what guidance scale, steps and control strength change.
+
+    Args:
+        stored: Of `measured`.
+
+    Returns:
+        A row per combination: control (strengths as text), guidance, steps, images; agreement hed, canny and depth;
+        kid, luminance and top1.
+    """
+    frame = pd.DataFrame(stored["sampling"]["rows"])
+    texts = [", ".join(f"{name} {scale:g}" for name, scale in scales.items()) for scales in frame.pop("scales")]
+    return frame.assign(control=texts)
 
 
 def measured_attributes() -> tuple[pd.DataFrame, dict]:
