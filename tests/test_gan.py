@@ -78,7 +78,7 @@ def test_the_generator_learns_to_fill_a_hole(photos, tmp_path, in_float32):
             made = net(*make_batch(images, told, np.arange(len(images))), torch.zeros(len(images), NOISE))
         return float(np.abs(to_photos(made).astype(int) - images)[told.hole > 0].mean())
 
-    assert away(100) < 0.95 * away(1)  # of other CPUs 60 steps reached 0.938 or 0.969
+    assert away(100) < 0.95 * away(1)  # 60 steps reached 0.938 on one CPU, 0.969 on another
 
 
 def test_a_face_of_the_look_or_the_code_that_was_asked_for_costs_nothing(photos):

@@ -10,8 +10,7 @@ import numpy as np
 
 from anonlib import data
 from anonlib.anonymizers import image_seed
-from anonlib.anonymizers.instance_augmentation import SCALES, InstanceAugmentation
-from anonlib.assets.models import ModelRef, ModelSpec
+from anonlib.anonymizers.instance_augmentation import SCALES
 from anonlib.config.paths import DEFAULT_DATASET
 from anonlib.controls.agreement import CONDITIONS, agreement_of_sets
 from anonlib.data.faceset import FaceSet
@@ -20,6 +19,7 @@ from anonlib.faces.recognizers import embed
 from anonlib.metrics.identification import rank1_rate, rank_of_true
 from anonlib.metrics.quality import kernel_distance
 from anonlib.networks.inception import inception_features
+from anonlib.paper.experiments.generator_quality import inpaint
 
 GUIDANCES, STEPS = (1.0, 1.5, 2.0, 3.0, 7.0), (5, 10, 20)
 STRENGTHS = ({"depth": SCALES["depth"], "hed": SCALES["hed"]}, {"hed": 1.0})  # the papers', and edges at full strength
@@ -46,7 +46,7 @@ def measure_sampling(target: Path, people: int = PEOPLE, steps: tuple[int, ...] 
     seeds = [image_seed(image, "sampling", {}) for image in probes.images]
     items, painted = {"images": probes.images, "masks": probes.masks, "seeds": seeds}, []
     for scales, guidance, n in settings:
-        options = {"scales": scales, "guidance": guidance, "steps": n, "model": str(target)}
+        options = {"scales": scales, "guidance": (guidance,), "steps": n, "model": str(target), "batch": SHARD}
         painted.append(cache.map_shards("sampling", inpaint, items, options, shard_size=SHARD, models=[target]))
     sets = {str(place): images for place, images in enumerate(painted)}
     agreements, _ = agreement_of_sets(probes.images, sets, probes.masks)
@@ -74,25 +74,6 @@ def mean_agreement(correlations: np.ndarray) -> dict[str, float | None]:
         valid = values[np.isfinite(values)]
         means[name] = float(valid.mean()) if len(valid) else None
     return means
-
-
-def inpaint(
-    images: np.ndarray, masks: np.ndarray, seeds: list[int], scales: dict, guidance: float, steps: int, model: str
-) -> np.ndarray:
-    """Inpaint the person of each image under controls at given scales; a shard function.
-
-    Args:
-        images, masks, seeds: Aligned photos (N, 128, 128, 3) and person masks (N, 128, 128) uint8, and their seeds.
-        scales: Control -> strength.
-        guidance, steps: Guidance scale and denoising steps.
-        model: Folder of the bundle.
-
-    Returns:
-        (N, 128, 128, 3) uint8.
-    """
-    options = {"conditions": tuple(scales), "scales": scales, "guidance": (guidance,), "steps": steps}
-    anonymizer = InstanceAugmentation(**options, batch=SHARD, bundle=ModelSpec(ModelRef(model)))
-    return anonymizer(images, masks, list(seeds))[0]
 
 
 def _top1(faces: FaceSet, probes: FaceSet, images: np.ndarray, references: np.ndarray) -> float:

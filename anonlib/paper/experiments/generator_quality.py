@@ -86,21 +86,41 @@ def sample(
     return np.concatenate(samples)
 
 
-def _inpaint_controlled(
-    images: np.ndarray, masks: np.ndarray, seeds: list[int], condition: list[str | None], steps: int,
-    guidance: tuple[float, ...], model: str = str(SMALL), batch: int = 8,
+def inpaint(
+    images: np.ndarray, masks: np.ndarray, seeds: list[int], scales: dict[str, float], guidance: tuple[float, ...],
+    steps: int, model: str = str(SMALL), batch: int = 8,
 ) -> np.ndarray:  # fmt: skip
+    """Inpaint the person of each image under controls at given scales; a shard function.
+
+    Args:
+        images: (N, 128, 128, 3) uint8.
+        masks: (N, 128, 128) uint8, 255 where the person is.
+        seeds: N seeds.
+        scales: Control -> strength.
+        guidance: Guidance scales, of which one is drawn for each image.
+        steps: Denoising steps.
+        model: Folder of the bundle.
+        batch: Images per call.
+
+    Returns:
+        (N, 128, 128, 3) uint8.
+    """
+    anonymizer = InstanceAugmentation(
+        conditions=tuple(scales), scales=scales, steps=steps, guidance=tuple(guidance), batch=batch,
+        bundle=ModelSpec(ModelRef(model)),
+    )  # fmt: skip
+    return anonymizer(images, masks, list(seeds))[0]
+
+
+def _inpaint_controlled(
+    images: np.ndarray, masks: np.ndarray, seeds: list[int], condition: list[str | None], **options: Any
+) -> np.ndarray:
     """Inpaint the person of each image under its own control at scale 1, or under none; a shard function."""
     inpainted = np.zeros_like(images)
     for name in dict.fromkeys(condition):
         rows = [row for row, other in enumerate(condition) if other == name]
-        conditions = (name,) if name else ()
-        scales = dict.fromkeys(conditions, 1.0)
-        anonymizer = InstanceAugmentation(
-            conditions=conditions, scales=scales, steps=steps, guidance=tuple(guidance), batch=batch,
-            bundle=ModelSpec(ModelRef(model)),
-        )  # fmt: skip
-        inpainted[rows] = anonymizer(images[rows], masks[rows], [seeds[row] for row in rows])[0]
+        scales = {name: 1.0} if name else {}
+        inpainted[rows] = inpaint(images[rows], masks[rows], [seeds[row] for row in rows], scales, **options)
     return inpainted
 
 
@@ -113,7 +133,7 @@ def inpaint_under_each_control(
         images: (N, 128, 128, 3) uint8.
         masks: (N, 128, 128) uint8, 255 where the person is.
         seeds: N seeds.
-        options: steps, guidance scales, model and batch, see `_inpaint_controlled`.
+        options: steps, guidance, model and batch, see `inpaint`.
         **shards: of the cached step.
 
     Returns:
