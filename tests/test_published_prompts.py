@@ -56,7 +56,7 @@ def test_the_small_model_keeps_its_prompts_and_draws():
 
 def test_the_profile_names_the_form_guidance_and_steps():
     demo, full, xl = (config.load(name).generator for name in ("demo", "full", "xl"))
-    assert (demo.prompts, demo.guidance, demo.safety_checker) == ("small", (7.0, 7.5), None)
+    assert (demo.prompts, demo.guidance, demo.safety_checker) == ("small", (1.0,), None)
     assert (full.prompts, full.guidance, full.steps) == ("published", (7.0, 7.5), 40)
     assert (xl.prompts, xl.guidance, xl.steps, xl.size) == ("published", (5.0, 7.5), 20, 1024)
     for generator in (full, xl):
