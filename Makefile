@@ -85,7 +85,7 @@ $(PEERS)/.lock: requirements/bench.lock $(READY)
 data: setup ## draw the embedded faces again with the face generator
 	@$(PY) -m tools.build faces
 
-models: setup ## train the small diffusion model and the compared systems' parts again; can be resumed
+models: setup ## train the small diffusion model, the compared systems' parts and the attackers; can be resumed
 	@$(PY) -m tools.build models
 
 camouflage: setup ## IN=photos OUT=new folder PROFILE=full: train CAMOUFLaGE's own parts for that model

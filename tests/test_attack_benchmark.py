@@ -184,21 +184,20 @@ def test_what_is_trained() -> None:
     found = Counter(
         (job.train_on, job.label) for job in benchmark.trainings(NAMES, replace(numbers, seeds=(0,), together=False))
     )
-    per_anonymizer = ["contrastive", "contrastive-face", "contrastive-vit"]
-    wanted = {((name,), label) for name in NAMES for label in per_anonymizer}
-    wanted |= {(("noop",), "background-only"), (("ia-canny",), "background-only")}
-    assert set(found) == wanted and set(found.values()) == {1}, "permuted is contrastive: it is not trained again"
+    labels = ["contrastive", "contrastive-face", "contrastive-face-own", "contrastive-vit", "background-only"]
+    assert set(found) == {((name,), label) for name in NAMES for label in labels} and set(found.values()) == {1}
     found = benchmark.trainings(("noop", "ia-depth+hed", "ia-hed"), numbers)
     controls = {job.train_on for job in found if job.label == "background-only"}
-    assert controls == {("noop",), ("ia-depth+hed",)}, "the one with the most conditions, wherever it stands"
-    scenes = benchmark.trainings(("noop", "ia-hed", "camouflage-base", "camouflage-light"), numbers)
+    assert controls == {("noop",), ("ia-depth+hed", "ia-hed")}, "together, as what they control"
+    scenes = benchmark.trainings(("noop", "camouflage-base", "ia-hed", "camouflage-light"), numbers)
     controls = {job.train_on for job in scenes if job.label == "background-only"}
     assert controls == {(name,) for name in ("noop", "ia-hed", "camouflage-base", "camouflage-light")}
     kept = {job.label: job.config.frozen for job in found}
     others = dict.fromkeys(("contrastive", "contrastive-vit", "background-only"), 0)
-    assert kept == others | {"contrastive-face": numbers.face_frozen} and numbers.face_frozen > 0
+    face = dict.fromkeys(("contrastive-face", "contrastive-face-own"), numbers.face_frozen)
+    assert kept == others | face and numbers.face_frozen > 0
     seeds = benchmark.trainings(("noop",), replace(numbers, seeds=(0, 7), scratch_seeds=(3,)))
-    assert Counter(job.config.seed for job in seeds) == {0: 1, 7: 1, 3: 3}
+    assert Counter(job.config.seed for job in seeds) == {0: 2, 7: 1, 3: 3}
 
 
 def test_one_attacker_may_learn_from_all_anonymizers_together() -> None:
@@ -222,7 +221,7 @@ def test_an_attacker_of_all_together_trains_on_all_and_embeds_each(finished) -> 
         np.testing.assert_array_equal(one.references, together[0].references)
         assert (one.probes != together[0].probes).any()
     curves = benchmark.curves(outcomes)
-    assert set(curves.learned) == {"noop", "ia-canny", benchmark.JOINT}, "one curve a training"
+    assert set(curves.learned) == {*NAMES, benchmark.JOINT}, "one curve a training"
     assert not curves.duplicated(["learned", "attacker", "seed", "step"]).any()
     seen = {name: {"images": one.images, "status": one.status, "source": one.source} for name, one in made.items()}
     job = together[0].training
@@ -236,11 +235,11 @@ def test_an_attacker_of_all_together_trains_on_all_and_embeds_each(finished) -> 
 def test_everyone_attacks_everything_and_a_second_run_computes_nothing(finished, monkeypatch, tmp_path) -> None:
     faces, numbers, made, outcomes = finished
     labels = {(one.anonymizer, one.attacker) for one in outcomes}
-    attackers = ("contrastive", "contrastive-face", "background-only", "sface", "w600k")
-    uncontrolled = {("blur", "background-only"), ("ia-none", "background-only")}
-    assert labels == {(a, b) for a in NAMES for b in attackers} - uncontrolled
+    attackers = ("contrastive", "contrastive-face", "contrastive-face-own", "background-only", "sface", "w600k")
+    assert labels == {(a, b) for a in NAMES for b in attackers}
     for one in outcomes:
         assert len(one.probes) == 4 and len(one.references) == 12
+        assert len(one.validation_probes) == 2 and len(one.validation_references) == 6
         np.testing.assert_allclose(np.linalg.norm(one.probes, axis=1), 1, atol=1e-5)
     ledger = tmp_path / "ledger"
     monkeypatch.setenv(LEDGER, str(ledger))
@@ -257,15 +256,23 @@ def test_everyone_attacks_everything_and_a_second_run_computes_nothing(finished,
 def test_curves_and_ranks_cover_all(finished) -> None:
     faces, numbers, made, outcomes = finished
     curves = benchmark.curves(outcomes)
-    assert set(curves.attacker) == {"contrastive", "contrastive-face", "background-only"}
+    assert set(curves.attacker) == {"contrastive", "contrastive-face", "contrastive-face-own", "background-only"}
     assert curves.validation_top1.notna().any() and curves.loss.notna().any()
     ranks = ranking.ranks(faces, made, outcomes, numbers.evaluate)
     sizes = ranks.groupby(["anonymizer", "attacker", "protocol"]).size()
-    assert set(sizes) == {4} and len(sizes) == 3 * (4 * 6 - 2)
-    references = ranks[ranks.attacker != "permuted"].groupby("protocol").references.agg(["min", "max"])
+    assert set(sizes) == {4} and len(sizes) == 4 * 4 * 6
+    references = ranks.groupby("protocol").references.agg(["min", "max"])
     assert references.loc["full"].tolist() == [2, 2] and references.loc["single"].tolist() == [1, 1]
-    assert set(ranks.people) == {4}
-    assert set(ranks[ranks.control].attacker) == {"background-only", "permuted"}
+    assert set(ranks.people) == {4} and set(ranks[ranks.control].attacker) == {"background-only"}
+    assert ranks.validation_mrr.between(1 / 2, 1).all(), "there are two validation people"
+
+
+def test_an_attackers_own_no_op_is_the_same_network_on_the_originals_of_its_probes(finished) -> None:
+    faces, numbers, made, outcomes = finished
+    ranks = ranking.ranks(faces, made, outcomes, numbers.evaluate)
+    whole = ranks[(ranks.attacker == "sface") & (ranks.anonymizer == "noop")].groupby("protocol")["rank"].apply(list)
+    blurred = ranks[(ranks.attacker == "sface") & (ranks.anonymizer == "blur")].groupby("protocol")["rank"].apply(list)
+    assert blurred["untouched"] == whole["full"] == whole["untouched"], "without training nothing depends on blur"
 
 
 def test_the_probes_own_photo_is_never_a_reference(finished) -> None:
@@ -282,10 +289,18 @@ def test_the_probes_own_photo_is_never_a_reference(finished) -> None:
         seen, attacker="contrastive", probes=like_person[other], references=np.repeat(like_person, PHOTOS, 0)
     )
     ranks = ranking.ranks(faces, made, [seen], numbers.evaluate)
-    assert (ranks[ranks.attacker == "contrastive"]["rank"] == 1).all()
-    permuted = ranks[(ranks.attacker == "permuted") & (ranks.protocol == "full")]
-    named = permuted.identity.to_numpy() == faces.identity[source]
-    np.testing.assert_array_equal((permuted["rank"] == 1).to_numpy(), named)
+    assert (ranks["rank"] == 1).all()
+    permuted = ranking.permuted_ranks(faces, made, [seen], 400)
+    assert len(permuted) == 400 and permuted.top1.mean() == pytest.approx(1 / 4, abs=0.04)
+    assert permuted.mean_rank.mean() == pytest.approx((1 + 4) / 2, abs=0.1)
+    assert permuted.top1.max() == 1, "no permutation is left out, so the true one comes up among 24"
+
+
+def test_choices_see_validation_people_only() -> None:
+    table = pd.DataFrame({"anonymizer": list("aab"), "attacker": list("xyx"), "validation_mrr": [0.2, 0.3, np.nan]})
+    assert ranking.choose_attackers(table) == {"a": "y"}
+    with pytest.raises(ValueError, match="validation people only"):
+        ranking.choose_attackers(table.assign(top1=1.0))
 
 
 def test_too_few_people_are_named(finished) -> None:
@@ -307,9 +322,9 @@ def test_an_attacker_that_was_kept_embeds_later_as_it_did_at_once(finished) -> N
     faces, _, made, outcomes = finished
     kept = [one for one in outcomes if one.weights]
     from_photos = {("contrastive", "noop"), ("background-only", "noop")}
-    assert {(one.attacker, one.anonymizer) for one in kept} == from_photos | {
-        ("contrastive-face", name) for name in NAMES if name != "noop"
-    }
+    joint = {("contrastive-face", name) for name in NAMES if name != "noop"}
+    alone = {("contrastive-face-own", name) for name in NAMES}
+    assert {(one.attacker, one.anonymizer) for one in kept} == from_photos | joint | alone
     kept = [one for one in kept if not one.control]
     own = [{"own": made[one.anonymizer].images[ranking.probe_rows(faces, made[one.anonymizer])]} for one in kept]
     for one, again in zip(kept, transfer.embed_all(kept, own), strict=True):
@@ -323,7 +338,7 @@ def test_who_waits_for_nobody_fills_the_first_phase_only_where_it_has_work(monke
     def trained(faces, made, todo, init):
         phases.append(todo)
         told = [(job.train_on[0], job.label, job.config.seed) for job in todo]
-        return [AttackResult(*one, None, None, weights={}) for one in told]
+        return [AttackResult(*one, None, None, training=job, weights={}) for one, job in zip(told, todo, strict=True)]
 
     monkeypatch.setattr(benchmark, "_run_phase", trained)
     monkeypatch.setattr(benchmark, "_shards", lambda *of_all: {})
@@ -334,7 +349,7 @@ def test_who_waits_for_nobody_fills_the_first_phase_only_where_it_has_work(monke
     assert len(first + later) == len(todo) and all(job in first + later for job in todo)
     assert all(job.init_from is None for job in first) and any(job.init_from for job in later)
     face = [sum(job.attacker == "contrastive-face" for job in phase) for phase in phases]
-    assert face == ([3, 3] if missing else [0, 6])
+    assert sum(face) == 6 + len(NAMES) and (face[0] > 0) == (missing > 0)
 
 
 def test_transfer_takes_every_attacker_to_every_other_anonymizer(finished) -> None:
@@ -349,7 +364,7 @@ def test_transfer_takes_every_attacker_to_every_other_anonymizer(finished) -> No
     np.testing.assert_array_equal(away.references, home.references)
     assert not np.allclose(away.probes, home.probes, atol=1e-3)
     table = ranking.ranks(faces, made, moved, numbers.evaluate)
-    assert len(table) == 3 * len(moved) * PEOPLE["test"]
+    assert len(table) == 4 * len(moved) * PEOPLE["test"]
 
 
 def test_a_users_attacker_is_trained_once_and_applied_to_every_other_anonymizer(finished, registered) -> None:
@@ -391,7 +406,7 @@ def test_a_world_of_edges_has_maps_for_pixels_and_empty_ones_fail(finished) -> N
     noop = seen["noop"]
     np.testing.assert_array_equal(noop.images, maps.images[noop.source])
     assert (noop.status == np.where(noop.source == 0, "error", "ok")).all()
-    probes = ranking.probe_rows(faces, made["blur"])
+    probes = ranking.attacked_rows(faces, made["blur"])
     blur = seen["blur"]
     np.testing.assert_array_equal(blur.images, annotate("canny", made["blur"].images[probes])[0])
     np.testing.assert_array_equal(blur.source, made["blur"].source[probes])
@@ -416,7 +431,7 @@ def test_the_black_box_attack_never_sees_what_the_anonymizer_made(finished, monk
     crossed = {f"{name}-on-{'hed' if 'canny' in name else 'canny'}" for name in names}
     assert set(table.attacker) == names | crossed and set(table.anonymizer) == set(NAMES)
     assert not table.control.any()
-    assert len(table) == 3 * len(NAMES) * 8 * PEOPLE["test"]
+    assert len(table) == 4 * len(NAMES) * 8 * PEOPLE["test"] and table.validation_mrr.notna().all()
 
 
 def test_from_scratch_goes_on_from_photos_to_each_anonymizer_or_starts_anew() -> None:

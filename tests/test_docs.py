@@ -120,6 +120,8 @@ def test_numbers_in_sentences_name_folder_and_part(tmp_path):
     assert readme.number(tmp_path, "lfw:a/top1", ".1%") == "25.0 %"
     assert readme.number(tmp_path, "lfw:a/top1@interval", ".0%") == "25 % [20 %, 30 %]"
     assert readme.number(tmp_path, "lfw:a/top1@n", "d") == "200"
+    write_results(tmp_path / "figures", {"a/gain_p": entry(0.05) | {"lo": 0.05}})
+    assert readme.number(tmp_path, "a/gain_p@p", ".4f") == "\u2264 0.0500"
     with pytest.raises(AnonlibError, match="did you mean 'a/top1'"):
         readme.number(tmp_path, "lfw:a/top2", ".1%")
     with pytest.raises(AnonlibError, match="did you mean 'profiles'"):

@@ -7,7 +7,7 @@ from anonlib.data.heads import HEADS
 from anonlib.data.synthetic import EMBEDDED, _read_pack
 from anonlib.metrics.quality import psnr
 from tools.build import heads, render
-from tools.build.faces import SPLITS, encode, splits_of
+from tools.build.faces import BATCHES, Batch, encode, splits_of
 
 
 def test_a_recipe_survives_its_json_and_weaker_ones_move_less():
@@ -27,14 +27,19 @@ def test_recipes_of_one_person_differ_in_background_and_light():
 def test_people_dropped_by_eye_are_replaced_inside_their_split(monkeypatch, tmp_path):
     from tools.build import faces as build
 
-    monkeypatch.setattr(build, "DRAWN", {"test": 5, "validation": 3, "train": 4})
-    monkeypatch.setattr(build, "SPLITS", {"test": (4, 10), "validation": (2, 6), "train": (3, 6)})
+    batches = (
+        Batch("test", 5, 4, 10),
+        Batch("validation", 3, 2, 6),
+        Batch("train", 4, 3, 6),
+        Batch("validation", 2, 1, 6),
+    )
+    monkeypatch.setattr(build, "BATCHES", batches)
     dropped = tmp_path / "dropped.txt"
     dropped.write_text("12 looks young\n")
     monkeypatch.setattr(build, "DROPPED_BY_EYE", dropped)
-    chosen = splits_of(list(range(10, 22)))
+    chosen = splits_of(list(range(10, 24)))
     assert [seed for seed, split in chosen.items() if split == "test"] == [10, 11, 13, 14]
-    assert [seed for seed, split in chosen.items() if split == "validation"] == [15, 16]
+    assert [seed for seed, split in chosen.items() if split == "validation"] == [15, 16, 22]
     assert [seed for seed, split in chosen.items() if split == "train"] == [18, 19, 20]
 
 
@@ -43,9 +48,10 @@ class TestPack:
     def test_it_holds_what_the_build_promises(self):
         encoded, masks, table = _read_pack(EMBEDDED)
         assert EMBEDDED.stat().st_size <= 35e6
-        for split, (people, photos) in SPLITS.items():
-            part = table[table.split == split]
-            assert part.identity.nunique() == people and (part.groupby("identity").size() == photos).all()
+        for split in ("test", "validation", "train"):
+            part, batches = table[table.split == split], [batch for batch in BATCHES if batch.split == split]
+            assert part.identity.nunique() == sum(batch.people for batch in batches)
+            assert (part.groupby("identity").size() == batches[0].photos).all()
         assert (masks.reshape(len(masks), -1).mean(1) > 0.15).all()
 
     def test_a_sample_is_drawn_again_from_its_manifest(self):

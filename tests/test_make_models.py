@@ -23,10 +23,10 @@ def test_every_part_of_a_bundle_is_trained_again_from_the_weights_of_another(pho
     plan = train.Plan(chains=32, camouflage=CamouflagePlan(one, one), **dict.fromkeys(schedules, one))
 
     def draw(folder, seeds, workers, turned=0.0):
-        pool._save(folder / "000000.npz", images=photos, seeds=np.arange(len(photos)))
+        pool.save_arrays(folder / "000000.npz", images=photos, seeds=np.arange(len(photos)))
 
     monkeypatch.setattr(train, "draw_pool", draw)
-    monkeypatch.setattr(pool, "_run", lambda function, calls, label, workers: [function(*call) for call in calls])
+    monkeypatch.setattr(pool, "run_calls", lambda function, calls, label, workers: [function(*call) for call in calls])
     depth = train.train_depth
     monkeypatch.setattr(train, "train_depth", lambda *given: depth(*given, tmp_path / "depth.safetensors"))
     own = SMALL.with_name("small-camouflage")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from anonlib.faces.recognizers import l2_normalize
+from anonlib.metrics import anonymity, criteria, fused, openset, verification
 from anonlib.metrics import identification as ident
 from anonlib.metrics.gallery import FUSIONS, reference_order
 
@@ -88,6 +89,51 @@ def test_row_order_does_not_matter_and_neither_does_chunking(monkeypatch: pytest
     ]
     assert [table["rank"][0] for table in one_by_one] == ranks["rank"].tolist()
     assert ident.rank_of_true(**(g | {"ref_id": g["ref_id"].astype(object)}), references=2, seed=4).equals(ranks)
+
+
+def numbered(g: dict[str, np.ndarray], *names: str) -> dict[str, np.ndarray]:
+    """Return the gallery with some of its people or photos as numbers in place of texts."""
+    return g | {name: np.unique(g[name], return_inverse=True)[1] for name in names}
+
+
+def test_numbers_name_people_and_photos_as_texts_do() -> None:
+    g = gallery(people=9, photos=3)
+    ranks = ident.rank_of_true(**g, references=1)
+    other = ident.rank_of_true(**numbered(g, "probe_id", "ref_id", "probe_source", "ref_source"), references=1)
+    assert other["rank"].tolist() == ranks["rank"].tolist() and other.mated.all()
+    nobody = {name: g[name][:0].astype(float) for name in ("probe_id", "probe_source")}  # without a type of its own
+    assert ident.rank_of_true(**(g | nobody | {"probe_emb": g["probe_emb"][:0]})).empty
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("probe_id", "people are int64 .* and <U2"), ("ref_id", "people are <U2 .* int64"), ("ref_source", "photos are")],
+)
+def test_texts_on_one_side_and_numbers_on_the_other_are_refused(name: str, words: str) -> None:
+    g = numbered(gallery(), name)
+    with pytest.raises(ValueError, match=words):
+        ident.rank_of_true(**g)
+    status = np.full(len(g["probe_id"]), "ok")
+    labels = (g["probe_id"], g["probe_source"])
+    references = (g["ref_emb"], g["ref_id"], g["ref_source"])
+    with pytest.raises(ValueError, match=words):
+        fused.fused_ranks(g["probe_emb"], *labels, *references, photos=2)
+    with pytest.raises(ValueError, match=words):
+        verification.matches(g["probe_emb"], *labels, status, *references, threshold=0.5)
+
+
+def test_people_that_scores_name_otherwise_than_probes_are_refused() -> None:
+    scores, people, identity = np.eye(3), np.arange(3), np.array(["0", "1", "2"])
+    for measure, more in (
+        (openset.searches, ()),
+        (anonymity.candidate_sets, ()),
+        (criteria.stranger_threshold, (0.1,)),
+        (criteria.singled_out, (0.1,)),
+    ):
+        with pytest.raises(ValueError, match="people are <U1 on one side and int64 on the other"):
+            measure(scores, people, identity, *more)
+    with pytest.raises(ValueError, match="people are"):
+        fused.query_rows(identity, np.arange(3), people)
 
 
 def test_draws_are_nested_seeded_and_per_person() -> None:

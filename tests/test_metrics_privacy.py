@@ -8,6 +8,7 @@ import pytest
 
 from anonlib.metrics import anonymity, linkage, openset
 from anonlib.metrics.identification import hits
+from anonlib.metrics.statistics import exact_interval
 
 
 def crowd(people: int, probes: int, strength: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,11 +78,43 @@ def test_the_interval_of_fnir_covers_the_truth() -> None:
     assert np.mean(covered) >= 0.93
 
 
+@pytest.mark.parametrize("strength", [0.3, 9.0])
+def test_the_interval_of_fnir_covers_the_truth_near_1_and_0(strength: float) -> None:
+    scores, people, identity = crowd(40, 400, strength, seed=1)
+    truth = openset.fnir_at([openset.searches(scores, people, identity)], 0.05, n_bootstrap=1)[0]
+    assert truth > 0.99 or 0 < truth < 0.01
+    covered = []
+    for seed in range(60):
+        rng = np.random.default_rng([7, seed])
+        rows = np.concatenate([np.flatnonzero(identity == name)[rng.integers(0, 400, 2)] for name in people])
+        _, lo, hi = openset.fnir_at([openset.searches(scores[rows], people, identity[rows])], 0.05, n_bootstrap=200)
+        covered.append(lo <= truth <= hi)
+    assert np.mean(covered) >= 0.93
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_an_attacker_that_is_always_right_or_always_wrong_has_the_exact_bound_by_people(seeds: int) -> None:
+    scores, people, identity = crowd(30, 2, 0.0)
+    own = people[None, :] == identity[:, None]
+    for rate, wins in ((0.0, 50.0), (1.0, -50.0)):
+        tables = [openset.searches(np.where(own, wins, scores), people, identity)] * seeds
+        assert openset.fnir_at(tables, 0.05, n_bootstrap=50) == (rate, *exact_interval(30 * rate, 30))
+
+
+@pytest.mark.parametrize("probes", [1, 2, 5])
 @pytest.mark.parametrize("strength", [0.0, 2.0, 8.0])
-def test_candidate_sets_hold_the_true_person_as_often_as_they_say(strength: float) -> None:
-    covered = [anonymity.candidate_sets(*crowd(40, 2, strength, seed)).covered.mean() for seed in range(30)]
-    most = 0.985 if strength < 8 else 1  # where nearly all come first the margin cannot be smaller than 0
-    assert 0.93 <= np.mean(covered) <= most
+def test_all_sets_of_a_person_hold_it_as_often_as_they_say(strength: float, probes: int) -> None:
+    tables = [anonymity.candidate_sets(*crowd(40, probes, strength, seed)) for seed in range(30)]
+    covered = np.mean([table.groupby("identity").covered.all().mean() for table in tables])
+    most = 0.96 if strength < 8 else 1  # where nearly all come first the margin cannot be smaller than 0
+    assert 0.945 <= covered <= most
+
+
+def test_a_person_with_more_probes_has_no_more_weight() -> None:
+    scores, people, identity = crowd(40, 2, 2.0)
+    again = np.concatenate([np.arange(80), np.repeat(np.flatnonzero(identity == "7"), 30)])
+    sets = anonymity.candidate_sets(scores[again], people, identity[again])
+    assert sets[:80].equals(anonymity.candidate_sets(scores, people, identity))
 
 
 def test_a_stronger_attacker_leaves_smaller_sets() -> None:

@@ -78,19 +78,83 @@ def test_no_hit_at_all_still_has_an_upper_bound_by_person() -> None:
     assert st.paired_test(np.ones(200), np.ones(200), identity)["hi"] == st.exact_interval(0, 50)[1]
 
 
+def test_the_effective_number_of_probes_is_the_one_that_explains_the_variance() -> None:
+    rng = np.random.default_rng(0)
+    resampled = rng.binomial(40, 0.3, 20_000) / 40  # as if the probes were 40 independent ones
+    found = st.effective_interval(0.3, resampled, 1000, 5000)
+    assert found == pytest.approx(st.exact_interval(12, 40), abs=0.01)
+    assert st.effective_interval(0.3, resampled, 1000, 20) == pytest.approx(st.exact_interval(6, 20), abs=0.01)
+    for rate in (0.0, 1.0):  # nothing varies: the people are the number
+        assert st.effective_interval(rate, np.full(100, rate), 25, 75) == st.exact_interval(25 * rate, 25)
+
+
+def test_a_value_that_is_not_a_number_is_refused() -> None:
+    values, identity = np.array([1.0, np.nan, 0.0]), np.arange(3)
+    for interval in (st.rate_interval, st.bootstrap_interval):
+        with pytest.raises(ValueError, match="1 of 3 values are NaN"):
+            interval(values, identity)
+    with pytest.raises(ValueError, match="1 of 3 values are NaN"):
+        st.paired_test(values, np.zeros(3), identity)
+    with pytest.raises(ValueError, match="NaN"):
+        st.sign_flip_p(values)
+
+
+@pytest.mark.parametrize(("people", "difference"), [(5, 1.0), (5, -1.0), (8, 1.0), (8, 0.5), (3, 0.0), (1, 1.0)])
+def test_people_who_differ_alike_have_the_exact_bound(people: int, difference: float) -> None:
+    identity = np.repeat(np.arange(people), 2)
+    result = st.paired_test(np.full(2 * people, difference), np.zeros(2 * people), identity)
+    share = st.exact_interval(0, people)[1]  # of the people who could differ by -1 or by 1
+    lo, hi = (difference * (1 - share) + share * end for end in (-1, 1))
+    undecided = result["p"] >= 0.05
+    assert result["p"] == (2 / 2**people if difference else 1)
+    assert result["lo"] == pytest.approx(min(lo, 0) if undecided else lo)
+    assert result["hi"] == pytest.approx(max(hi, 0) if undecided else hi)
+    assert result["lo"] <= 0 <= result["hi"] or not undecided
+    assert undecided or abs(difference) < 1 or result["lo"] > 0, "eight of eight people"
+
+
+def test_an_interval_contains_0_wherever_the_test_does_not_reject() -> None:
+    rng, narrow = np.random.default_rng(0), 0
+    for _ in range(150):
+        people = int(rng.integers(4, 12))
+        a, b = (rng.random(people) < rate for rate in (0.7, 0.35))
+        result = st.paired_test(a, b, np.arange(people))
+        if result["p"] >= 0.05:
+            assert result["lo"] <= 0 <= result["hi"]
+            _, lo, hi = st.bootstrap_interval(a - b.astype(float), np.arange(people), method="bca")
+            narrow += not lo <= 0 <= hi
+    assert narrow > 10, "the bootstrap alone would contradict the test"
+
+
 def test_paired_test_equals_all_sign_flips() -> None:
     rng = np.random.default_rng(0)
     identity = np.repeat(np.arange(9), 2)
     a, b = rng.random(18), rng.random(18) - 0.25
-    result = st.paired_test(a, b, identity, n_resamples=40_000)
+    result = st.paired_test(a, b, identity)
     sums = np.bincount(identity, a - b)
     flips = 1 - 2 * ((np.arange(2**9)[:, None] >> np.arange(9)) & 1)
     exact = (np.abs(flips @ sums) >= abs(sums.sum()) - 1e-12).mean()
-    assert result["p"] == pytest.approx(exact, abs=0.01) and result["people"] == 9
+    assert result["p"] == exact and result["people"] == 9
+    drawn = st.paired_test(a, b, identity, n_resamples=511)  # one less than there are
+    assert drawn["p"] != exact and drawn["p"] == pytest.approx(exact, abs=0.06)
     assert result["difference"] == pytest.approx((a - b).mean())
     assert result["lo"] < result["difference"] < result["hi"]
-    swapped = st.paired_test(b, a, identity, n_resamples=40_000)
-    assert swapped["difference"] == -result["difference"] and swapped["p"] == pytest.approx(result["p"], abs=0.01)
+    swapped = st.paired_test(b, a, identity)
+    assert swapped["difference"] == -result["difference"] and swapped["p"] == result["p"]
+
+
+def test_drawn_sign_flips_keep_their_numbers() -> None:
+    total = np.random.default_rng(1).normal(0.3, 1, 40)
+    assert st.sign_flip_p(total) == pytest.approx(0.048595140485951406, abs=1e-12)  # of 10,000 flips with seed 0
+
+
+@pytest.mark.parametrize(("people", "n_resamples"), [(1, 10_000), (5, 10_000), (11, 4000), (12, 4000), (50, 300)])
+def test_no_p_value_is_below_the_smallest(people: int, n_resamples: int) -> None:
+    smallest = st.smallest_p(people, n_resamples)
+    assert smallest == (2 / 2**people if 2**people <= n_resamples else 1 / (n_resamples + 1))
+    result = st.paired_test(np.ones(people), np.zeros(people), np.arange(people), n_resamples=n_resamples)
+    assert result["p_lo"] == smallest <= result["p"]
+    assert result["p"] == smallest or people == 12, "of 4,096 sign vectors 4,000 are drawn: some are the observed one"
 
 
 def test_sign_flip_test_errs_as_often_as_it_says() -> None:
@@ -104,6 +168,17 @@ def test_sign_flip_test_errs_as_often_as_it_says() -> None:
 def test_holm() -> None:
     np.testing.assert_allclose(st.holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(st.holm([0.9, 0.8]), [1, 1])
+    np.testing.assert_allclose(st.holm([0.01, np.nan, 0.04]), [0.02, np.nan, 0.04])
+    assert np.isnan(st.holm([np.nan])).all() and len(st.holm([])) == 0
+
+
+def test_no_family_is_below_the_smallest_after_holm() -> None:
+    rng, smallest = np.random.default_rng(0), np.array([0.01, 0.002, np.nan, 0.03, 0.002])
+    bound = st.smallest_after_holm(smallest)
+    np.testing.assert_allclose(bound, [0.02, 0.008, np.nan, 0.03, 0.008])
+    for _ in range(200):
+        p = smallest + rng.choice([0, 0.005, 0.1], 5) * rng.random(5)
+        assert (st.holm(p) >= bound - 1e-12)[~np.isnan(smallest)].all()
 
 
 def test_wrong_input_is_refused() -> None:

@@ -177,12 +177,12 @@ def test_what_strength_gives_away_is_recorded_with_its_sign() -> None:
         [
             row | {"anonymizer": "a-1.0", "axis": "strength", "value": "1.0"},
             row | {"anonymizer": "a-0.1", "axis": "strength", "value": "0.1", "difference": -0.2, "difference_lo": -0.3}
-            | {"difference_hi": -0.05, "p_holm": 0.01},
+            | {"difference_hi": -0.05, "p_holm": 0.01, "p_holm_lo": 0.002},
             row | {"anonymizer": "a-blur", "axis": "blur", "value": "2.0", "difference": -0.9, "p_holm": 0.5},
         ]
     )  # fmt: skip
     numbers = boundary._numbers(frame, "ia-hed")
-    assert numbers["boundary/ia-hed/gain_of_strength"] == (0.2, 0.05, 0.3, 9, "")
-    assert numbers["boundary/ia-hed/gain_of_strength_p"] == (0.01, None, None, 9, "")
-    assert numbers["utility/a-blur/attributes_kept"] == (0.5, None, None, 8, "") and len(numbers) == 5
+    assert numbers["boundary/ia-hed/gain_of_strength"] == (0.2, 0.05, 0.3, 9, "", "")
+    assert numbers["boundary/ia-hed/gain_of_strength_p"] == (0.01, 0.002, None, 9, "", "")
+    assert numbers["utility/a-blur/attributes_kept"] == (0.5, None, None, 8, "", "") and len(numbers) == 5
     assert list(boundary._numbers(frame.iloc[:1], "ia-hed")) == ["utility/a-1.0/attributes_kept"]

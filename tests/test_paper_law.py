@@ -28,8 +28,10 @@ def rate(name: str) -> float:
 def ranks(name: str, attacker: str, share: float, control: bool = False, seed: int = 0) -> pd.DataFrame:
     hit = np.arange(len(PEOPLE)) < round(share * len(PEOPLE))
     frame = pd.DataFrame({"identity": PEOPLE, "source": np.arange(len(PEOPLE)), "better": np.where(hit, 0, 7)})
-    frame = frame.assign(anonymizer=name, attacker=attacker, seed=seed, control=control, references=5, status="ok")
-    frame = frame.assign(mated=True, tied=0, people=200, rank=frame.better + 1)
+    frame = frame.assign(
+        anonymizer=name, attacker=attacker, seed=seed, draw=0, control=control, references=5, status="ok"
+    )
+    frame = frame.assign(mated=True, tied=0, people=200, rank=frame.better + 1, validation_mrr=np.nan)
     return pd.concat([frame.assign(protocol="full"), frame.assign(protocol="single", better=7)])
 
 
@@ -88,12 +90,14 @@ def test_generators_are_fitted_and_other_systems_are_compared_with_the_curve(dat
 
 def test_what_is_stored_is_read_again(data) -> None:
     laws = law.fit(data, SMOKE.evaluate)
-    entries = law.law_table(data, laws, SMOKE.evaluate).entries
+    table = law.law_table(data, laws, SMOKE.evaluate)
+    entries, smallest = table.entries, 1 / (1 + SMOKE.evaluate.draws)
     results = {key: {"value": number.value} for key, number in entries.items()}
     stored = stored_laws(results)
     assert stored == laws and list(stored)[-1] == "depth", "the best first"
     assert entries["law/hed/slope"].lo < entries["law/hed/slope"].value < entries["law/hed/slope"].hi
     assert entries["law/hed/spearman"].n == 7 and entries["law/hed/centre"].lo is None
+    assert entries["law/hed/p"].lo == smallest == law.facts(table.frame)["depth_p_lo"] <= entries["law/depth/p"].value
     del results["law/hed/scatter"]
     assert "hed" not in stored_laws(results) and stored_laws({}) == {}
 

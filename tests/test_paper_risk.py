@@ -116,14 +116,16 @@ def test_the_distribution_of_k_counts_everybody(run) -> None:
 
 def test_too_few_people_for_a_certainty_leave_k_open(run) -> None:
     _, chosen, ranks, _ = run
-    first = [
-        replace(
-            case, identity=case.identity[:38], source=case.source[:38], status=case.status[:38],
-            outcomes=tuple(replace(outcome, probes=outcome.probes[:38]) for outcome in case.outcomes),
-            scores=tuple((scores[:38], people) for scores, people in case.scores),
-        )
-        for case in chosen
-    ]  # fmt: skip
+
+    def first_rows(case: risk.StrongestAttack, count: int, status: np.ndarray) -> risk.StrongestAttack:
+        return replace(
+            case, identity=case.identity[:count], source=case.source[:count], status=status,
+            outcomes=tuple(replace(outcome, probes=outcome.probes[:count]) for outcome in case.outcomes),
+            scores=tuple((scores[:count], people) for scores, people in case.scores),
+        )  # fmt: skip
+
+    last_failed = np.where(np.arange(40) < 38, "ok", "error")  # of 20 people 19 are searched for
+    first = [first_rows(chosen[0], 38, chosen[0].status[:38]), first_rows(chosen[1], 40, last_failed)]
     found = risk.privacy_table(first, ranks, NUMBERS).frame
     assert found[list(risk.CANDIDATES)].isna().all(axis=None) and found.link_auc.notna().all()
     assert risk.candidate_curve(first).rate.isna().all()

@@ -13,7 +13,7 @@ from anonlib.networks.restorer import Restorer
 from anonlib.paper import provenance, tables
 from anonlib.paper.experiments import systems as compare
 from anonlib.paper.provenance import record_numbers
-from tests.test_attack_benchmark import PEOPLE, cache, settings, textures  # noqa: F401
+from tests.test_attack_benchmark import PEOPLE, PHOTOS, cache, settings, textures  # noqa: F401
 
 COMPARED = ("ksame-2", "pixelate", "mask")
 
@@ -36,13 +36,16 @@ def compared(cache, tiny_bundle: str):  # noqa: F811
 
 
 def test_every_system_is_judged_on_the_same_photos(compared):
-    faces, _, systems, _, ranks = compared
+    faces, numbers, systems, _, ranks = compared
     names = {"noop", "ia-none", "ia-canny", "blur", *COMPARED}
     assert set(systems.probes) == names == set(ranks.anonymizer)
     assert len(systems.rows) == PEOPLE["test"], "one photo a person, though the own systems were given two"
     for one in systems.probes.values():
         np.testing.assert_array_equal(np.sort(one.source), systems.rows)
-    for _, part in ranks.groupby(["anonymizer", "attacker", "seed", "protocol"]):
+    owned = compare.budget_table(faces, systems, numbers).set_index("anonymizer")
+    assert owned.photos[["pixelate", "mask"]].eq(PEOPLE["train"] * PHOTOS).all(), "what costs nothing is owned in full"
+    assert owned.photos["ksame-2"] == PEOPLE["train"] and set(owned.people) == {PEOPLE["train"]}
+    for _, part in ranks.groupby(["anonymizer", "attacker", "seed", "protocol", "draw"]):
         assert sorted(part.source.astype(int)) == sorted(systems.rows)
 
 
@@ -69,7 +72,7 @@ def test_the_maximum_that_is_recorded_is_of_attackers_who_know_more_than_edges(c
     record_numbers(compare.new_numbers(table, systems))
     found = provenance.results()
     provenance.set_context(None)
-    known = table[~table.control & (table.protocol == "full") & ~table.attacker.isin([tables.MAXIMUM])]
+    known = table[~table.control & (table.protocol == "full") & ~table.attacker.isin(tables.SUMMARIES)]
     known = known[~known.attacker.map(registry.kind_of).eq("blackbox")].groupby("anonymizer").top1.max()
     for name in COMPARED:
         assert found[f"attack/{name}/{tables.MAXIMUM}/full/top1"]["value"] == known[name]

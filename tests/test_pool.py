@@ -25,7 +25,7 @@ def test_the_half_size_picture_is_the_whole_one_averaged(generator):
 
 def test_a_pool_is_drawn_once_and_annotated_when_asked(tmp_path, monkeypatch, generator):
     monkeypatch.setattr(pool, "SHARD", 3)
-    monkeypatch.setattr(pool, "_run", lambda function, calls, label, workers: [function(*call) for call in calls])
+    monkeypatch.setattr(pool, "run_calls", lambda function, calls, label, workers: [function(*call) for call in calls])
     folder = tmp_path / "train"
     pool.draw_pool(folder, range(0, 6), 1)
     first = pool.load_pool(folder, ())

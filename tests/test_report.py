@@ -77,6 +77,10 @@ def test_numbers_in_texts_come_from_results(output):
     assert report.fill(f"top-1 {{{KEY}:.1%}} of {{{KEY}@n}}") == "top-1 68.1 % of 200"
     assert report.fill(f"{{{KEY}@interval:.1%}}") == "68.1 % [60.2 %, 75.0 %]"
     assert report.fill("{data/eer@interval:.1%}, {data/eer@lo}") == "3.0 %, \u2014"
+    report.record("a/gain_p", 0.0004, 0.0004)
+    report.record("b/gain_p", 0.0123, 0.0004)
+    assert report.fill("{a/gain_p@p:.4f}, {b/gain_p@p:.4f}") == "\u2264 0.0004, 0.0123"
+    assert report.fill("{data/eer@p:.2f}, {a/gain_p@interval:.4f}") == "0.03, 0.0004", "no smallest p, and no interval"
     assert report.fill("{{braces}} and {people:d}", people=7) == "{braces} and 7"
 
 
@@ -110,6 +114,10 @@ def test_table_in_three_forms(output):
     assert r"\caption{Top-1 is 50 \%, 12 people\_.}" in tex and r"\toprule" in tex
     markdown = (output / "main.md").read_text().splitlines()
     assert markdown[0] == "| anonymizer | Top-1 (95 % interval) | n |" and markdown[1] == "|---|---|---|"
+    tests = FRAME.assign(p=[0.25, 0.00025, np.nan], p_lo=[0.25 / 2, 0.00025, np.nan])
+    shown = report.save_table("tests", tests, "x", {"p": "{p@p:.4f}"})
+    assert shown.p.tolist() == ["0.2500", "\u2264 0.0003", "\u2014"], "a bound is rounded up"
+    assert r"$\leq$ 0.0003 \\" in (output / "tests.tex").read_text()
     with pytest.raises(AnonlibError, match="did you mean 'top1'"):
         report.save_table("main", FRAME, "x", {"a": "{top_1:.1%}"})
     with pytest.raises(AnonlibError, match="small letters"):

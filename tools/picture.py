@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from anonlib.config.files import read_json
-from anonlib.paper import provenance, summary
+from anonlib.paper import headline, provenance
 from anonlib.plotting import sheets, style
 
 FILE = "readme.png"
@@ -33,8 +33,8 @@ def rates(root: Path) -> list[float]:
         Rates in [0, 1], one per column: of the strongest attacker; the last of a recognizer on restored blurred photos.
     """
     results = provenance.results(root / "figures")
-    headline = summary.headline(results).set_index("anonymizer").full
-    return [*(float(headline[name]) for name in COLUMNS), results[RESTORED]["value"]]
+    top1 = headline.headline(results).frame.set_index("anonymizer").full
+    return [*(float(top1[name]) for name in COLUMNS), results[RESTORED]["value"]]
 
 
 def draw(root: Path) -> Path:

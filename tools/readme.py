@@ -18,7 +18,7 @@ from anonlib import config
 from anonlib.attacks.contrastive import BACKGROUND, FACE
 from anonlib.config.errors import AnonlibError
 from anonlib.config.files import read_json
-from anonlib.paper import summary
+from anonlib.paper import headline
 from anonlib.paper.experiments import boundary
 from anonlib.paper.experiments.generator_quality import MEASURED
 from anonlib.paper.provenance import results
@@ -235,7 +235,9 @@ def datasets(root: Path) -> str:
 def _headlines(root: Path) -> tuple[dict[str, dict], dict[str, pd.DataFrame]]:
     """Read results and headline table by data set, those that have results."""
     recorded = {name: entries for name, folder in DATASETS.items() if (entries := results(root / folder))}
-    return recorded, {name: summary.headline(entries).set_index("anonymizer") for name, entries in recorded.items()}
+    return recorded, {
+        name: headline.headline(entries).frame.set_index("anonymizer") for name, entries in recorded.items()
+    }
 
 
 def _other_weights(recorded: dict[str, dict]) -> str:

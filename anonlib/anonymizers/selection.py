@@ -67,7 +67,14 @@ def assigned_rows(faces: FaceSet, rows: np.ndarray, name: str, settings: config.
 
 
 def rank_by_content(faces: FaceSet) -> pd.DataFrame:
-    """Rank each person's photos by content hash; return identity, split, sha256 and place of each photo."""
+    """Rank each person's photos by content hash.
+
+    Args:
+        faces: The data set.
+
+    Returns:
+        identity, split, sha256 and place (0, 1, ...) of each photo, in the order of the table.
+    """
     table = faces.table[["identity", "split", "sha256"]]
     by_content = table.sort_values(["identity", "sha256"], kind="stable")
     return table.assign(place=by_content.groupby("identity").cumcount())

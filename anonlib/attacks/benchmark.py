@@ -9,8 +9,8 @@ from anonlib import config
 from anonlib.anonymizers import dataset
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks import registry
-from anonlib.attacks.contrastive import BACKGROUND, ORIGINALS, SCRATCH, cost
-from anonlib.attacks.ranking import AttackResult, probe_rows, ranks
+from anonlib.attacks.contrastive import BACKGROUND, ORIGINALS, PERMUTED, SCRATCH, cost
+from anonlib.attacks.ranking import PREFIXES, AttackResult, by_anonymizer, probe_rows, ranks
 from anonlib.attacks.registry import MAIN, TrainingSpec
 from anonlib.attacks.user import photo_fields, run_user_attackers
 from anonlib.config.errors import AnonlibError
@@ -41,7 +41,7 @@ def attack(
     if attackers is None:
         return run(faces, anonymized, settings.attack)
     specs = [registry.get(name) for name in ([attackers] if isinstance(attackers, str) else attackers)]
-    if apart := [spec.name for spec in specs if spec.kind == "blackbox" or spec.permutes]:
+    if apart := [spec.name for spec in specs if spec.kind == "blackbox" or spec.name == PERMUTED]:
         raise AnonlibError(f"{', '.join(apart)}: no attack on these photos; see attacks.blackbox and attacks.ranking")
     names = tuple(anonymized)
     if ORIGINALS[0] not in names:  # attackers may start from one that was trained on originals
@@ -132,7 +132,7 @@ def run_trainings(
         trained: Results with the weights of other trainings, for `init_from`.
 
     Returns:
-        One result per training and anonymizer that it is tested on.
+        One result per training and anonymizer that it is tested on, in the order of the trainings.
     """
     from anonlib.attacks.steps import train_shard
 
@@ -146,7 +146,8 @@ def run_trainings(
     weights = {(result.anonymizer, result.attacker, result.seed): result.weights for result in (*trained, *results)}
     later = [spec for spec in trainings if spec not in first]
     init = [weights[*spec.init_from, spec.config.seed] if spec.init_from else None for spec in later]
-    return results + _run_phase(faces, anonymized, later, init)
+    results += _run_phase(faces, anonymized, later, init)
+    return sorted(results, key=lambda result: trainings.index(result.training))
 
 
 def _run_phase(
@@ -161,9 +162,9 @@ def _run_phase(
     outputs = cache.map_shards("attack", train_shard, **shards, gpus_each=processes())["result"]
     results = []
     for spec, output in zip(trainings, outputs, strict=True):
-        probes, labels = output.pop("probes"), (spec.label, spec.config.seed)
-        output |= {"control": registry.get(spec.attacker).control, "training": spec}
-        results += [AttackResult(name, *labels, embeddings, **output) for name, embeddings in probes.items()]
+        labels = {"attacker": spec.label, "seed": spec.config.seed, "training": spec}
+        labels["control"] = registry.get(spec.attacker).control
+        results += by_anonymizer(output, **labels)
     return results
 
 
@@ -190,15 +191,21 @@ def run_recognizers(
         One result per attacker and anonymizer.
     """
     attackers = registry.recognizers(MAIN) if attackers is None else attackers
-    probes = [photos.images[probe_rows(faces, photos)] for photos in anonymized.values()]
     recognizers = {name: registry.get(name).recognizer for name in attackers}
-    embeddings = embed_sets([faces.images[faces.split == "test"], *probes], list(recognizers.values()))
+    sets = {}
+    for split, prefix in PREFIXES.items():
+        sets[f"{prefix}references"] = faces.images[faces.split == split]
+        for name, photos in anonymized.items():
+            sets[f"{prefix}probes", name] = photos.images[probe_rows(faces, photos, split)]
+    embeddings = embed_sets(list(sets.values()), list(recognizers.values()))
     results = []
     for attacker, recognizer in recognizers.items():
-        references, *own = embeddings[recognizer]
-        results += [
-            AttackResult(name, attacker, 0, rows, references) for name, rows in zip(anonymized, own, strict=True)
-        ]
+        own = dict(zip(sets, embeddings[recognizer], strict=True))
+        output = {}
+        for prefix in PREFIXES.values():
+            output[f"{prefix}references"] = own[f"{prefix}references"]
+            output[f"{prefix}probes"] = {name: own[f"{prefix}probes", name] for name in anonymized}
+        results += by_anonymizer(output, attacker=attacker, seed=0)
     return results
 
 

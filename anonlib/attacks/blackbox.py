@@ -11,7 +11,7 @@ from anonlib.anonymizers.dataset import Anonymized
 from anonlib.anonymizers.selection import edge_rows
 from anonlib.attacks import benchmark, ranking
 from anonlib.attacks.contrastive import FACE, ORIGINALS, SCRATCH, face_config, scratch_config
-from anonlib.attacks.ranking import probe_rows
+from anonlib.attacks.ranking import PREFIXES, AttackResult, attacked_rows, probe_rows
 from anonlib.attacks.registry import OWN, AttackerSpec, TrainingSpec, add_attacker
 from anonlib.attacks.transfer import embed_all
 from anonlib.attacks.user import apply_to_others
@@ -44,18 +44,23 @@ def ranks(faces: FaceSet, anonymized: dict[str, Anonymized], settings: config.Pr
     parts = []
     for edge in edges:  # one kind after the other: the maps of all photos take as much memory as the photos
         maps, anonymized_maps = edge_maps(edge, faces, anonymized)
-        photos = {"references": maps.select(split="test").images}
-        photos |= {name: one.images[probe_rows(maps, one)] for name, one in anonymized_maps.items()}
-        # the training has embedded these on the attacker's own kind of edges
-        ready = [{"references": own.references, "noop": own.probes} if edge == kind else {} for kind, own in trained]
-        missing = [{name: photos[name] for name in photos if name not in own} for own in ready]
+        photos = {}
+        for split, prefix in PREFIXES.items():
+            photos[f"{prefix}references"] = maps.select(split=split).images
+            for name, one in anonymized_maps.items():
+                photos[f"{prefix}probes", name] = one.images[probe_rows(maps, one, split)]
+        # the training has embedded those of originals on the attacker's own kind of edges
+        ready = [_embedded(own) if edge == kind else {} for kind, own in trained]
+        missing = [{key: photos[key] for key in photos if key not in own} for own in ready]
         embedded = embed_all([result for _, result in trained], missing)
         results = []
         for (kind, result), own, more in zip(trained, ready, embedded, strict=True):
             embeddings = own | more
             label = result.attacker if kind == edge else f"{result.attacker}-on-{edge}"
-            result = replace(result, attacker=label, references=embeddings["references"])
-            results += [replace(result, anonymizer=name, probes=embeddings[name]) for name in anonymized_maps]
+            for name in anonymized_maps:
+                fields = {field: embeddings[field, name] for field in ("probes", "validation_probes")}
+                fields |= {field: embeddings[field] for field in ("references", "validation_references")}
+                results.append(replace(result, anonymizer=name, attacker=label, **fields))
         for _, result in apply_to_others(maps, {"noop": anonymized_maps["noop"]}, anonymized_maps):
             results.append(replace(result, attacker=f"{BLACKBOX}-{edge}-{result.attacker}"))
         parts.append(ranking.ranks(faces, anonymized_maps, results, settings.evaluate))
@@ -77,11 +82,11 @@ def edge_trainings(edge: str, settings: config.Attack) -> list[TrainingSpec]:
 def edge_maps(edge: str, faces: FaceSet, anonymized: dict[str, Anonymized]) -> tuple[FaceSet, dict[str, Anonymized]]:
     """Return photos and anonymized photos with edge maps instead of pixels; an empty map has the status "error".
 
-    "noop" keeps all its photos, to train on, and other anonymizers their probes.
+    "noop" keeps all its photos, to train on, and other anonymizers the probes of test and of validation people.
     """
     own, own_valid = _maps(edge, faces.images)
     noop = anonymized["noop"]
-    parts = {name: one.select(probe_rows(faces, one)) for name, one in anonymized.items() if name != "noop"}
+    parts = {name: one.select(attacked_rows(faces, one)) for name, one in anonymized.items() if name != "noop"}
     maps, valid = _maps(edge, np.concatenate([faces.images[:0], *(part.images for part in parts.values())]))
     result, start = {}, 0
     for name in anonymized:
@@ -92,6 +97,13 @@ def edge_maps(edge: str, faces: FaceSet, anonymized: dict[str, Anonymized]) -> t
         status = np.where((part.status == OK) & ~flags, ERROR, part.status)
         result[name] = replace(part, images=images, status=status)
     return replace(faces, images=own), result
+
+
+def _embedded(result: AttackResult) -> dict:
+    """Return the embeddings of a result on originals, by the keys of `ranks`' photos."""
+    own = {(field, "noop"): getattr(result, field) for field in ("probes", "validation_probes")}
+    own |= {field: getattr(result, field) for field in ("references", "validation_references")}
+    return {key: rows for key, rows in own.items() if rows is not None}
 
 
 def _among(rows: np.ndarray, anonymized: Anonymized) -> Anonymized:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from anonlib.attacks.train import TrainedAttacker
 
 SCRATCH, FACE, BACKGROUND, PERMUTED = "contrastive", "contrastive-face", "background-only", "permuted"
+OWN_FACE = f"{FACE}-own"  # trained on one anonymizer only, where FACE is trained on all together
 ORIGINALS = ("noop",)  # the training data of attackers that see un-anonymized photos only
 
 # Learning rate of a network from scratch, by backbone. resnet50, vit and the -tiny ones are not tuned yet.
@@ -170,11 +171,25 @@ def scratch_trainings(
 
 
 def _face_trainings(anonymizers: tuple[str, ...], settings: config.Attack) -> list[TrainingSpec]:
-    return [
+    joint = [
         TrainingSpec(group, FACE, FACE, face_config(settings, seed=seed), save_weights=group != ORIGINALS)
         for seed in settings.seeds
         for group in training_groups(anonymizers, settings)
     ]
+    return joint + own_trainings(anonymizers, settings)
+
+
+def own_trainings(anonymizers: Iterable[str], settings: config.Attack) -> list[TrainingSpec]:
+    """List one training per anonymizer, from a face recognizer, on the photos of that one only.
+
+    Args:
+        anonymizers, settings: Their names, and trainings of the profile.
+
+    Returns:
+        The trainings, labelled OWN_FACE; their weights are saved.
+    """
+    chosen = face_config(settings, steps=settings.transfer_steps, seed=settings.seeds[0])
+    return [TrainingSpec((name,), FACE, OWN_FACE, chosen, save_weights=True) for name in anonymizers]
 
 
 def _scratch_trainings(
@@ -183,7 +198,7 @@ def _scratch_trainings(
     groups = training_groups(anonymizers, settings)
     backbones = list(zip(settings.backbones, settings.sizes, strict=True))
     if attacker == BACKGROUND:
-        groups, backbones = _own_backgrounds(anonymizers), backbones[:1]
+        groups, backbones = _backgrounds(groups), backbones[:1]
     trainings = []
     for seed in settings.scratch_seeds:
         for place, (backbone, size) in enumerate(backbones):
@@ -193,18 +208,13 @@ def _scratch_trainings(
     return trainings
 
 
-def _own_backgrounds(anonymizers: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return the anonymizers with a background that needs an attacker of its own, one per group.
-
-    These are originals, the inpainting anonymizer with the most control maps, and all that repaint the background. All
-    others keep the original background.
-    """
+def _backgrounds(groups: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return the groups with each anonymizer that repaints the background in one of its own."""
     from anonlib.anonymizers import registry
 
-    specs = [registry.find(name) for name in anonymizers]
-    inpainters = [spec for spec in specs if spec.uses_generator and not spec.repaints_background]
-    richest = sorted(inpainters, key=lambda spec: len(spec.controls))[-1:]
-    return [(spec.name,) for spec in specs if spec.name in ORIGINALS or spec.repaints_background or spec in richest]
+    repaints = {name: registry.find(name).repaints_background for group in groups for name in group}
+    others = [tuple(name for name in group if not repaints[name]) for group in groups]
+    return [*(group for group in others if group), *((name,) for name, alone in repaints.items() if alone)]
 
 
 add_attacker(

@@ -71,6 +71,17 @@ def background_view(images: np.ndarray, masks: np.ndarray | None, margin: int = 
 
     The fill is a wide blur of the background around it. A flat colour would show the outline of hair and shoulders,
     which identifies people. An image without background becomes plain grey.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        masks: (N, H, W) uint8 of the person.
+        margin: Pixels by which the person is dilated.
+
+    Returns:
+        (N, H, W, 3) uint8.
+
+    Raises:
+        AnonlibError: There are no masks.
     """
     if masks is None:
         raise AnonlibError("an attacker that sees the background only needs the person masks")

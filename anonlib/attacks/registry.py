@@ -28,8 +28,8 @@ class AttackConfig:
 
     name: str = "contrastive"
     backbone: str = "resnet18"
-    init: str | None = None  # "face": initialized from a face recognizer
-    frozen: int = 0  # first stages of that recognizer that are not trained
+    init: str | None = None  # "face": starts from a face recognizer; "shipped": from the attacker that is shipped
+    frozen: int = 0  # first stages that are not trained; of mobilefacenet with an init
     view: str = "images"  # a key of pairs.VIEWS
     frame: str = "full"  # a key of pairs.FRAMES
     image_size: int = 64  # px

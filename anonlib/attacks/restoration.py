@@ -11,7 +11,7 @@ from anonlib.anonymizers import dataset, registry
 from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks.benchmark import embed_sets
-from anonlib.attacks.ranking import AttackResult, probe_rows
+from anonlib.attacks.ranking import PREFIXES, AttackResult, attacked_rows, by_anonymizer, probe_rows
 from anonlib.attacks.registry import OWN, AttackerSpec, add_attacker
 from anonlib.data.faceset import FaceSet
 from anonlib.engine import cache
@@ -26,13 +26,13 @@ def attacker() -> str:
 
 
 def restore(faces: FaceSet, groups: list[dict[str, Anonymized]], settings: config.Profile) -> dict:
-    """Restore the probes of test people.
+    """Restore the probes of test people and of validation people.
 
     Args:
         groups: Outputs of some anonymizers by name; one network inverts a whole group, linear maps one anonymizer each.
 
     Returns:
-        Restored probes by anonymizer.
+        Restored probes by anonymizer, in the order of `ranking.attacked_rows`.
     """
     from anonlib.attacks import inversion
 
@@ -42,25 +42,31 @@ def restore(faces: FaceSet, groups: list[dict[str, Anonymized]], settings: confi
     return {name: one for group in restored for name, one in group.items()}
 
 
-def results(faces: FaceSet, restored: dict) -> list[AttackResult]:
+def results(faces: FaceSet, anonymized: dict[str, Anonymized], restored: dict) -> list[AttackResult]:
     """Embed restored probes, and the references, with the judge.
 
     Args:
+        anonymized: Outputs of anonymizers by name.
         restored: Restored probes by anonymizer, see `restore`.
 
     Returns:
         One result per anonymizer.
     """
-    sets = [faces.images[faces.split == "test"], *(one.images for one in restored.values())]
-    references, *probes = embed_sets(sets, [judge()])[judge()]
-    return [AttackResult(name, attacker(), 0, rows, references) for name, rows in zip(restored, probes, strict=True)]
+    sets = [*(faces.images[faces.split == split] for split in PREFIXES), *(one.images for one in restored.values())]
+    references, validation_references, *embedded = embed_sets(sets, [judge()])[judge()]
+    output = {"references": references, "validation_references": validation_references}
+    tested = [len(probe_rows(faces, anonymized[name])) for name in restored]
+    halves = [np.split(rows, [count]) for rows, count in zip(embedded, tested, strict=True)]
+    for field, probes in zip(("probes", "validation_probes"), zip(*halves, strict=True), strict=True):
+        output[field] = dict(zip(restored, probes, strict=True))
+    return by_anonymizer(output, attacker=attacker(), seed=0)
 
 
 def inversion_data(faces: FaceSet, photos: Anonymized, settings: config.Profile):
     """Return the training data of an anonymizer and its probes; one that takes no time anonymizes more photos."""
     from anonlib.attacks import inversion
 
-    probes = inversion.resize_photos(photos.images[probe_rows(faces, photos)], inversion.SIDE)
+    probes = inversion.resize_photos(photos.images[attacked_rows(faces, photos)], inversion.SIDE)
     spec = registry.find(photos.name)
     if spec.cheap and not spec.k:
         more = [_spread(np.flatnonzero(faces.split == split), count) for split, count in PHOTOS.items()]
@@ -80,7 +86,7 @@ def _spread(rows: np.ndarray, count: int) -> np.ndarray:
 
 def _results(faces: FaceSet, anonymized: dict[str, Anonymized], settings: config.Profile) -> list[AttackResult]:
     group = {name: photos for name, photos in anonymized.items() if name != "noop"}
-    return results(faces, restore(faces, [group], settings))
+    return results(faces, group, restore(faces, [group], settings))
 
 
 for _name, _title in JUDGES.items():

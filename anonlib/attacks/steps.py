@@ -4,12 +4,15 @@ They are apart from the benchmark so that neither tables nor anonymizers are par
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
 from anonlib.attacks import registry
 from anonlib.attacks.pairs import PhotoPairs
+from anonlib.attacks.ranking import PREFIXES
 from anonlib.attacks.registry import TrainingSpec
 from anonlib.attacks.train import load_attacker, train_attacker, weights_of
 from anonlib.config import digest
@@ -48,10 +51,10 @@ def pairs_of(faces: FaceSet, photos: Photos, split: str) -> PhotoPairs | None:
 def train_shard(
     training: list[TrainingSpec], anonymized: list[dict[str, Photos]], init: list[Weights | None], faces: FaceSet
 ) -> dict[str, list]:
-    """Train attackers, each on its anonymizers by name, and embed the test people.
+    """Train attackers, each on its anonymizers by name, and embed the test and the validation people.
 
     `init` holds the weights that each starts from, or None. A killed training continues from its last validation.
-    "result" has for each the probes (P, d) by anonymizer, references (R, d), curve, and the fields of `AttackResult`.
+    "result" has for each the embeddings of `_embedded`, the curve, and the fields of `AttackResult`.
     """
     return {"result": [_train(*row, faces) for row in zip(training, anonymized, init, strict=True)]}
 
@@ -61,7 +64,6 @@ def _train(training: TrainingSpec, anonymized: dict[str, Photos], init: Weights 
 
     train, validation = _training_pairs(faces, anonymized)
     tested = {training.test_on: anonymized[training.test_on]} if training.test_on else anonymized
-    test = pairs_of(faces, _joined(tested), "test")
     data = [pairs.fingerprint() for pairs in (train, validation) if pairs is not None]
     name = digest([asdict(training.config), data, store.digest(init) if init else ""])[:32]
     checkpoint = cache_root() / "attack" / f"{name}.pt"
@@ -72,8 +74,7 @@ def _train(training: TrainingSpec, anonymized: dict[str, Photos], init: Weights 
         trained.network.to(device())
     else:
         trained = train_attacker(*args, device=device())
-    probes = _by_anonymizer(faces, tested, trained.embed(test.anonymized, test.anonymized_masks))
-    result = {"probes": probes, "references": trained.embed(test.originals, test.masks)}
+    result = _embedded(faces, tested, trained.embed)
     result["seconds"] = time.process_time() - start
     checkpoint.unlink(missing_ok=True)
     result |= {name: getattr(trained, name) for name in ("embedding", "fusion", "step", "curve")}
@@ -91,28 +92,37 @@ def _joined(anonymized: dict[str, Photos]) -> Photos:
     return {key: np.concatenate([photos[key] for photos in anonymized.values()]) for key in keys}
 
 
-def _by_anonymizer(faces: FaceSet, anonymized: dict[str, Photos], probes: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the probes of all anonymizers, one after the other, by anonymizer."""
-    ends = np.cumsum([(faces.split[photos["source"]] == "test").sum() for photos in anonymized.values()])[:-1]
-    return dict(zip(anonymized, np.split(probes, ends), strict=True))
+def _embedded(
+    faces: FaceSet, anonymized: dict[str, Photos], embed: Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+) -> dict:
+    """Return by anonymizer the probes of test people and of validation people, and the references of both."""
+    result = {}
+    for split, prefix in PREFIXES.items():
+        pairs = pairs_of(faces, _joined(anonymized), split)
+        result |= {f"{prefix}probes": dict.fromkeys(anonymized), f"{prefix}references": None}
+        if pairs is not None and len(pairs.anonymized):
+            probes = embed(pairs.anonymized, pairs.anonymized_masks)
+            ends = np.cumsum([(faces.split[photos["source"]] == split).sum() for photos in anonymized.values()])[:-1]
+            result[f"{prefix}probes"] = dict(zip(anonymized, np.split(probes, ends), strict=True))
+            result[f"{prefix}references"] = embed(pairs.originals, pairs.masks)
+    return result
 
 
 def user_shard(
     attacker: list[str], train_on: list[dict[str, Photos]], test_on: list[dict[str, Photos]], faces: FaceSet
 ) -> dict[str, list]:
-    """Train a user's attackers where they train, and embed the test people: probes by anonymizer, and references."""
+    """Train a user's attackers where they train, and embed the test and the validation people, see `_embedded`."""
     results = []
     for name, own, others in zip(attacker, train_on, test_on, strict=True):
-        spec, test = registry.get(name), pairs_of(faces, _joined(others), "test")
+        spec = registry.get(name)
         embed = spec.embed or spec.train(*_training_pairs(faces, own))
-        probes, references = (_checked(name, embed(images), images) for images in (test.anonymized, test.originals))
-        results.append({"probes": _by_anonymizer(faces, others, probes), "references": references})
+        results.append(_embedded(faces, others, partial(_embed_checked, name, embed)))
     return {"result": results}
 
 
-def _checked(name: str, embeddings: np.ndarray, images: np.ndarray) -> np.ndarray:
+def _embed_checked(name: str, embed: registry.Embed, images: np.ndarray, _: np.ndarray | None) -> np.ndarray:
     """Return a user's embeddings, L2-normalized; AnonlibError unless they are numbers, one row per photo."""
-    embeddings = np.asarray(embeddings)
+    embeddings = np.asarray(embed(images))
     if embeddings.ndim != 2 or len(embeddings) != len(images) or not np.isfinite(embeddings).all():
         raise AnonlibError(
             f"attacker {name!r}: embeddings of {len(images)} photos must be finite and of shape ({len(images)}, d), "

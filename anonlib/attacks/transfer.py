@@ -1,6 +1,7 @@
 """Attackers on photos that they were not trained on: those of another anonymizer, or another kind of edge map."""
 
 import itertools
+from collections.abc import Hashable
 from dataclasses import replace
 
 import numpy as np
@@ -8,18 +9,13 @@ import numpy as np
 from anonlib import config
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks.benchmark import run_trainings
-from anonlib.attacks.contrastive import FACE, face_config
-from anonlib.attacks.ranking import AttackResult, probe_rows
-from anonlib.attacks.registry import TrainingSpec
+from anonlib.attacks.contrastive import FACE, own_trainings
+from anonlib.attacks.ranking import PREFIXES, AttackResult, probe_rows
 from anonlib.attacks.user import apply_to_others
 from anonlib.data.faceset import FaceSet
 from anonlib.engine import cache
 
-
-def transfer_trainings(anonymizers: tuple[str, ...], settings: config.Attack) -> list[TrainingSpec]:
-    """Return one training per anonymizer, from a face recognizer, on the photos of that one only."""
-    chosen = face_config(settings, steps=settings.transfer_steps, seed=settings.seeds[0])
-    return [TrainingSpec((name,), FACE, f"{FACE}-from-{name}", chosen, save_weights=True) for name in anonymizers]
+Sets = dict[Hashable, np.ndarray]
 
 
 def across(
@@ -34,29 +30,35 @@ def across(
         The results on the anonymizer that an attacker was trained on, and those on all others. The attackers' names are
         contrastive-face-from-<anonymizer> and <a user's attacker>-from-<anonymizer>.
     """
-    home = run_trainings(faces, anonymized, transfer_trainings(tuple(anonymized), settings))
-    probes = {name: photos.images[probe_rows(faces, photos)] for name, photos in anonymized.items()}
-    others = [{name: images for name, images in probes.items() if name != result.anonymizer} for result in home]
-    away = [
-        replace(result, anonymizer=name, probes=embeddings, curve=None)
-        for result, by_name in zip(home, embed_all(home, others), strict=True)
-        for name, embeddings in by_name.items()
-    ]
+    own = run_trainings(faces, anonymized, own_trainings(anonymized, settings))
+    home = [replace(result, attacker=f"{FACE}-from-{result.anonymizer}") for result in own]
+    probes = {
+        (name, f"{prefix}probes"): photos.images[probe_rows(faces, photos, split)]
+        for name, photos in anonymized.items()
+        for split, prefix in PREFIXES.items()
+    }
+    others = [{key: images for key, images in probes.items() if key[0] != result.anonymizer} for result in home]
+    away = []
+    for result, by_key in zip(home, embed_all(home, others), strict=True):
+        for name in anonymized:
+            if name != result.anonymizer:
+                own = {field: embeddings for (key, field), embeddings in by_key.items() if key == name}
+                away.append(replace(result, anonymizer=name, curve=None, **own))
     for trained_on, result in apply_to_others(faces, anonymized, anonymized):
         side = home if result.anonymizer == trained_on else away
         side.append(replace(result, attacker=f"{result.attacker}-from-{trained_on}"))
     return home, away
 
 
-def embed_all(trained: list[AttackResult], photos: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+def embed_all(trained: list[AttackResult], photos: list[Sets]) -> list[Sets]:
     """Embed photos with attackers that saved their weights.
 
     Args:
         trained: Results that hold weights.
-        photos: For each attacker the photos by name, (N, 128, 128, 3) uint8 each.
+        photos: For each attacker the photos by key, (N, 128, 128, 3) uint8 each.
 
     Returns:
-        For each attacker the embeddings (N, d) by name.
+        For each attacker the embeddings (N, d) by key.
     """
     from anonlib.attacks.steps import transfer_shards
 

@@ -6,7 +6,7 @@ from anonlib import config
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks import registry
 from anonlib.attacks.contrastive import training_groups
-from anonlib.attacks.ranking import AttackResult, probe_rows
+from anonlib.attacks.ranking import AttackResult, attacked_rows, by_anonymizer
 from anonlib.attacks.registry import MAIN, AttackerSpec
 from anonlib.data.faceset import FaceSet
 from anonlib.engine import cache
@@ -75,15 +75,11 @@ def _run(
 
 
 def _probes(faces: FaceSet, anonymized: dict[str, Anonymized]) -> dict[str, dict]:
-    return photo_fields({name: photos.select(probe_rows(faces, photos)) for name, photos in anonymized.items()})
+    return photo_fields({name: photos.select(attacked_rows(faces, photos)) for name, photos in anonymized.items()})
 
 
 def _results(spec: AttackerSpec, output: dict) -> list[AttackResult]:
-    references = output["references"]
-    return [
-        AttackResult(name, spec.name, 0, probes, references, control=spec.control)
-        for name, probes in output["probes"].items()
-    ]
+    return by_anonymizer(output, attacker=spec.name, seed=0, control=spec.control)
 
 
 def photo_fields(anonymized: dict[str, Anonymized]) -> dict[str, dict]:

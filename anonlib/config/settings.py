@@ -138,6 +138,7 @@ class Compare:
     restore_steps: int  # training of the restoration network
     restore_batch: int
     photos: int | None  # test photos for the utility measures; None: all
+    downstream_photos: int | None  # photos that classifiers of attributes are trained on; None: all of the training
     varied: int  # test people in the parameter sweeps below, one photo each
     varied_steps: tuple[int, ...]  # FALCO's steps
     varied_margins: tuple[float, ...]  # FALCO's target cosines
@@ -149,7 +150,8 @@ class Evaluate:
     """Identification and its intervals."""
 
     few: int  # reference photos per person in the Few-Ref protocol
-    reference_seed: int = limits(least=0)  # of the Few-Ref and Single-Ref photos, equal for all attackers
+    reference_seed: int = limits(least=0)  # of the first draw of Few-Ref and Single-Ref photos, equal for all attackers
+    reference_draws: int = limits(least=1)  # draws of these photos, averaged
     draws: int  # bootstrap resamples, by identity
     confidence: float = limits(above=0, below=1)
 

@@ -20,7 +20,7 @@ def code_hashes(modules: Iterable[str], without: tuple[str, ...] = ()) -> dict[s
     """Return the hash of the code of each module and of all that they import from the same packages, by name.
 
     A module that is one file, such as a user's method, imports its own code from beside it. Comments, layout and
-    docstrings do not count.
+    docstrings do not count. A YAML file of a module's name is part of it.
 
     Args:
         modules: Names of modules.
@@ -42,6 +42,8 @@ def code_hashes(modules: Iterable[str], without: tuple[str, ...] = ()) -> dict[s
             raise AnonlibError(f"no source for module {name!r}: name modules that are files")
         stat = path.stat()
         hashes[name], imported = _read(path, name, stat.st_size, stat.st_mtime_ns)
+        if (data := path.with_suffix(".yaml")).is_file():
+            hashes[name] = hashlib.sha256(f"{hashes[name]} {data.read_text()}".encode()).hexdigest()
         waiting.extend(name for name in imported if name.split(".")[0] in roots or _lies_in(folders, name))
     return dict(sorted(hashes.items()))
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
+from anonlib.metrics.gallery import same_name, sortable
 from anonlib.metrics.identification import hits, mated
 from anonlib.metrics.statistics import rate_interval
 
@@ -19,16 +20,16 @@ def candidate_sets(
 ) -> pd.DataFrame:
     """Count for each probe the people that the attacker cannot rule out if it must be right with `certainty`.
 
-    The attacker keeps everybody within a margin of the best score. The margin is conformal, taken from the probes of
-    all OTHER people (leave one person out: Vovk et al., 2005; Barber et al., 2021), so the true person is kept with
-    that certainty. People have equal weight, however many probes they have.
+    The attacker keeps everybody within a margin of the best score. The margin is conformal, taken from the worst probe
+    of each other person (leave one person out: Vovk et al., 2005; Barber et al., 2021). So the true person is in all
+    sets of its probes at once with that certainty.
 
     Args:
         scores: (P, n) score of each person for each probe, see `identification.person_scores`.
         people: (n,) the people of the gallery.
         probe_id: (P,) the person of each probe. Probes without a reference of their person are left out.
         status: (P,) the anonymizer's status; None for all "ok". A probe that is not "ok" rules nobody out.
-        certainty: probability that the true person is kept.
+        certainty: probability that the true person is in all sets of its probes.
 
     Returns:
         One row per probe: identity, k (1 to n), covered (whether the true person is kept).
@@ -36,25 +37,21 @@ def candidate_sets(
     Raises:
         ValueError: fewer than 1 / (1 - certainty) people.
     """
-    probe_id = np.asarray(probe_id).astype(str)
-    own = np.asarray(people).astype(str)[None, :] == probe_id[:, None]
+    own = same_name(probe_id, people, "people")
     true = np.where(own, scores, -np.inf).max(axis=1)
     searched = np.isfinite(true)
-    scores, probe_id, true = scores[searched], probe_id[searched], true[searched]
+    scores, probe_id, true = scores[searched], sortable(probe_id)[searched], true[searched]
     ok = np.ones(len(true), bool) if status is None else np.asarray(status)[searched] == "ok"
     gap = scores.max(axis=1) - true
     names, person = np.unique(probe_id[ok], return_inverse=True)
     if len(names) * (1 - certainty) < 1 - 1e-9:
         raise ValueError(f"{len(names)} people are too few for a certainty of {certainty:.0%}")
-    share = 1 / np.bincount(person)[person]
-    order = np.argsort(gap[ok], kind="stable")
-    margins = {}
-    for row, name in enumerate(names):
-        weights = np.where(person == row, 0.0, share)[order]
-        reached = np.searchsorted(np.cumsum(weights), certainty * len(names) - 1e-9)  # n others, one to come
-        margins[name] = gap[ok][order][reached] if reached < len(order) else np.inf
-    margin = np.array([margins.get(name, np.inf) for name in probe_id])
-    margin[~ok] = np.inf
+    worst = np.zeros(len(names))
+    np.maximum.at(worst, person, gap[ok])
+    place = int(np.ceil(certainty * len(names) - 1e-9))  # of n - 1 others, with one to come
+    below, above = np.sort(worst)[[place - 1, place]]
+    margin = np.full(len(gap), np.inf)
+    margin[ok] = np.where(worst <= below, above, below)[person]  # without the person's own
     inside = scores.max(axis=1, keepdims=True) - scores <= margin[:, None] + 1e-6
     return pd.DataFrame({"identity": probe_id, "k": inside.sum(axis=1), "covered": gap <= margin + 1e-6})
 

@@ -1,4 +1,4 @@
-"""Use of anonymized photos as training data: attribute classifiers trained on them, tested on originals."""
+"""Attribute classifiers trained on anonymized photos of other people: use as training data, and attribute inference."""
 
 import warnings
 
@@ -38,8 +38,22 @@ def train_on_anonymized(
     Returns:
         `attributes.attribute_table` of the classifiers' predictions.
     """
-    columns, predicted, spaces = [], [], {}
-    for column in range(len(names)):
+    predicted = predict_attributes(features, labels, test_features)
+    return attribute_table(predicted, test_labels, names, identity, confidence, n_bootstrap)
+
+
+def predict_attributes(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray) -> np.ndarray:
+    """Train one logistic regression per attribute and predict the attributes of other photos.
+
+    Args:
+        features, labels: (M, D), and (M, A) attributes: 0, 1 or nan.
+        test_features: (T, D).
+
+    Returns:
+        (T, A) in [0, 1]; nan for an attribute that fewer than MIN_PHOTOS photos have, or lack.
+    """
+    predicted, spaces = np.full((len(test_features), labels.shape[1]), np.nan), {}
+    for column in range(labels.shape[1]):
         labelled = np.isfinite(labels[:, column])
         present = labels[labelled, column] > 0.5
         if min(present.sum(), (~present).sum()) < MIN_PHOTOS:
@@ -51,11 +65,8 @@ def train_on_anonymized(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             classifier.fit(train, present)
-        columns.append(column)
-        predicted.append(classifier.predict_proba(test)[:, 1])
-    predictions = np.stack(predicted, axis=1) if predicted else np.zeros((len(test_features), 0))
-    learned = [names[column] for column in columns]
-    return attribute_table(predictions, test_labels[:, columns], learned, identity, confidence, n_bootstrap)
+        predicted[:, column] = classifier.predict_proba(test)[:, 1]
+    return predicted
 
 
 def _spanned(features: np.ndarray, test_features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,31 @@ def sortable(values: np.ndarray) -> np.ndarray:
     return values.astype(str) if values.dtype == object else values
 
 
+def require_one_kind(first: np.ndarray, second: np.ndarray, what: str) -> None:
+    """Raise ValueError unless both sides name `what` (people, photos) as text, or both by numbers."""
+    first, second = sortable(first), sortable(second)
+    if len(first) and len(second) and (first.dtype.kind in "US") != (second.dtype.kind in "US"):
+        kinds = f"{first.dtype} on one side and {second.dtype} on the other"
+        raise ValueError(f"{what} are {kinds}: give both as text or both as numbers")
+
+
+def same_name(first: np.ndarray, second: np.ndarray, what: str) -> np.ndarray:
+    """Compare each name with each name of the other side.
+
+    Args:
+        first, second: (P,) and (n,) names of people or of photos.
+        what: "people" or "photos", for the message.
+
+    Returns:
+        (P, n) bool.
+
+    Raises:
+        ValueError: one side has texts, the other numbers.
+    """
+    require_one_kind(first, second, what)
+    return sortable(first)[:, None] == sortable(second)[None, :]
+
+
 def reference_order(ref_id: np.ndarray, ref_source: np.ndarray, seed: int) -> np.ndarray:
     """Draw an order of references (R,): return the place (0, 1, ...) of each among its person's.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from anonlib.config.errors import AnonlibError
-from anonlib.metrics.gallery import FUSIONS, Gallery, sortable
+from anonlib.metrics.gallery import FUSIONS, Gallery, require_one_kind, sortable
 
 TIE = 1e-6  # cosines closer than float32 can resolve are ties
 PROBES = 1024  # probes of one matrix product
@@ -71,6 +71,7 @@ def rank_of_true(
         (people with a higher score), tied (other people with the same score), people (size of the gallery), rank
         (1 is best, the average over ties; nan if not mated).
     """
+    require_one_kind(probe_id, ref_id, "people")
     probe_id = sortable(probe_id)
     status = np.full(len(probe_id), "ok", object) if status is None else np.array(status, object)
     probes, gallery, photos = _gallery(probe_emb, ref_emb, ref_id, probe_source, ref_source, references, seed, fusion)
@@ -115,6 +116,7 @@ def _gallery(
     if ref_source is None:
         probe_photo, ref_photo = np.full(len(probe_emb), -1), np.arange(len(ref_id))
     else:
+        require_one_kind(probe_source, ref_source, "photos")
         _, photo = np.unique(np.concatenate([sortable(probe_source), sortable(ref_source)]), return_inverse=True)
         probe_photo, ref_photo = photo[: len(probe_emb)], photo[len(probe_emb) :]
     gallery = Gallery(ref_emb, sortable(ref_id), ref_photo, references, seed, fusion)
@@ -169,24 +171,37 @@ def hits(ranks: pd.DataFrame, k: int = 1) -> np.ndarray:
     return np.where(table.status == "ok", among, 0.0)
 
 
-def probe_values(ranks: pd.DataFrame, k: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Average each mated probe over training seeds.
+def repeated_values(ranks: pd.DataFrame, k: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Arrange the values of each mated probe by repetition: a training seed and a draw of the references.
 
     Args:
-        ranks: `rank_of_true` of one attacker, with a column seed.
+        ranks: `rank_of_true` of one attacker, with columns seed and draw.
         k: the value is the hit among the first k; None for the rank.
 
     Returns:
-        One value per probe, and the person of each.
+        (P, S) values of P probes in S repetitions, and the person of each probe.
 
     Raises:
         AnonlibError: no test person has a second photo.
     """
-    seeds = [part for _, part in ranks.groupby("seed", sort=True)]
-    values = [mated(part)["rank"].to_numpy() if k is None else hits(part, k) for part in seeds]
+    parts = [part for _, part in ranks.groupby(["seed", "draw"], sort=True)]
+    values = [mated(part)["rank"].to_numpy() if k is None else hits(part, k) for part in parts]
     if not len(values) or not len(values[0]):
         raise AnonlibError("no test person has a second photo as a reference: give two or more photos per person")
-    return np.mean(values, axis=0), mated(seeds[0]).identity.to_numpy()
+    return np.stack(values, axis=1), mated(parts[0]).identity.to_numpy()
+
+
+def probe_values(ranks: pd.DataFrame, k: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Average each mated probe over its repetitions.
+
+    Args:
+        ranks, k: as for `repeated_values`.
+
+    Returns:
+        (P,) one value per probe, and the person of each.
+    """
+    values, identity = repeated_values(ranks, k)
+    return values.mean(axis=1), identity
 
 
 def cmc(ranks: pd.DataFrame, ks: np.ndarray | None = None) -> pd.DataFrame:

@@ -7,7 +7,9 @@ where the best score reaches the threshold.
 import numpy as np
 import pandas as pd
 
+from anonlib.metrics.gallery import same_name, sortable
 from anonlib.metrics.identification import TIE
+from anonlib.metrics.statistics import effective_interval
 
 
 def searches(
@@ -25,15 +27,14 @@ def searches(
     Returns:
         One row per probe: identity, genuine (score of its own person), impostor (best score of anybody else), ok.
     """
-    probe_id = np.asarray(probe_id).astype(str)
-    own = np.asarray(people).astype(str)[None, :] == probe_id[:, None]
+    own = same_name(probe_id, people, "people")
     genuine = np.where(own, scores, -np.inf).max(axis=1)
     table = pd.DataFrame(
         {
-            "identity": probe_id,
+            "identity": sortable(probe_id),
             "genuine": genuine,
             "impostor": np.where(own, -np.inf, scores).max(axis=1),
-            "ok": np.ones(len(probe_id), bool) if status is None else np.asarray(status) == "ok",
+            "ok": np.ones(len(own), bool) if status is None else np.asarray(status) == "ok",
         }
     )
     return table[np.isfinite(genuine)].reset_index(drop=True)
@@ -62,7 +63,7 @@ def fnir_at(
     Args:
         tables: `searches` of one attacker for the same probes, one per training seed; their rates are averaged.
         fpir: in (0, 1).
-        confidence: coverage of the percentile interval, which resamples people and thresholds with them (Efron, 1987).
+        confidence: coverage of the interval, `statistics.effective_interval` of resampled people, thresholds with them.
         n_bootstrap, seed: number of resamples, and the seed.
 
     Returns:
@@ -77,8 +78,8 @@ def fnir_at(
     drawn = rng.multinomial(people, np.full(people, 1 / people), size=n_bootstrap)[:, person]
     weights = np.concatenate([np.ones((1, len(person)), drawn.dtype), drawn])
     rates = np.mean([_fnir(table, fpir, weights) for table in tables], axis=0)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    return float(rates[0]), *(float(end) for end in np.quantile(rates[1:], tails))
+    rate = float(rates[0])
+    return rate, *effective_interval(rate, rates[1:], people, len(person), confidence)
 
 
 def _fnir(table: pd.DataFrame, fpir: float, weights: np.ndarray) -> np.ndarray:

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
+from anonlib.metrics.statistics import exact_interval
+
 
 def difference_error(
     people: float, probes: int, rate_a: float, rate_b: float, within: float = 0.3, paired: float = 0.0
@@ -54,6 +56,23 @@ def resolvable_difference(people: float, probes: int, rate: float, target: float
         return paired_power(difference, people, probes, rate, **correlations) - target
 
     return float(optimize.brentq(surplus, 1e-9, largest)) if surplus(largest) > 0 else float("nan")
+
+
+def detection_power(people: int, rate: float, chance: float, confidence: float = 0.95) -> float:
+    """Compute how probably an exact interval lies above chance, one probe a person.
+
+    Args:
+        people: Number of people.
+        rate: The true rate, in [0, 1].
+        chance: Of guessing, in [0, 1].
+        confidence: Coverage of the interval, in (0, 1).
+
+    Returns:
+        The probability.
+    """
+    successes = np.arange(people + 1)
+    above = [exact_interval(count, people, confidence)[0] > chance for count in successes.tolist()]
+    return float(stats.binom.pmf(successes, people, rate)[np.array(above)].sum())
 
 
 def power_table(

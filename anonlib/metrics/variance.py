@@ -1,7 +1,10 @@
-"""Sources of a rate's uncertainty: the people searched for, and the attacker's training seed."""
+"""Sources of a rate's uncertainty: the people searched for, and repetitions of training and of drawing references."""
 
 import numpy as np
+import pandas as pd
 from scipy import stats
+
+from anonlib.metrics.statistics import rate_interval
 
 
 def two_sources(values: np.ndarray, confidence: float = 0.95) -> dict[str, float]:
@@ -48,3 +51,26 @@ def two_sources(values: np.ndarray, confidence: float = 0.95) -> dict[str, float
         "seed_error": float(np.sqrt(seed_variance / seeds)),
         "seed_sd": float(np.sqrt(seed_variance)),
     }
+
+
+def repeated_interval(
+    values: np.ndarray, identity: np.ndarray, confidence: float = 0.95, n_bootstrap: int = 4000
+) -> tuple[float, float, float]:
+    """Compute a rate over probes and its interval over people and repetitions: the wider end of two on either side.
+
+    One is `rate_interval` of the mean over repetitions, which holds near 0 and 1; the other is `two_sources`.
+
+    Args:
+        values: (P, S) hits of P probes in S repetitions, for example training seeds.
+        identity: (P,) the person of each probe.
+        confidence, n_bootstrap: coverage of the interval in (0, 1), and number of resamples of people.
+
+    Returns:
+        (rate, lo, hi).
+    """
+    rate, lo, hi = rate_interval(values.mean(axis=1), identity, confidence, n_bootstrap)
+    by_person = pd.DataFrame(values).groupby(np.asarray(identity).astype(str)).mean().to_numpy()
+    if values.shape[1] > 1 and len(by_person) > 1:
+        both = two_sources(by_person, confidence)
+        lo, hi = min(lo, both["lo"]), max(hi, both["hi"])
+    return rate, lo, hi

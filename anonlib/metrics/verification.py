@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from anonlib.metrics.gallery import same_name, sortable
+
 SAMPLED_PAIRS = 200_000  # pairs of photos from which the interval of the equal error rate is resampled
 
 
@@ -129,10 +131,9 @@ def matches(
         One row per probe: identity; mated, the share of its person's references without its own photo (nan where
         there is none); non_mated, the share of all others'.
     """
-    identity, reference_identity = (np.asarray(names).astype(str) for names in (identity, reference_identity))
     above = (probes @ references.T > threshold) & (np.asarray(status) == "ok")[:, None]
-    own = identity[:, None] == reference_identity[None]
-    mated = own & (np.asarray(source)[:, None] != np.asarray(reference_source)[None])
+    own = same_name(identity, reference_identity, "people")
+    mated = own & ~same_name(source, reference_source, "photos")
     with np.errstate(invalid="ignore"):
         shares = [(above & pairs).sum(1) / pairs.sum(1) for pairs in (mated, ~own)]
-    return pd.DataFrame({"identity": identity, "mated": shares[0], "non_mated": shares[1]})
+    return pd.DataFrame({"identity": sortable(identity), "mated": shares[0], "non_mated": shares[1]})

@@ -67,7 +67,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     """Compare a run's results with every claim; exit with 1 where one fails."""
-    from anonlib.paper import claims, provenance
+    from anonlib.paper import claims, judges, provenance
 
     config.load(options.profile)
     folder = output_folder(options.profile, dataset_name(options.dataset))
@@ -78,9 +78,9 @@ def _verify(options: argparse.Namespace) -> int:
     for row in table.itertuples():
         because = f" ({row.reason})" if row.reason else ""
         print(f"{row.verdict:<12} {row.claim}: expected {row.expected}; measured {row.measured}{because}")
-    verdicts = (claims.PASS, claims.FAIL, claims.INCONCLUSIVE)
+    verdicts = (judges.PASS, judges.FAIL, judges.INCONCLUSIVE)
     print(", ".join(f"{(table.verdict == verdict).sum()} {verdict}" for verdict in verdicts))
-    return int((table.verdict == claims.FAIL).any())
+    return int((table.verdict == judges.FAIL).any())
 
 
 def _fetch(options: argparse.Namespace) -> int:

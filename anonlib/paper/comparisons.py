@@ -8,14 +8,36 @@ import pandas as pd
 from anonlib import config
 from anonlib.anonymizers import registry
 from anonlib.metrics.identification import hits, probe_values
-from anonlib.metrics.statistics import holm, paired_test
+from anonlib.metrics.statistics import holm, paired_test, smallest_after_holm
 from anonlib.metrics.variance import two_sources
 from anonlib.paper.results import Number, ResultTable, table_numbers
-from anonlib.paper.tables import MAXIMUM, select_ranks, strongest_attackers
+from anonlib.paper.tables import SELECTED, select_ranks, strongest_attackers
 
 UNCONDITIONED = f"{registry.IA}-none"
 KEY = "attack/{anonymizer}/{attacker}/full"
 PROTOCOL_STEPS = (("full", "few"), ("few", "single"), ("full", "single"))
+TEST = ["difference", "lo", "hi", "p", "p_lo", "people"]  # of `paired_test`
+
+
+def with_holm(frame: pd.DataFrame, by: str | None = None, p: str = "p") -> pd.DataFrame:
+    """Adjust the p-values of a table for multiple tests (Holm, 1979).
+
+    Args:
+        frame: with columns `p` and `p`_lo, a p-value and the smallest that its test can return; nan without a test.
+        by: the rows with one value in this column are one family of tests; None: all rows are.
+        p: name of the column.
+
+    Returns:
+        The table with columns `p`_holm and `p`_holm_lo, the smallest that is possible after Holm.
+    """
+    family = np.zeros(len(frame)) if by is None else frame[by]
+    columns = {f"{p}_holm": (p, holm), f"{p}_holm_lo": (f"{p}_lo", smallest_after_holm)}
+    return frame.assign(
+        **{
+            name: frame[column].astype(float).groupby(family, sort=False).transform(adjust).astype(float)
+            for name, (column, adjust) in columns.items()
+        }
+    )
 
 
 def conditioning_table(
@@ -36,8 +58,8 @@ def conditioning_table(
         confidence, n_resamples: coverage of the intervals in (0, 1), and number of sign flips of a test.
 
     Returns:
-        anonymizer, attacker, difference (its rate minus base's) with lo and hi, p, people, p_holm. Numbers:
-        attack/<anonymizer>/<attacker>/full/gain_over_<base>, and its p-value after Holm.
+        anonymizer, attacker, difference (its rate minus base's) with lo and hi, p with p_lo, people, and the columns of
+        `with_holm`. Numbers: attack/<anonymizer>/<attacker>/full/gain_over_<base>, and its p-value after Holm.
     """
     full = table[(table.protocol == "full") & ~table.control].set_index(["anonymizer", "attacker"])
     family = [name for name in registry.names(registry.IA) if name in set(table.anonymizer)]
@@ -48,8 +70,7 @@ def conditioning_table(
             parts = [select_ranks(ranks, name, full.strongest[name, attacker]) for name in (other, base)]
             labels = {"anonymizer": other, "attacker": attacker}
             rows.append(labels | _paired(*parts, confidence, n_resamples)[0])
-    frame = pd.DataFrame(rows, columns=["anonymizer", "attacker", "difference", "lo", "hi", "p", "people"])
-    frame = frame.assign(p_holm=frame.groupby("attacker", sort=False).p.transform(holm).astype(float))
+    frame = with_holm(pd.DataFrame(rows, columns=["anonymizer", "attacker", *TEST]), "attacker")
     return ResultTable(frame, _gain_numbers(frame, base))
 
 
@@ -59,16 +80,15 @@ def difference_columns(
     """Compare rates with that of key `base`, paired by probe; all of them are one family of tests.
 
     `values` has by key what `probe_values` gives for the same probes. Return one row per key, in order: difference with
-    difference_lo and _hi, p, p_holm; nan for base, and for all without base.
+    difference_lo and _hi, p with p_lo, and the columns of `with_holm`; nan for base, and for all without base.
     """
-    columns = {"difference": "difference", "lo": "difference_lo", "hi": "difference_hi", "p": "p"}
+    columns = {"difference": "difference", "lo": "difference_lo", "hi": "difference_hi", "p": "p", "p_lo": "p_lo"}
     frame = pd.DataFrame(np.nan, index=range(len(values)), columns=list(columns.values()))
     for row, (key, (own, identity)) in enumerate(values.items()):
         if key != base and base in values:
             test = paired_test(own, values[base][0], identity, evaluate.confidence, evaluate.draws)
             frame.loc[row] = [test[name] for name in columns]
-    tested = frame.p.notna()
-    return frame.assign(p_holm=pd.Series(holm(frame.p[tested].to_numpy()), frame.index[tested], dtype=float))
+    return with_holm(frame)
 
 
 def references_table(
@@ -81,8 +101,8 @@ def references_table(
         confidence, n_resamples: coverage of the intervals in (0, 1), and number of sign flips of a test.
 
     Returns:
-        anonymizer, attacker, step ("full to few" ...), difference (top-1 lost) with lo and hi, p, people. Numbers:
-        attack/<anonymizer>/maximum/full/gain_over_single, and its p-value.
+        anonymizer, attacker, step ("full to few" ...), difference (top-1 lost) with lo and hi, p with p_lo, people.
+        Numbers: attack/<anonymizer>/selected/full/gain_over_single, and its p-value.
     """
     rows = []
     for anonymizer, attacker in strongest_attackers(table).items():
@@ -91,7 +111,7 @@ def references_table(
             labels = {"anonymizer": anonymizer, "attacker": attacker, "step": f"{more} to {fewer}"}
             rows.append(labels | _paired(*parts, confidence, n_resamples)[0])
     frame = pd.DataFrame(rows)
-    whole = frame[frame.step == "full to single"].assign(attacker=MAXIMUM)
+    whole = frame[frame.step == "full to single"].assign(attacker=SELECTED)
     return ResultTable(frame, _gain_numbers(whole, "single", "p"))
 
 
@@ -106,8 +126,9 @@ def gains_table(
         confidence, n_resamples: coverage of the intervals in (0, 1), and number of sign flips of a test.
 
     Returns:
-        anonymizer, attacker, top1, base_top1, difference with lo and hi, p, people, p_holm (all rows are one family).
-        Numbers: attack/<anonymizer>/<attacker>/full/gain_over_<base>, and its p-value after Holm.
+        anonymizer, attacker, top1, base_top1, difference with lo and hi, p with p_lo, people, and the columns of
+        `with_holm` (all rows are one family). Numbers: attack/<anonymizer>/<attacker>/full/gain_over_<base>, and its
+        p-value after Holm.
     """
     attacked = ranks[(ranks.protocol == "full") & (ranks.attacker == attacker)]
     rows = []
@@ -115,8 +136,7 @@ def gains_table(
         parts = [select_ranks(ranks, anonymizer, name) for name in (attacker, base)]
         test, means = _paired(*parts, confidence, n_resamples)
         rows.append({"anonymizer": anonymizer, "attacker": attacker} | means | test)
-    frame = pd.DataFrame(rows)
-    frame = frame.assign(p_holm=holm(frame.p.to_numpy())) if rows else frame
+    frame = with_holm(pd.DataFrame(rows, columns=["anonymizer", "attacker", "top1", "base_top1", *TEST]))
     return ResultTable(frame, _gain_numbers(frame, base))
 
 

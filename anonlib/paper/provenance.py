@@ -86,7 +86,7 @@ def record_numbers(entries: Mapping[str, tuple]) -> None:
     """Record several numbers in one write.
 
     Args:
-        entries: key -> (value, lo, hi, n, unit), each as for `record`.
+        entries: key -> (value, lo, hi, n, unit), each as for `record`, or a `results.Number`.
 
     Raises:
         AnonlibError: as `record`; then none is recorded.
@@ -95,7 +95,7 @@ def record_numbers(entries: Mapping[str, tuple]) -> None:
     labels = {"profile": here.profile, "dataset": here.dataset, "notebook": here.notebook}
     labels |= {"cell": _cell(here.notebook)}
     published, records = read_json(Path(here.output) / RESULTS), {}
-    for key, (value, lo, hi, n, unit) in entries.items():
+    for key, (value, lo, hi, n, unit, *by) in entries.items():
         if not re.fullmatch(r"[a-z0-9_]+(/[A-Za-z0-9_.+-]+)+", key):
             raise AnonlibError(f"result key {key!r}: write it as group/.../measure, without blanks")
         owner = published[key]["notebook"] if key in published else here.notebook
@@ -104,7 +104,7 @@ def record_numbers(entries: Mapping[str, tuple]) -> None:
                 f"result {key!r} is recorded by {owner}: read it with report.results(), or record another"
             )
         entry = {"value": _number(value), "lo": _number(lo), "hi": _number(hi), "n": None if n is None else int(n)}
-        records[key] = entry | {"unit": unit} | labels
+        records[key] = entry | {"unit": unit} | ({"by": by[0]} if any(by) else {}) | labels
     update_json(Path(here.scratch) / RESULTS, lambda old: old | records)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from anonlib.config.files import write_text
 from anonlib.paper.templates import fill_cell
+from anonlib.plotting.text import AT_MOST
 
 DATA = "data"  # inside the run's folder: what figures are drawn from, and each notebook's list of contents
 
@@ -106,5 +107,5 @@ def text_columns(frame: pd.DataFrame) -> list[str]:
 
 
 def _tex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", AT_MOST: r"$\leq$"}
     return "".join(special.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)

@@ -8,13 +8,17 @@ import pandas as pd
 
 
 class Number(NamedTuple):
-    """One entry of results.json: a value, its interval [lo, hi], the n that it rests on, and its unit."""
+    """One entry of results.json: a value, its interval [lo, hi], the n that it rests on, and its unit.
+
+    `by` is the attacker that a summary stands for, such as the selected one.
+    """
 
     value: float
     lo: float | None = None
     hi: float | None = None
     n: int | None = None
     unit: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,55 +6,101 @@ import pandas as pd
 from anonlib import config
 from anonlib.assets import left_out
 from anonlib.attacks import registry
-from anonlib.metrics.identification import chance, cmc, counts, mated, probe_values
-from anonlib.metrics.statistics import bootstrap_interval, interval_columns, rate_interval
+from anonlib.attacks.ranking import UNTOUCHED, choose_attackers
+from anonlib.metrics.identification import chance, cmc, counts, mated, probe_values, repeated_values
+from anonlib.metrics.statistics import bootstrap_interval, interval_columns
+from anonlib.metrics.variance import repeated_interval
 from anonlib.paper import published
 from anonlib.paper.results import Number, interval_number
 
-MAXIMUM = "maximum"  # the headline: the strongest attacker
-# The strongest of the attackers that know another anonymizer, and of those that know none.
+SELECTED, MAXIMUM = "selected", "maximum"  # the attacker that validation people choose; the highest rate, of whichever
+SUMMARIES = (SELECTED, MAXIMUM)
+# The selected of the attackers that know another anonymizer, and of those that know none.
 TRANSFER, BLACKBOX = "transfer", "blackbox"
 STATUSES = ("ok", "no_face", "filtered", "error")
 MEASURES = ("top1", "top5", "mean_rank")
+UNTOUCHED_TOP1 = f"{UNTOUCHED}_top1"
+UNKNOWN = (float("nan"),) * 3
 KEYS = ["anonymizer", "attacker", "protocol"]
 
 
 def attack_table(
     ranks: pd.DataFrame, knows: dict[str, str] | None = None, confidence: float = 0.95, n_bootstrap: int = 4000
 ) -> pd.DataFrame:
-    """Compute identification rates by anonymizer, attacker and protocol, and their maximum over attackers.
+    """Compute identification rates by anonymizer, attacker and protocol, and add the selected and the highest.
 
     Args:
-        ranks: of `attacks.ranking.ranks`; several seeds of one attacker are averaged probe by probe.
+        ranks: of `attacks.ranking.ranks`. Training seeds and draws of references are averaged probe by probe; the
+            intervals of the rates contain them.
         knows: attacker -> the sentence on what it knows.
         confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
 
     Returns:
-        top1, top5, mean_rank, each with _lo and _hi; people, probes, gallery, references (per person, on average),
-        chance (of top-1), the probes by status, seeds, control, knows; strongest, the attacker behind a maximum. The
-        maximum's interval is that attacker's own, not widened for the selection.
+        top1, top5, mean_rank, each with _lo and _hi, and untouched_top1, the same attacker's on the originals of the
+        probes; people, probes, gallery, references (per person, on average), chance (of top-1), the probes by status,
+        seeds, control, knows, validation_mrr; strongest, the attacker behind a row of SUMMARIES. SELECTED is chosen by
+        validation_mrr in Full-Ref. The maximum is chosen on test people, and its interval is not widened for that.
 
     Raises:
         AnonlibError: no test person has a second photo.
     """
-    rows = []
-    for key, part in ranks.groupby(KEYS, sort=False):
-        labels = dict(zip(KEYS, key, strict=True))
-        rows.append(labels | _measured(part, confidence, n_bootstrap) | {"knows": (knows or {}).get(key[1], "")})
+    rows, originals = [], {}
+    for key, part in ranks[ranks.protocol == UNTOUCHED].groupby(KEYS[:2], sort=False):
+        interval = repeated_interval(*repeated_values(part, 1), confidence, n_bootstrap)
+        originals[key] = interval_columns(UNTOUCHED_TOP1, interval)
+    for key, part in ranks[ranks.protocol != UNTOUCHED].groupby(KEYS, sort=False):
+        row = dict(zip(KEYS, key, strict=True)) | _measured(part, confidence, n_bootstrap)
+        row |= {"knows": (knows or {}).get(key[1], ""), "validation_mrr": part.validation_mrr.mean()}
+        rows.append(row | originals.get(key[:2], interval_columns(UNTOUCHED_TOP1, UNKNOWN)))
     table = pd.DataFrame(rows)
-    return pd.concat([table.assign(strongest=table.attacker), maxima(table)], ignore_index=True)
+    return with_summaries(table.assign(strongest=table.attacker))
+
+
+def with_summaries(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the rows of SUMMARIES to a table.
+
+    Args:
+        table: of `attack_table`, without them.
+
+    Returns:
+        The table with them at its end.
+    """
+    return pd.concat([table, selected(table), maxima(table)], ignore_index=True)
+
+
+def selected(table: pd.DataFrame, name: str = SELECTED) -> pd.DataFrame:
+    """Select the rows of the attacker that validation people choose for each anonymizer; without them, of the highest.
+
+    Args:
+        table: of `attack_table`; controls are left out.
+        name: the attacker's name in the rows.
+
+    Returns:
+        The rows.
+    """
+    attacks = table[~table.control]
+    scores = attacks.loc[attacks.protocol == "full", ["anonymizer", "attacker", "validation_mrr"]]
+    chosen = choose_attackers(scores)
+    rows = attacks[attacks.anonymizer.map(chosen) == attacks.attacker].assign(attacker=name)
+    return pd.concat([rows, maxima(attacks[~attacks.anonymizer.isin(list(chosen))], name)])
 
 
 def maxima(table: pd.DataFrame, name: str = MAXIMUM) -> pd.DataFrame:
-    """Return the strongest attacker's row by anonymizer and protocol, controls left out; attacker is `name`."""
+    """Return the row of the highest top-1 by anonymizer and protocol, controls left out; attacker is `name`."""
     attacks = table[~table.control]
-    best = attacks.loc[attacks.groupby(["anonymizer", "protocol"], sort=False).top1.idxmax()]
-    return best.assign(strongest=best.attacker, attacker=name)
+    return attacks.loc[attacks.groupby(["anonymizer", "protocol"], sort=False).top1.idxmax()].assign(attacker=name)
 
 
-def strongest_attackers(table: pd.DataFrame, protocol: str = "full") -> dict[str, str]:
-    """Return anonymizer -> its strongest attacker in an `attack_table`."""
-    best = table[(table.attacker == MAXIMUM) & (table.protocol == protocol)]
+def strongest_attackers(table: pd.DataFrame) -> dict[str, str]:
+    """Return the selected attacker of each anonymizer.
+
+    Args:
+        table: of `attack_table`.
+
+    Returns:
+        Anonymizer -> attacker.
+    """
+    best = table[(table.attacker == SELECTED) & (table.protocol == "full")]
     return dict(zip(best.anonymizer, best.strongest, strict=True))
 
 
@@ -67,13 +113,16 @@ def attack_numbers(table: pd.DataFrame) -> dict[str, Number]:
     Returns:
         attack/<anonymizer>/<attacker>/<protocol>/<measure> -> number.
     """
-    return {
-        f"attack/{row['anonymizer']}/{row['attacker']}/{row['protocol']}/{measure}": interval_number(
-            row, measure, row["people"]
-        )
-        for row in table.to_dict("records")
-        for measure in MEASURES
-    }
+    entries = {}
+    for row in table.to_dict("records"):
+        key = f"attack/{row['anonymizer']}/{row['attacker']}/{row['protocol']}"
+        measures = (*MEASURES, UNTOUCHED_TOP1) if row["protocol"] == "full" else MEASURES
+        by = row["strongest"] if row["strongest"] != row["attacker"] else ""
+        for measure in measures:
+            entries[f"{key}/{measure}"] = interval_number(row, measure, row["people"])._replace(by=by)
+        if row["protocol"] == "full":
+            entries[f"{key}/validation_mrr"] = Number(row["validation_mrr"])
+    return entries
 
 
 def chance_number(table: pd.DataFrame) -> dict[str, Number]:
@@ -108,7 +157,7 @@ def setting(table: pd.DataFrame, evaluate: config.Evaluate) -> dict:
     seeds = max(table.seeds, key=len)  # some attackers may have fewer
     fields |= {"references": float(full.references.mean()), "seeds": seeds, "level": evaluate.confidence}
     fields |= {"left_out": f" {missing}." if missing else ""}
-    return fields | {"by_status": f"in all {counted}", "few": evaluate.few, "picked": evaluate.reference_seed}
+    return fields | {"by_status": f"in all {counted}", "few": evaluate.few, "reference_draws": evaluate.reference_draws}
 
 
 def main_table(table: pd.DataFrame, anonymizers: tuple[str, ...]) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -122,7 +171,7 @@ def main_table(table: pd.DataFrame, anonymizers: tuple[str, ...]) -> tuple[pd.Da
     Returns:
         The rows, and the formats to print them.
     """
-    rows = table[table.anonymizer.isin(anonymizers) & ~table.control & (table.attacker != MAXIMUM)].copy()
+    rows = table[table.anonymizer.isin(anonymizers) & ~table.control & ~table.attacker.isin(SUMMARIES)].copy()
     rows["chance_top5"] = [chance(people, 5) for people in rows.gallery]
     rows["chance_rank"] = (rows.gallery + 1) / 2
     trained = rows.attacker.map(registry.kind_of) == "contrastive"
@@ -187,46 +236,8 @@ def interval_format(name: str, spec: str = ".1%") -> str:
     return f"{{{name}:{spec}}} [{{{name}_lo:{spec}}}, {{{name}_hi:{spec}}}]"
 
 
-def verdicts(
-    table: pd.DataFrame, ranks: pd.DataFrame, confidence: float = 0.95, n_bootstrap: int = 4000
-) -> pd.DataFrame:
-    """Judge the controls.
-
-    No-op: an attacker must identify enough people in originals. background-only and permuted must be at chance: each
-    of the m rows of a control contains chance in its interval of level 1 - (1 - confidence) / m (Bonferroni).
-    background-only on originals stands by itself: it tests the data.
-
-    Args:
-        table, ranks: of `attack_table`, and those that it was computed from.
-        confidence, n_bootstrap: coverage of the intervals in (0, 1), and number of resamples of people.
-
-    Returns:
-        Columns name, passed, and text, a template with result keys for `report.verdict`.
-    """
-    rows = []
-    full = table[table.protocol == "full"].set_index(["anonymizer", "attacker"])
-    for attacker, minimum in registry.required_top1().items():
-        if ("noop", attacker) in full.index:
-            passed = full.top1["noop", attacker] >= minimum
-            text = (
-                f"{attacker} identifies {{attack/noop/{attacker}/full/top1@interval:.1%}} of the people in originals; "
-            )
-            text += f"the minimum is {100 * minimum:.0f} %."
-            text += "" if passed else " It is too weak: its low rates elsewhere are no evidence of privacy."
-            rows.append({"name": f"no-op, {attacker}", "passed": passed, "text": text})
-    controls = ranks[ranks.control & (ranks.protocol == "full")]
-    for attacker, part in controls.groupby("attacker", sort=False):
-        families = {"every anonymizer": part}
-        if attacker == "background-only":
-            families = {"originals": part[part.anonymizer == "noop"], "anonymized": part[part.anonymizer != "noop"]}
-        for name, family in families.items():
-            if len(family):
-                rows.append(_at_chance(f"{attacker}, {name}", attacker, family, confidence, n_bootstrap))
-    return pd.DataFrame(rows, columns=["name", "passed", "text"])
-
-
 def cmc_table(ranks: pd.DataFrame, table: pd.DataFrame, protocol: str = "full") -> pd.DataFrame:
-    """Compute the cumulative match characteristic of each anonymizer's strongest attacker.
+    """Compute the cumulative match characteristic of each anonymizer's leader.
 
     Args:
         ranks, table: of `attacks.ranking.ranks`, and `attack_table` of them.
@@ -236,7 +247,7 @@ def cmc_table(ranks: pd.DataFrame, table: pd.DataFrame, protocol: str = "full") 
         Columns anonymizer, attacker, k and rate.
     """
     parts = []
-    for anonymizer, attacker in strongest_attackers(table, protocol).items():
+    for anonymizer, attacker in strongest_attackers(table).items():
         own = select_ranks(ranks, anonymizer, attacker, protocol)
         parts.append(cmc(own).assign(anonymizer=anonymizer, attacker=attacker))  # over all seeds: as many probes each
     return pd.concat(parts, ignore_index=True)
@@ -251,28 +262,15 @@ def select_ranks(ranks: pd.DataFrame, anonymizer: str, attacker: str, protocol: 
 def _measured(part: pd.DataFrame, confidence: float, n_bootstrap: int) -> dict:
     row = {}
     for name, k in (("top1", 1), ("top5", 5)):
-        row |= interval_columns(name, rate_interval(*probe_values(part, k), confidence, n_bootstrap))
+        row |= interval_columns(name, repeated_interval(*repeated_values(part, k), confidence, n_bootstrap))
     ranks, identity = probe_values(part, None)
     row |= interval_columns("mean_rank", bootstrap_interval(ranks, identity, confidence, n_bootstrap))
-    first = part[part.seed == part.seed.iloc[0]]
+    first = part[(part.seed == part.seed.iloc[0]) & (part.draw == part.draw.iloc[0])]
     gallery = int(first.people.max())
     row |= {"people": len(set(identity)), "probes": len(ranks), "gallery": gallery, "chance": chance(gallery)}
     row |= {"references": float(mated(first).references.mean()), "control": bool(first.control.iloc[0])}
     row["seeds"] = " ".join(str(seed) for seed in sorted(set(part.seed)))
     return row | dict.fromkeys(STATUSES, 0) | counts(first)
-
-
-def _at_chance(name: str, attacker: str, family: pd.DataFrame, confidence: float, n_bootstrap: int) -> dict:
-    groups = dict(list(family.groupby("anonymizer", sort=False)))
-    confidence = 1 - (1 - confidence) / len(groups)
-    guess = chance(int(family.people.max()))
-    rates = {key: rate_interval(*probe_values(part, 1), confidence, n_bootstrap) for key, part in groups.items()}
-    outside = [key for key, (_, lo, hi) in rates.items() if not lo <= guess <= hi]
-    worst = max(rates, key=lambda key: rates[key][0])
-    text = f"it identifies at most {{attack/{worst}/{attacker}/full/top1@interval:.1%}}; "
-    text += "chance is {data/chance_top1:.2%}."
-    text += f" Above chance: {', '.join(outside)}." if outside else ""
-    return {"name": name, "passed": not outside, "text": text}
 
 
 def extremes(table: pd.DataFrame, value: str) -> dict[str, object]:

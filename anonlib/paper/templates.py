@@ -4,8 +4,9 @@ A field is {name}, {name:format}, {name@part} or {name@part:format}:
 
 * name: a fact that the call gives, or a column of the table's row; else a key of results.json, such as
   {attack/noop/contrastive/full/top1:.1%}.
-* part: `lo`, `hi` or `n` of that number, or `interval`, the value with its interval: "68.1 % [60.2 %, 75.0 %]". Facts
-  and columns have their parts beside them as name_lo, name_hi, name_n.
+* part: `lo`, `hi` or `n` of that number; `interval`, the value with its interval: "68.1 % [60.2 %, 75.0 %]"; or `p`: a
+  p-value has the smallest possible as its `lo`, and is "≤ 0.0004" where both are equal. Facts and columns have their
+  parts beside them as name_lo, name_hi, name_n.
 * format: Python's format specification; see `anonlib.plotting.text.format_value`.
 
 A name may contain facts as $fact: {attack/$method/maximum/full/top1:.1%} with method = "ia-depth".
@@ -20,10 +21,10 @@ from typing import Any
 
 from anonlib.config import nearest
 from anonlib.config.errors import AnonlibError
-from anonlib.plotting.text import EM_DASH, format_interval, format_value, is_missing
+from anonlib.plotting.text import EM_DASH, format_interval, format_p, format_value, is_missing
 
 Results = Mapping[str, Mapping[str, Any]]
-PARTS = ("value", "lo", "hi", "n", "interval")
+PARTS = ("value", "lo", "hi", "n", "interval", "p")
 
 
 def fill(template: str, values: Mapping[str, Any], results: Results | None = None) -> str:
@@ -63,8 +64,13 @@ def _filled(template: str, values: Mapping[str, Any], results: Results) -> list[
             part = part or "value"
             if part not in PARTS:
                 raise AnonlibError(f"field {{{field}}}: {nearest(part, PARTS)}")
-            text = format_interval(entry, spec) if part == "interval" else format_value(entry.get(part), spec)
-            pieces.append((text, is_missing(entry["value" if part == "interval" else part])))
+            if part == "interval":
+                text, missing = format_interval(entry, spec), is_missing(entry["value"])
+            elif part == "p":
+                text, missing = format_p(entry["value"], entry.get("lo"), spec), is_missing(entry["value"])
+            else:
+                text, missing = format_value(entry.get(part), spec), is_missing(entry[part])
+            pieces.append((text, missing))
     return pieces
 
 

@@ -60,6 +60,8 @@ def intervals(
             _log_from(axis, chance or 0.01, float(data[hi].max()))
         _finish(axis, title=wanted, label=label, share=share)
         axis.grid(axis="y", visible=False)
+    if share and not log and data[lo].min() < 0:  # such as a difference, or a risk above chance
+        axes[0][0].set_xlim(1.05 * float(data[lo].min()) - 0.02, None)
     axes[0][0].set_yticks(range(len(rows)), [str(name) for name in rows])
     axes[0][0].set_ylim(len(rows) - 0.5, -0.5)
     if series:

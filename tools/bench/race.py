@@ -59,9 +59,15 @@ def race(module: str, contenders: list[str], repeats: int = REPEATS) -> dict[str
 def compare(
     name: str, results: dict[str, list[dict]], ours: str, peer: str, peer_name: str, measure: str, unit: str
 ) -> dict:
-    """Compare two contenders in a measure and return the entry of bench.json.
+    """Compare two contenders in a measure; units of SMALL are better small.
 
-    It has the medians, the ranges, and the medians' ratio, above 1 if ours is better. Units of SMALL are better small.
+    Args:
+        name, results: of the benchmark, and what each contender returned, by its name.
+        ours, peer, peer_name: the contenders, and how the peer is called in the table.
+        measure, unit: a key of the results, and its unit.
+
+    Returns:
+        The entry of bench.json: medians, ranges, and the medians' ratio, above 1 if ours is better.
     """
     values = {contender: [result[measure] for result in results[contender]] for contender in (ours, peer)}
     first, second = (statistics.median(values[contender]) for contender in (ours, peer))

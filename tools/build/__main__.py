@@ -1,4 +1,4 @@
-"""`python -m tools.build faces|models|camouflage`: build what the project ships, or CAMOUFLaGE's parts for a model."""
+"""`python -m tools.build faces|models|attackers|camouflage`: build what the project ships, or CAMOUFLaGE's parts."""
 
 import argparse
 import sys
@@ -17,12 +17,21 @@ def _faces(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    """Train the small diffusion model and the compared systems' parts again; a stopped run resumes."""
+    """Train the small diffusion model, the compared systems' parts and the attackers again; a stopped run resumes."""
     from tools.build import train
     from tools.build.compared import ComparedPlan, make_compared
 
     train.main(Path(options.start) if options.start else None)
     make_compared(ComparedPlan(), train.load_training_pool(), cache_root() / "train")
+    _attackers(options)
+
+
+def _attackers(options: argparse.Namespace) -> None:
+    """Train the shipped attackers alone, the last part of models; a stopped run resumes."""
+    from anonlib.engine.pool import default_workers
+    from tools.build.train_attackers import AttackersPlan, make_attackers
+
+    make_attackers(AttackersPlan(), default_workers())
 
 
 def _camouflage(options: argparse.Namespace) -> None:
@@ -48,7 +57,7 @@ def main(arguments: list[str]) -> int:
     """
     parser = cli.Parser(prog="python -m tools.build", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=cli.Parser)
-    for function in (_faces, _models, _camouflage):
+    for function in (_faces, _models, _attackers, _camouflage):
         command = commands.add_parser(function.__name__[1:], help=function.__doc__, description=function.__doc__)
         command.set_defaults(function=function)
         if function is _models:

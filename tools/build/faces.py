@@ -5,6 +5,7 @@ MobileFaceNet and SFace are the filters; w600k, the judge of the data card, is n
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,8 +19,22 @@ from tools.build.heads import draw_heads
 from tools.build.render import PERSON, draw_face, draw_recipe, finish, looks_young, plain_recipe, sample_style, weaker
 from tools.build.stylespace import Generator, load_generator
 
-SPLITS = {"test": (200, 10), "validation": (50, 6), "train": (750, 6)}  # people, photos per person
-DRAWN = {"test": 212, "validation": 53, "train": 795}  # people drawn: more, because some are dropped by eye
+
+class Batch(NamedTuple):
+    """People of one split, in the order in which they are drawn; more are drawn, because some are dropped by eye."""
+
+    split: str
+    drawn: int
+    people: int
+    photos: int  # of each person
+
+
+BATCHES = (
+    Batch("test", 212, 200, 10),
+    Batch("validation", 53, 50, 6),
+    Batch("train", 795, 750, 6),
+    Batch("validation", 108, 100, 6),
+)
 LOOKALIKE = 0.42  # MobileFaceNet cosine between two people's base photos above which the second is left out
 SAME = {"mobilefacenet": 0.60, "sface": 0.45}  # cosine to the base photo below which a photo is drawn again, weaker
 STRENGTHS = (1.0, 0.7, 0.45, 0.25)
@@ -94,8 +109,8 @@ def draw_shard(seeds: list[int], photos: list[int], path: Path) -> None:
 
 def shards(folder: Path, size: int = 20) -> list[tuple[list[int], list[int], Path]]:
     """Return (person seeds, photos per person, file) of every shard of the data set, test people first."""
-    seeds = choose_people(load_generator(), sum(DRAWN.values()), folder)
-    photos = [SPLITS[split][1] for split, people in DRAWN.items() for _ in range(people)]
+    seeds = choose_people(load_generator(), sum(batch.drawn for batch in BATCHES), folder)
+    photos = [batch.photos for batch in BATCHES for _ in range(batch.drawn)]
     starts = range(0, len(seeds), size)
     return [(seeds[k : k + size], photos[k : k + size], folder / f"photos-{k:04d}.npz") for k in starts]
 
@@ -124,10 +139,10 @@ def splits_of(people: list[int]) -> dict[int, str]:
     """Return the split of every person who is not dropped; people: all drawn seeds in their order."""
     dropped = {int(line.split()[0]) for line in DROPPED_BY_EYE.read_text().splitlines() if line.strip()}
     chosen, start = {}, 0
-    for split, drawn in DRAWN.items():
-        selected = [seed for seed in people[start : start + drawn] if seed not in dropped][: SPLITS[split][0]]
-        chosen.update(dict.fromkeys(selected, split))
-        start += drawn
+    for batch in BATCHES:
+        selected = [seed for seed in people[start : start + batch.drawn] if seed not in dropped][: batch.people]
+        chosen.update(dict.fromkeys(selected, batch.split))
+        start += batch.drawn
     return chosen
 
 

@@ -64,7 +64,7 @@ def draw_shard(first: int, path: Path, turned: float) -> None:
     generator = load_generator(precision="bf16")
     faces = {seed: draw_pool_face(generator, seed, turned) for seed in range(first, first + SHARD)}
     drawn = {seed: face for seed, face in faces.items() if face is not None}
-    _save(path, images=np.stack(list(drawn.values())), seeds=np.array(list(drawn)))
+    save_arrays(path, images=np.stack(list(drawn.values())), seeds=np.array(list(drawn)))
 
 
 def annotate_shard(path: Path, name: str) -> None:
@@ -78,7 +78,7 @@ def annotate_shard(path: Path, name: str) -> None:
     if name != PARSING and _annotation(path, PARSING).exists():
         with np.load(_annotation(path, PARSING)) as stored:
             parsed.labels, parsed.masks = stored["labels"], stored["masks"]
-    _save(target, **annotate_faces(parsed, name))
+    save_arrays(target, **annotate_faces(parsed, name))
 
 
 def annotate_faces(parsed: ParsedImages, name: str) -> dict[str, np.ndarray]:
@@ -94,7 +94,7 @@ def annotate_faces(parsed: ParsedImages, name: str) -> dict[str, np.ndarray]:
 def draw_pool(folder: Path, seeds: range, workers: int, turned: float = 0.0) -> None:
     """Draw a pool's missing shards in single-thread processes; `turned` is the share of turned faces."""
     shards = [(first, folder / f"{first:06d}.npz", turned) for first in range(seeds.start, seeds.stop, SHARD)]
-    _run(draw_shard, [shard for shard in shards if not shard[1].exists()], f"{folder.name} drawn", workers)
+    run_calls(draw_shard, [shard for shard in shards if not shard[1].exists()], f"{folder.name} drawn", workers)
 
 
 def load_pool(folder: Path, names: tuple[str, ...] = (PARSING,), workers: int = 1) -> dict[str, np.ndarray]:
@@ -111,7 +111,7 @@ def load_pool(folder: Path, names: tuple[str, ...] = (PARSING,), workers: int = 
     paths = [path for path in sorted(folder.glob("[0-9]*.npz")) if path.stem.isdigit()]
     for name in names:
         missing = [(path, name) for path in paths if not _annotation(path, name).exists()]
-        _run(annotate_shard, missing, f"{folder.name} {name}", workers)
+        run_calls(annotate_shard, missing, f"{folder.name} {name}", workers)
     files = [[path, *(_annotation(path, name) for name in names)] for path in paths]
     shards = [{key: value for file in own for key, value in np.load(file).items()} for own in files]
     return {key: np.concatenate([shard.pop(key) for shard in shards]) for key in list(shards[0])}
@@ -121,7 +121,7 @@ def _annotation(path: Path, name: str) -> Path:
     return path.with_name(f"{path.stem}-{name}.npz")
 
 
-def _run(function: Callable, calls: list[tuple], label: str, workers: int) -> None:
+def run_calls(function: Callable, calls: list[tuple], label: str, workers: int) -> None:
     """Run calls in fresh processes and print how many are done."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
@@ -133,7 +133,8 @@ def _run(function: Callable, calls: list[tuple], label: str, workers: int) -> No
             print(f"{label}: {done} of {len(calls)} shards", flush=True)
 
 
-def _save(path: Path, **arrays: np.ndarray) -> None:
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays to a compressed file under a temporary name, then rename it, so that no file is ever incomplete."""
     part = path.with_name(f"{path.stem}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     with part.open("wb") as file:

@@ -84,9 +84,10 @@ def load_checkpoint(path: Path) -> dict | None:
 
 
 def save_half(state: Mapping[str, Tensor], target: Path) -> None:
-    """Write weights as safetensors in half precision."""
+    """Write weights as safetensors in half precision; whole numbers, such as counts of batches, stay as they are."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half().cpu().contiguous() for name, value in state.items()}, target)
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    save_file({name: value.cpu().contiguous() for name, value in halves.items()}, target)
 
 
 def train(

@@ -17,7 +17,7 @@ from anonlib.metrics.identification import probe_values
 from anonlib.paper import published
 from anonlib.paper.comparisons import difference_columns
 from anonlib.paper.results import ResultTable
-from anonlib.paper.tables import MAXIMUM, attack_numbers, attack_table, select_ranks
+from anonlib.paper.tables import SUMMARIES, attack_numbers, attack_table, select_ranks
 
 PUBLISHED = ("backbone", "batch")  # axes of which the first paper gives a value
 SHORT = f"{FACE}-short"  # with the profile's own temperature and batch, on as many pairs as the others
@@ -111,7 +111,7 @@ def axis_table(
     own, evaluate = [variant for variant in chosen if variant.axis == axis], settings.evaluate
     part = ranks[ranks.attacker.isin([variant.label for variant in own]) & (ranks.protocol == "full")]
     rates = attack_table(part, None, evaluate.confidence, evaluate.draws)
-    rates = rates[rates.attacker != MAXIMUM].set_index(["anonymizer", "attacker"])
+    rates = rates[~rates.attacker.isin(SUMMARIES)].set_index(["anonymizer", "attacker"])
     values = {variant.value: probe_values(select_ranks(part, variant.anonymizer, variant.label), 1) for variant in own}
     rows = []
     for variant in own:

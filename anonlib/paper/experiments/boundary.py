@@ -118,7 +118,7 @@ def attack(
     trained = benchmark.run_trainings(faces, anonymized | {"mixed": mixed}, trainings, benchmark_results)
     photos = {name: part.images for name, part in probes.items()}
     return [
-        replace(outcome, anonymizer=name, probes=embeddings, weights=None)
+        replace(outcome, anonymizer=name, probes=embeddings, validation_probes=None, weights=None)
         for outcome, by_point in zip(trained, embed_all(trained, [photos] * len(trained)), strict=True)
         for name, embeddings in by_point.items()
     ]
@@ -184,7 +184,7 @@ def _numbers(frame: pd.DataFrame, anonymizer: str) -> dict[str, Number]:
     if np.isfinite(weakest.difference):  # else there is one strength only
         people, key = int(weakest.people), f"boundary/{anonymizer}/gain_of_strength"
         entries[key] = Number(-weakest.difference, -weakest.difference_hi, -weakest.difference_lo, people)
-        entries[f"{key}_p"] = Number(weakest.p_holm, n=people)
+        entries[f"{key}_p"] = Number(weakest.p_holm, weakest.p_holm_lo, n=people)
     return entries
 
 

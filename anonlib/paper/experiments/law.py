@@ -60,7 +60,7 @@ def attack_systems(faces: FaceSet, compared: systems.Systems, settings: config.P
         `ranking.ranks` of attackers that know the anonymizer or are not trained.
     """
     results = systems.attack(faces, compared, systems.restore(faces, compared, settings), settings)
-    return ranking.ranks(faces, compared.probes, results, settings.evaluate)
+    return ranking.ranks(faces, compared.attacked(faces), results, settings.evaluate)
 
 
 def collect(
@@ -80,7 +80,7 @@ def collect(
     joined = pd.concat(ranks, ignore_index=True)
     joined = joined[(joined.protocol == "full") & ~joined.control & (joined.anonymizer != "noop")]
     table = tables.attack_table(joined, None, evaluate.confidence, evaluate.draws)
-    best = table[(table.attacker == tables.MAXIMUM) & table.anonymizer.isin(measured.anonymizer)]
+    best = table[(table.attacker == tables.SELECTED) & table.anonymizer.isin(measured.anonymizer)]
     people = np.unique(joined.identity)
     agreements = {
         condition: measured.pivot_table(condition, "anonymizer", "identity", dropna=False).reindex(
@@ -143,9 +143,10 @@ def law_table(data: LawData, laws: Mapping[str, Law], evaluate: config.Evaluate)
 
     Returns:
         One row per condition: condition; slope, slope_tenth (per 0.1 of agreement), intercept and spearman with _lo and
-        _hi; the fields of `Law`; on_curve; others, how many of the systems that were not fitted lie in the range of
-        agreements, and others_inside, how many of these lie in the interval of `predict`; unmapped, how many settings
-        and systems have no valid map. Numbers: law/<condition>/<field of `Law`>, and /spearman.
+        _hi; the fields of `Law`, and p_lo, the smallest p that is possible; on_curve; others, how many of the systems
+        that were not fitted lie in the range of agreements, and others_inside, how many of these lie in the interval of
+        `predict`; unmapped, how many settings and systems have no valid map. Numbers: law/<condition>/<field of `Law`>,
+        and /spearman.
     """
     rows, entries = [], {}
     for condition, law in laws.items():
@@ -159,6 +160,7 @@ def law_table(data: LawData, laws: Mapping[str, Law], evaluate: config.Evaluate)
         other = data.frame[~data.frame.kind.isin(FITTED)]
         _, lo, hi = predict(law, other[condition].to_numpy(), evaluate.confidence)
         inside = (other.top1 >= lo) & (other.top1 <= hi)
+        row["p_lo"] = 1 / (1 + evaluate.draws)  # the smallest that so many resamples give
         row["unmapped"] = int(data.frame[condition].isna().sum())
         row |= {"on_curve": law.on_curve, "others": int(np.isfinite(lo).sum()), "others_inside": int(inside.sum())}
         rows.append(row)

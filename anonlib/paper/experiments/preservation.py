@@ -1,6 +1,7 @@
 """What the compared systems preserve: the same test photos measured, and classifiers trained on anonymized photos."""
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from anonlib import config
 from anonlib.anonymizers import dataset
 from anonlib.anonymizers.contract import OK
+from anonlib.anonymizers.selection import rank_by_content
 from anonlib.assets import models
 from anonlib.data.faceset import FaceSet
 from anonlib.faces import dilate_masks, similarity_transform
@@ -151,15 +153,24 @@ def preservation(faces: FaceSet, inputs: UtilityInputs, evaluate: config.Evaluat
     return table(inputs.original, masks, identity, inputs.anonymized, evaluate)
 
 
-def _labels(faces: FaceSet, rows: np.ndarray, features: ImageFeatures) -> np.ndarray:
-    """Return the 40 attributes (n, 40) of photos: 0, 1, or nan where unknown.
+def has_labels(faces: FaceSet) -> bool:
+    """Return whether a data set has labels of attributes."""
+    return any(name in faces.table for name in NAMES)
 
-    The labels of the data set; where it has none, those that are predicted from the originals.
+
+def attribute_labels(faces: FaceSet, rows: np.ndarray, predicted: np.ndarray | None) -> np.ndarray:
+    """Return the attributes of photos: the labels of the data set, or the predictions where it has none.
+
+    Args:
+        rows: (n,) rows of the FaceSet.
+        predicted: (n, 40) in [0, 1], from the originals; not needed if the data set `has_labels`.
+
+    Returns:
+        (n, 40) 0, 1, or nan where unknown, as what is predicted alike of all.
     """
-    if any(name in faces.table for name in NAMES):
+    if has_labels(faces):
         return faces.table.reindex(columns=NAMES).iloc[rows].to_numpy(float)
-    varying = np.ptp(features.attributes, axis=0) > 0
-    return np.where(varying, features.attributes > 0.5, np.nan).astype(float)
+    return np.where(np.ptp(predicted, axis=0) > 0, predicted > 0.5, np.nan).astype(float)
 
 
 def attributes_table(faces: FaceSet, inputs: UtilityInputs, evaluate: config.Evaluate) -> ResultTable:
@@ -175,7 +186,7 @@ def attributes_table(faces: FaceSet, inputs: UtilityInputs, evaluate: config.Eva
         anonymizer ("original" for the predictor on originals), balanced_accuracy (mean over attributes) with lo and hi
         by identity, attributes (number), photos. Numbers: utility/<anonymizer>/attribute_balanced_accuracy.
     """
-    truth, rows = _labels(faces, inputs.rows, inputs.original.features), []
+    truth, rows = attribute_labels(faces, inputs.rows, inputs.original.features.attributes), []
     for name, photos in {"original": inputs.original, **inputs.anonymized}.items():
         predicted, identity = photos.features.attributes[photos.ok], faces.identity[inputs.rows][photos.ok]
         accuracy = attribute_table(
@@ -189,23 +200,26 @@ def downstream_table(faces: FaceSet, systems: Systems, inputs: UtilityInputs, se
     """Measure how well classifiers trained on anonymized photos predict attributes of originals of other people.
 
     Args:
-        systems: of `systems.anonymize`; all train on the attacker-train photos of the compared systems.
+        systems: of `systems.anonymize`; all train on the same `compare.downstream_photos` of the attacker's people.
         inputs: of `utility_inputs`.
 
     Returns:
         anonymizer ("original": trained on originals), balanced_accuracy (mean over attributes) with lo and hi,
         attributes (number), photos (trained on). Numbers: utility/<anonymizer>/downstream_balanced_accuracy.
     """
-    sources = [part.source[faces.split[part.source] == "train"] for part in systems.compared.values()]
-    rows = np.unique(sources[0]) if sources else np.zeros(0, int)
+    sources = [np.unique(part.source[faces.split[part.source] == "train"]) for part in systems.compared.values()]
+    rows = reduce(np.intersect1d, sources) if sources else np.zeros(0, int)
+    turns = rank_by_content(faces).loc[rows].sort_values(["place", "sha256"], kind="stable")
+    rows = np.sort(turns.index[: settings.compare.downstream_photos])
     others = {name: part for name, part in (systems.own | systems.compared).items() if name != "noop"}
     parts = dataset.complete(faces, others, rows, settings)
     (original,) = extract_features({"": faces.images[rows]}, models.model_spec(settings.generator)).values()
     features = {"original": original.parser_features} | extract_parser_features(
         {name: part.images for name, part in parts.items()}
     )
-    truth, tested = _labels(faces, rows, original), inputs.original.features
-    test = (tested.parser_features, _labels(faces, inputs.rows, tested), list(NAMES), faces.identity[inputs.rows])
+    truth, tested = attribute_labels(faces, rows, original.attributes), inputs.original.features
+    labels = attribute_labels(faces, inputs.rows, tested.attributes)
+    test = (tested.parser_features, labels, list(NAMES), faces.identity[inputs.rows])
     accuracies = []
     for name, part in {"original": None, **parts}.items():
         ok = np.ones(len(rows), bool) if part is None else part.status == OK
@@ -224,7 +238,8 @@ def groups(faces: FaceSet, inputs: UtilityInputs) -> pd.DataFrame:
     Returns:
         "yes", "no" or None, one row per person and one column per attribute.
     """
-    present = pd.DataFrame(_labels(faces, inputs.asked, inputs.asked_features), columns=NAMES)[list(GROUPS)]
+    labels = attribute_labels(faces, inputs.asked, inputs.asked_features.attributes)
+    present = pd.DataFrame(labels, columns=NAMES)[list(GROUPS)]
     share = present.groupby(faces.identity[inputs.asked]).mean()
     return share.map(lambda value: None if np.isnan(value) else "yes" if value > 0.5 else "no")
 

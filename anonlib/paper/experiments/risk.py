@@ -1,4 +1,4 @@
-"""Privacy risk from each anonymizer's strongest attacker: open set, anonymity sets, linkability, gallery size."""
+"""Privacy risk from each anonymizer's selected attacker: open set, anonymity sets, linkability, gallery size."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,18 @@ import numpy as np
 import pandas as pd
 
 from anonlib import config
+from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks.ranking import AttackResult, probe_rows
 from anonlib.data.faceset import FaceSet
 from anonlib.metrics.anonymity import SMALL_SETS, anonymity, candidate_sets, gallery_curve, worst_decile
+from anonlib.metrics.gallery import same_name
 from anonlib.metrics.identification import hits, mated, person_scores, rank_of_true
 from anonlib.metrics.linkage import linkage
 from anonlib.metrics.openset import fnir_at, searches, smallest_fpir
 from anonlib.metrics.statistics import bootstrap_interval, interval_columns, rate_interval
 from anonlib.paper.results import ResultTable, table_numbers
-from anonlib.paper.tables import MAXIMUM, select_ranks, strongest_attackers
+from anonlib.paper.tables import SELECTED, select_ranks, strongest_attackers
 
 FPIRS = {"fnir_at_fpir_1e-2": 0.01, "fnir_at_fpir_1e-3": 0.001}
 CERTAINTY = 0.95
@@ -26,7 +28,7 @@ UNKNOWN = (float("nan"),) * 3
 
 @dataclass(frozen=True, eq=False)
 class StrongestAttack:
-    """One anonymizer's probes of test people, and the scores of its strongest attacker.
+    """One anonymizer's probes of test people, and the scores of the attacker that stands for it.
 
     Attributes:
         anonymizer, attacker: their names.
@@ -53,7 +55,7 @@ class StrongestAttack:
 def strongest_attacks(
     faces: FaceSet, anonymized: dict[str, Anonymized], outcomes: list[AttackResult], table: pd.DataFrame
 ) -> list[StrongestAttack]:
-    """Score all test people with each anonymizer's strongest attacker in Full-Ref.
+    """Score all test people with each anonymizer's attacker of `tables.strongest_attackers`, Full-Ref.
 
     Args:
         anonymized: by anonymizer.
@@ -86,9 +88,9 @@ def privacy_table(attacks: list[StrongestAttack], ranks: pd.DataFrame, evaluate:
 
     Returns:
         One row per anonymizer. With _lo and _hi: fnir_at_fpir_1e-2 and 1e-3 (open set; nan where so few searches
-        cannot resolve it); k95_median, k95_below_5, k95_below_10 (people who cannot be ruled out with 95 % certainty;
-        nan for fewer than 20 people); link_auc (two anonymized photos of one person). Also smallest_fpir, and
-        worst_decile beside top1. Numbers: attack/<anonymizer>/maximum/full/<measure>.
+        cannot resolve it); k95_median, k95_below_5, k95_below_10 (people who cannot be ruled out with 95 % certainty,
+        in the smallest set of a person's probes; nan for fewer than 20 people); link_auc (two anonymized photos of one
+        person). Also smallest_fpir, and worst_decile beside top1. Numbers: attack/<anonymizer>/selected/full/<measure>.
     """
     rows, interval = [], (evaluate.confidence, evaluate.draws)
     for attack in attacks:
@@ -108,7 +110,7 @@ def privacy_table(attacks: list[StrongestAttack], ranks: pd.DataFrame, evaluate:
     frame, entries = pd.DataFrame(rows), {}
     recorded = {name: name for name in (*MEASURES, "smallest_fpir")} | {"worst_decile_top1": "worst_decile"}
     for key, column in recorded.items():
-        entries |= table_numbers(frame, f"attack/{{anonymizer}}/{MAXIMUM}/full/{key}", column)
+        entries |= table_numbers(frame, f"attack/{{anonymizer}}/{SELECTED}/full/{key}", column)
     return ResultTable(frame, entries)
 
 
@@ -180,7 +182,9 @@ def reference_table(faces: FaceSet, attacks: list[StrongestAttack], evaluate: co
 
 def _set_sizes(attack: StrongestAttack) -> pd.Series:
     """Return each person's k: the smallest of the probes', the median over seeds; empty for too few people."""
-    if len(set(attack.identity)) * (1 - CERTAINTY) < 1 - 1e-9:
+    scores, people = attack.scores[0]
+    mated = (same_name(attack.identity, people, "people") & np.isfinite(scores)).any(axis=1)
+    if len(set(attack.identity[mated & (attack.status == OK)])) * (1 - CERTAINTY) < 1 - 1e-9:
         return pd.Series(dtype=float)
     sets = [candidate_sets(*part, attack.identity, attack.status, CERTAINTY) for part in attack.scores]
     return pd.concat([part.groupby("identity").k.min() for part in sets], axis=1).median(axis=1)

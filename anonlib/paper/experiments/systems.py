@@ -8,6 +8,8 @@ import pandas as pd
 
 from anonlib import config
 from anonlib.anonymizers import dataset
+from anonlib.anonymizers import registry as registry_of_anonymizers
+from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks import benchmark, blackbox, ranking, registry, restoration
 from anonlib.attacks.inversion import Restored
@@ -39,12 +41,30 @@ class Systems:
     @cached_property
     def probes(self) -> dict[str, Anonymized]:
         """Return by name what every system made of the same test photos."""
-        systems = self.own | self.compared
-        return {name: part.select(np.flatnonzero(np.isin(part.source, self.rows))) for name, part in systems.items()}
+        return {name: part.select(np.flatnonzero(np.isin(part.source, self.rows))) for name, part in self.all.items()}
+
+    @property
+    def all(self) -> dict[str, Anonymized]:
+        """Return by name what every system made, the photos that attackers train on among them."""
+        return self.own | self.compared
+
+    def attacked(self, faces: FaceSet) -> dict[str, Anonymized]:
+        """Select what attackers are trained and tested on: all but the test photos that no compared system anonymized.
+
+        Args:
+            faces: the data set.
+
+        Returns:
+            The anonymized photos by name.
+        """
+        wanted = np.isin(np.arange(len(faces)), self.rows) | (faces.split != "test")
+        return {name: part.select(np.flatnonzero(wanted[part.source])) for name, part in self.all.items()}
 
 
 def anonymize(faces: FaceSet, settings: config.Profile) -> Systems:
     """Anonymize with every system; photos that another tool anonymized come from the data set, where it has them.
+
+    A system that takes no time anonymizes all photos of the people to train on and to validate on.
 
     Args:
         faces, settings: the data set and the profile.
@@ -55,7 +75,37 @@ def anonymize(faces: FaceSet, settings: config.Profile) -> Systems:
     own = dataset.anonymize_all(faces, settings)
     rows = dataset.select_rows(faces, settings.compare)
     others = tuple(name for name in (*settings.compare.systems, *faces.tool_outputs) if name not in own)
-    return Systems(own, dataset.anonymize(faces, rows, others, settings), rows[faces.split[rows] == "test"])
+    free = tuple(name for name in others if name not in faces.tool_outputs and _is_free(name))
+    more = np.union1d(rows, np.flatnonzero(np.isin(faces.split, ("train", "validation"))))
+    outputs = dataset.anonymize(faces, rows, tuple(name for name in others if name not in free), settings)
+    outputs |= dataset.anonymize(faces, more, free, settings)
+    return Systems(own, {name: outputs[name] for name in others}, rows[faces.split[rows] == "test"])
+
+
+def _is_free(name: str) -> bool:
+    """Return whether a system takes no time, and makes of a photo what it makes of it alone."""
+    spec = registry_of_anonymizers.find(name)
+    return spec.cheap and not spec.k
+
+
+def budget_table(faces: FaceSet, systems: Systems, settings: config.Profile) -> pd.DataFrame:
+    """List what the attackers on each system own: equal steps, and all photos where these cost nothing.
+
+    Args:
+        systems: of `anonymize`.
+
+    Returns:
+        One row per system: anonymizer; people and photos to train on, and validation people and photos; joint_steps
+        and own_steps, of contrastive-face on all systems together and on this one.
+    """
+    rows = []
+    for name, part in systems.all.items():
+        row = {"anonymizer": name}
+        for split, prefix in (("train", ""), ("validation", "validation_")):
+            source = part.source[(faces.split[part.source] == split) & (part.status == OK)]
+            row |= {f"{prefix}people": len(set(faces.identity[source])), f"{prefix}photos": len(source)}
+        rows.append(row | {"joint_steps": settings.attack.face_steps, "own_steps": settings.attack.transfer_steps})
+    return pd.DataFrame(rows)
 
 
 def recognizers() -> tuple[str, ...]:
@@ -95,8 +145,8 @@ def attack(
     trained = benchmark.run_trainings(faces, systems.compared, trainings(tuple(systems.compared), settings.attack), own)
     trained += benchmark.run_recognizers(faces, systems.compared)
     trained += run_user_attackers(faces, systems.compared, settings.attack)
-    trained += restoration.results(faces, restored)
-    trained += benchmark.run_recognizers(faces, systems.probes, registry.recognizers(SYSTEMS))
+    trained += restoration.results(faces, systems.attacked(faces), restored)
+    trained += benchmark.run_recognizers(faces, systems.attacked(faces), registry.recognizers(SYSTEMS))
     return [_compared_probes(faces, systems, part) for part in own] + trained
 
 
@@ -109,11 +159,8 @@ def restore(faces: FaceSet, systems: Systems, settings: config.Profile) -> dict[
     Returns:
         Restored probes by anonymizer.
     """
-    wanted = np.isin(np.arange(len(faces)), systems.rows) | (faces.split != "test")
-    groups = [
-        {name: part.select(np.flatnonzero(wanted[part.source])) for name, part in group.items() if name != "noop"}
-        for group in (systems.own, systems.compared)
-    ]
+    attacked = systems.attacked(faces)
+    groups = [{name: attacked[name] for name in group if name != "noop"} for group in (systems.own, systems.compared)]
     return restoration.restore(faces, [group for group in groups if group], settings)
 
 
@@ -126,9 +173,9 @@ def ranks(faces: FaceSet, systems: Systems, outcomes: list[AttackResult], settin
     Returns:
         `ranking.ranks`.
     """
-    informed = ranking.ranks(faces, systems.probes, outcomes, settings.evaluate)
+    informed = ranking.ranks(faces, systems.attacked(faces), outcomes, settings.evaluate)
     edges = replace(settings, attack=replace(settings.attack, edges=(EDGE,)))
-    unseen = blackbox.ranks(faces, systems.own | systems.compared, edges)
+    unseen = blackbox.ranks(faces, systems.all, edges)
     return pd.concat([informed, unseen[unseen.source.isin({str(row) for row in systems.rows})]], ignore_index=True)
 
 
@@ -145,13 +192,13 @@ def new_numbers(table: pd.DataFrame, systems: Systems) -> dict[str, Number]:
     Returns:
         Result key -> number.
     """
-    rows = table[table.attacker != tables.MAXIMUM]
+    rows = table[~table.attacker.isin(tables.SUMMARIES)]
     compared = rows.anonymizer.isin(list(systems.compared))
-    blackbox_rows = is_blackbox(rows)
+    unseen = is_blackbox(rows)
     parts = [
-        rows[compared | rows.attacker.isin([*registry.recognizers(SYSTEMS), restoration.attacker()])],
-        tables.maxima(rows[compared & ~blackbox_rows]),
-        tables.maxima(rows[compared & blackbox_rows], tables.BLACKBOX),
+        rows[rows.attacker.isin([*registry.recognizers(SYSTEMS), restoration.attacker()]) | compared & unseen],
+        tables.with_summaries(rows[compared & ~unseen]),
+        tables.selected(rows[compared & unseen], tables.BLACKBOX),
     ]
     return tables.attack_numbers(pd.concat(parts))
 
