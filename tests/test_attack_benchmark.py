@@ -30,6 +30,7 @@ from tests.models import write_lora
 
 PEOPLE = {"train": 5, "validation": 2, "test": 4}
 PHOTOS = 3
+ROWS = 6  # of a probe: full, untouched, and two draws of references each for few and single
 NAMES = ("noop", "ia-none", "ia-canny", "blur")
 ASSETS = ("mobilefacenet", "sface", "w600k")
 
@@ -259,8 +260,8 @@ def test_curves_and_ranks_cover_all(finished) -> None:
     assert set(curves.attacker) == {"contrastive", "contrastive-face", "contrastive-face-own", "background-only"}
     assert curves.validation_top1.notna().any() and curves.loss.notna().any()
     ranks = ranking.ranks(faces, made, outcomes, numbers.evaluate)
-    sizes = ranks.groupby(["anonymizer", "attacker", "protocol"]).size()
-    assert set(sizes) == {4} and len(sizes) == 4 * 4 * 6
+    sizes = ranks.groupby(["anonymizer", "attacker", "protocol", "draw"]).size()
+    assert set(sizes) == {4} and len(sizes) == ROWS * 4 * 6
     references = ranks.groupby("protocol").references.agg(["min", "max"])
     assert references.loc["full"].tolist() == [2, 2] and references.loc["single"].tolist() == [1, 1]
     assert set(ranks.people) == {4} and set(ranks[ranks.control].attacker) == {"background-only"}
@@ -364,7 +365,7 @@ def test_transfer_takes_every_attacker_to_every_other_anonymizer(finished) -> No
     np.testing.assert_array_equal(away.references, home.references)
     assert not np.allclose(away.probes, home.probes, atol=1e-3)
     table = ranking.ranks(faces, made, moved, numbers.evaluate)
-    assert len(table) == 4 * len(moved) * PEOPLE["test"]
+    assert len(table) == ROWS * len(moved) * PEOPLE["test"]
 
 
 def test_a_users_attacker_is_trained_once_and_applied_to_every_other_anonymizer(finished, registered) -> None:
@@ -431,7 +432,7 @@ def test_the_black_box_attack_never_sees_what_the_anonymizer_made(finished, monk
     crossed = {f"{name}-on-{'hed' if 'canny' in name else 'canny'}" for name in names}
     assert set(table.attacker) == names | crossed and set(table.anonymizer) == set(NAMES)
     assert not table.control.any()
-    assert len(table) == 4 * len(NAMES) * 8 * PEOPLE["test"] and table.validation_mrr.notna().all()
+    assert len(table) == ROWS * len(NAMES) * 8 * PEOPLE["test"] and table.validation_mrr.notna().all()
 
 
 def test_from_scratch_goes_on_from_photos_to_each_anonymizer_or_starts_anew() -> None:

@@ -46,4 +46,4 @@ def test_embeddings_of_another_shape_are_refused() -> None:
     photos = np.zeros((3, 128, 128, 3), np.uint8)
     for wrong in (np.zeros((2, 4)), np.zeros(3), np.full((3, 4), np.nan)):
         with pytest.raises(AnonlibError, match="of 3 photos must be finite"):
-            steps._checked("mine", wrong, photos)
+            steps._embed_checked("mine", lambda images, wrong=wrong: wrong, photos, None)

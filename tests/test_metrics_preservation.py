@@ -127,7 +127,9 @@ def test_groups_add_up_and_a_group_that_is_found_more_often_shows():
     rows = []
     for name, hit in (("noop", np.ones(40, bool)), ("x", dark)):
         part = pd.DataFrame({"identity": people, "source": people, "status": "ok", "mated": True, "people": 40})
-        part = part.assign(better=np.where(hit, 0, 9), tied=0, anonymizer=name, attacker="sface", seed=0, draw=0)
+        part = part.assign(
+            better=np.where(hit, 0, 9), tied=0, anonymizer=name, attacker="sface", seed=0, draw=0, validation_mrr=1.0
+        )
         rows.append(part.assign(protocol="full", control=False, references=3, rank=np.where(hit, 1, 10)))
     ranks = pd.concat(rows, ignore_index=True)
     groups = pd.DataFrame({"skin": np.where(dark, "dark", "light"), "hat": ["yes"] * 3 + ["no"] * 37}, index=people)

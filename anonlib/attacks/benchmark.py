@@ -7,9 +7,10 @@ import pandas as pd
 
 from anonlib import config
 from anonlib.anonymizers import dataset
+from anonlib.anonymizers.contract import OK
 from anonlib.anonymizers.dataset import Anonymized
 from anonlib.attacks import registry
-from anonlib.attacks.contrastive import BACKGROUND, ORIGINALS, PERMUTED, SCRATCH, cost
+from anonlib.attacks.contrastive import BACKGROUND, ORIGINALS, OWN_FACE, PERMUTED, SCRATCH, cost
 from anonlib.attacks.ranking import PREFIXES, AttackResult, by_anonymizer, probe_rows, ranks
 from anonlib.attacks.registry import MAIN, TrainingSpec
 from anonlib.attacks.user import photo_fields, run_user_attackers
@@ -123,7 +124,7 @@ def run_trainings(
 ) -> list[AttackResult]:
     """Train and embed the probes of each training's anonymizers, in parallel, each training cached by itself.
 
-    A training with `init_from` waits for that training among `trainings`. Half of the independent trainings fill idle
+    An anonymizer all of whose photos failed closed has no attacker of its own. A training with `init_from` waits for that training among `trainings`. Half of the independent trainings fill idle
     workers meanwhile, unless all that is waited for is cached.
 
     Args:
@@ -136,6 +137,9 @@ def run_trainings(
     """
     from anonlib.attacks.steps import train_shard
 
+    trainings = [
+        spec for spec in trainings if spec.label != OWN_FACE or _trainable(faces, anonymized[spec.train_on[0]])
+    ]
     needed = {(*spec.init_from, spec.config.seed) for spec in trainings if spec.init_from}
     first = [spec for spec in trainings if needed & {(name, spec.label, spec.config.seed) for name in spec.train_on}]
     independent = [spec for spec in trainings if not spec.init_from and spec not in first]
@@ -148,6 +152,12 @@ def run_trainings(
     init = [weights[*spec.init_from, spec.config.seed] if spec.init_from else None for spec in later]
     results += _run_phase(faces, anonymized, later, init)
     return sorted(results, key=lambda result: trainings.index(result.training))
+
+
+def _trainable(faces: FaceSet, photos: Anonymized) -> bool:
+    """Return whether two or more people to train on have a photo that did not fail closed."""
+    rows = photos.source[photos.status == OK]
+    return len(set(faces.identity[rows[faces.split[rows] == "train"]])) > 1
 
 
 def _run_phase(
